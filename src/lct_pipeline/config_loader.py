@@ -1,0 +1,39 @@
+"""Kedro's configuration loader, with names that follow from the parameters.
+
+``${parameter:ingestion.source}`` in a catalog is a parameter's value. ``${name_of:ingestion}`` is
+the source's name and eight digits that stand for all values of that group: other images or another
+size go to another folder, and results of the same parameters are found again.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from kedro.config import OmegaConfigLoader
+
+from lct_pipeline.parameters import Parameters, check_parameters, parameters_digest
+
+
+class LctConfigLoader(OmegaConfigLoader):
+    """``OmegaConfigLoader`` with the resolvers ``parameter`` and ``name_of``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        resolvers = {"parameter": self._parameter, "name_of": self._name_of}
+        super().__init__(*args, custom_resolvers=resolvers, **kwargs)
+
+    def _checked(self) -> Parameters:
+        return check_parameters(self["parameters"])
+
+    def _parameter(self, key: str) -> Any:
+        value: Any = self._checked().model_dump()
+        for part in key.split("."):
+            value = value[part]
+        return value
+
+    def _name_of(self, *groups: str) -> str:
+        values = self._checked().model_dump()
+        stem = Path(values["ingestion"]["source"]).stem
+        readable = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-") or "images"
+        return f"{readable}-{parameters_digest({group: values[group] for group in groups})}"

@@ -1,0 +1,1 @@
+"""The mathematics: knows no Kedro, opens no file, reads no configuration."""

@@ -1,0 +1,80 @@
+"""Normalisation of latents to mean 0 and standard deviation sigma_data at every position.
+
+Source: the authors' statistics of sLCT, one mean and one standard deviation for each of the
+``(C, H, W)`` positions, over the training images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+MIN_STD = 1e-6  # a position that never changes is left at 0
+
+
+@dataclass(frozen=True)
+class LatentNormalisation:
+    """Mean and standard deviation per position, ``(C, H, W)``, float32."""
+
+    mean: Tensor
+    std: Tensor
+    sigma_data: float
+
+    def normalise(self, z: Tensor) -> Tensor:
+        """Map raw latents ``(B, C, H, W)`` to x = sigma_data (z - mean) / std."""
+        return (z - self.mean) / self.std.clamp_min(MIN_STD) * self.sigma_data
+
+    def denormalise(self, x: Tensor) -> Tensor:
+        """Map normalised latents back to raw ones."""
+        return x * (self.std.clamp_min(MIN_STD) / self.sigma_data) + self.mean
+
+    def to(self, device: torch.device) -> LatentNormalisation:
+        """Return the same normalisation on another device."""
+        return LatentNormalisation(self.mean.to(device), self.std.to(device), self.sigma_data)
+
+
+class PosteriorMoments:
+    """Mean and variance of posterior samples at every position, mergeable, float64.
+
+    By the law of total variance the variance of a sample is that of the posterior means plus the
+    mean of the posterior variances: exact, without drawing any sample.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.count = 0
+        self.mean = torch.zeros(shape, dtype=torch.float64)
+        self.squares = torch.zeros(shape, dtype=torch.float64)  # of deviations of the means
+        self.variances = torch.zeros(shape, dtype=torch.float64)  # sum of posterior variances
+
+    def update(self, means: Tensor, stds: Tensor) -> None:
+        """Add a batch of posteriors, both ``(B, *shape)``."""
+        batch = PosteriorMoments(tuple(means.shape[1:]))
+        batch.count = len(means)
+        batch.mean = means.double().mean(0)
+        batch.squares = (means.double() - batch.mean).square().sum(0)
+        batch.variances = stds.double().square().sum(0)
+        self.merge(batch)
+
+    def merge(self, other: PosteriorMoments) -> None:
+        """Add what another reduction has seen (Chan et al. 1979)."""
+        total = self.count + other.count
+        if total == 0:
+            return
+        shift = other.mean - self.mean
+        self.squares += other.squares + shift**2 * (self.count * other.count / total)
+        self.mean += shift * (other.count / total)
+        self.variances += other.variances
+        self.count = total
+
+    def normalisation(self, sigma_data: float) -> LatentNormalisation:
+        """Return the normalisation to standard deviation ``sigma_data``.
+
+        Raises:
+            ValueError: Fewer than two images were seen.
+        """
+        if self.count < 2:
+            raise ValueError(f"normalisation needs at least 2 images, got {self.count}")
+        variance = self.squares / (self.count - 1) + self.variances / self.count
+        return LatentNormalisation(self.mean.float(), variance.sqrt().float(), sigma_data)

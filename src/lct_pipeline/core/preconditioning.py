@@ -1,0 +1,76 @@
+"""The preconditioned network of EDM with the boundary condition of consistency models.
+
+Sources: Karras et al. 2022, table 1 and eq. 7; Song et al. 2023 (consistency models), appendix C.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Scalings(NamedTuple):
+    """The four functions of the noise level, each of shape ``(B,)``."""
+
+    c_skip: Tensor
+    c_out: Tensor
+    c_in: Tensor
+    c_noise: Tensor
+
+
+def append_dims(values: Tensor, like: Tensor) -> Tensor:
+    """Give ``values``, ``(B,)``, trailing axes so that it broadcasts over ``like``."""
+    return values.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def scalings(sigma: Tensor, *, sigma_data: float, sigma_min: float) -> Scalings:
+    """Return c_skip, c_out, c_in and c_noise at the levels ``sigma``, ``(B,)``.
+
+    At ``sigma_min`` c_skip is 1 and c_out is 0: the model is the identity there, which is the
+    boundary condition f(x, sigma_min) = x. ``c_noise`` is 1000 * ln(sigma) / 4, the input of a
+    sinusoidal embedding.
+    """
+    above = sigma - sigma_min
+    total = sigma**2 + sigma_data**2
+    return Scalings(
+        c_skip=sigma_data**2 / (above**2 + sigma_data**2),
+        c_out=sigma_data * above / total.sqrt(),
+        c_in=1 / total.sqrt(),
+        c_noise=250 * sigma.log(),
+    )
+
+
+class ConsistencyModel(nn.Module):
+    """D_x = c_skip x_t + c_out F_x(c_in x_t, c_noise): the consistency function f(x_t, t).
+
+    Args:
+        network: Raw network F_x of a noisy latent ``(B, C, H, W)`` and c_noise ``(B,)``.
+        sigma_data: Standard deviation of the data per element.
+        sigma_min: Level at which the model is the identity.
+    """
+
+    def __init__(
+        self, network: nn.Module, *, sigma_data: float, sigma_min: float
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.sigma_data = sigma_data
+        self.sigma_min = sigma_min
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """Map noisy latents ``(B, C, H, W)`` at levels ``t``, ``(B,)``, to clean ones.
+
+        The scalings are computed in float64, the output has the type of ``x_t``.
+        """
+        # MPS has no float64; its float32 differs in the last digits of the scalings only
+        wide = torch.float32 if t.device.type == "mps" else torch.float64
+        at_t = scalings(
+            t.to(wide), sigma_data=self.sigma_data, sigma_min=self.sigma_min
+        )
+        c_skip, c_out, c_in, c_noise = (c.to(x_t.dtype) for c in at_t)
+        F_x = self.network(append_dims(c_in, x_t) * x_t, c_noise)
+        return append_dims(c_skip, x_t) * x_t + append_dims(c_out, x_t) * F_x.to(
+            x_t.dtype
+        )

@@ -1,0 +1,65 @@
+"""A table that grows: one Parquet file for each piece, read back as one data frame."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from kedro.io import AbstractDataset
+from kedro_datasets._typing import TablePreview
+
+from lct_pipeline.datasets.files import atomic_path
+
+
+class ParquetPartsDataset(AbstractDataset[pd.DataFrame, pd.DataFrame]):
+    """``ParquetPartsDataset`` appends pieces of a table to a folder.
+
+    A piece is named by the first value of its key column, so writing a piece again, as a continued
+    run does, replaces it. Without pieces the table is empty.
+
+    Example for the catalog:
+
+    .. code-block:: yaml
+
+        training_metrics:
+          type: lct_pipeline.datasets.parquet_parts.ParquetPartsDataset
+          path: data/06_models/run/training_metrics
+          key: step
+
+    Args:
+        path: The folder.
+        key: Integer column that orders the pieces.
+        metadata: Anything, for plugins such as kedro-viz.
+    """
+
+    def __init__(self, *, path: str, key: str, metadata: dict[str, Any] | None = None) -> None:
+        self._path = Path(path)
+        self._key = key
+        self.metadata = metadata
+
+    def load(self) -> pd.DataFrame:
+        """Return all pieces as one table, in the order of the key."""
+        parts = [pd.read_parquet(path) for path in self._parts()]
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+    def save(self, data: pd.DataFrame) -> None:
+        """Write one piece atomically; an empty piece is nothing."""
+        if data.empty:
+            return
+        name = f"part-{int(data[self._key].iloc[0]):09d}.parquet"
+        with atomic_path(self._path / name) as temporary:
+            data.to_parquet(temporary, index=False)
+
+    def preview(self, nrows: int = 10) -> TablePreview:
+        """Return the last rows for kedro-viz."""
+        return TablePreview(self.load().tail(nrows).to_dict(orient="split"))
+
+    def _parts(self) -> list[Path]:
+        return sorted(self._path.glob("part-*.parquet"))
+
+    def _exists(self) -> bool:
+        return bool(self._parts())
+
+    def _describe(self) -> dict[str, Any]:
+        return {"path": str(self._path), "key": self._key}

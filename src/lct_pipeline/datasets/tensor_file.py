@@ -1,0 +1,216 @@
+"""One safetensors file with metadata: a state, a normalisation, a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from kedro.io import AbstractDataset
+
+from lct_pipeline.datasets.files import DIGEST_KEY, read_header, read_tensors, write_tensors
+from lct_pipeline.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def missing(path: Path, written_by: str | None) -> str:
+    """Return the message for a result that is not there yet."""
+    hint = f" Run `kedro run --pipeline={written_by}` first." if written_by else ""
+    return f"{path} is not there.{hint}"
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """Tensors by name, and JSON values about them."""
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+class TensorFileDataset(AbstractDataset[TensorFile, TensorFile | None]):
+    """``TensorFileDataset`` keeps tensors and metadata in one file, verified on load.
+
+    Example for the catalog:
+
+    .. code-block:: yaml
+
+        previous_training_state:
+          type: lct_pipeline.datasets.tensor_file.TensorFileDataset
+          filepath: data/06_models/run/training_state.safetensors
+          optional: true
+
+    Args:
+        filepath: The file.
+        optional: Whether a missing file loads as None instead of raising.
+        written_by: Name of the pipeline that writes it, for the message when it is missing.
+        metadata: Anything, for plugins such as kedro-viz.
+    """
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        optional: bool = False,
+        written_by: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self._path = Path(filepath)
+        self._optional = optional
+        self._written_by = written_by
+        self.metadata = metadata
+
+    def load(self) -> TensorFile | None:
+        """Return the content, or None where it may be missing and is."""
+        if not self._path.exists():
+            if self._optional:
+                return None
+            raise DataError(missing(self._path, self._written_by))
+        return TensorFile(*read_tensors(self._path))
+
+    def save(self, data: TensorFile) -> None:
+        """Write the file atomically."""
+        write_tensors(self._path, data.tensors, data.metadata)
+
+    def _exists(self) -> bool:
+        return self._path.exists()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._path), "optional": self._optional}
+
+
+class CheckpointMatrix:
+    """Flat weights of K checkpoints as one ``(K, N)`` float32 matrix that stays on disk.
+
+    The data of a safetensors file of float32 tensors is already one flat vector: each row is a
+    memory map of a checkpoint, so nothing is copied and memory does not grow with K.
+    """
+
+    def __init__(self, paths: list[Path], shapes: dict[str, tuple[int, ...]]) -> None:
+        self.shapes = shapes
+        self._rows = [_flat(path) for path in paths]
+        self.shape = (len(paths), len(self._rows[0]))
+
+    def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
+        """Return a block of rows and columns, read from disk."""
+        rows, columns = key
+        return np.stack([row[columns] for row in self._rows[rows]])
+
+
+@dataclass(frozen=True)
+class CheckpointStore:
+    """A folder of checkpoints, one file each, read one at a time."""
+
+    folder: Path
+
+    @property
+    def run(self) -> str:
+        """Name of the run: the folder that holds the checkpoints."""
+        return self.folder.parent.name
+
+    def names(self) -> list[str]:
+        """Return the names of all checkpoints, sorted: by step, then by kind."""
+        return sorted(path.stem for path in self.folder.glob("[!.]*.safetensors"))
+
+    def path(self, name: str) -> Path:
+        """Return the file of a checkpoint."""
+        return self.folder / f"{name}.safetensors"
+
+    def header(self, name: str) -> dict[str, Any]:
+        """Return a checkpoint's metadata, with its digest, without reading its tensors."""
+        return read_header(self.path(name))[0]
+
+    def headers(self) -> dict[str, dict[str, Any]]:
+        """Return the metadata of all checkpoints by name."""
+        return {name: self.header(name) for name in self.names()}
+
+    def read(self, name: str, digest: str | None = None) -> TensorFile:
+        """Return a checkpoint, verified against its own digest and against ``digest``.
+
+        Raises:
+            DataError: The file is missing, truncated, altered, or not the indexed one.
+        """
+        if digest is not None and self.header(name)[DIGEST_KEY] != digest:
+            raise DataError(
+                f"{self.path(name)} is not the checkpoint that was cataloged: run "
+                "`kedro run --pipeline=train` to catalog what is there now."
+            )
+        return TensorFile(*read_tensors(self.path(name)))
+
+
+    def matrix(self, names: list[str], digests: list[str]) -> CheckpointMatrix:
+        """Return the verified weights of some checkpoints as one matrix.
+
+        Raises:
+            DataError: A checkpoint is damaged, or has other tensors than the first; names them.
+        """
+        first = _layout(self.path(names[0]))
+        for name, digest in zip(names, digests, strict=True):
+            self.read(name, digest)
+            _check_layout(self.path(name), first)
+        return CheckpointMatrix([self.path(name) for name in names], first)
+
+
+def _flat(path: Path) -> np.ndarray:
+    """Return the data of a file of float32 tensors as one read-only map, ``(N,)``."""
+    offset = read_header(path)[2]
+    return np.memmap(path, np.float32, "r", offset)
+
+
+def _layout(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return shapes by name in the order of the file's data."""
+    entries = read_header(path)[1]
+    for name, entry in entries.items():
+        if entry["dtype"] != "F32":
+            raise DataError(
+                f"{path}: tensor {name!r} is {entry['dtype']}; only float32 can be combined."
+            )
+    ordered = sorted(entries.items(), key=lambda item: item[1]["data_offsets"])
+    return {name: tuple(entry["shape"]) for name, entry in ordered}
+
+
+def _check_layout(path: Path, expected: dict[str, tuple[int, ...]]) -> None:
+    """Refuse a checkpoint of another network, naming the first tensor that differs."""
+    found = _layout(path)
+    for name in [*expected, *found]:
+        if expected.get(name) != found.get(name):
+            raise DataError(
+                f"{path} is of another network: tensor {name!r} is {found.get(name, 'missing')}, "
+                f"expected {expected.get(name, 'none')}."
+            )
+
+
+class CheckpointsDataset(AbstractDataset[dict[str, TensorFile], CheckpointStore]):
+    """``CheckpointsDataset`` adds checkpoints to a folder and reads them back one by one.
+
+    A save adds to what is there; the same name is replaced.
+
+    Args:
+        path: The folder.
+        metadata: Anything, for plugins such as kedro-viz.
+    """
+
+    def __init__(self, *, path: str, metadata: dict[str, Any] | None = None) -> None:
+        self._path = Path(path)
+        self.metadata = metadata
+
+    def load(self) -> CheckpointStore:
+        """Return the store."""
+        return CheckpointStore(self._path)
+
+    def save(self, data: dict[str, TensorFile]) -> None:
+        """Write each checkpoint atomically."""
+        for name, checkpoint in data.items():
+            write_tensors(self._path / f"{name}.safetensors", *_parts(checkpoint))
+
+    def _exists(self) -> bool:
+        return bool(CheckpointStore(self._path).names())
+
+    def _describe(self) -> dict[str, Any]:
+        return {"path": str(self._path)}
+
+
+def _parts(file: TensorFile) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    return file.tensors, file.metadata

@@ -1,0 +1,1 @@
+"""Networks: denoisers, their norms, the autoencoder and the feature extractors."""

@@ -1,0 +1,39 @@
+"""The pipelines that people run, by name."""
+
+from kedro.pipeline import Pipeline
+
+from lct_pipeline.pipelines import (
+    cataloging,
+    combination,
+    encoding,
+    evaluation,
+    ingestion,
+    statistics,
+    training,
+)
+
+
+def register_pipelines() -> dict[str, Pipeline]:
+    """Return each pipeline with all that it needs from stages before it.
+
+    ``train`` works from nothing; ``combine`` and ``evaluate`` work on what it left.
+    """
+    train = (
+        ingestion.create_pipeline()
+        + encoding.create_pipeline()
+        + statistics.create_pipeline()
+        + training.create_pipeline()
+        + cataloging.create_pipeline()
+    )
+    references = evaluation.create_reference_pipeline()
+    combine = references + combination.create_pipeline()
+    evaluate = references + evaluation.create_pipeline()
+    return {
+        "__default__": train + combine + evaluate,
+        "ingest": ingestion.create_pipeline(),
+        "encode": encoding.create_pipeline(),
+        "statistics": statistics.create_pipeline(),
+        "train": train,
+        "combine": combine,
+        "evaluate": evaluate,
+    }

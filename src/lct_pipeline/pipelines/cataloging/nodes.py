@@ -1,0 +1,32 @@
+"""Nodes of the cataloging stage."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from lct_pipeline.datasets.files import DIGEST_KEY
+from lct_pipeline.datasets.tensor_file import CheckpointStore
+from lct_pipeline.errors import DataError
+
+COLUMNS = ["step", "num_images", "num_levels", "kind", "ema_rate", "loss", "parameters_digest"]
+
+
+def index_checkpoints(checkpoints: CheckpointStore) -> pd.DataFrame:
+    """Return one row per checkpoint, sorted by step; tensors are not read.
+
+    Raises:
+        DataError: There is no checkpoint, or one is truncated.
+    """
+    rows = [
+        {
+            "name": name,
+            "run": checkpoints.run,
+            **{column: header[column] for column in COLUMNS},
+            "digest": header[DIGEST_KEY],
+            "bytes": checkpoints.path(name).stat().st_size,
+        }
+        for name, header in checkpoints.headers().items()
+    ]
+    if not rows:
+        raise DataError(f"{checkpoints.folder} holds no checkpoint: train first.")
+    return pd.DataFrame(rows).sort_values(["step", "name"], ignore_index=True)

@@ -1,0 +1,165 @@
+"""Nodes of the encoding stage."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from lct_pipeline.datasets.autoencoder import StoredAutoencoder
+from lct_pipeline.datasets.shards import Shard, ShardStore, ShardStream
+from lct_pipeline.datasets.tensor_file import TensorFile
+from lct_pipeline.parameters import Encoding, Noise, Runtime
+from lct_pipeline.reporting.progress import track
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+    from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+
+def prepare_autoencoder(
+    images: ShardStore,
+    image_manifest: pd.DataFrame,
+    given_autoencoder: StoredAutoencoder | None,
+    previous_autoencoder: StoredAutoencoder | None,
+    parameters: Encoding,
+    runtime: Runtime,
+) -> Any:
+    """Return the named autoencoder, the one fitted earlier, or one fitted now."""
+    if given_autoencoder is not None:
+        return given_autoencoder.model
+    if previous_autoencoder is not None:
+        logger.info("The autoencoder is already fitted.")
+        return previous_autoencoder.model
+    return _fit(images, indices_of(image_manifest, "train"), parameters, runtime)
+
+
+def _fit(images: ShardStore, indices: Any, parameters: Encoding, runtime: Runtime) -> AutoencoderKL:
+    import torch
+
+    from lct_pipeline.models.autoencoder import build_autoencoder, fit_autoencoder, place
+    from lct_pipeline.models.device import choose_device
+
+    fitted = parameters.fitted
+    torch.manual_seed(parameters.seed)
+    autoencoder = place(
+        build_autoencoder(
+            block_channels=fitted.block_channels, latent_channels=fitted.latent_channels
+        ),
+        choose_device(runtime.device),
+    )
+    losses = fit_autoencoder(
+        autoencoder,
+        lambda batch: images.gather("images", indices[batch.numpy()]),
+        len(indices),
+        num_steps=fitted.num_steps,
+        batch_size=fitted.batch_size,
+        learning_rate=fitted.learning_rate,
+        kl_weight=fitted.kl_weight,
+        seed=parameters.seed,
+    )
+    progress = track(losses, "fit autoencoder", "step", total=fitted.num_steps)
+    for loss in progress:
+        progress.set_postfix(loss=f"{loss:.4f}", refresh=False)
+    return autoencoder
+
+
+def indices_of(manifest: pd.DataFrame, split: str) -> Any:
+    """Return the places in the shards of the images of a split, in order, int64."""
+    chosen = manifest.loc[(manifest["split"] == split) & manifest["index"].notna(), "index"]
+    return chosen.to_numpy("int64")
+
+
+def encode_images(
+    images: ShardStore,
+    autoencoder: StoredAutoencoder,
+    previous_latents: ShardStore,
+    parameters: Encoding,
+    runtime: Runtime,
+) -> ShardStream:
+    """Encode shard by shard; continue after the shards that are already there."""
+    fingerprint = f"{images.fingerprint}-{autoencoder.digest}"
+    num_shards = len(images.shards)
+    finished = min(previous_latents.num_finished_shards(fingerprint), num_shards)
+    if finished == num_shards:
+        logger.info("All %d latents are already encoded.", len(images))
+    shards = _encoded_shards(images, autoencoder, finished, parameters.batch_size, runtime)
+    return ShardStream(fingerprint, shards, first_shard=finished)
+
+
+def _encoded_shards(
+    images: ShardStore, autoencoder: StoredAutoencoder, first: int, batch_size: int, runtime: Runtime
+) -> Iterator[Shard]:
+    import torch
+
+    from lct_pipeline.models.autoencoder import encode, place
+    from lct_pipeline.models.device import choose_device
+
+    model = place(autoencoder.model, choose_device(runtime.device))
+    for shard in track(images.shards[first:], "encode", "shard"):
+        pixels = torch.from_numpy(shard.arrays["images"])
+        encoded = [encode(model, batch) for batch in pixels.split(batch_size)]
+        means, stds = (torch.cat(parts) for parts in zip(*encoded, strict=True))
+        yield Shard({"mean": means, "std": stds})
+
+
+def build_latent_manifest(latents: ShardStore, image_manifest: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per latent, in the order of the shards."""
+    usable = image_manifest[image_manifest["index"].notna()]
+    ends = [shard.num_items for shard in latents.shards]
+    shard_of = [number for number, count in enumerate(ends) for _ in range(count)]
+    columns = ["index", "source", "digest", "label", "split"]
+    return usable[columns].assign(shard=shard_of).reset_index(drop=True)
+
+
+def measure_normalisation(
+    latents: ShardStore, latent_manifest: pd.DataFrame, parameters: Encoding, noise: Noise
+) -> TensorFile:
+    """Reduce the training split to mean and standard deviation at every position."""
+    from lct_pipeline.core.normalisation import PosteriorMoments
+
+    indices = indices_of(latent_manifest, "train")
+    moments = PosteriorMoments(latents.shards[0].arrays["mean"].shape[1:])
+    batches = zip(
+        latents.batches("mean", parameters.batch_size, indices),
+        latents.batches("std", parameters.batch_size, indices),
+        strict=True,
+    )
+    for means, stds in batches:
+        moments.update(means, stds)
+    normalisation = moments.normalisation(noise.sigma_data)
+    return TensorFile(
+        {"mean": normalisation.mean, "std": normalisation.std},
+        {"sigma_data": noise.sigma_data, "num_images": moments.count},
+    )
+
+
+def measure_reconstruction(
+    images: ShardStore,
+    latents: ShardStore,
+    image_manifest: pd.DataFrame,
+    autoencoder: StoredAutoencoder,
+    parameters: Encoding,
+    runtime: Runtime,
+) -> dict[str, Any]:
+    """Return the PSNR of the validation split through the autoencoder: the floor of all below."""
+    import torch
+
+    from lct_pipeline.models.autoencoder import decode, place, psnr, to_uint8
+    from lct_pipeline.models.device import choose_device
+
+    device = choose_device(runtime.device)
+    model = place(autoencoder.model, device)
+    indices = indices_of(image_manifest, "validation")
+    decoded: list[Tensor] = [
+        to_uint8(decode(model, z.to(device))).cpu()
+        for z in latents.batches("mean", parameters.batch_size, indices)
+    ]
+    originals = list(images.batches("images", parameters.batch_size, indices))
+    quality = psnr(torch.cat(originals), torch.cat(decoded))
+    logger.info("The autoencoder reconstructs the validation split at %.1f dB.", quality)
+    return {"psnr_db": quality, "split": "validation", "num_images": len(indices)}

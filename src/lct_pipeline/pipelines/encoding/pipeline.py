@@ -1,0 +1,69 @@
+"""Order of the encoding stage."""
+
+from kedro.pipeline import Node, Pipeline
+
+from lct_pipeline.pipelines.encoding.nodes import (
+    build_latent_manifest,
+    encode_images,
+    measure_normalisation,
+    measure_reconstruction,
+    prepare_autoencoder,
+)
+
+
+def create_pipeline() -> Pipeline:
+    """Return the nodes from images to normalised latents."""
+    return Pipeline(
+        [
+            Node(
+                prepare_autoencoder,
+                inputs=[
+                    "images",
+                    "image_manifest",
+                    "given_autoencoder",
+                    "previous_autoencoder",
+                    "params:encoding",
+                    "params:runtime",
+                ],
+                outputs="autoencoder",
+                name="prepare_autoencoder",
+            ),
+            Node(
+                encode_images,
+                inputs=[
+                    "images",
+                    "autoencoder",
+                    "previous_latents",
+                    "params:encoding",
+                    "params:runtime",
+                ],
+                outputs="latents",
+                name="encode_images",
+            ),
+            Node(
+                build_latent_manifest,
+                inputs=["latents", "image_manifest"],
+                outputs="latent_manifest",
+                name="build_latent_manifest",
+            ),
+            Node(
+                measure_normalisation,
+                inputs=["latents", "latent_manifest", "params:encoding", "params:training.noise"],
+                outputs="latent_normalisation",
+                name="measure_normalisation",
+            ),
+            Node(
+                measure_reconstruction,
+                inputs=[
+                    "images",
+                    "latents",
+                    "image_manifest",
+                    "autoencoder",
+                    "params:encoding",
+                    "params:runtime",
+                ],
+                outputs="reconstruction_quality",
+                name="measure_reconstruction",
+            ),
+        ]
+    )

@@ -1,0 +1,281 @@
+"""Nodes of the evaluation stage, and of the references that the search needs too."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from lct_pipeline.datasets.autoencoder import StoredAutoencoder
+from lct_pipeline.datasets.shards import ShardStore
+from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
+from lct_pipeline.errors import DataError
+from lct_pipeline.parameters import Evaluation, Features, Runtime, Sampling
+from lct_pipeline.pipelines.encoding.nodes import indices_of
+from lct_pipeline.reporting.progress import track
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lct_pipeline.models.features import FeatureExtractor
+    from lct_pipeline.pipelines.generation import Generator
+
+logger = logging.getLogger(__name__)
+
+MODELS = ("last", "best_ema", "combined")
+EVALUATIONS = (1, 2)
+
+
+def prepare_extractor(
+    images: ShardStore,
+    image_manifest: pd.DataFrame,
+    previous_extractor: TensorFile | None,
+    parameters: Features,
+    runtime: Runtime,
+) -> TensorFile:
+    """Return the extractor of all distances: Inception by name, or a classifier fitted here."""
+    if parameters.extractor == "inception":
+        from lct_pipeline.models.features import inception_folder
+
+        return TensorFile({}, {"folder": str(inception_folder(parameters.inception_path))})
+    if previous_extractor is not None and previous_extractor.metadata["images"] == (
+        images.fingerprint
+    ):
+        logger.info("The classifier is already fitted.")
+        return previous_extractor
+    return _fit_classifier(images, image_manifest, parameters, runtime)
+
+
+def _fit_classifier(
+    images: ShardStore, image_manifest: pd.DataFrame, parameters: Features, runtime: Runtime
+) -> TensorFile:
+    import torch
+
+    from lct_pipeline.models.classifier import SmallClassifier, fit_classifier
+    from lct_pipeline.models.device import choose_device
+
+    settings = parameters.classifier
+    indices = indices_of(image_manifest, "train")
+    labels, num_classes = _labels(image_manifest)
+    torch.manual_seed(parameters.seed)
+    classifier = SmallClassifier(
+        num_classes, width=settings.width, num_features=settings.num_features
+    ).to(choose_device(runtime.device))
+    losses = fit_classifier(
+        classifier,
+        lambda batch: images.gather("images", indices[batch.numpy()]),
+        labels,
+        len(indices),
+        num_steps=settings.num_steps,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        seed=parameters.seed,
+    )
+    progress = track(losses, "fit classifier", "step", total=settings.num_steps)
+    for loss in progress:
+        progress.set_postfix(loss=f"{loss:.4f}", refresh=False)
+    about = {
+        "task": "rotation" if labels is None else "label",
+        "num_classes": num_classes,
+        "width": settings.width,
+        "num_features": settings.num_features,
+        "images": images.fingerprint,
+    }
+    return TensorFile(dict(classifier.state_dict()), about)
+
+
+def _labels(image_manifest: pd.DataFrame) -> tuple[Tensor | None, int]:
+    """Return the training images' classes and their number; None and 4 without labels."""
+    import torch
+
+    usable = image_manifest[image_manifest["index"].notna() & (image_manifest["split"] == "train")]
+    if usable["label"].isna().any() or usable["label"].nunique() < 2:
+        return None, 4
+    codes, names = pd.factorize(usable["label"], sort=True)
+    return torch.from_numpy(codes.astype("int64")), len(names)
+
+
+def extractor_of(stored: TensorFile, runtime: Runtime) -> FeatureExtractor:
+    """Return the extractor of a ``feature_extractor`` file."""
+    from pathlib import Path
+
+    from lct_pipeline.models.device import choose_device
+    from lct_pipeline.models.features import classifier_extractor, inception_extractor
+
+    device = choose_device(runtime.device)
+    if "folder" in stored.metadata:
+        return inception_extractor(Path(stored.metadata["folder"]), device)
+    return classifier_extractor(stored.tensors, stored.metadata, device)
+
+
+def measure_references(
+    images: ShardStore,
+    image_manifest: pd.DataFrame,
+    feature_extractor: TensorFile,
+    parameters: Features,
+    runtime: Runtime,
+) -> TensorFile:
+    """Return mean and covariance of the features of the validation and of the test split."""
+    from lct_pipeline.core.frechet import feature_statistics
+    from lct_pipeline.core.sample_quality import features_of
+
+    extractor = extractor_of(feature_extractor, runtime)
+    tensors = {}
+    for split in ("validation", "test"):
+        indices = indices_of(image_manifest, split)
+        batches = images.batches("images", parameters.batch_size, indices)
+        features = features_of(track(batches, f"features of {split}", "batch"), extractor.extract)
+        statistics = feature_statistics(features)
+        tensors |= {
+            f"{split}.mu": statistics.mu,
+            f"{split}.cov": statistics.cov,
+            f"{split}.features": features,
+        }
+    return TensorFile(tensors, {"extractor": extractor.name})
+
+
+def evaluate_models(
+    combined_model: TensorFile,
+    control_models: CheckpointStore,
+    autoencoder: StoredAutoencoder,
+    latent_normalisation: TensorFile,
+    feature_extractor: TensorFile,
+    reference_statistics: TensorFile,
+    parameters: Evaluation,
+    sampling: Sampling,
+    runtime: Runtime,
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Return the distances to the test split, a row per model, NFE and metric."""
+    from lct_pipeline.pipelines.generation import build_generator
+
+    extractor = extractor_of(feature_extractor, runtime)
+    network = combined_model.metadata["network"]
+    generator = build_generator(network, autoencoder, latent_normalisation, sampling, runtime)
+    real = reference_statistics.tensors["test.features"]
+    count = parameters.num_images or len(real)
+    protocol = {
+        "split": "test",
+        "num_real": len(real),
+        "seed": parameters.seed,
+        "extractor": extractor.name,
+        "quantisation": "uint8",
+    }
+    rows = []
+    for model, num_evaluations, features in track(
+        _features_by_model(
+            _weights(combined_model, control_models),
+            generator,
+            extractor,
+            reference_statistics.tensors["validation.features"],
+            count,
+            parameters.seed,
+        ),
+        "evaluate",
+        "model",
+        total=len(MODELS) * len(EVALUATIONS) + 2,
+    ):
+        about = {"model": model, "nfe": num_evaluations}
+        rows += _distances(about, features, real, extractor, protocol)
+    return {"rows": rows}, pd.DataFrame(rows)
+
+
+def _weights(
+    combined_model: TensorFile, control_models: CheckpointStore
+) -> dict[str, dict[str, Tensor]]:
+    controls = {name: control_models.read(name).tensors for name in MODELS if name != "combined"}
+    return {**controls, "combined": combined_model.tensors}
+
+
+def _features_by_model(
+    weights: dict[str, dict[str, Tensor]],
+    generator: Generator,
+    extractor: FeatureExtractor,
+    validation: Tensor,
+    count: int,
+    seed: int,
+) -> Iterator[tuple[str, int, Tensor]]:
+    """Yield name, NFE and features of each model, then of two controls without a model."""
+    from lct_pipeline.core.sample_quality import features_of, noise_batches
+
+    for name in MODELS:
+        generator.load(weights[name])
+        for num_evaluations in EVALUATIONS:
+            images = generator.images(
+                count, num_evaluations=num_evaluations, seed=seed, purpose="evaluation"
+            )
+            yield name, num_evaluations, features_of(images, extractor.extract)
+    sigma_data = generator.model.sigma_data
+    noises = noise_batches(
+        count,
+        generator.sample_shape,
+        num_evaluations=1,
+        batch_size=64,
+        seed=seed,
+        purpose="gaussian",
+    )
+    gaussian = (generator.decode_latents(sigma_data * noise[0]) for noise in noises)
+    yield "gaussian_latents", 0, features_of(gaussian, extractor.extract)
+    yield "real_validation_images", 0, validation[:count]
+
+
+def _distances(
+    about: dict[str, Any],
+    features: Tensor,
+    real: Tensor,
+    extractor: FeatureExtractor,
+    protocol: dict[str, Any],
+) -> list[dict[str, Any]]:
+    from lct_pipeline.core.frechet import feature_statistics, frechet_distance, kernel_distance
+
+    values = {
+        extractor.frechet_name: frechet_distance(
+            feature_statistics(features), feature_statistics(real)
+        ),
+        extractor.kernel_name: kernel_distance(features, real),
+    }
+    return [
+        {**about, "metric": metric, "value": value, "num_generated": len(features), **protocol}
+        for metric, value in values.items()
+    ]
+
+
+def draw_sample_grid(
+    combined_model: TensorFile,
+    control_models: CheckpointStore,
+    images: ShardStore,
+    image_manifest: pd.DataFrame,
+    autoencoder: StoredAutoencoder,
+    latent_normalisation: TensorFile,
+    sampling: Sampling,
+    runtime: Runtime,
+) -> Any:
+    """Draw samples of each model from the same noise, beside real test images."""
+    from lct_pipeline.pipelines.generation import build_generator
+    from lct_pipeline.reporting.sample_grids import draw_panels
+
+    network = combined_model.metadata["network"]
+    generator = build_generator(network, autoencoder, latent_normalisation, sampling, runtime)
+    weights = _weights(combined_model, control_models)
+    titles = {"last": "last checkpoint", "best_ema": "best EMA", "combined": "combined (LCSC)"}
+    panels = {
+        f"{title}, 1 step": generator.grid(weights[name], num_evaluations=1, seed=0)
+        for name, title in titles.items()
+    }
+    panels["combined (LCSC), 2 steps"] = generator.grid(
+        weights["combined"], num_evaluations=2, seed=0
+    )
+    test = indices_of(image_manifest, "test")[: sampling.grid_size**2]
+    panels["real images (test split)"] = images.gather("images", test)
+    return draw_panels(panels, "Samples from the same noise")
+
+
+def log_evaluation(evaluation_table: pd.DataFrame) -> None:
+    """Log the table that a person looks for at the end of a run."""
+    if evaluation_table.empty:
+        raise DataError("the evaluation has no rows.")
+    order = evaluation_table["model"].drop_duplicates()
+    wide = evaluation_table.pivot(index=["model", "nfe"], columns="metric", values="value")
+    table = wide.reindex(order, level="model").to_string(float_format="{:.3f}".format)
+    logger.info("Distance to the test split (lower is better):\n%s", table)

@@ -1,0 +1,25 @@
+"""Order of the ingestion stage."""
+
+from kedro.pipeline import Node, Pipeline
+
+from lct_pipeline.pipelines.ingestion.nodes import build_image_manifest, ingest_images
+
+
+def create_pipeline() -> Pipeline:
+    """Return the nodes from a source to images and their manifest."""
+    return Pipeline(
+        [
+            Node(
+                ingest_images,
+                inputs=["image_source", "previous_images", "params:ingestion"],
+                outputs="images",
+                name="ingest_images",
+            ),
+            Node(
+                build_image_manifest,
+                inputs="images",
+                outputs="image_manifest",
+                name="build_image_manifest",
+            ),
+        ]
+    )

@@ -1,0 +1,32 @@
+"""Progress bars: live on a terminal, a line every ten seconds in a log."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+
+def track(items: Iterable[T], title: str, unit: str, **options: int | float | bool) -> tqdm[T]:
+    """Return ``items`` behind a progress bar.
+
+    Args:
+        items: What is worked through.
+        title: What is done, an imperative verb.
+        unit: What an item is.
+        options: Further arguments of tqdm, such as ``total``, ``initial`` and ``unit_scale``.
+    """
+    interval = 0.2 if sys.stderr.isatty() else 10.0
+    return tqdm(
+        items,
+        desc=title,
+        unit=unit,
+        mininterval=interval,
+        maxinterval=max(interval, 10.0),
+        dynamic_ncols=True,
+        **options,
+    )

@@ -1,0 +1,43 @@
+"""Grids of images, one panel or several side by side."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MIN_CELL = 48  # pixels that an image is enlarged to at least
+
+
+def tile(images: Tensor) -> np.ndarray:
+    """Return images ``(N, 3, H, W)``, uint8, as one square picture ``(rows, columns, 3)``."""
+    count, _, height, width = images.shape
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    scale = max(1, -(-MIN_CELL // width))
+    canvas = np.full((rows * columns, height, width, 3), 255, np.uint8)
+    canvas[:count] = images.permute(0, 2, 3, 1).numpy()
+    canvas = canvas.repeat(scale, axis=1).repeat(scale, axis=2)
+    grid = canvas.reshape(rows, columns, height * scale, width * scale, 3)
+    return grid.swapaxes(1, 2).reshape(rows * height * scale, columns * width * scale, 3)
+
+
+def draw_panels(panels: dict[str, Tensor], title: str) -> Any:
+    """Return a figure with one titled panel of tiled images for each entry, in rows of three."""
+    from matplotlib.figure import Figure
+
+    columns = min(3, max(1, len(panels)))
+    rows = max(1, math.ceil(len(panels) / columns))
+    figure = Figure(figsize=(4.2 * columns, 4.5 * rows + 0.5), dpi=110, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flat
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, (name, images) in zip(axes, panels.items(), strict=False):
+        axis.imshow(tile(images), interpolation="nearest")
+        axis.set_title(name, fontsize=11)
+    figure.suptitle(title)
+    return figure

@@ -1,0 +1,13 @@
+"""Kedro's settings: how configuration is merged and which hooks run."""
+
+from lct_pipeline.config_loader import LctConfigLoader
+from lct_pipeline.hooks import ParameterHook, RuntimeHook, RunRecordHook
+
+HOOKS = (ParameterHook(), RuntimeHook(), RunRecordHook())
+
+CONFIG_LOADER_CLASS = LctConfigLoader
+CONFIG_LOADER_ARGS = {
+    "base_env": "base",
+    "default_run_env": "local",
+    "merge_strategy": {"parameters": "soft"},  # a recipe holds only what differs
+}
