@@ -8,6 +8,7 @@ size go to another folder, and results of the same parameters are found again.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,10 @@ class LctConfigLoader(OmegaConfigLoader):
     """``OmegaConfigLoader`` with the resolvers ``parameter`` and ``name_of``."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        resolvers = {"parameter": self._parameter, "name_of": self._name_of}
+        resolvers: dict[str, Callable[..., Any]] = {
+            "parameter": self._parameter,
+            "name_of": self._name_of,
+        }
         super().__init__(*args, custom_resolvers=resolvers, **kwargs)
 
     def _checked(self) -> Parameters:

@@ -18,7 +18,16 @@ from lct_pipeline.parameters import Parameters, check_parameters, parameters_dig
 
 logger = logging.getLogger(__name__)
 
-RECORDED_VERSIONS = ("kedro", "torch", "diffusers", "POT", "numpy", "scipy", "Pillow", "clean-fid")
+RECORDED_VERSIONS = (
+    "kedro",
+    "torch",
+    "diffusers",
+    "POT",
+    "numpy",
+    "scipy",
+    "Pillow",
+    "clean-fid",
+)
 
 
 class ParameterHook:
@@ -91,11 +100,15 @@ class RunRecordHook:
         self._save(run_params, catalog, error=None)
 
     @hook_impl
-    def on_pipeline_error(self, error: Exception, run_params: dict[str, Any], catalog: Any) -> None:
+    def on_pipeline_error(
+        self, error: Exception, run_params: dict[str, Any], catalog: Any
+    ) -> None:
         """Save the record of a failed run."""
         self._save(run_params, catalog, error=f"{type(error).__name__}: {error}")
 
-    def _save(self, run_params: dict[str, Any], catalog: Any, error: str | None) -> None:
+    def _save(
+        self, run_params: dict[str, Any], catalog: Any, error: str | None
+    ) -> None:
         if "run_record" not in catalog or self._parameters is None:
             return  # a run on a catalog of its own, as in tests of single stages
         values = self._parameters.model_dump()
@@ -136,4 +149,7 @@ def code_state(project_path: Path) -> dict[str, Any]:
         return done.stdout.strip() if done.returncode == 0 else None
 
     status = git("status", "--porcelain", "--untracked-files=no")
-    return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
+    return {
+        "commit": git("rev-parse", "HEAD"),
+        "dirty": None if status is None else bool(status),
+    }

@@ -10,7 +10,14 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from lct_pipeline.errors import ParameterError
 
@@ -47,7 +54,9 @@ class Splits(Group):
     @model_validator(mode="after")
     def _leave_training_images(self) -> Splits:
         if self.validation + self.test >= 1:
-            raise ValueError("validation and test together must leave a share for training")
+            raise ValueError(
+                "validation and test together must leave a share for training"
+            )
         return self
 
 
@@ -282,7 +291,9 @@ def first_difference(old: Any, new: Any, path: str = "") -> str | None:
     """Return ``key: old value -> new value`` for the first place where two groups differ."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in [*old, *(k for k in new if k not in old)]:
-            found = first_difference(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+            found = first_difference(
+                old.get(key), new.get(key), f"{path}.{key}" if path else key
+            )
             if found:
                 return found
         return None

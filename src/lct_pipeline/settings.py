@@ -1,7 +1,7 @@
 """Kedro's settings: how configuration is merged and which hooks run."""
 
 from lct_pipeline.config_loader import LctConfigLoader
-from lct_pipeline.hooks import ParameterHook, RuntimeHook, RunRecordHook
+from lct_pipeline.hooks import ParameterHook, RunRecordHook, RuntimeHook
 
 HOOKS = (ParameterHook(), RuntimeHook(), RunRecordHook())
 

@@ -27,7 +27,7 @@ class EMATracks:
     @torch.no_grad()
     def update(self) -> None:
         """Move every track towards the network's present parameters."""
-        weights = list(self._parameters.values())
+        weights: list[Tensor] = list(self._parameters.values())
         for rate, track in self.tracks.items():
             torch._foreach_lerp_(list(track.values()), weights, 1 - rate)
 

@@ -1,7 +1,8 @@
 """Linear combination of saved checkpoints, in blocks over the flattened weights.
 
-Source: Liu et al. 2024 (LCSC): theta(alpha) = sum_k alpha_k theta_k with sum_k alpha_k = 1, negative
-coefficients allowed. Because they sum to one, what is the same in all checkpoints stays the same.
+Source: Liu et al. 2024 (LCSC): theta(alpha) = sum_k alpha_k theta_k with sum_k alpha_k = 1,
+negative coefficients allowed. Because they sum to one, what is the same in all checkpoints stays
+the same.
 """
 
 from __future__ import annotations
@@ -26,7 +27,11 @@ class WeightLayout:
     def of(cls, tensors: Mapping[str, Tensor]) -> WeightLayout:
         """Return the layout of a state dict; integer buffers are left out."""
         return cls(
-            {name: tuple(t.shape) for name, t in tensors.items() if t.is_floating_point()}
+            {
+                name: tuple(t.shape)
+                for name, t in tensors.items()
+                if t.is_floating_point()
+            }
         )
 
     @property
@@ -50,8 +55,10 @@ class WeightLayout:
             parts.append(tensors[name].detach().cpu().float().reshape(-1).numpy())
         return np.concatenate(parts)
 
-    def unflatten(self, weights: np.ndarray, others: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return a state dict from a flat vector; tensors not in the layout come from ``others``."""
+    def unflatten(
+        self, weights: np.ndarray, others: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Return a state dict from a flat vector; other tensors come from ``others``."""
         flat = torch.from_numpy(np.ascontiguousarray(weights, dtype=np.float32))
         sizes = [math.prod(shape) for shape in self.shapes.values()]
         pieces = dict(zip(self.shapes, flat.split(sizes), strict=True))

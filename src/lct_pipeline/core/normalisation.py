@@ -32,7 +32,9 @@ class LatentNormalisation:
 
     def to(self, device: torch.device) -> LatentNormalisation:
         """Return the same normalisation on another device."""
-        return LatentNormalisation(self.mean.to(device), self.std.to(device), self.sigma_data)
+        return LatentNormalisation(
+            self.mean.to(device), self.std.to(device), self.sigma_data
+        )
 
 
 class PosteriorMoments:
@@ -45,8 +47,12 @@ class PosteriorMoments:
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.count = 0
         self.mean = torch.zeros(shape, dtype=torch.float64)
-        self.squares = torch.zeros(shape, dtype=torch.float64)  # of deviations of the means
-        self.variances = torch.zeros(shape, dtype=torch.float64)  # sum of posterior variances
+        self.squares = torch.zeros(
+            shape, dtype=torch.float64
+        )  # of deviations of the means
+        self.variances = torch.zeros(
+            shape, dtype=torch.float64
+        )  # sum of posterior variances
 
     def update(self, means: Tensor, stds: Tensor) -> None:
         """Add a batch of posteriors, both ``(B, *shape)``."""
@@ -77,4 +83,6 @@ class PosteriorMoments:
         if self.count < 2:
             raise ValueError(f"normalisation needs at least 2 images, got {self.count}")
         variance = self.squares / (self.count - 1) + self.variances / self.count
-        return LatentNormalisation(self.mean.float(), variance.sqrt().float(), sigma_data)
+        return LatentNormalisation(
+            self.mean.float(), variance.sqrt().float(), sigma_data
+        )

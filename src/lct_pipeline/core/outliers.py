@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 INNER, OUTER = 1.5, 3.0
-NUM_BINS = 65_536  # grid of the quartiles: exact for uint8, 1 / 65535 of the range otherwise
+NUM_BINS = (
+    65_536  # grid of the quartiles: exact for uint8, 1 / 65535 of the range otherwise
+)
 
 
 @dataclass(frozen=True)
@@ -91,11 +93,15 @@ class CentralMoments:
 
 def gaussian_share_beyond(multiplier: float) -> float:
     """Return a Gaussian's share beyond the fences Q1 - k IQR and Q3 + k IQR."""
-    quartile = math.sqrt(2) * torch.erfinv(torch.tensor(0.5, dtype=torch.float64)).item()
+    quartile = (
+        math.sqrt(2) * torch.erfinv(torch.tensor(0.5, dtype=torch.float64)).item()
+    )
     return math.erfc(quartile * (1 + 2 * multiplier) / math.sqrt(2))
 
 
-def outlier_statistics(batches: Callable[[], Iterator[Tensor]]) -> list[OutlierStatistics]:
+def outlier_statistics(
+    batches: Callable[[], Iterator[Tensor]],
+) -> list[OutlierStatistics]:
     """Return the statistics of each channel, named ``0``, ``1``, ..., then of ``all``.
 
     Args:
@@ -110,7 +116,9 @@ def outlier_statistics(batches: Callable[[], Iterator[Tensor]]) -> list[OutlierS
     pooled = moments.pooled()
     grids = [histogram, histogram.sum(0, keepdim=True)]
     fences = [_fences(grid, pooled) for grid in grids]
-    beyond = [_beyond(batches, f, pool) for f, pool in zip(fences, (False, True), strict=True)]
+    beyond = [
+        _beyond(batches, f, pool) for f, pool in zip(fences, (False, True), strict=True)
+    ]
     names = [str(channel) for channel in range(len(moments.count))]
     rows = _rows(names, moments, fences[0], beyond[0])
     return rows + _rows(["all"], pooled, fences[1], beyond[1])
@@ -136,7 +144,9 @@ def _moments(batches: Callable[[], Iterator[Tensor]]) -> CentralMoments:
     return total
 
 
-def _histograms(batches: Callable[[], Iterator[Tensor]], moments: CentralMoments) -> Tensor:
+def _histograms(
+    batches: Callable[[], Iterator[Tensor]], moments: CentralMoments
+) -> Tensor:
     """Return counts ``(C, NUM_BINS)`` on one grid from the least to the largest value of all."""
     low, high = moments.minimum.min(), moments.maximum.max()
     counts = torch.zeros(len(moments.count), NUM_BINS, dtype=torch.int64)
@@ -160,7 +170,9 @@ def _fences(counts: Tensor, pooled: CentralMoments) -> Tensor:
     return torch.stack([q1, median, q3, q1 - inner, q3 + inner, q1 - outer, q3 + outer])
 
 
-def _beyond(batches: Callable[[], Iterator[Tensor]], fences: Tensor, pool: bool) -> Tensor:
+def _beyond(
+    batches: Callable[[], Iterator[Tensor]], fences: Tensor, pool: bool
+) -> Tensor:
     """Return the numbers of values beyond the inner and the outer fences: ``(2, C)``."""
     total = torch.zeros(2, fences.shape[1], dtype=torch.int64)
     for batch in batches():

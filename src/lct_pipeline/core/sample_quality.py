@@ -7,7 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from lct_pipeline.core.frechet import FeatureStatistics, feature_statistics, frechet_distance
+from lct_pipeline.core.frechet import (
+    FeatureStatistics,
+    feature_statistics,
+    frechet_distance,
+)
 from lct_pipeline.core.randomness import derived_generator
 from lct_pipeline.core.samplers import sample_multistep
 
@@ -54,7 +58,9 @@ def generate_images(
 
 
 @torch.no_grad()
-def features_of(batches: Iterable[Tensor], extractor: Callable[[Tensor], Tensor]) -> Tensor:
+def features_of(
+    batches: Iterable[Tensor], extractor: Callable[[Tensor], Tensor]
+) -> Tensor:
     """Return the features, ``(N, D)``, of batches of uint8 images."""
     return torch.cat([extractor(images).float().cpu() for images in batches])
 

@@ -100,7 +100,9 @@ class EvolutionarySearch:
         self.generation, self.num_evaluated = (int(count) for count in state["counts"])
 
 
-def crossover(first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def crossover(
+    first: np.ndarray, second: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """Return a child of two parents, with sum 1.
 
     Half of the children take each coefficient from one parent or the other; half lie on the line

@@ -34,7 +34,9 @@ class NonFiniteLossError(ArithmeticError):
     """The loss of a step is NaN or infinite; names the step and the noise level."""
 
     def __init__(self, step: int, level: float) -> None:
-        super().__init__(f"the loss is not finite at step {step}, at noise level t = {level:.4g}")
+        super().__init__(
+            f"the loss is not finite at step {step}, at noise level t = {level:.4g}"
+        )
         self.step = step
         self.level = level
 
@@ -123,7 +125,10 @@ class Trainer:
         self.objective = objective
         self.ema = EMATracks(model.network, ema_rates)
         self.optimizer = torch.optim.RAdam(
-            model.network.parameters(), lr=learning_rate, weight_decay=weight_decay, foreach=True
+            model.network.parameters(),
+            lr=learning_rate,
+            weight_decay=weight_decay,
+            foreach=True,
         )
         self.seed = seed
         self.step = 0  # steps done
@@ -145,10 +150,16 @@ class Trainer:
         self.optimizer.step()
         self.ema.update()
         self.step += 1
-        means = (loss.total.item(), loss.consistency.mean().item(), loss.diffusion.mean().item())
+        means = (
+            loss.total.item(),
+            loss.consistency.mean().item(),
+            loss.diffusion.mean().item(),
+        )
         return StepMetrics(self.step, *means, num_levels=num_levels, c=c)
 
-    def _loss(self, x: Tensor, num_levels: int, c: float) -> tuple[ConsistencyLoss, Tensor]:
+    def _loss(
+        self, x: Tensor, num_levels: int, c: float
+    ) -> tuple[ConsistencyLoss, Tensor]:
         """Draw noise and levels of this step and return the loss and the upper levels t."""
         generator = derived_generator(self.seed, "training", self.step)
         eps = torch.randn(x.shape, generator=generator).to(x.device)
@@ -176,11 +187,17 @@ class Trainer:
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Return all that a continued run needs, under flat names."""
-        tensors = {f"network.{k}": v for k, v in self.model.network.state_dict().items()}
+        tensors = {
+            f"network.{k}": v for k, v in self.model.network.state_dict().items()
+        }
         for rate, track in self.ema.tracks.items():
-            tensors |= {f"ema.{rate}.{name}": average for name, average in track.items()}
+            tensors |= {
+                f"ema.{rate}.{name}": average for name, average in track.items()
+            }
         for index, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
+            tensors |= {
+                f"optimizer.{index}.{name}": value for name, value in moments.items()
+            }
         return tensors
 
     def load_state(self, tensors: Mapping[str, Tensor], step: int) -> None:
@@ -238,7 +255,9 @@ class EpochOrder:
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors whose names start with ``prefix.``, without it."""
     start = f"{prefix}."
-    return {name[len(start) :]: t for name, t in tensors.items() if name.startswith(start)}
+    return {
+        name[len(start) :]: t for name, t in tensors.items() if name.startswith(start)
+    }
 
 
 def _worst_level(loss: ConsistencyLoss, t: Tensor) -> float:

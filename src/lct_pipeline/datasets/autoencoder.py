@@ -57,8 +57,13 @@ class AutoencoderDataset(AbstractDataset["AutoencoderKL", StoredAutoencoder | No
         model = _from_pretrained(self._path).eval()
         digest = tensors_digest(model.state_dict())
         provenance = Path(self._path) / _PROVENANCE
-        if provenance.exists() and json.loads(provenance.read_text())["sha256"] != digest:
-            raise DataError(f"{self._path} was altered after it was written. Remove the folder.")
+        if (
+            provenance.exists()
+            and json.loads(provenance.read_text())["sha256"] != digest
+        ):
+            raise DataError(
+                f"{self._path} was altered after it was written. Remove the folder."
+            )
         return StoredAutoencoder(model, digest)
 
     def save(self, data: AutoencoderKL) -> None:

@@ -13,7 +13,9 @@ class UndecodableImageError(Exception):
     """The bytes are not an image that can be used; the message is the reason."""
 
 
-def decode_image(content: bytes | np.ndarray, *, size: int, max_pixels: int) -> np.ndarray:
+def decode_image(
+    content: bytes | np.ndarray, *, size: int, max_pixels: int
+) -> np.ndarray:
     """Return the centre square of an image, resized to ``size``.
 
     Rotated as its EXIF tag says, transparency over white, 16 bit scaled to 8, grey and palette to
@@ -65,7 +67,9 @@ def _reason(error: Exception) -> str:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bit grey
         wide = np.asarray(image).astype(np.float64) / 257
-        return Image.fromarray(wide.round().clip(0, 255).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(wide.round().clip(0, 255).astype(np.uint8)).convert(
+            "RGB"
+        )
     if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))

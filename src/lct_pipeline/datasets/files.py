@@ -48,11 +48,13 @@ def _remove(path: Path) -> None:
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     """Return the SHA-256 of names, types, shapes and values, in the order of the names."""
+    import torch
+
     sha = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
-        sha.update(memoryview(tensor.reshape(-1).numpy()).cast("B"))
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return sha.hexdigest()
 
 
@@ -93,7 +95,9 @@ def read_header(path: Path) -> tuple[dict[str, Any], dict[str, Any], int]:
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing.") from error
     except (ValueError, struct.error, OSError) as error:
-        raise DataError(f"{path} is not a readable safetensors file: {error}.") from error
+        raise DataError(
+            f"{path} is not a readable safetensors file: {error}."
+        ) from error
     end = max((e["data_offsets"][1] for e in entries.values()), default=0)
     if path.stat().st_size != 8 + length + end:
         raise DataError(

@@ -29,7 +29,9 @@ class RawImage:
     @property
     def digest(self) -> str:
         """SHA-256 of the content, which fixes the image's split."""
-        raw = self.content if isinstance(self.content, bytes) else self.content.tobytes()
+        raw = (
+            self.content if isinstance(self.content, bytes) else self.content.tobytes()
+        )
         return hashlib.sha256(raw).hexdigest()
 
 
@@ -56,7 +58,9 @@ class DigitsSource:
         digits = load_digits()
         self._images = (digits.images * (255 / 16)).round().astype(np.uint8)
         self._labels = digits.target
-        self.fingerprint = _digest([BUILT_IN, hashlib.sha256(self._images.tobytes()).hexdigest()])
+        self.fingerprint = _digest(
+            [BUILT_IN, hashlib.sha256(self._images.tobytes()).hexdigest()]
+        )
 
     def __len__(self) -> int:
         """Number of digits."""
@@ -80,7 +84,9 @@ class FolderSource:
             for path in folder.rglob("*")
             if path.suffix.lower() in SUFFIXES and _visible(path.relative_to(folder))
         )
-        self.fingerprint = _digest([f"{self._name(p)}:{_stamp(p)}" for p in self._files])
+        self.fingerprint = _digest(
+            [f"{self._name(p)}:{_stamp(p)}" for p in self._files]
+        )
 
     def __len__(self) -> int:
         """Number of files."""
@@ -110,9 +116,12 @@ class ZipSource:
                 "damaged or cut short. Copy or download it again."
             ) from error
         self._members = sorted(
-            (m for m in members if _is_image_member(m)), key=lambda member: member.filename
+            (m for m in members if _is_image_member(m)),
+            key=lambda member: member.filename,
         )
-        self.fingerprint = _digest([f"{m.filename}:{m.CRC}:{m.file_size}" for m in self._members])
+        self.fingerprint = _digest(
+            [f"{m.filename}:{m.CRC}:{m.file_size}" for m in self._members]
+        )
 
     def __len__(self) -> int:
         """Number of members."""
@@ -183,7 +192,9 @@ def _visible(relative: Path) -> bool:
 
 def _is_image_member(member: zipfile.ZipInfo) -> bool:
     path = PurePosixPath(member.filename)
-    return path.suffix.lower() in SUFFIXES and _visible(Path(path)) and not member.is_dir()
+    return (
+        path.suffix.lower() in SUFFIXES and _visible(Path(path)) and not member.is_dir()
+    )
 
 
 def _label(name: str) -> str | None:

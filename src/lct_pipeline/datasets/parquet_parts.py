@@ -33,7 +33,9 @@ class ParquetPartsDataset(AbstractDataset[pd.DataFrame, pd.DataFrame]):
         metadata: Anything, for plugins such as kedro-viz.
     """
 
-    def __init__(self, *, path: str, key: str, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, *, path: str, key: str, metadata: dict[str, Any] | None = None
+    ) -> None:
         self._path = Path(path)
         self._key = key
         self.metadata = metadata

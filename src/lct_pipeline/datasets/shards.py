@@ -124,12 +124,16 @@ class ShardStore:
             DataError: The store is incomplete, or a shard is not the one that was indexed.
         """
         if not self.complete:
-            raise DataError(f"{self.folder} is incomplete: run the stage that writes it again.")
+            raise DataError(
+                f"{self.folder} is incomplete: run the stage that writes it again."
+            )
         shards = []
         for entry in self._index["shards"]:
             shard = ShardFile(self.folder / entry["name"])
             if shard.metadata[DIGEST_KEY] != entry[DIGEST_KEY]:
-                raise DataError(f"{shard.path} is not the shard that was written. Remove it.")
+                raise DataError(
+                    f"{shard.path} is not the shard that was written. Remove it."
+                )
             shards.append(shard)
         return shards
 
@@ -228,7 +232,10 @@ class ShardsDataset(AbstractDataset[ShardStream, ShardStore]):
         self._write_index(index_path, data.fingerprint, number)
 
     def _drop_index_of_another(self, index_path: Path, fingerprint: str) -> None:
-        if index_path.exists() and json.loads(index_path.read_text())["fingerprint"] != fingerprint:
+        if (
+            index_path.exists()
+            and json.loads(index_path.read_text())["fingerprint"] != fingerprint
+        ):
             index_path.unlink()
 
     def _remove_from(self, number: int) -> None:
@@ -240,9 +247,13 @@ class ShardsDataset(AbstractDataset[ShardStream, ShardStore]):
         shards = []
         for number in range(num_shards):
             path = shard_path(self._path, number)
-            shards.append({"name": path.name, DIGEST_KEY: read_header(path)[0][DIGEST_KEY]})
+            shards.append(
+                {"name": path.name, DIGEST_KEY: read_header(path)[0][DIGEST_KEY]}
+            )
         with atomic_path(index_path) as temporary:
-            temporary.write_text(json.dumps({"fingerprint": fingerprint, "shards": shards}))
+            temporary.write_text(
+                json.dumps({"fingerprint": fingerprint, "shards": shards})
+            )
 
     def _exists(self) -> bool:
         return ShardStore(self._path).complete

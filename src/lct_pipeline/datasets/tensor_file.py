@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from kedro.io import AbstractDataset
 
-from lct_pipeline.datasets.files import DIGEST_KEY, read_header, read_tensors, write_tensors
+from lct_pipeline.datasets.files import (
+    DIGEST_KEY,
+    read_header,
+    read_tensors,
+    write_tensors,
+)
 from lct_pipeline.errors import DataError
 
 if TYPE_CHECKING:
@@ -138,7 +143,6 @@ class CheckpointStore:
                 "`kedro run --pipeline=train` to catalog what is there now."
             )
         return TensorFile(*read_tensors(self.path(name)))
-
 
     def matrix(self, names: list[str], digests: list[str]) -> CheckpointMatrix:
         """Return the verified weights of some checkpoints as one matrix.

@@ -121,7 +121,11 @@ def decode(autoencoder: AutoencoderKL, latents: Tensor) -> Tensor:
 def psnr(images: Tensor, reconstructions: Tensor) -> float:
     """Return the peak signal-to-noise ratio in dB of uint8 images over all values together."""
     mse = (images.double() - reconstructions.double()).square().mean().item()
-    return float("inf") if mse == 0 else float(10 * torch.log10(torch.tensor(255**2 / mse)))
+    return (
+        float("inf")
+        if mse == 0
+        else float(10 * torch.log10(torch.tensor(255**2 / mse)))
+    )
 
 
 def place(autoencoder: AutoencoderKL, device: torch.device) -> AutoencoderKL:

@@ -7,6 +7,7 @@ right-angle rotations (Gidaris et al. 2018). Its Frechet distance is never calle
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -36,14 +37,17 @@ class SmallClassifier(nn.Module):
         )
         channels = [3, width, 2 * width, 4 * width, 4 * width]
         layers: list[nn.Module] = []
-        for c_in, c_out in zip(channels, channels[1:], strict=False):
+        for c_in, c_out in pairwise(channels):
             layers += [
                 nn.Conv2d(c_in, c_out, 3, stride=2, padding=1),
                 nn.GroupNorm(4, c_out),
                 nn.SiLU(),
             ]
         self.body = nn.Sequential(
-            *layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16 * width, num_features)
+            *layers,
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+            nn.Linear(16 * width, num_features),
         )
         self.head = nn.Linear(num_features, num_classes)
 

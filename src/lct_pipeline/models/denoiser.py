@@ -40,5 +40,7 @@ def build_model(description: dict[str, Any], *, seed: int = 0) -> ConsistencyMod
         torch.manual_seed(seed)
         network = build_network(description)
     return ConsistencyModel(
-        network, sigma_data=description["sigma_data"], sigma_min=description["sigma_min"]
+        network,
+        sigma_data=description["sigma_data"],
+        sigma_min=description["sigma_min"],
     )

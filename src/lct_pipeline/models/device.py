@@ -22,5 +22,7 @@ def choose_device(name: str) -> torch.device:
         return torch.device(next(kind for kind, there in available.items() if there))
     if not available[name]:
         there = ", ".join(kind for kind, is_there in available.items() if is_there)
-        raise ParameterError(f"runtime.device={name}: not on this machine; there is: {there}")
+        raise ParameterError(
+            f"runtime.device={name}: not on this machine; there is: {there}"
+        )
     return torch.device(name)

@@ -15,7 +15,9 @@ from lct_pipeline.errors import DataError
 from lct_pipeline.models.autoencoder import to_float
 from lct_pipeline.models.classifier import SmallClassifier
 
-INCEPTION_FILE = "inception-2015-12-05.pt"  # the TorchScript file that clean-fid downloads
+INCEPTION_FILE = (
+    "inception-2015-12-05.pt"  # the TorchScript file that clean-fid downloads
+)
 
 
 @dataclass(frozen=True)
@@ -36,16 +38,24 @@ def classifier_extractor(
 ) -> FeatureExtractor:
     """Return the features of a fitted :class:`SmallClassifier`."""
     classifier = SmallClassifier(
-        metadata["num_classes"], width=metadata["width"], num_features=metadata["num_features"]
+        metadata["num_classes"],
+        width=metadata["width"],
+        num_features=metadata["num_features"],
     )
     classifier.load_state_dict(tensors)
     classifier.to(device).eval()
-    name = "classifier" if metadata["task"] == "label" else f"{metadata['task']}_classifier"
+    name = (
+        "classifier"
+        if metadata["task"] == "label"
+        else f"{metadata['task']}_classifier"
+    )
 
     def extract(images: Tensor) -> Tensor:
         return classifier.features(to_float(images.to(device)))
 
-    return FeatureExtractor(name, f"{name}_frechet_distance", f"{name}_kernel_distance", extract)
+    return FeatureExtractor(
+        name, f"{name}_frechet_distance", f"{name}_kernel_distance", extract
+    )
 
 
 def inception_folder(given: str | None) -> Path:
@@ -78,7 +88,9 @@ def inception_extractor(folder: Path, device: torch.device) -> FeatureExtractor:
 
     def extract(images: Tensor) -> Tensor:
         arrays = images.permute(0, 2, 3, 1).cpu().numpy()
-        resized = torch.stack([torch.from_numpy(resize(a)).permute(2, 0, 1) for a in arrays])
+        resized = torch.stack(
+            [torch.from_numpy(resize(a)).permute(2, 0, 1) for a in arrays]
+        )
         return network(resized.to(device))
 
     return FeatureExtractor("inception", "fid", "kid", extract)

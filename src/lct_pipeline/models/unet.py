@@ -37,7 +37,9 @@ def _zero(layer: nn.Conv2d) -> nn.Conv2d:
 class SelfAttention(nn.Module):
     """x + proj(attention(norm(x))) over the positions of an image."""
 
-    def __init__(self, channels: int, side: int, head_width: int, norm: NormName) -> None:
+    def __init__(
+        self, channels: int, side: int, head_width: int, norm: NormName
+    ) -> None:
         super().__init__()
         self.num_heads = max(1, channels // head_width)
         self.norm = build_norm(norm, (channels, side, side))
@@ -47,7 +49,9 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to the same shape."""
         B, C, H, W = x.shape
-        qkv = self.qkv(self.norm(x)).view(B, 3, self.num_heads, C // self.num_heads, H * W)
+        qkv = self.qkv(self.norm(x)).view(
+            B, 3, self.num_heads, C // self.num_heads, H * W
+        )
         q, k, v = qkv.transpose(3, 4).unbind(1)  # each (B, heads, H * W, C / heads)
         attended = F.scaled_dot_product_attention(q, k, v)
         return x + self.project(attended.transpose(2, 3).reshape(B, C, H, W))
@@ -80,7 +84,9 @@ class ResidualBlock(nn.Module):
         changed = c_in != c_out
         self.skip: nn.Module = nn.Conv2d(c_in, c_out, 1) if changed else nn.Identity()
         self.attention: nn.Module = (
-            SelfAttention(c_out, side, head_width, norm) if head_width else nn.Identity()
+            SelfAttention(c_out, side, head_width, norm)
+            if head_width
+            else nn.Identity()
         )
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
@@ -137,7 +143,9 @@ class UNetDenoiser(nn.Module):
             nn.SiLU(),
         )
 
-        def block(c_in: int, c_out: int, at: int, resample: Resample = "keep") -> ResidualBlock:
+        def block(
+            c_in: int, c_out: int, at: int, resample: Resample = "keep"
+        ) -> ResidualBlock:
             result = {"keep": at, "down": at // 2, "up": at * 2}[resample]
             attends = resample == "keep" and result in attention_sizes
             return ResidualBlock(
@@ -168,7 +176,13 @@ class UNetDenoiser(nn.Module):
         # middle: two blocks, the first with attention
         self.middle = nn.ModuleList(
             ResidualBlock(
-                c, c, side, embedding_width, norm=norm, dropout=dropout, head_width=heads
+                c,
+                c,
+                side,
+                embedding_width,
+                norm=norm,
+                dropout=dropout,
+                head_width=heads,
             )
             for heads in (head_width, None)
         )

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 def normalisation_of(stored: TensorFile) -> LatentNormalisation:
     """Return the normalisation of a ``latent_normalisation`` file."""
     tensors = stored.tensors
-    return LatentNormalisation(tensors["mean"], tensors["std"], stored.metadata["sigma_data"])
+    return LatentNormalisation(
+        tensors["mean"], tensors["std"], stored.metadata["sigma_data"]
+    )
 
 
 class Generator:
@@ -79,11 +81,15 @@ class Generator:
         """Return the decreasing noise levels of one or two evaluations."""
         return [self._sigma_max, self._sampling.two_step_sigma][:num_evaluations]
 
-    def grid(self, tensors: Mapping[str, Tensor], *, num_evaluations: int, seed: int) -> Tensor:
+    def grid(
+        self, tensors: Mapping[str, Tensor], *, num_evaluations: int, seed: int
+    ) -> Tensor:
         """Return images for a sample grid, ``(grid_size^2, 3, H, W)``."""
         self.load(tensors)
         count = self._sampling.grid_size**2
-        batches = self.images(count, num_evaluations=num_evaluations, seed=seed, purpose="grid")
+        batches = self.images(
+            count, num_evaluations=num_evaluations, seed=seed, purpose="grid"
+        )
         return torch.cat([batch.cpu() for batch in batches])
 
 
@@ -101,7 +107,9 @@ def build_generator(
 
 
 def latent_decoder(
-    autoencoder: StoredAutoencoder, latent_normalisation: TensorFile, device: torch.device
+    autoencoder: StoredAutoencoder,
+    latent_normalisation: TensorFile,
+    device: torch.device,
 ) -> Callable[[Tensor], Tensor]:
     """Return the function from normalised latents to uint8 images."""
     normalisation = normalisation_of(latent_normalisation).to(device)

@@ -54,9 +54,19 @@ def _channel_name(name: str) -> str:
 
 
 def _add_marks(
-    figure: go.Figure, channels: list[str], rows: pd.DataFrame, fence: str, color: str, label: str
+    figure: go.Figure,
+    channels: list[str],
+    rows: pd.DataFrame,
+    fence: str,
+    color: str,
+    label: str,
 ) -> None:
-    marker = {"symbol": "line-ew-open", "size": 28, "color": color, "line": {"width": 2}}
+    marker = {
+        "symbol": "line-ew-open",
+        "size": 28,
+        "color": color,
+        "line": {"width": 2},
+    }
     for side in ("low", "high"):
         figure.add_scatter(
             x=channels,

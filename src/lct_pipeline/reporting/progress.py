@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 T = TypeVar("T")
 
 
-def track(items: Iterable[T], title: str, unit: str, **options: int | float | bool) -> tqdm[T]:
+def track(items: Iterable[T], title: str, unit: str, **options: Any) -> tqdm[T]:
     """Return ``items`` behind a progress bar.
 
     Args:

@@ -23,7 +23,9 @@ def tile(images: Tensor) -> np.ndarray:
     canvas[:count] = images.permute(0, 2, 3, 1).numpy()
     canvas = canvas.repeat(scale, axis=1).repeat(scale, axis=2)
     grid = canvas.reshape(rows, columns, height * scale, width * scale, 3)
-    return grid.swapaxes(1, 2).reshape(rows * height * scale, columns * width * scale, 3)
+    return grid.swapaxes(1, 2).reshape(
+        rows * height * scale, columns * width * scale, 3
+    )
 
 
 def draw_panels(panels: dict[str, Tensor], title: str) -> Any:
@@ -32,7 +34,9 @@ def draw_panels(panels: dict[str, Tensor], title: str) -> Any:
 
     columns = min(3, max(1, len(panels)))
     rows = max(1, math.ceil(len(panels) / columns))
-    figure = Figure(figsize=(4.2 * columns, 4.5 * rows + 0.5), dpi=110, layout="constrained")
+    figure = Figure(
+        figsize=(4.2 * columns, 4.5 * rows + 0.5), dpi=110, layout="constrained"
+    )
     axes = figure.subplots(rows, columns, squeeze=False).flat
     for axis in axes:
         axis.set_axis_off()

@@ -8,7 +8,15 @@ from lct_pipeline.datasets.files import DIGEST_KEY
 from lct_pipeline.datasets.tensor_file import CheckpointStore
 from lct_pipeline.errors import DataError
 
-COLUMNS = ["step", "num_images", "num_levels", "kind", "ema_rate", "loss", "parameters_digest"]
+COLUMNS = [
+    "step",
+    "num_images",
+    "num_levels",
+    "kind",
+    "ema_rate",
+    "loss",
+    "parameters_digest",
+]
 
 
 def index_checkpoints(checkpoints: CheckpointStore) -> pd.DataFrame:

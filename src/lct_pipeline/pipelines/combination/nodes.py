@@ -11,7 +11,11 @@ import numpy as np
 import pandas as pd
 
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
-from lct_pipeline.datasets.tensor_file import CheckpointMatrix, CheckpointStore, TensorFile
+from lct_pipeline.datasets.tensor_file import (
+    CheckpointMatrix,
+    CheckpointStore,
+    TensorFile,
+)
 from lct_pipeline.errors import DataError, ParameterError
 from lct_pipeline.parameters import Combination, Runtime, Sampling, first_difference
 from lct_pipeline.pipelines.evaluation.nodes import extractor_of
@@ -88,14 +92,18 @@ def search_combination(
     )
     controls = _controls(checkpoint_index, window) if search.generation == 0 else []
     total = parameters.search.num_evaluations
-    with track((), "search", "evaluation", total=total, initial=search.num_evaluated) as bar:
+    with track(
+        (), "search", "evaluation", total=total, initial=search.num_evaluated
+    ) as bar:
         while not search.stop:
             candidates = _candidates(search, window, parameters)
             rows = evaluator.rows(candidates + controls, search.generation, number)
             number += len(rows)
             controls = []
             fitness = np.array([row["fitness"] for row in rows[: len(candidates)]])
-            search.tell(np.stack([c.alpha for c in candidates if c.alpha is not None]), fitness)
+            search.tell(
+                np.stack([c.alpha for c in candidates if c.alpha is not None]), fitness
+            )
             bar.update(len(candidates))
             bar.set_postfix_str(f"best {search.best[1]:.3g}", refresh=False)
             yield pd.DataFrame(rows), _state(search, number, origin)
@@ -109,14 +117,17 @@ def _new_search(window: pd.DataFrame, parameters: Combination) -> EvolutionarySe
     return EvolutionarySearch(alphas, SearchSettings(seed=parameters.seed, **settings))
 
 
-def _initial(window: pd.DataFrame, parameters: Combination) -> list[tuple[str, np.ndarray]]:
+def _initial(
+    window: pd.DataFrame, parameters: Combination
+) -> list[tuple[str, np.ndarray]]:
     """Return names and coefficients of the initial population."""
     from lct_pipeline.core.ema import ema_profile
 
     num = len(window)
     steps = window["step"].to_numpy()
     profiles = [
-        (f"EMA {rate}", ema_profile(steps, rate)) for rate in parameters.search.initial_ema_rates
+        (f"EMA {rate}", ema_profile(steps, rate))
+        for rate in parameters.search.initial_ema_rates
     ]
     return [*profiles, ("uniform", np.full(num, 1 / num)), ("last", np.eye(num)[-1])]
 
@@ -126,8 +137,12 @@ def _candidates(
 ) -> list[Candidate]:
     alphas = search.ask()
     if search.generation > 0:
-        names = [f"generation {search.generation}, child {i}" for i in range(len(alphas))]
-        return [Candidate("child", n, None, a) for n, a in zip(names, alphas, strict=True)]
+        names = [
+            f"generation {search.generation}, child {i}" for i in range(len(alphas))
+        ]
+        return [
+            Candidate("child", n, None, a) for n, a in zip(names, alphas, strict=True)
+        ]
     controls = {"uniform": "uniform average", "last": "last checkpoint"}
     names = [name for name, _ in _initial(window, parameters)]
     return [
@@ -145,21 +160,31 @@ def _controls(checkpoint_index: pd.DataFrame, window: pd.DataFrame) -> list[Cand
     last_step = window["step"].max()
     ema = checkpoint_index["kind"].eq("ema") & checkpoint_index["step"].eq(last_step)
     tracks = [
-        Candidate("control", name, "best EMA", None) for name in checkpoint_index["name"][ema]
+        Candidate("control", name, "best EMA", None)
+        for name in checkpoint_index["name"][ema]
     ]
     return single + tracks
 
 
-def _state(search: EvolutionarySearch, number: int, origin: dict[str, Any]) -> TensorFile:
+def _state(
+    search: EvolutionarySearch, number: int, origin: dict[str, Any]
+) -> TensorFile:
     import torch
 
-    tensors = {name: torch.from_numpy(np.array(v)) for name, v in search.state().items()}
+    tensors = {
+        name: torch.from_numpy(np.array(v)) for name, v in search.state().items()
+    }
     return TensorFile(tensors, {"num_rows": number, **origin})
 
 
-def _continue(search: EvolutionarySearch, state: TensorFile, origin: dict[str, Any]) -> int:
+def _continue(
+    search: EvolutionarySearch, state: TensorFile, origin: dict[str, Any]
+) -> int:
     """Load a state, unless it is of other parameters or checkpoints; return its rows so far."""
-    old = {"combination": state.metadata["parameters"], "checkpoints": state.metadata["digests"]}
+    old = {
+        "combination": state.metadata["parameters"],
+        "checkpoints": state.metadata["digests"],
+    }
     new = {"combination": origin["parameters"], "checkpoints": origin["digests"]}
     difference = first_difference(old, new)
     if difference:
@@ -212,7 +237,9 @@ class _Evaluator:
         from lct_pipeline.pipelines.generation import build_generator
 
         network = checkpoints.header(window["name"].iloc[0])["network"]
-        generator = build_generator(network, autoencoder, latent_normalisation, sampling, runtime)
+        generator = build_generator(
+            network, autoencoder, latent_normalisation, sampling, runtime
+        )
         extractor = extractor_of(feature_extractor, runtime)
         tensors = reference_statistics.tensors
         num_real = len(tensors["validation.features"])
@@ -239,7 +266,9 @@ class _Evaluator:
         from lct_pipeline.core.linear_combination import combine
 
         combined = [c.alpha for c in candidates if c.alpha is not None]
-        weights = iter(combine(self._matrix, np.stack(combined), block_size=self._block_size))
+        weights = iter(
+            combine(self._matrix, np.stack(combined), block_size=self._block_size)
+        )
         rows = []
         for number, candidate in enumerate(candidates, start=first):
             if candidate.alpha is None:
@@ -257,7 +286,9 @@ class _Evaluator:
                     "fitness": self._fitness(),
                     "metric": self._metric,
                     "split": "validation",
-                    "alpha": None if candidate.alpha is None else candidate.alpha.tolist(),
+                    "alpha": None
+                    if candidate.alpha is None
+                    else candidate.alpha.tolist(),
                 }
             )
         return rows
@@ -272,7 +303,11 @@ def choose_models(
 ) -> tuple[dict[str, Any], TensorFile, dict[str, TensorFile]]:
     """Return the chosen combination, its weights, and the weights of the controls."""
     window = window_of(checkpoint_index, parameters.window)
-    best = search_history[search_history["kind"] != "control"].nsmallest(1, "fitness").iloc[0]
+    best = (
+        search_history[search_history["kind"] != "control"]
+        .nsmallest(1, "fitness")
+        .iloc[0]
+    )
     controls = (
         search_history[search_history["control"].notna()]
         .sort_values("fitness", kind="stable")
@@ -307,14 +342,17 @@ class _WeightsOf:
     """Gives the weights of a row of the search history as a model file."""
 
     def __init__(
-        self, window: pd.DataFrame, checkpoints: CheckpointStore, parameters: Combination
+        self,
+        window: pd.DataFrame,
+        checkpoints: CheckpointStore,
+        parameters: Combination,
     ) -> None:
         self._store = checkpoints
         self._names = list(window["name"])
         self._matrix = checkpoints.matrix(self._names, list(window["digest"]))
         self._block_size = parameters.block_size
 
-    def of(self, row: pd.Series, about: dict[str, Any]) -> TensorFile:
+    def of(self, row: Any, about: dict[str, Any]) -> TensorFile:
         """Return a checkpoint as it is, or the combination of the row's coefficients."""
         from lct_pipeline.core.linear_combination import WeightLayout, combine
 
@@ -325,4 +363,6 @@ class _WeightsOf:
         alphas = np.array(row["alpha"])[None]
         weights = combine(self._matrix, alphas, block_size=self._block_size)[0]
         others = self._store.read(self._names[-1]).tensors
-        return TensorFile(WeightLayout(self._matrix.shapes).unflatten(weights, others), metadata)
+        return TensorFile(
+            WeightLayout(self._matrix.shapes).unflatten(weights, others), metadata
+        )

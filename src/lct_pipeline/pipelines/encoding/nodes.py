@@ -38,10 +38,16 @@ def prepare_autoencoder(
     return _fit(images, indices_of(image_manifest, "train"), parameters, runtime)
 
 
-def _fit(images: ShardStore, indices: Any, parameters: Encoding, runtime: Runtime) -> AutoencoderKL:
+def _fit(
+    images: ShardStore, indices: Any, parameters: Encoding, runtime: Runtime
+) -> AutoencoderKL:
     import torch
 
-    from lct_pipeline.models.autoencoder import build_autoencoder, fit_autoencoder, place
+    from lct_pipeline.models.autoencoder import (
+        build_autoencoder,
+        fit_autoencoder,
+        place,
+    )
     from lct_pipeline.models.device import choose_device
 
     fitted = parameters.fitted
@@ -70,7 +76,9 @@ def _fit(images: ShardStore, indices: Any, parameters: Encoding, runtime: Runtim
 
 def indices_of(manifest: pd.DataFrame, split: str) -> Any:
     """Return the places in the shards of the images of a split, in order, int64."""
-    chosen = manifest.loc[(manifest["split"] == split) & manifest["index"].notna(), "index"]
+    chosen = manifest.loc[
+        (manifest["split"] == split) & manifest["index"].notna(), "index"
+    ]
     return chosen.to_numpy("int64")
 
 
@@ -87,12 +95,18 @@ def encode_images(
     finished = min(previous_latents.num_finished_shards(fingerprint), num_shards)
     if finished == num_shards:
         logger.info("All %d latents are already encoded.", len(images))
-    shards = _encoded_shards(images, autoencoder, finished, parameters.batch_size, runtime)
+    shards = _encoded_shards(
+        images, autoencoder, finished, parameters.batch_size, runtime
+    )
     return ShardStream(fingerprint, shards, first_shard=finished)
 
 
 def _encoded_shards(
-    images: ShardStore, autoencoder: StoredAutoencoder, first: int, batch_size: int, runtime: Runtime
+    images: ShardStore,
+    autoencoder: StoredAutoencoder,
+    first: int,
+    batch_size: int,
+    runtime: Runtime,
 ) -> Iterator[Shard]:
     import torch
 
@@ -107,7 +121,9 @@ def _encoded_shards(
         yield Shard({"mean": means, "std": stds})
 
 
-def build_latent_manifest(latents: ShardStore, image_manifest: pd.DataFrame) -> pd.DataFrame:
+def build_latent_manifest(
+    latents: ShardStore, image_manifest: pd.DataFrame
+) -> pd.DataFrame:
     """Return one row per latent, in the order of the shards."""
     usable = image_manifest[image_manifest["index"].notna()]
     ends = [shard.num_items for shard in latents.shards]
@@ -117,7 +133,10 @@ def build_latent_manifest(latents: ShardStore, image_manifest: pd.DataFrame) -> 
 
 
 def measure_normalisation(
-    latents: ShardStore, latent_manifest: pd.DataFrame, parameters: Encoding, noise: Noise
+    latents: ShardStore,
+    latent_manifest: pd.DataFrame,
+    parameters: Encoding,
+    noise: Noise,
 ) -> TensorFile:
     """Reduce the training split to mean and standard deviation at every position."""
     from lct_pipeline.core.normalisation import PosteriorMoments
@@ -161,5 +180,7 @@ def measure_reconstruction(
     ]
     originals = list(images.batches("images", parameters.batch_size, indices))
     quality = psnr(torch.cat(originals), torch.cat(decoded))
-    logger.info("The autoencoder reconstructs the validation split at %.1f dB.", quality)
+    logger.info(
+        "The autoencoder reconstructs the validation split at %.1f dB.", quality
+    )
     return {"psnr_db": quality, "split": "validation", "num_images": len(indices)}

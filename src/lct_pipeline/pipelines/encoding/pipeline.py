@@ -48,7 +48,12 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 measure_normalisation,
-                inputs=["latents", "latent_manifest", "params:encoding", "params:training.noise"],
+                inputs=[
+                    "latents",
+                    "latent_manifest",
+                    "params:encoding",
+                    "params:training.noise",
+                ],
                 outputs="latent_normalisation",
                 name="measure_normalisation",
             ),

@@ -39,7 +39,9 @@ def prepare_extractor(
     if parameters.extractor == "inception":
         from lct_pipeline.models.features import inception_folder
 
-        return TensorFile({}, {"folder": str(inception_folder(parameters.inception_path))})
+        return TensorFile(
+            {}, {"folder": str(inception_folder(parameters.inception_path))}
+        )
     if previous_extractor is not None and previous_extractor.metadata["images"] == (
         images.fingerprint
     ):
@@ -49,7 +51,10 @@ def prepare_extractor(
 
 
 def _fit_classifier(
-    images: ShardStore, image_manifest: pd.DataFrame, parameters: Features, runtime: Runtime
+    images: ShardStore,
+    image_manifest: pd.DataFrame,
+    parameters: Features,
+    runtime: Runtime,
 ) -> TensorFile:
     import torch
 
@@ -90,7 +95,9 @@ def _labels(image_manifest: pd.DataFrame) -> tuple[Tensor | None, int]:
     """Return the training images' classes and their number; None and 4 without labels."""
     import torch
 
-    usable = image_manifest[image_manifest["index"].notna() & (image_manifest["split"] == "train")]
+    usable = image_manifest[
+        image_manifest["index"].notna() & (image_manifest["split"] == "train")
+    ]
     if usable["label"].isna().any() or usable["label"].nunique() < 2:
         return None, 4
     codes, names = pd.factorize(usable["label"], sort=True)
@@ -122,11 +129,13 @@ def measure_references(
     from lct_pipeline.core.sample_quality import features_of
 
     extractor = extractor_of(feature_extractor, runtime)
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for split in ("validation", "test"):
         indices = indices_of(image_manifest, split)
         batches = images.batches("images", parameters.batch_size, indices)
-        features = features_of(track(batches, f"features of {split}", "batch"), extractor.extract)
+        features = features_of(
+            track(batches, f"features of {split}", "batch"), extractor.extract
+        )
         statistics = feature_statistics(features)
         tensors |= {
             f"{split}.mu": statistics.mu,
@@ -152,7 +161,9 @@ def evaluate_models(
 
     extractor = extractor_of(feature_extractor, runtime)
     network = combined_model.metadata["network"]
-    generator = build_generator(network, autoencoder, latent_normalisation, sampling, runtime)
+    generator = build_generator(
+        network, autoencoder, latent_normalisation, sampling, runtime
+    )
     real = reference_statistics.tensors["test.features"]
     count = parameters.num_images or len(real)
     protocol = {
@@ -184,7 +195,9 @@ def evaluate_models(
 def _weights(
     combined_model: TensorFile, control_models: CheckpointStore
 ) -> dict[str, dict[str, Tensor]]:
-    controls = {name: control_models.read(name).tensors for name in MODELS if name != "combined"}
+    controls = {
+        name: control_models.read(name).tensors for name in MODELS if name != "combined"
+    }
     return {**controls, "combined": combined_model.tensors}
 
 
@@ -227,7 +240,11 @@ def _distances(
     extractor: FeatureExtractor,
     protocol: dict[str, Any],
 ) -> list[dict[str, Any]]:
-    from lct_pipeline.core.frechet import feature_statistics, frechet_distance, kernel_distance
+    from lct_pipeline.core.frechet import (
+        feature_statistics,
+        frechet_distance,
+        kernel_distance,
+    )
 
     values = {
         extractor.frechet_name: frechet_distance(
@@ -236,7 +253,13 @@ def _distances(
         extractor.kernel_name: kernel_distance(features, real),
     }
     return [
-        {**about, "metric": metric, "value": value, "num_generated": len(features), **protocol}
+        {
+            **about,
+            "metric": metric,
+            "value": value,
+            "num_generated": len(features),
+            **protocol,
+        }
         for metric, value in values.items()
     ]
 
@@ -256,9 +279,15 @@ def draw_sample_grid(
     from lct_pipeline.reporting.sample_grids import draw_panels
 
     network = combined_model.metadata["network"]
-    generator = build_generator(network, autoencoder, latent_normalisation, sampling, runtime)
+    generator = build_generator(
+        network, autoencoder, latent_normalisation, sampling, runtime
+    )
     weights = _weights(combined_model, control_models)
-    titles = {"last": "last checkpoint", "best_ema": "best EMA", "combined": "combined (LCSC)"}
+    titles = {
+        "last": "last checkpoint",
+        "best_ema": "best EMA",
+        "combined": "combined (LCSC)",
+    }
     panels = {
         f"{title}, 1 step": generator.grid(weights[name], num_evaluations=1, seed=0)
         for name, title in titles.items()
@@ -276,6 +305,8 @@ def log_evaluation(evaluation_table: pd.DataFrame) -> None:
     if evaluation_table.empty:
         raise DataError("the evaluation has no rows.")
     order = evaluation_table["model"].drop_duplicates()
-    wide = evaluation_table.pivot(index=["model", "nfe"], columns="metric", values="value")
+    wide = evaluation_table.pivot(
+        index=["model", "nfe"], columns="metric", values="value"
+    )
     table = wide.reindex(order, level="model").to_string(float_format="{:.3f}".format)
     logger.info("Distance to the test split (lower is better):\n%s", table)

@@ -27,7 +27,9 @@ def ingest_images(
     finished = min(previous_images.num_finished_shards(fingerprint), num_shards)
     if finished == num_shards:
         logger.info("All %d images are already ingested.", len(image_source))
-    problems = sum(row["problem"] is not None for row in previous_images.rows(0, finished))
+    problems = sum(
+        row["problem"] is not None for row in previous_images.rows(0, finished)
+    )
     shards = _decoded_shards(image_source, parameters, finished, num_shards, problems)
     return ShardStream(fingerprint, shards, first_shard=finished)
 
@@ -39,7 +41,9 @@ def _decoded_shards(
     allowed = parameters.max_problem_share * len(source)
     for number in track(range(first, last), "ingest", "shard"):
         start = number * parameters.shard_size
-        shard = _decode_shard(source.read(start, start + parameters.shard_size), parameters)
+        shard = _decode_shard(
+            source.read(start, start + parameters.shard_size), parameters
+        )
         bad = [row for row in shard.rows if row["problem"] is not None]
         problems += len(bad)
         if problems > allowed:
@@ -64,7 +68,9 @@ def _decode_shard(raw_images: Iterator[RawImage], parameters: Ingestion) -> Shar
         try:
             pixels.append(
                 decode_image(
-                    raw.content, size=parameters.image_size, max_pixels=parameters.max_pixels
+                    raw.content,
+                    size=parameters.image_size,
+                    max_pixels=parameters.max_pixels,
                 )
             )
         except UndecodableImageError as problem:
@@ -118,7 +124,9 @@ def build_image_manifest(images: ShardStore) -> pd.DataFrame:
 
 
 def _check_splits(split: pd.Series) -> None:
-    counts = {name: int((split == name).sum()) for name in ("train", "validation", "test")}
+    counts = {
+        name: int((split == name).sum()) for name in ("train", "validation", "test")
+    }
     logger.info("Images by split: %s.", counts)
     for name, count in counts.items():
         if count < 2:

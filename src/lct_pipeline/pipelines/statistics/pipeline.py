@@ -11,7 +11,9 @@ from lct_pipeline.reporting.box_plots import draw_box_plot
 def create_pipeline() -> Pipeline:
     """Return the nodes from images and latents to their outlier statistics."""
     draw_pixels = update_wrapper(partial(draw_box_plot, title="Pixels"), draw_box_plot)
-    draw_latents = update_wrapper(partial(draw_box_plot, title="Latents"), draw_box_plot)
+    draw_latents = update_wrapper(
+        partial(draw_box_plot, title="Latents"), draw_box_plot
+    )
     return Pipeline(
         [
             Node(

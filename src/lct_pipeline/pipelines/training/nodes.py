@@ -53,9 +53,14 @@ def train_model(
     from lct_pipeline.models.device import choose_device
 
     device = choose_device(runtime.device)
-    description = describe_model(parameters, list(latent_normalisation.tensors["mean"].shape))
+    description = describe_model(
+        parameters, list(latent_normalisation.tensors["mean"].shape)
+    )
     trainer = _trainer(description, parameters, device)
-    origin = {"parameters": parameters.model_dump(mode="json"), "latents": latents.fingerprint}
+    origin = {
+        "parameters": parameters.model_dump(mode="json"),
+        "latents": latents.fingerprint,
+    }
     if previous_training_state is not None:
         _continue(trainer, previous_training_state, origin)
     if trainer.step >= parameters.num_steps and previous_training_state is not None:
@@ -67,7 +72,9 @@ def train_model(
         sum(p.numel() for p in trainer.model.parameters()) / 1e6,
         torch.cuda.get_device_name() if device.type == "cuda" else device,
     )
-    read_batch = batch_reader(latents, latent_manifest, latent_normalisation, parameters, device)
+    read_batch = batch_reader(
+        latents, latent_manifest, latent_normalisation, parameters, device
+    )
     recorder = _MetricsRecorder(parameters.batch_size)
     progress = track(
         training_steps(trainer, read_batch, parameters.num_steps),
@@ -83,7 +90,9 @@ def train_model(
                 progress.set_postfix_str(recorder.close_row(), refresh=False)
             if _is_checkpoint(metrics.step, parameters):
                 checkpoints = _checkpoints(trainer, metrics, description, parameters)
-                state = TensorFile(trainer.state_tensors(), {"step": metrics.step, **origin})
+                state = TensorFile(
+                    trainer.state_tensors(), {"step": metrics.step, **origin}
+                )
                 yield checkpoints, recorder.take_rows(), state
     except NonFiniteLossError as error:
         raise TrainingError(_explain(error.step, error.level, parameters)) from error
@@ -112,7 +121,9 @@ def _trainer(description: dict[str, Any], parameters: Training, device: Any) -> 
     try:
         model = build_model(description, seed=parameters.seed)
     except ValueError as error:
-        raise ParameterError(f"training.network does not fit the latents: {error}") from error
+        raise ParameterError(
+            f"training.network does not fit the latents: {error}"
+        ) from error
     return Trainer(
         model.to(device).train(),
         schedule=NoiseSchedule(num_steps=parameters.num_steps, **noise),
@@ -128,7 +139,9 @@ def _trainer(description: dict[str, Any], parameters: Training, device: Any) -> 
 
 def _continue(trainer: Trainer, state: TensorFile, origin: dict[str, Any]) -> None:
     """Load a state, unless it is that of other parameters or another autoencoder."""
-    difference = first_difference(state.metadata["parameters"], origin["parameters"], "training")
+    difference = first_difference(
+        state.metadata["parameters"], origin["parameters"], "training"
+    )
     if difference:
         raise ParameterError(
             f"this run was started with other parameters ({difference}). Give the old value to "
@@ -142,7 +155,9 @@ def _continue(trainer: Trainer, state: TensorFile, origin: dict[str, Any]) -> No
             "--params=run_id=<name>."
         )
     if old_images != new_images:
-        logger.warning("The images changed since step %d; training goes on.", trainer.step)
+        logger.warning(
+            "The images changed since step %d; training goes on.", trainer.step
+        )
     trainer.load_state(state.tensors, state.metadata["step"])
     logger.info("Continuing after step %d.", trainer.step)
 
@@ -175,7 +190,10 @@ def batch_reader(
         else:  # the same sample of an image each time it is seen
             noise = torch.stack(
                 [
-                    torch.randn(means.shape[1:], generator=derived_generator(seed, "posterior", i))
+                    torch.randn(
+                        means.shape[1:],
+                        generator=derived_generator(seed, "posterior", i),
+                    )
                     for i in chosen.tolist()
                 ]
             )
@@ -236,7 +254,10 @@ def _ends_stage(step: int, parameters: Training) -> bool:
 
 
 def _checkpoints(
-    trainer: Trainer, metrics: StepMetrics, description: dict[str, Any], parameters: Training
+    trainer: Trainer,
+    metrics: StepMetrics,
+    description: dict[str, Any],
+    parameters: Training,
 ) -> dict[str, TensorFile]:
     """Return the raw weights and, where a stage ends, those of every EMA track."""
     step = metrics.step
@@ -282,7 +303,9 @@ def draw_stage_samples(
     from lct_pipeline.reporting.sample_grids import draw_panels
 
     network = checkpoints.header(checkpoints.names()[0])["network"]
-    generator = build_generator(network, autoencoder, latent_normalisation, sampling, runtime)
+    generator = build_generator(
+        network, autoencoder, latent_normalisation, sampling, runtime
+    )
     panels = {
         f"N = {header['num_levels']}, step {header['step']}": generator.grid(
             checkpoints.read(name).tensors, num_evaluations=1, seed=0
@@ -290,4 +313,6 @@ def draw_stage_samples(
         for name, header in checkpoints.headers().items()
         if header["kind"] == "raw" and header["ends_stage"]
     }
-    return draw_panels(panels, "One-step samples at the end of each stage, from the same noise")
+    return draw_panels(
+        panels, "One-step samples at the end of each stage, from the same noise"
+    )
