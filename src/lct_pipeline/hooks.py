@@ -12,8 +12,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from kedro.config import MissingConfigException
 from kedro.framework.hooks import hook_impl
 
+from lct_pipeline.errors import ParameterError
 from lct_pipeline.parameters import Parameters, check_parameters, parameters_digest
 
 logger = logging.getLogger(__name__)
@@ -36,7 +38,7 @@ class ParameterHook:
     @hook_impl
     def after_context_created(self, context: Any) -> None:
         """Check all groups, whichever pipeline is going to run."""
-        check_parameters(context.params)
+        _checked(context)
 
 
 class RuntimeHook:
@@ -47,7 +49,7 @@ class RuntimeHook:
     @hook_impl
     def after_context_created(self, context: Any) -> None:
         """Keep the number that was asked for."""
-        self._num_threads = check_parameters(context.params).runtime.num_threads
+        self._num_threads = _checked(context).runtime.num_threads
 
     @hook_impl
     def before_pipeline_run(self) -> None:
@@ -70,7 +72,7 @@ class RunRecordHook:
     def after_context_created(self, context: Any) -> None:
         """Keep what the record says about the code and the parameters."""
         self._project_path = Path(context.project_path)
-        self._parameters = check_parameters(context.params)
+        self._parameters = _checked(context)
         self._nodes = []
 
     @hook_impl
@@ -125,6 +127,17 @@ class RunRecordHook:
             "nodes": self._nodes,
         }
         catalog.save("run_record", record)
+
+
+def _checked(context: Any) -> Parameters:
+    """Return the parameters; ``context.params`` would let Kedro's own check speak first."""
+    try:
+        values = context.config_loader["parameters"]
+    except MissingConfigException as error:
+        raise ParameterError(
+            f"{error}. Run from the project's folder, with --env naming a folder of conf/."
+        ) from error
+    return check_parameters(values)
 
 
 def peak_memory_mib() -> int:

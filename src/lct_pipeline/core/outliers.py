@@ -18,6 +18,15 @@ INNER, OUTER = 1.5, 3.0
 NUM_BINS = (
     65_536  # grid of the quartiles: exact for uint8, 1 / 65535 of the range otherwise
 )
+FENCES = (
+    "q1",
+    "median",
+    "q3",
+    "inner_low",
+    "inner_high",
+    "outer_low",
+    "outer_high",
+)
 
 
 @dataclass(frozen=True)
@@ -159,7 +168,7 @@ def _histograms(
 
 
 def _fences(counts: Tensor, pooled: CentralMoments) -> Tensor:
-    """Return q1, median, q3, inner low and high, outer low and high: ``(7, C)``."""
+    """Return the values that ``FENCES`` names, ``(7, C)``."""
     low, high = pooled.minimum, pooled.maximum
     cumulative = counts.cumsum(1)
     ranks = torch.tensor([0.25, 0.5, 0.75]) * cumulative[:, -1:]
@@ -194,18 +203,19 @@ def _rows(
     shares = beyond / moments.count
     return [
         OutlierStatistics(
-            name,
-            int(moments.count[c]),
-            moments.mean[c].item(),
-            variance[c].sqrt().item(),
-            skewness[c].item(),
-            kurtosis[c].item(),
-            moments.minimum[c].item(),
-            moments.maximum[c].item(),
-            *fences[:, c].tolist(),
-            *shares[:, c].tolist(),
-            gaussian_share_beyond(INNER),
-            gaussian_share_beyond(OUTER),
+            channel=name,
+            num_values=int(moments.count[c]),
+            mean=moments.mean[c].item(),
+            std=variance[c].sqrt().item(),
+            skewness=skewness[c].item(),
+            excess_kurtosis=kurtosis[c].item(),
+            minimum=moments.minimum[c].item(),
+            maximum=moments.maximum[c].item(),
+            **dict(zip(FENCES, fences[:, c].tolist(), strict=True)),
+            share_beyond_inner=shares[0, c].item(),
+            share_beyond_outer=shares[1, c].item(),
+            gaussian_share_beyond_inner=gaussian_share_beyond(INNER),
+            gaussian_share_beyond_outer=gaussian_share_beyond(OUTER),
         )
         for c, name in enumerate(names)
     ]

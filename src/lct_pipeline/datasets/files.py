@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DIGEST_KEY = "sha256"
+_MALFORMED = (ValueError, LookupError, TypeError, AttributeError)  # of a damaged header
 
 
 @contextmanager
@@ -92,13 +93,13 @@ def read_header(path: Path) -> tuple[dict[str, Any], dict[str, Any], int]:
             entries = json.loads(file.read(length))
             raw = entries.pop("__metadata__", {})
             metadata = {key: json.loads(value) for key, value in raw.items()}
+            end = max((e["data_offsets"][1] for e in entries.values()), default=0)
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing.") from error
-    except (ValueError, struct.error, OSError) as error:
+    except (*_MALFORMED, struct.error, OSError) as error:
         raise DataError(
             f"{path} is not a readable safetensors file: {error}."
         ) from error
-    end = max((e["data_offsets"][1] for e in entries.values()), default=0)
     if path.stat().st_size != 8 + length + end:
         raise DataError(
             f"{path} is truncated: {path.stat().st_size} bytes, its header promises "
@@ -113,10 +114,16 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         DataError: The file is missing, truncated, or its content is not what was written.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     metadata, _, _ = read_header(path)
-    tensors = load_file(path)
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise DataError(
+            f"{path} is damaged: {error}. Remove it and run the command again."
+        ) from error
     expected = metadata.pop(DIGEST_KEY, None)
     if expected != tensors_digest(tensors):
         raise DataError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,6 +17,16 @@ from lct_pipeline.errors import DataError
 
 BUILT_IN = "digits"
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+
+# what zipfile raises on a damaged, encrypted or strangely compressed member
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    OSError,
+    NotImplementedError,
+    RuntimeError,
+)
 
 
 @dataclass(frozen=True)
@@ -80,9 +91,14 @@ class FolderSource:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._files = sorted(
-            path
-            for path in folder.rglob("*")
-            if path.suffix.lower() in SUFFIXES and _visible(path.relative_to(folder))
+            (
+                path
+                for path in folder.rglob("*")
+                if path.suffix.lower() in SUFFIXES
+                and _visible(path.relative_to(folder))
+                and path.is_file()
+            ),
+            key=self._name,
         )
         self.fingerprint = _digest(
             [f"{self._name(p)}:{_stamp(p)}" for p in self._files]
@@ -133,7 +149,7 @@ class ZipSource:
             for member in self._members[start:stop]:
                 try:
                     content = archive.read(member)
-                except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError):
+                except _UNREADABLE:
                     content = b""
                 yield RawImage(member.filename, content, _label(member.filename))
 

@@ -92,8 +92,9 @@ def search_combination(
     )
     controls = _controls(checkpoint_index, window) if search.generation == 0 else []
     total = parameters.search.num_evaluations
+    nothing: list[int] = []
     with track(
-        (), "search", "evaluation", total=total, initial=search.num_evaluated
+        nothing, "search", "evaluation", total=total, initial=search.num_evaluated
     ) as bar:
         while not search.stop:
             candidates = _candidates(search, window, parameters)

@@ -47,15 +47,11 @@ def train_model(
     The state is saved last: a run that is killed between two of them repeats the steps since the
     last one and writes the same checkpoints again.
     """
-    import torch
-
-    from lct_pipeline.core.training_loop import NonFiniteLossError, training_steps
     from lct_pipeline.models.device import choose_device
 
     device = choose_device(runtime.device)
-    description = describe_model(
-        parameters, list(latent_normalisation.tensors["mean"].shape)
-    )
+    shape = list(latent_normalisation.tensors["mean"].shape)
+    description = describe_model(parameters, shape)
     trainer = _trainer(description, parameters, device)
     origin = {
         "parameters": parameters.model_dump(mode="json"),
@@ -63,19 +59,35 @@ def train_model(
     }
     if previous_training_state is not None:
         _continue(trainer, previous_training_state, origin)
-    if trainer.step >= parameters.num_steps and previous_training_state is not None:
-        logger.info("All %d training steps are already done.", trainer.step)
-        yield {}, pd.DataFrame(), previous_training_state
-        return
-    logger.info(
-        "Training %.2f M weights on %s.",
-        sum(p.numel() for p in trainer.model.parameters()) / 1e6,
-        torch.cuda.get_device_name() if device.type == "cuda" else device,
-    )
+        if trainer.step >= parameters.num_steps:
+            logger.info("All %d training steps are already done.", trainer.step)
+            yield {}, pd.DataFrame(), previous_training_state
+            return
     read_batch = batch_reader(
         latents, latent_manifest, latent_normalisation, parameters, device
     )
     recorder = _MetricsRecorder(parameters.batch_size)
+    for metrics in _tracked_steps(trainer, read_batch, recorder, parameters):
+        if _is_checkpoint(metrics.step, parameters):
+            state = TensorFile(
+                trainer.state_tensors(), {"step": metrics.step, **origin}
+            )
+            checkpoints = _checkpoints(trainer, metrics, description, parameters)
+            yield checkpoints, recorder.take_rows(), state
+
+
+def _tracked_steps(
+    trainer: Trainer,
+    read_batch: Callable[[int], Tensor],
+    recorder: _MetricsRecorder,
+    parameters: Training,
+) -> Iterator[StepMetrics]:
+    """Yield the steps behind a progress bar, recording their metrics."""
+    from lct_pipeline.core.training_loop import NonFiniteLossError, training_steps
+
+    num_weights = sum(p.numel() for p in trainer.model.parameters())
+    device = next(trainer.model.parameters()).device
+    logger.info("Training %.2f M weights on %s.", num_weights / 1e6, device)
     progress = track(
         training_steps(trainer, read_batch, parameters.num_steps),
         "train",
@@ -88,12 +100,7 @@ def train_model(
             recorder.add(metrics)
             if metrics.step % parameters.metrics_interval == 0:
                 progress.set_postfix_str(recorder.close_row(), refresh=False)
-            if _is_checkpoint(metrics.step, parameters):
-                checkpoints = _checkpoints(trainer, metrics, description, parameters)
-                state = TensorFile(
-                    trainer.state_tensors(), {"step": metrics.step, **origin}
-                )
-                yield checkpoints, recorder.take_rows(), state
+            yield metrics
     except NonFiniteLossError as error:
         raise TrainingError(_explain(error.step, error.level, parameters)) from error
 
@@ -221,7 +228,8 @@ class _MetricsRecorder:
         rate = len(self._open) * self._batch_size / (now - self._since)
         steps = pd.DataFrame([asdict(m) for m in self._open])
         last = self._open[-1]
-        losses = steps[["loss", "consistency_loss", "diffusion_loss"]].mean().to_dict()
+        names = ("loss", "consistency_loss", "diffusion_loss")
+        losses = {name: float(steps[name].mean()) for name in names}
         self._rows.append({**asdict(last), **losses, "images_per_second": rate})
         self._open, self._since = [], now
         return f"{rate:.0f} img/s, loss {losses['loss']:.3g}, N {last.num_levels}, c {last.c:.2g}"

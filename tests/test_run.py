@@ -1,0 +1,199 @@
+"""The whole pipeline through Kedro: what it leaves, doing nothing twice, and surviving kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import run_stages
+from lct_pipeline.cli import user_error_in
+from lct_pipeline.datasets.tensor_file import CheckpointStore
+from lct_pipeline.errors import ParameterError
+from PIL import Image
+
+METRICS = {"classifier_frechet_distance", "classifier_kernel_distance"}
+
+
+def _run_folder(project: Path) -> Path:
+    return project / "data" / "06_models" / "tested"
+
+
+def _digests(project: Path) -> dict[str, str]:
+    headers = CheckpointStore(_run_folder(project) / "checkpoints").headers()
+    return {name: header["sha256"] for name, header in headers.items()}
+
+
+def _alpha(project: Path) -> list[float]:
+    return json.loads((_run_folder(project) / "combination.json").read_text())["alpha"]
+
+
+def test_evaluation_has_one_row_per_model_nfe_and_metric(smoke_run: Path) -> None:
+    path = smoke_run / "data" / "08_reporting" / "evaluation.json"
+    rows = pd.DataFrame(json.loads(path.read_text())["rows"])
+    trained = rows[rows["nfe"] > 0]
+    expected = {
+        (model, nfe, metric)
+        for model in ("last", "best_ema", "combined")
+        for nfe in (1, 2)
+        for metric in METRICS
+    }
+    found = list(trained[["model", "nfe", "metric"]].itertuples(index=False, name=None))
+    assert set(found) == expected
+    assert len(found) == len(expected)
+    assert set(rows["split"]) == {"test"}
+    assert {"num_generated", "num_real", "seed", "extractor"} <= set(rows)
+
+
+def test_no_score_of_the_classifier_is_called_fid(smoke_run: Path) -> None:
+    text = (smoke_run / "data" / "08_reporting" / "evaluation.json").read_text()
+    assert "fid" not in text.lower()
+
+
+def test_figures_are_pictures_with_something_on_them(smoke_run: Path) -> None:
+    for name in ("sample_grid.png", "stage_samples.png"):
+        with Image.open(smoke_run / "data" / "08_reporting" / name) as picture:
+            assert min(picture.size) > 300
+            assert len(picture.convert("L").getcolors()) > 20
+
+
+def test_index_names_every_checkpoint_with_its_digest(smoke_run: Path) -> None:
+    index = pd.read_parquet(_run_folder(smoke_run) / "checkpoint_index.parquet")
+    assert dict(zip(index["name"], index["digest"], strict=True)) == _digests(smoke_run)
+    assert set(index["kind"]) == {"raw", "ema"}
+    assert index["step"].is_monotonic_increasing
+
+
+def test_coefficients_sum_to_one_and_beat_every_control_on_their_split(
+    smoke_run: Path,
+) -> None:
+    combination = json.loads((_run_folder(smoke_run) / "combination.json").read_text())
+    assert sum(combination["alpha"]) == pytest.approx(1)
+    assert set(combination["controls"]) == {
+        "best EMA",
+        "best single checkpoint",
+        "last checkpoint",
+        "uniform average",
+    }
+    for name in ("best EMA", "last checkpoint", "uniform average"):
+        assert combination["fitness"] <= combination["controls"][name]["fitness"]
+
+
+def test_search_history_holds_the_budget_and_the_controls(smoke_run: Path) -> None:
+    parts = sorted((_run_folder(smoke_run) / "search" / "history").glob("*.parquet"))
+    history = pd.concat([pd.read_parquet(part) for part in parts])
+    assert (history["kind"] != "control").sum() == 20
+    assert history["evaluation"].tolist() == list(range(len(history)))
+
+
+def test_record_has_a_time_for_every_node(smoke_run: Path) -> None:
+    (path,) = (smoke_run / "data" / "08_reporting" / "run_record.json").glob("*/*.json")
+    record = json.loads(path.read_text())
+    assert record["error"] is None
+    assert {"train_model", "search_combination", "evaluate_models"} <= {
+        node["node"] for node in record["nodes"]
+    }
+    assert all(node["seconds"] >= 0 for node in record["nodes"])
+    assert record["parameters"]["training"]["num_steps"] == 60
+
+
+def test_the_same_command_again_trains_and_searches_nothing(
+    smoke_run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(smoke_run)
+    digests, alpha = _digests(smoke_run), _alpha(smoke_run)
+    with caplog.at_level("INFO", logger="lct_pipeline"):
+        run_stages(smoke_run, run_id="tested")
+    assert _digests(smoke_run) == digests
+    assert _alpha(smoke_run) == alpha
+    for message in ("already ingested", "already encoded", "steps are already done"):
+        assert message in caplog.text
+    assert "evaluations are already done" in caplog.text
+
+
+def test_other_parameters_on_an_existing_run_are_refused_with_both_values(
+    smoke_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(smoke_run)
+    with pytest.raises(Exception, match="learning_rate") as caught:
+        run_stages(
+            smoke_run, "train", run_id="tested", training={"learning_rate": 0.5}
+        )
+    fault = user_error_in(caught.value)
+    assert isinstance(fault, ParameterError)
+    assert "training.learning_rate: 0.002 -> 0.5" in str(fault)
+
+
+def _start(project: Path, *words: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "kedro", "run", "--env=smoke", *words]
+    environment = {**os.environ, "DO_NOT_TRACK": "1", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, cwd=project, env=environment, stderr=subprocess.DEVNULL
+    )
+
+
+def _kill_when(process: subprocess.Popen[bytes], path: Path) -> None:
+    """Kill a process without warning as soon as a file is there."""
+    deadline = time.monotonic() + 200
+    while not path.exists():
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def test_killed_in_training_and_in_search_it_ends_with_the_same_weights_and_alpha(
+    smoke_run: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = _run_folder(project)
+    _kill_when(
+        _start(project, "--params=run_id=tested"),
+        run / "checkpoints" / "step-0000025-raw.safetensors",
+    )
+    assert not (run / "checkpoints" / "step-0000060-raw.safetensors").exists()
+    history = run / "search" / "history"
+    _kill_when(_start(project, "--params=run_id=tested"), history)
+    assert not (run / "combination.json").exists()
+    monkeypatch.chdir(project)
+    run_stages(project, run_id="tested")
+    assert _digests(project) == _digests(smoke_run)
+    assert _alpha(project) == _alpha(smoke_run)
+
+
+def test_a_folder_of_colour_images_needs_no_other_change(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(40):
+        colour = (6 * number, 255 - 6 * number, 90)
+        Image.new("RGB", (50, 40), colour).save(photos / f"{number}.jpg", quality=95)
+    (photos / "notes.jpg").write_text("this is not a picture")
+    monkeypatch.chdir(project)
+    run_stages(project, ingestion={"source": str(photos)})
+    rows = json.loads((project / "data/08_reporting/evaluation.json").read_text())["rows"]
+    assert {row["extractor"] for row in rows} == {"rotation_classifier"}
+    (manifest,) = (project / "data/02_intermediate").glob("photos-*/*.parquet")
+    problems = pd.read_parquet(manifest).dropna(subset="problem")
+    assert problems["source"].tolist() == ["notes.jpg"]
+
+
+def test_a_source_that_is_mostly_broken_stops_before_anything_is_left(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(5):
+        (photos / f"{number}.jpg").write_text("this is not a picture")
+    monkeypatch.chdir(project)
+    with pytest.raises(Exception, match="cannot be decoded"):
+        run_stages(project, "train", ingestion={"source": str(photos)})
+    assert not list((project / "data").rglob("*.safetensors"))
+    assert not list((project / "data").rglob("*.parquet"))
