@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[1]
+os.environ["DO_NOT_TRACK"] = "1"
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -25,7 +27,8 @@ def copy_project(target: Path) -> Path:
     shutil.copytree(ROOT / "conf", target / "conf")
     shutil.rmtree(target / "conf" / "local")
     (target / "conf" / "local").mkdir()
-    (target / "src").symlink_to(ROOT / "src")
+    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    shutil.copytree(ROOT / "src", target / "src", ignore=ignored)
     return target
 
 

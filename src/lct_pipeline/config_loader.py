@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kedro.config import OmegaConfigLoader
+from omegaconf import OmegaConf
 
 from lct_pipeline.parameters import Parameters, check_parameters, parameters_digest
 
@@ -20,12 +21,19 @@ from lct_pipeline.parameters import Parameters, check_parameters, parameters_dig
 class LctConfigLoader(OmegaConfigLoader):
     """``OmegaConfigLoader`` with the resolvers ``parameter`` and ``name_of``."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __getitem__(self, key: str) -> Any:
+        """Return a configuration; the resolvers are those of this loader while it is read.
+
+        OmegaConf has one table of resolvers for a whole process, and several sessions may share
+        one.
+        """
         resolvers: dict[str, Callable[..., Any]] = {
             "parameter": self._parameter,
             "name_of": self._name_of,
         }
-        super().__init__(*args, custom_resolvers=resolvers, **kwargs)
+        for name, resolver in resolvers.items():
+            OmegaConf.register_new_resolver(name, resolver, replace=True)
+        return super().__getitem__(key)
 
     def _checked(self) -> Parameters:
         return check_parameters(self["parameters"])

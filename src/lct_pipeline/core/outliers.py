@@ -16,7 +16,7 @@ from torch import Tensor
 
 INNER, OUTER = 1.5, 3.0
 NUM_BINS = (
-    65_536  # grid of the quartiles: exact for uint8, 1 / 65535 of the range otherwise
+    65_536  # grid of the quartiles: exact for uint8, 2 / 65535 of the range otherwise
 )
 FENCES = (
     "q1",
@@ -158,22 +158,30 @@ def _histograms(
 ) -> Tensor:
     """Return counts ``(C, NUM_BINS)`` on one grid from the least to the largest value of all."""
     low, high = moments.minimum.min(), moments.maximum.max()
+    step = _grid_step(low.item(), high.item())
     counts = torch.zeros(len(moments.count), NUM_BINS, dtype=torch.int64)
     for batch in batches():
-        place = (_channels_first(batch) - low) / (high - low).clamp_min(1e-300)
-        bins = (place * (NUM_BINS - 1)).round().long().clamp(0, NUM_BINS - 1)
+        place = (_channels_first(batch) - low) / step
+        bins = place.round().long().clamp(0, NUM_BINS - 1)
         for channel, row in enumerate(bins):
             counts[channel] += torch.bincount(row, minlength=NUM_BINS)
     return counts
 
 
+def _grid_step(low: float, high: float) -> float:
+    """Return the least power of two that spans the range in NUM_BINS: integers stay exact."""
+    return 2.0 ** math.ceil(math.log2(max(high - low, 1e-300) / (NUM_BINS - 1)))
+
+
 def _fences(counts: Tensor, pooled: CentralMoments) -> Tensor:
     """Return the values that ``FENCES`` names, ``(7, C)``."""
     low, high = pooled.minimum, pooled.maximum
+    step = _grid_step(low.item(), high.item())
     cumulative = counts.cumsum(1)
-    ranks = torch.tensor([0.25, 0.5, 0.75]) * cumulative[:, -1:]
+    quarters = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
+    ranks = quarters * cumulative[:, -1:]
     bins = torch.searchsorted(cumulative, ranks.ceil().long())
-    q1, median, q3 = (low + bins * ((high - low) / (NUM_BINS - 1))).unbind(1)
+    q1, median, q3 = (low + bins * step).unbind(1)
     iqr = q3 - q1
     inner, outer = INNER * iqr, OUTER * iqr
     return torch.stack([q1, median, q3, q1 - inner, q3 + inner, q1 - outer, q3 + outer])
@@ -197,7 +205,7 @@ def _rows(
     names: list[str], moments: CentralMoments, fences: Tensor, beyond: Tensor
 ) -> list[OutlierStatistics]:
     variance = moments.m2 / moments.count
-    spread = variance.clamp_min(1e-300)
+    spread = variance.clamp_min(1e-100)  # whose square is still above 0
     skewness = moments.m3 / moments.count / spread**1.5
     kurtosis = moments.m4 / moments.count / spread**2 - 3
     shares = beyond / moments.count

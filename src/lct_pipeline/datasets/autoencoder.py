@@ -89,7 +89,7 @@ def _from_pretrained(path: str) -> AutoencoderKL:
         return AutoencoderKL.from_pretrained(
             path, use_safetensors=True, low_cpu_mem_usage=False
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise DataError(
             f"encoding.autoencoder={path!r} is neither a folder nor a hub id of a diffusers "
             f"AutoencoderKL that can be reached from here ({str(error).splitlines()[0]}). Give a "

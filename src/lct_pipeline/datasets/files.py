@@ -76,7 +76,20 @@ def write_tensors(
     plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     with atomic_path(path) as temporary:
         save_file(plain, temporary, {**header, DIGEST_KEY: json.dumps(digest)})
+        _sort_header(temporary)
     return digest
+
+
+def _sort_header(path: Path) -> None:
+    """Sort the header in place: safetensors writes metadata in an order that changes each time."""
+    with path.open("r+b") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+        text = json.dumps(
+            header, sort_keys=True, separators=(",", ":"), ensure_ascii=False
+        )
+        file.seek(8)
+        file.write(text.encode().ljust(length))
 
 
 def read_header(path: Path) -> tuple[dict[str, Any], dict[str, Any], int]:

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import lct_pipeline
+
+ROOT = Path(lct_pipeline.__file__).parent
+CORE_MAY_IMPORT = {"torch", "numpy", "scipy", "ot"} | sys.stdlib_module_names
+TYPE_CHECKING = {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
+MODELS_MUST_NOT_IMPORT = (
+    "kedro",
+    "kedro_datasets",
+    "pandas",
+    "lct_pipeline.datasets",
+    "lct_pipeline.pipelines",
+)
+
+
+def imports_of(tree: ast.AST) -> Iterator[str]:
+    """Yield dotted names of all imports, those for type checking alone left out."""
+    if isinstance(tree, ast.Import):
+        yield from (alias.name for alias in tree.names)
+    elif isinstance(tree, ast.ImportFrom):
+        base = "." * tree.level + (tree.module or "")
+        yield from (f"{base}.{alias.name}" for alias in tree.names)
+    children = ast.iter_child_nodes(tree)
+    if isinstance(tree, ast.If) and ast.unparse(tree.test) in TYPE_CHECKING:
+        children = iter(tree.orelse)
+    for child in children:
+        yield from imports_of(child)
+
+
+def is_below(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def breaches_of_core(tree: ast.AST) -> list[str]:
+    return [
+        name
+        for name in imports_of(tree)
+        if not is_below(name, "lct_pipeline.core")
+        and name.split(".")[0] not in CORE_MAY_IMPORT
+    ]
+
+
+def breaches_of_models(tree: ast.AST) -> list[str]:
+    return [
+        name
+        for name in imports_of(tree)
+        if name.startswith(".")
+        or any(is_below(name, package) for package in MODELS_MUST_NOT_IMPORT)
+    ]
+
+
+def sources(package: str) -> list[Path]:
+    files = sorted((ROOT / package).rglob("*.py"))
+    assert files, f"no sources below {ROOT / package}"
+    return files
+
+
+@pytest.mark.parametrize("path", sources("core"), ids=lambda p: p.name)
+def test_core_imports_only_the_mathematics(path: Path) -> None:
+    assert breaches_of_core(ast.parse(path.read_text())) == []
+
+
+@pytest.mark.parametrize("path", sources("models"), ids=lambda p: p.name)
+def test_models_import_no_kedro_no_pandas_no_datasets(path: Path) -> None:
+    assert breaches_of_models(ast.parse(path.read_text())) == []
+
+
+def test_a_breach_is_seen_wherever_the_import_stands() -> None:
+    code = """
+import math, torch.nn
+from lct_pipeline.core.losses import cauchy_loss
+from lct_pipeline import datasets
+from lct_pipeline.pipelines.training import nodes
+from . import sibling
+def late():
+    import kedro.io
+    with open("x"):
+        from pandas import DataFrame
+"""
+    outside = [
+        "lct_pipeline.datasets",
+        "lct_pipeline.pipelines.training.nodes",
+        "..sibling",
+        "kedro.io",
+        "pandas.DataFrame",
+    ]
+    assert breaches_of_core(ast.parse(code)) == outside
+    assert breaches_of_models(ast.parse(code)) == outside
+
+
+def test_imports_for_type_checking_alone_are_no_breach() -> None:
+    code = """
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    import kedro
+"""
+    assert breaches_of_models(ast.parse(code)) == ["kedro"]

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+from lct_pipeline.core.outliers import (
+    INNER,
+    NUM_BINS,
+    OUTER,
+    CentralMoments,
+    OutlierStatistics,
+    _fences,
+    gaussian_share_beyond,
+    outlier_statistics,
+)
+
+
+def uint8_like(low: int, high: int, *, channels: int = 3) -> Tensor:
+    """Integers with a heavy centre, ties and outliers on both sides."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(loc=(low + high) / 2, scale=6, size=(40, channels, 6, 6))
+    far = rng.random(values.shape) < 0.05
+    values[far] = rng.integers(low, high, size=far.sum(), endpoint=True)
+    values[0, :, 0, 0], values[0, :, 0, 1] = low, high
+    return torch.from_numpy(values.round().clip(low, high).astype(np.uint8))
+
+
+def gaussian(*, shift: float = 0.0) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    scale = torch.tensor([0.5, 1.0, 4.0])[:, None, None]
+    return shift + scale * torch.randn(300, 3, 6, 6, generator=generator)
+
+
+def statistics_of(values: Tensor, sizes: list[int]) -> list[OutlierStatistics]:
+    def batches() -> Iterator[Tensor]:
+        yield from values.split(sizes)
+
+    return outlier_statistics(batches)
+
+
+def channels_of(values: Tensor) -> list[np.ndarray]:
+    """Each channel's values, then those of all together, float64."""
+    array = values.double().numpy()
+    return [*array.swapaxes(0, 1).reshape(array.shape[1], -1), array.ravel()]
+
+
+SPLITS = {40: [[40], [1, 38, 1], [7] * 5 + [5]], 300: [[300], [1] * 300, [128, 172]]}
+UINT8 = [(0, 255), (7, 200), (0, 16), (1, 250)]
+
+
+@pytest.mark.parametrize(("low", "high"), UINT8)
+@pytest.mark.parametrize("sizes", SPLITS[40], ids=len)
+def test_uint8_quartiles_fences_and_shares_are_exactly_those_of_numpy(
+    low: int, high: int, sizes: list[int]
+) -> None:
+    values = uint8_like(low, high)
+    rows = statistics_of(values, sizes)
+    for row, known in zip(rows, channels_of(values), strict=True):
+        q1, median, q3 = np.percentile(known, [25, 50, 75], method="inverted_cdf")
+        assert (row.q1, row.median, row.q3) == (q1, median, q3)
+        iqr = q3 - q1
+        assert (row.inner_low, row.inner_high) == (q1 - 1.5 * iqr, q3 + 1.5 * iqr)
+        assert (row.outer_low, row.outer_high) == (q1 - 3 * iqr, q3 + 3 * iqr)
+        for share, k in ((row.share_beyond_inner, 1.5), (row.share_beyond_outer, 3)):
+            beyond = (known < q1 - k * iqr) | (known > q3 + k * iqr)
+            assert share == beyond.mean()
+
+
+@pytest.mark.parametrize("sizes", SPLITS[300], ids=len)
+def test_gaussian_quartiles_and_shares_agree_within_the_grid(sizes: list[int]) -> None:
+    values = gaussian()
+    rows = statistics_of(values, sizes)
+    known_of_all = channels_of(values)[-1]
+    step = 2 * np.ptp(known_of_all) / (NUM_BINS - 1)
+    for row, known in zip(rows, channels_of(values), strict=True):
+        q = np.percentile(known, [25, 50, 75], method="inverted_cdf")
+        np.testing.assert_allclose([row.q1, row.median, row.q3], q, atol=step)
+        iqr = row.q3 - row.q1
+        for share, k in ((row.share_beyond_inner, 1.5), (row.share_beyond_outer, 3)):
+            beyond = (known < row.q1 - k * iqr) | (known > row.q3 + k * iqr)
+            assert share == beyond.mean()
+
+
+@pytest.mark.parametrize(
+    "values", [gaussian(), gaussian(shift=1e4), uint8_like(0, 255)]
+)
+@pytest.mark.parametrize("num_batches", [1, 7])
+def test_moments_are_those_of_numpy_and_scipy(values: Tensor, num_batches: int) -> None:
+    size = -(-len(values) // num_batches)
+    rows = statistics_of(
+        values, [*[size] * (num_batches - 1), len(values) % size or size]
+    )
+    for row, known in zip(rows, channels_of(values), strict=True):
+        assert row.num_values == known.size
+        assert (row.minimum, row.maximum) == (known.min(), known.max())
+        assert row.mean == pytest.approx(known.mean(), rel=1e-12, abs=1e-12)
+        assert row.std == pytest.approx(known.std(), rel=1e-9)
+        assert row.skewness == pytest.approx(stats.skew(known), rel=1e-6, abs=1e-8)
+        expected = stats.kurtosis(known)
+        assert row.excess_kurtosis == pytest.approx(expected, rel=1e-6, abs=1e-8)
+
+
+def test_channels_come_in_order_and_all_together_last() -> None:
+    rows = statistics_of(gaussian(), [300])
+    assert [row.channel for row in rows] == ["0", "1", "2", "all"]
+    assert rows[0].std < rows[1].std < rows[2].std
+    flat = statistics_of(gaussian().reshape(-1, 1), [300 * 108])
+    assert flat[0].share_beyond_inner == rows[-1].share_beyond_inner
+    assert flat[0].q1 == rows[-1].q1
+
+
+@pytest.mark.parametrize("k", [INNER, OUTER])
+def test_a_gaussians_share_beyond_the_fences_is_that_of_scipy(k: float) -> None:
+    quartile = stats.norm.ppf(0.75)
+    expected = 2 * stats.norm.sf(quartile * (1 + 2 * k))
+    assert gaussian_share_beyond(k) == pytest.approx(expected, rel=1e-9)
+
+
+def test_gaussian_values_have_about_a_gaussians_outliers() -> None:
+    row = statistics_of(gaussian(), [300])[0]
+    num = row.num_values
+    share = row.gaussian_share_beyond_inner
+    assert abs(row.share_beyond_inner - share) < 5 * (share / num) ** 0.5
+    assert abs(row.excess_kurtosis) < 5 * (24 / num) ** 0.5
+    assert abs(row.skewness) < 5 * (6 / num) ** 0.5
+
+
+def test_heavy_tails_show_as_shares_and_kurtosis() -> None:
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(200, 1, 8, 8, generator=generator)
+    values[::10, 0, 0, 0] *= 50  # impulsive outliers
+    row = statistics_of(values, [200])[0]
+    assert row.share_beyond_outer > 100 * row.gaussian_share_beyond_outer
+    assert row.excess_kurtosis > 10
+
+
+def test_constant_values_have_no_spread_and_no_outliers() -> None:
+    for row in statistics_of(torch.full((4, 2, 3), 7.0), [2, 2]):
+        assert row.q1 == row.median == row.q3 == row.mean == 7
+        assert row.std == row.skewness == 0
+        assert row.share_beyond_inner == row.share_beyond_outer == 0
+        assert np.isfinite(row.excess_kurtosis)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_are_refused(bad: float) -> None:
+    values = torch.zeros(4, 2, 3)
+    values[2, 1, 0] = bad
+    with pytest.raises(ValueError, match="not all finite"):
+        statistics_of(values, [3, 1])
+
+
+def test_no_values_are_refused() -> None:
+    with pytest.raises(ValueError, match="no values"):
+        outlier_statistics(lambda: iter(()))
+
+
+def test_quartile_ranks_are_exact_beyond_float32_counts() -> None:
+    counts = torch.zeros(1, NUM_BINS, dtype=torch.int64)
+    counts[0, 0], counts[0, 1] = 2**24, 3  # the quartile's rank is 2^24 + 1
+    counts[0, 2] = 2**26 + 4 - counts.sum()
+    pooled = CentralMoments(torch.tensor([[0.0, NUM_BINS - 1]]))
+    assert _fences(counts, pooled)[0, 0].item() == 1
+
+
+def test_merged_moments_do_not_depend_on_the_order() -> None:
+    first, second = (
+        gaussian()[:100].flatten(1)[:2],
+        gaussian(shift=3)[100:102].flatten(1),
+    )
+    forward, backward = CentralMoments(first), CentralMoments(second)
+    forward.merge(CentralMoments(second))
+    backward.merge(CentralMoments(first))
+    for name, value in vars(forward).items():
+        torch.testing.assert_close(value, getattr(backward, name))

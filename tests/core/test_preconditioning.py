@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lct_pipeline.core.preconditioning import (
+    ConsistencyModel,
+    append_dims,
+    scalings,
+)
+
+DATA, MIN = 0.5, 0.002
+LEVELS = [0.002, 0.0021, 0.02, 0.529, 3.309, 80.0]
+
+
+class Recording(nn.Module):
+    """A small real network that keeps what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 2, 3, padding=1)
+        self.seen: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
+        self.seen.append((x.detach(), c_noise))
+        return 100 * self.conv(x)
+
+
+def consistency_model() -> ConsistencyModel:
+    return ConsistencyModel(Recording(), sigma_data=DATA, sigma_min=MIN)
+
+
+@pytest.mark.parametrize("sigma", LEVELS)
+def test_scalings_are_those_of_the_reference(sigma: float) -> None:
+    found = scalings(
+        torch.tensor([sigma], dtype=torch.float64), sigma_data=DATA, sigma_min=MIN
+    )
+    expected = (
+        DATA**2 / ((sigma - MIN) ** 2 + DATA**2),
+        DATA * (sigma - MIN) / math.sqrt(sigma**2 + DATA**2),
+        1 / math.sqrt(sigma**2 + DATA**2),
+        1000 * 0.25 * math.log(sigma + 1e-44),
+    )
+    for value, known in zip(found, expected, strict=True):
+        assert value.shape == (1,)
+        assert value.item() == pytest.approx(known, rel=1e-12, abs=1e-15)
+
+
+def test_network_input_has_unit_variance_at_every_level() -> None:
+    sigma = torch.tensor(LEVELS, dtype=torch.float64)
+    c_in = scalings(sigma, sigma_data=DATA, sigma_min=MIN).c_in
+    torch.testing.assert_close(c_in**2 * (sigma**2 + DATA**2), torch.ones_like(sigma))
+
+
+def test_at_the_smallest_level_the_model_is_the_identity() -> None:
+    x = torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    for dtype in (torch.float32, torch.float64):
+        t = torch.full((3,), MIN, dtype=dtype)
+        D_x = consistency_model()(x, t)
+        # float32 levels round sigma_min itself, by 1e-10
+        torch.testing.assert_close(D_x, x, atol=1e-6, rtol=0)
+    exact = consistency_model()(x, torch.full((3,), MIN, dtype=torch.float64))
+    assert torch.equal(exact, x)
+
+
+def test_the_model_is_skip_plus_scaled_network_of_scaled_input() -> None:
+    model = consistency_model()
+    network = model.network
+    x_t = torch.randn(6, 2, 4, 4, generator=torch.Generator().manual_seed(1))
+    t = torch.tensor(LEVELS, dtype=torch.float64)
+    D_x = model(x_t, t)
+    given, c_noise = network.seen[0]
+    for j, sigma in enumerate(LEVELS):
+        c_in = 1 / math.hypot(sigma, DATA)
+        torch.testing.assert_close(given[j], c_in * x_t[j])
+        assert c_noise[j].item() == pytest.approx(250 * math.log(sigma), rel=1e-6)
+        F_x = network(c_in * x_t[j : j + 1], c_noise[j : j + 1])[0]
+        c_skip = DATA**2 / ((sigma - MIN) ** 2 + DATA**2)
+        c_out = DATA * (sigma - MIN) / math.hypot(sigma, DATA)
+        torch.testing.assert_close(D_x[j], c_skip * x_t[j] + c_out * F_x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_output_has_the_type_of_the_input(dtype: torch.dtype) -> None:
+    model = consistency_model().to(dtype)
+    x_t = torch.zeros(2, 2, 4, 4, dtype=dtype)
+    assert model(x_t, torch.tensor([0.1, 1.0], dtype=torch.float64)).dtype == dtype
+
+
+def test_append_dims_broadcasts_one_value_per_sample() -> None:
+    x = torch.ones(3, 2, 4, 4)
+    values = torch.tensor([1.0, 2.0, 3.0])
+    assert append_dims(values, x).shape == (3, 1, 1, 1)
+    assert (append_dims(values, x) * x).mean((1, 2, 3)).tolist() == [1, 2, 3]

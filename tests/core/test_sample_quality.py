@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from torch import Tensor, nn
+
+from lct_pipeline.core.frechet import feature_statistics
+from lct_pipeline.core.sample_quality import (
+    features_of,
+    frechet_fitness,
+    generate_images,
+    noise_batches,
+)
+
+SHAPE = (2, 3, 3)
+
+
+def noises(num_images: int, *, batch_size: int = 4, purpose: str = "a") -> list[Tensor]:
+    return list(
+        noise_batches(
+            num_images,
+            SHAPE,
+            num_evaluations=2,
+            batch_size=batch_size,
+            seed=5,
+            purpose=purpose,
+        )
+    )
+
+
+@pytest.mark.parametrize("num_images", [1, 4, 10])
+def test_noise_comes_in_batches_that_make_up_the_images(num_images: int) -> None:
+    batches = noises(num_images)
+    assert sum(batch.shape[1] for batch in batches) == num_images
+    assert all(batch.shape[0] == 2 and batch.shape[2:] == SHAPE for batch in batches)
+    assert all(batch.shape[1] == 4 for batch in batches[:-1])
+
+
+def test_noise_is_the_same_whatever_was_drawn_before() -> None:
+    first = noises(10)
+    torch.manual_seed(99)
+    second = noises(10)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert torch.equal(first[0], noises(4)[0])  # and whatever is drawn after
+
+
+def test_purposes_and_batches_have_noise_of_their_own() -> None:
+    batches = [*noises(8), *noises(8, purpose="b")]
+    evaluations = torch.cat(batches).flatten(1)
+    assert len(torch.unique(evaluations, dim=0)) == len(evaluations) == 8
+
+
+def test_noise_is_standard_normal() -> None:
+    (eps,) = noises(2000, batch_size=2000)
+    num_values = eps.numel()
+    assert abs(eps.mean().item()) < 5 / num_values**0.5
+    assert eps.square().mean().item() == pytest.approx(
+        1, abs=5 * (2 / num_values) ** 0.5
+    )
+
+
+def test_images_are_the_decoded_samples_of_each_batch() -> None:
+    def model(x_t: Tensor, t: Tensor) -> Tensor:
+        return x_t / (1 + t.reshape(-1, 1, 1, 1).to(x_t.dtype))
+
+    batches = noises(6)
+    images = list(
+        generate_images(model, lambda x: x + 7, batches, [80.0, 0.5], sigma_min=0.3)
+    )
+    for noise, decoded in zip(batches, images, strict=True):
+        one_step = 80 * noise[0] / 81
+        two_steps = (one_step + 0.4 * noise[1]) / 1.5  # sqrt(0.5^2 - 0.3^2) = 0.4
+        torch.testing.assert_close(decoded, two_steps + 7)
+
+
+def test_features_are_stacked_in_order_without_gradients() -> None:
+    extractor = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    images = torch.arange(7 * 12, dtype=torch.uint8).reshape(7, 3, 2, 2)
+    found = features_of(images.split(3), lambda batch: extractor(batch.float()))
+    torch.testing.assert_close(found, extractor(images.float()).detach())
+    assert not found.requires_grad
+
+
+def test_fitness_is_the_frechet_distance_to_the_reference() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(50, 3)), rng.normal(1, 2, size=(60, 3))
+    covariances = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
+    cross = scipy.linalg.sqrtm(covariances[0] @ covariances[1]).real
+    expected = np.sum((x.mean(0) - y.mean(0)) ** 2)
+    expected += np.trace(covariances[0] + covariances[1] - 2 * cross)
+    reference = feature_statistics(torch.from_numpy(y))
+    found = frechet_fitness(torch.from_numpy(x), reference)
+    assert found == pytest.approx(expected, rel=1e-9)

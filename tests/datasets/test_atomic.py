@@ -1,0 +1,142 @@
+"""The atomic variants of datasets from kedro-datasets, as a catalog makes them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+from kedro.io import DataCatalog, DatasetError
+from matplotlib.figure import Figure
+from PIL import Image
+
+MODULE = "lct_pipeline.datasets.atomic"
+TABLE = pd.DataFrame({"model": ["a", "b"], "distance": [1.5, 2.5]})
+
+
+def catalog(path: Path, kind: str, **options: Any) -> DataCatalog:
+    config = {"type": f"{MODULE}.{kind}", "filepath": str(path), **options}
+    return DataCatalog.from_config({"data": config}, save_version="v1")
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.rglob("*") if p.is_file())
+
+
+def test_a_table_comes_back_as_saved(tmp_path: Path) -> None:
+    data = catalog(tmp_path / "deep" / "t.parquet", "ParquetDataset")
+    assert not data.exists("data")
+    data.save("data", TABLE)
+    pd.testing.assert_frame_equal(data.load("data"), TABLE)
+    assert files(tmp_path) == ["t.parquet"]
+
+
+def test_a_versioned_table_is_saved_under_its_version(tmp_path: Path) -> None:
+    data = catalog(tmp_path / "t.parquet", "ParquetDataset", versioned=True)
+    data.save("data", TABLE)
+    path = tmp_path / "t.parquet" / "v1" / "t.parquet"
+    pd.testing.assert_frame_equal(pd.read_parquet(path), TABLE)
+    pd.testing.assert_frame_equal(data.load("data"), TABLE)
+    assert files(tmp_path) == ["t.parquet"]
+
+
+def test_a_version_cannot_be_saved_twice(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"versioned": True}
+    catalog(tmp_path / "t.parquet", "ParquetDataset", **options).save("data", TABLE)
+    again = catalog(tmp_path / "t.parquet", "ParquetDataset", **options)
+    with pytest.raises(DatasetError, match="v1"):
+        again.save("data", TABLE.iloc[:1])
+    pd.testing.assert_frame_equal(again.load("data"), TABLE)
+
+
+def test_the_newest_version_is_loaded(tmp_path: Path) -> None:
+    config = {
+        "type": f"{MODULE}.JSONDataset",
+        "filepath": str(tmp_path / "r.json"),
+        "versioned": True,
+    }
+    for version in ("2026-01-01T00.00.00.000Z", "2026-01-02T00.00.00.000Z"):
+        saving = DataCatalog.from_config({"data": config}, save_version=version)
+        saving.save("data", {"version": version})
+    found = DataCatalog.from_config({"data": config}).load("data")
+    assert found == {"version": "2026-01-02T00.00.00.000Z"}
+
+
+def test_json_comes_back_as_saved_and_is_replaced(tmp_path: Path) -> None:
+    data = catalog(tmp_path / "r.json", "JSONDataset")
+    data.save("data", {"a": [1, None, "é"]})
+    data.save("data", {"b": 2.5})
+    assert data.load("data") == {"b": 2.5}
+
+
+def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    data = catalog(tmp_path / "r.json", "JSONDataset")
+    data.save("data", {"a": 1})
+    with pytest.raises(DatasetError):
+        data.save("data", {"a": 2, "b": object()})
+    assert json.loads((tmp_path / "r.json").read_text()) == {"a": 1}
+    assert files(tmp_path) == ["r.json"]
+
+
+def test_a_failed_table_leaves_the_old_one_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_self: pd.DataFrame, file: Any, **_: Any) -> None:
+        file.write(b"half")
+        raise OSError("disk full")
+
+    data = catalog(tmp_path / "t.parquet", "ParquetDataset")
+    data.save("data", TABLE)
+    with monkeypatch.context() as patch:
+        patch.setattr(pd.DataFrame, "to_parquet", fail)
+        with pytest.raises(DatasetError, match="disk full"):
+            data.save("data", TABLE.iloc[:1])
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "t.parquet"), TABLE)
+    assert files(tmp_path) == ["t.parquet"]
+
+
+def test_a_first_save_that_fails_leaves_nothing_that_exists(tmp_path: Path) -> None:
+    data = catalog(tmp_path / "r.json", "JSONDataset")
+    with pytest.raises(DatasetError):
+        data.save("data", object())
+    assert not data.exists("data")
+    assert files(tmp_path) == []
+
+
+def test_a_save_after_a_failed_one_goes_to_the_file(tmp_path: Path) -> None:
+    data = catalog(tmp_path / "r.json", "JSONDataset")
+    with pytest.raises(DatasetError):
+        data.save("data", object())
+    data.save("data", {"a": 1})
+    assert data.load("data") == {"a": 1}
+
+
+def test_a_leftover_temporary_file_is_not_read(tmp_path: Path) -> None:
+    data = catalog(tmp_path / "r.json", "JSONDataset")
+    (tmp_path / ".tmp-1-r.json").write_text("{")
+    assert not data.exists("data")
+    data.save("data", {"a": 1})
+    assert data.load("data") == {"a": 1}
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"gone\.json"):
+        catalog(tmp_path / "gone.json", "JSONDataset").load("data")
+
+
+def test_a_plotly_figure_comes_back_as_saved(tmp_path: Path) -> None:
+    data = catalog(tmp_path / "f.json", "PlotlyDataset")
+    data.save("data", go.Figure(go.Scatter(x=[1, 2], y=[3, 5], name="loss")))
+    found = data.load("data")
+    assert list(found.data[0].y) == [3, 5]
+    assert found.data[0].name == "loss"
+
+
+def test_a_matplotlib_figure_is_saved_as_an_image(tmp_path: Path) -> None:
+    data = catalog(tmp_path / "grid.png", "MatplotlibDataset")
+    data.save("data", Figure(figsize=(1, 0.5), dpi=40))
+    with Image.open(tmp_path / "grid.png") as image:
+        assert image.format == "PNG"
+        assert image.width > image.height
+    assert files(tmp_path) == ["grid.png"]

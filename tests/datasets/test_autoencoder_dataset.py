@@ -1,0 +1,129 @@
+"""Autoencoders as folders."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from kedro.io import DatasetError
+
+from lct_pipeline.datasets.autoencoder import AutoencoderDataset
+from lct_pipeline.datasets.files import tensors_digest
+from lct_pipeline.errors import DataError
+from lct_pipeline.models.autoencoder import build_autoencoder
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture(scope="module")
+def model() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return build_autoencoder(block_channels=(8, 8), latent_channels=2)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, model: torch.nn.Module) -> Path:
+    AutoencoderDataset(path=str(tmp_path / "autoencoder")).save(model)
+    return tmp_path / "autoencoder"
+
+
+def load(path: Path | str) -> AutoencoderDataset:
+    return AutoencoderDataset(path=str(path)).load()
+
+
+def test_an_autoencoder_comes_back_as_saved(
+    folder: Path, model: torch.nn.Module
+) -> None:
+    found = load(folder)
+    assert not found.model.training
+    assert found.model.config.latent_channels == 2
+    assert found.digest == tensors_digest(model.state_dict())
+    for name, expected in model.state_dict().items():
+        assert torch.equal(found.model.state_dict()[name], expected), name
+
+
+def test_a_save_replaces_the_folder_and_leaves_no_temporary_one(folder: Path) -> None:
+    (folder / "stray").touch()
+    other = build_autoencoder(block_channels=(8, 8), latent_channels=3)
+    AutoencoderDataset(path=str(folder)).save(other)
+    assert load(folder).model.config.latent_channels == 3
+    assert not (folder / "stray").exists()
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_a_failed_save_leaves_the_old_folder(
+    folder: Path, model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> None:
+        Path(path).mkdir()
+        (Path(path) / "config.json").write_text("{")
+        raise OSError("disk full")
+
+    before = load(folder).digest
+    monkeypatch.setattr(model, "save_pretrained", fail)
+    with pytest.raises(DatasetError, match="disk full"):
+        AutoencoderDataset(path=str(folder)).save(model)
+    assert load(folder).digest == before
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_altered_weights_are_refused(folder: Path) -> None:
+    content = bytearray((folder / WEIGHTS).read_bytes())
+    content[-2] ^= 1
+    (folder / WEIGHTS).write_bytes(content)
+    with pytest.raises(DatasetError, match="was altered after it was written") as e:
+        load(folder)
+    assert isinstance(e.value.__cause__, DataError)
+    assert str(folder) in str(e.value.__cause__)
+
+
+def test_a_given_folder_without_provenance_is_accepted(folder: Path) -> None:
+    digest = load(folder).digest
+    (folder / "provenance.json").unlink()
+    assert load(folder).digest == digest
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing", "other network"])
+def test_a_damaged_folder_names_the_parameter(folder: Path, damage: str) -> None:
+    weights = folder / WEIGHTS
+    if damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    elif damage == "missing":
+        weights.unlink()
+    else:
+        config = json.loads((folder / "config.json").read_text())
+        config["block_out_channels"] = [16, 16]
+        (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(DatasetError) as caught:
+        load(folder)
+    assert isinstance(caught.value.__cause__, DataError)
+    assert f"encoding.autoencoder='{folder}'" in str(caught.value)
+
+
+def test_a_path_that_is_not_there_names_the_parameter(tmp_path: Path) -> None:
+    path = tmp_path / "nowhere"
+    with pytest.raises(DatasetError, match=rf"encoding\.autoencoder='{path}'") as e:
+        load(path)
+    assert isinstance(e.value.__cause__, DataError)
+    assert "config.json" in str(e.value)
+
+
+def test_an_optional_missing_folder_loads_as_none(tmp_path: Path) -> None:
+    dataset = AutoencoderDataset(path=str(tmp_path / "none"), optional=True)
+    assert not dataset.exists()
+    assert dataset.load() is None
+
+
+def test_no_path_loads_as_none_and_cannot_be_saved_to(model: torch.nn.Module) -> None:
+    dataset = AutoencoderDataset(path=None)
+    assert dataset.load() is None
+    assert not dataset.exists()
+    with pytest.raises(DatasetError, match="needs a path"):
+        dataset.save(model)

@@ -1,0 +1,90 @@
+"""A table that grows by pieces."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lct_pipeline.datasets.parquet_parts import ParquetPartsDataset
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> ParquetPartsDataset:
+    return ParquetPartsDataset(path=str(tmp_path / "metrics"), key="step")
+
+
+def piece(*steps: int, loss: float = 0.0) -> pd.DataFrame:
+    return pd.DataFrame({"step": steps, "loss": loss})
+
+
+def test_without_pieces_the_table_is_empty(dataset: ParquetPartsDataset) -> None:
+    assert not dataset.exists()
+    assert dataset.load().empty
+
+
+def test_pieces_come_back_in_the_order_of_their_key(
+    dataset: ParquetPartsDataset,
+) -> None:
+    for steps in ((1000, 1010), (5, 10), (20,), (100_000_000,)):
+        dataset.save(piece(*steps))
+    table = dataset.load()
+    assert dataset.exists()
+    assert table["step"].tolist() == [5, 10, 20, 1000, 1010, 100_000_000]
+    assert table.index.tolist() == list(range(6))
+
+
+def test_a_piece_with_the_same_first_key_replaces_the_old_one(
+    dataset: ParquetPartsDataset,
+) -> None:
+    dataset.save(piece(5, 10, loss=1.0))
+    dataset.save(piece(15, 20, loss=1.0))
+    dataset.save(piece(5, 10, loss=2.0))
+    assert dataset.load()["step"].tolist() == [5, 10, 15, 20]
+    assert dataset.load()["loss"].tolist() == [2.0, 2.0, 1.0, 1.0]
+
+
+def test_values_and_types_come_back_as_saved(dataset: ParquetPartsDataset) -> None:
+    table = pd.DataFrame(
+        {"step": [3, 4], "alpha": [[0.5, -1.0], [2.0, 0.25]], "control": [None, "x"]}
+    )
+    dataset.save(table)
+    found = dataset.load()
+    assert found["step"].dtype == "int64"
+    assert [list(row) for row in found["alpha"]] == [[0.5, -1.0], [2.0, 0.25]]
+    assert found["control"].isna().tolist() == [True, False]
+
+
+def test_an_empty_piece_is_nothing(dataset: ParquetPartsDataset) -> None:
+    dataset.save(piece(5))
+    dataset.save(pd.DataFrame())
+    assert dataset.load()["step"].tolist() == [5]
+
+
+def test_a_leftover_temporary_piece_is_not_read(
+    dataset: ParquetPartsDataset, tmp_path: Path
+) -> None:
+    dataset.save(piece(5))
+    leftover = tmp_path / "metrics" / ".tmp-1-part-000000009.parquet"
+    leftover.write_bytes(b"half")
+    assert dataset.load()["step"].tolist() == [5]
+
+
+def test_a_failed_save_leaves_the_old_piece(
+    dataset: ParquetPartsDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_self: pd.DataFrame, path: Path, **_: object) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError("disk full")
+
+    dataset.save(piece(5, loss=1.0))
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", fail)
+    with pytest.raises(Exception, match="disk full"):
+        dataset.save(piece(5, loss=2.0))
+    assert dataset.load()["loss"].tolist() == [1.0]
+    assert len(list((tmp_path / "metrics").iterdir())) == 1
+
+
+def test_preview_holds_the_last_rows(dataset: ParquetPartsDataset) -> None:
+    dataset.save(piece(*range(30)))
+    preview = dataset.preview(nrows=2)
+    assert [row[0] for row in preview["data"]] == [28, 29]

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lct_pipeline.models.norms import NonScalingLayerNorm, NormName
+from lct_pipeline.models.unet import ResidualBlock, SelfAttention, UNetDenoiser
+
+SHAPE = (2, 8, 8)
+NAMES: list[NormName] = ["non_scaling_layer_norm", "layer_norm", "group_norm"]
+
+
+def network(norm: NormName = "non_scaling_layer_norm", **changes: Any) -> UNetDenoiser:
+    """A network in which no weight is zero, so that every path acts."""
+    arguments = {
+        "width": 16,
+        "multipliers": (1, 2),
+        "num_blocks": 1,
+        "attention_sizes": (4,),
+        "head_width": 16,
+        "dropout": 0.0,
+    }
+    torch.manual_seed(0)
+    net = UNetDenoiser(SHAPE, norm=norm, **(arguments | changes))
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    return net
+
+
+def paper_network(norm: NormName) -> UNetDenoiser:
+    with torch.device("meta"):
+        return UNetDenoiser(
+            (4, 32, 32),
+            width=128,
+            multipliers=(1, 2, 3, 4),
+            num_blocks=4,
+            attention_sizes=(16, 8),
+            head_width=64,
+            norm=norm,
+            dropout=0.0,
+        )
+
+
+def num_parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def inputs(size: int = 3) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(size, *SHAPE, generator=generator)
+    return x, 250 * torch.linspace(-6, 4, size)
+
+
+def test_the_papers_network_has_the_papers_number_of_parameters() -> None:
+    non_scaling = num_parameters(paper_network("non_scaling_layer_norm"))
+    group = num_parameters(paper_network("group_norm"))
+    assert non_scaling / 1e6 == pytest.approx(158.36, abs=0.005)
+    assert group / 1e6 == pytest.approx(151.33, abs=0.005)
+
+
+def test_norms_alone_make_the_difference_in_parameters() -> None:
+    net = paper_network("non_scaling_layer_norm")
+    shapes = [m.shape for m in net.modules() if isinstance(m, NonScalingLayerNorm)]
+    biases = sum(math.prod(shape) for shape in shapes)
+    assert biases / 1e6 == pytest.approx(7.11, abs=0.005)  # the frozen scales' number
+    scale_and_bias = sum(2 * shape[0] for shape in shapes)
+    group = num_parameters(paper_network("group_norm"))
+    assert num_parameters(net) - group == biases - scale_and_bias
+    layer = num_parameters(paper_network("layer_norm"))
+    assert layer - num_parameters(net) == biases
+
+
+def test_the_papers_network_attends_at_16_8_and_in_the_middle() -> None:
+    net = paper_network("non_scaling_layer_norm")
+    blocks = [m for m in net.modules() if isinstance(m, SelfAttention)]
+    sides = [block.norm.shape[1] for block in blocks]
+    # 4 blocks down and 5 up at each of two sides, one in the middle
+    assert sorted(set(sides)) == [4, 8, 16]
+    assert [sides.count(side) for side in (16, 8, 4)] == [9, 9, 1]
+    assert all(b.qkv.in_channels == 64 * b.num_heads for b in blocks)
+
+
+@pytest.mark.parametrize("norm", NAMES)
+def test_output_has_the_shape_of_the_latents_and_every_weight_a_gradient(
+    norm: NormName,
+) -> None:
+    net = network(norm)
+    out = net(*inputs())
+    assert out.shape == (3, *SHAPE)
+    out.square().sum().backward()
+    for name, p in net.named_parameters():
+        assert p.grad is not None, name
+        assert p.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("norm", NAMES)
+def test_the_named_norm_stands_everywhere(norm: NormName) -> None:
+    kinds = {
+        "non_scaling_layer_norm": NonScalingLayerNorm,
+        "layer_norm": nn.LayerNorm,
+        "group_norm": nn.GroupNorm,
+    }
+    found = {type(m) for m in network(norm).modules()} & set(kinds.values())
+    assert found == {kinds[norm]}
+
+
+@pytest.mark.parametrize("multipliers", [(1,), (1, 2), (1, 1, 2, 2)])
+def test_any_number_of_levels_that_the_side_allows_works(
+    multipliers: tuple[int, ...],
+) -> None:
+    net = network(multipliers=multipliers, num_blocks=2)
+    assert net(*inputs()).shape == (3, *SHAPE)
+
+
+def test_a_new_network_returns_zero() -> None:
+    new = UNetDenoiser(
+        SHAPE,
+        width=16,
+        multipliers=(1, 2),
+        num_blocks=1,
+        attention_sizes=(4,),
+        head_width=16,
+        norm="non_scaling_layer_norm",
+        dropout=0.0,
+    )
+    assert (new(*inputs()) == 0).all()
+
+
+def test_samples_do_not_influence_each_other() -> None:
+    net = network()
+    x, c_noise = inputs()
+    whole = net(x, c_noise)
+    for j in range(3):
+        alone = net(x[j : j + 1], c_noise[j : j + 1])
+        torch.testing.assert_close(whole[j : j + 1], alone, atol=1e-4, rtol=1e-4)
+
+
+def test_output_depends_on_the_level_and_on_every_position() -> None:
+    net = network()
+    x, c_noise = inputs(1)
+    assert not torch.allclose(net(x, c_noise), net(x, c_noise + 100))
+    changed = x.clone()
+    changed[0, 0, 7, 7] += 1
+    assert ((net(changed, c_noise) - net(x, c_noise))[0].abs().amin(0) > 0).all()
+
+
+def test_dropout_acts_in_training_alone() -> None:
+    net = network(dropout=0.5)
+    assert not torch.equal(net.train()(*inputs()), net(*inputs()))
+    torch.testing.assert_close(net.eval()(*inputs()), network()(*inputs()))
+
+
+def test_attention_is_softmax_over_positions_for_each_head() -> None:
+    torch.manual_seed(0)
+    attention = SelfAttention(8, 3, 4, "group_norm")
+    nn.init.normal_(attention.project.weight)
+    x = torch.randn(2, 8, 3, 3)
+    assert attention.num_heads == 2
+    qkv = attention.qkv(attention.norm(x)).flatten(2)  # (B, 24, 9)
+    expected = torch.empty(2, 8, 9)
+    for b in range(2):
+        for head in range(2):
+            own = slice(4 * head, 4 * head + 4)
+            q, k, v = (part[b, own] for part in qkv.split(8, dim=1))  # each (4, 9)
+            weights = ((q.T @ k) / math.sqrt(4)).softmax(1)  # (query, key)
+            expected[b, own] = (weights @ v.T).T
+    expected = x + attention.project(expected.unflatten(2, (3, 3)))
+    torch.testing.assert_close(attention(x), expected)
+
+
+@pytest.mark.parametrize(("how", "side"), [("keep", 4), ("down", 2), ("up", 8)])
+def test_new_blocks_pass_on_the_resampled_input(how: Any, side: int) -> None:
+    block = ResidualBlock(
+        4, 4, 4, 8, norm="non_scaling_layer_norm", dropout=0.0, resample=how
+    )
+    x = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    out = block(x, torch.randn(2, 8))
+    assert out.shape == (2, 4, side, side)
+    expected = {
+        "keep": x,
+        "down": x.unflatten(3, (2, 2)).unflatten(2, (2, 2)).mean((3, 5)),
+        "up": x.repeat_interleave(2, 2).repeat_interleave(2, 3),
+    }[how]
+    torch.testing.assert_close(out, expected)
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 4), (2, 6, 6)])
+def test_latents_that_do_not_fit_are_refused_with_their_size(
+    shape: tuple[int, int, int],
+) -> None:
+    with pytest.raises(ValueError, match=f"multiple of 4, got {shape[1]}x{shape[2]}"):
+        UNetDenoiser(
+            shape,
+            width=16,
+            multipliers=(1, 1, 1),
+            num_blocks=1,
+            attention_sizes=(),
+            head_width=16,
+            norm="non_scaling_layer_norm",
+            dropout=0.0,
+        )
+
+
+def test_channels_that_heads_do_not_divide_are_refused() -> None:
+    with pytest.raises(ValueError, match="112 channels"):
+        network(width=112, head_width=32)

@@ -1,0 +1,98 @@
+"""Curves of training and of the search."""
+
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+
+from lct_pipeline.reporting.curves import (
+    draw_coefficients,
+    draw_search_progress,
+    draw_training_curves,
+)
+
+
+@pytest.fixture
+def history() -> pd.DataFrame:
+    rows = [
+        ("control", "last", 0, 5.0),
+        ("control", "best EMA", 0, 4.0),
+        ("control", "best EMA", 0, 3.0),
+        ("initial", None, 1, 6.0),
+        ("child", None, 2, 2.0),
+        ("child", None, 3, 4.0),
+        ("child", None, 4, 1.0),
+    ]
+    table = pd.DataFrame(rows, columns=["kind", "control", "evaluation", "fitness"])
+    return table.assign(metric="classifier_frechet_distance")
+
+
+def trace(figure: go.Figure, name: str) -> go.Scatter:
+    (found,) = [trace for trace in figure.data if trace.name == name]
+    return found
+
+
+def test_training_curves_show_each_column_over_the_steps() -> None:
+    columns = {
+        "loss": [3.0, 2.0],
+        "consistency_loss": [1.0, 0.5],
+        "diffusion_loss": [2.0, 1.5],
+        "num_levels": [10, 20],
+        "c": [0.1, 0.2],
+        "images_per_second": [100.0, 90.0],
+    }
+    figure = draw_training_curves(pd.DataFrame({"step": [25, 50], **columns}))
+    assert len(figure.data) == len(columns)
+    for name, values in columns.items():
+        found = trace(figure, name.replace("_", " "))
+        assert list(found.x) == [25, 50]
+        assert list(found.y) == values
+
+
+def test_training_curves_share_a_panel_only_among_losses() -> None:
+    names = ["loss", "consistency_loss", "diffusion_loss", "num_levels", "c"]
+    table = pd.DataFrame(
+        {"step": [1], "images_per_second": [1.0]} | dict.fromkeys(names, 1.0)
+    )
+    panels: dict[str, list[str]] = {}
+    for found in draw_training_curves(table).data:
+        panels.setdefault(found.yaxis, []).append(found.name)
+    assert sorted(panels.values()) == [
+        ["c"],
+        ["images per second"],
+        ["loss", "consistency loss", "diffusion loss"],
+        ["num levels"],
+    ]
+
+
+def test_search_progress_shows_every_evaluation_but_the_controls(
+    history: pd.DataFrame,
+) -> None:
+    found = trace(draw_search_progress(history), "evaluated combinations")
+    assert list(found.x) == [1, 2, 3, 4]
+    assert list(found.y) == [6.0, 2.0, 4.0, 1.0]
+
+
+def test_the_best_so_far_never_rises(history: pd.DataFrame) -> None:
+    found = trace(draw_search_progress(history), "best so far")
+    assert list(found.x) == [1, 2, 3, 4]
+    assert list(found.y) == [6.0, 2.0, 2.0, 1.0]
+
+
+def test_each_control_is_a_line_at_its_best(history: pd.DataFrame) -> None:
+    layout = draw_search_progress(history).layout
+    assert sorted((shape.y0, shape.y1) for shape in layout.shapes) == [(3, 3), (5, 5)]
+    texts = {annotation.y: annotation.text for annotation in layout.annotations}
+    assert texts == {3: "best EMA", 5: "last"}
+
+
+def test_the_axis_of_the_search_names_its_metric(history: pd.DataFrame) -> None:
+    layout = draw_search_progress(history).layout
+    assert layout.yaxis.title.text == "classifier frechet distance"
+
+
+def test_coefficients_stand_over_their_steps_with_their_sum() -> None:
+    combination = {"steps": [10, 20, 30], "alpha": [-0.5, 0.25, 1.25]}
+    figure = draw_coefficients(combination)
+    assert list(figure.data[0].x) == [10, 20, 30]
+    assert list(figure.data[0].y) == [-0.5, 0.25, 1.25]
+    assert figure.layout.title.text.endswith("sum 1.000")

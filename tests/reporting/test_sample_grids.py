@@ -1,0 +1,61 @@
+"""Grids of images."""
+
+import numpy as np
+import pytest
+import torch
+
+from lct_pipeline.reporting.sample_grids import MIN_CELL, draw_panels, tile
+
+
+def images(count: int, height: int = 8, width: int = 8) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(count)
+    shape = (count, 3, height, width)
+    return torch.randint(0, 255, shape, dtype=torch.uint8, generator=generator)
+
+
+@pytest.mark.parametrize(
+    ("count", "rows", "columns"),
+    [(1, 1, 1), (2, 1, 2), (3, 2, 2), (4, 2, 2), (5, 2, 3), (7, 3, 3), (16, 4, 4)],
+)
+def test_image_k_stands_at_row_and_column_of_k(
+    count: int, rows: int, columns: int
+) -> None:
+    given = images(count, MIN_CELL, MIN_CELL + 2)
+    picture = tile(given)
+    height, width = given.shape[2:]
+    assert picture.shape == (rows * height, columns * width, 3)
+    assert picture.dtype == np.uint8
+    for k in range(count):
+        top, left = k // columns * height, k % columns * width
+        cell = picture[top : top + height, left : left + width]
+        np.testing.assert_array_equal(cell, given[k].permute(1, 2, 0).numpy())
+
+
+def test_cells_without_an_image_are_white() -> None:
+    picture = tile(images(5, MIN_CELL, MIN_CELL))
+    assert (picture[MIN_CELL:, 2 * MIN_CELL :] == 255).all()
+
+
+def test_small_images_are_enlarged_by_whole_pixels() -> None:
+    given = images(4, 20, 20)
+    picture = tile(given)
+    scale = 3  # the least that makes 20 pixels at least MIN_CELL
+    assert picture.shape == (2 * 20 * scale, 2 * 20 * scale, 3)
+    cell = picture[20 * scale :, : 20 * scale]
+    expected = given[2].permute(1, 2, 0).numpy().repeat(scale, 0).repeat(scale, 1)
+    np.testing.assert_array_equal(cell, expected)
+
+
+@pytest.mark.parametrize(("count", "shape"), [(1, (1, 1)), (3, (1, 3)), (5, (2, 3))])
+def test_each_panel_has_its_title_and_its_images(
+    count: int, shape: tuple[int, int]
+) -> None:
+    panels = {f"panel {k}": images(k + 1) for k in range(count)}
+    figure = draw_panels(panels, "All of them")
+    assert figure.get_suptitle() == "All of them"
+    grid = figure.axes[0].get_gridspec()
+    assert (grid.nrows, grid.ncols) == shape
+    assert [axis.get_title() for axis in figure.axes[:count]] == list(panels)
+    for axis, given in zip(figure.axes, panels.values(), strict=False):
+        np.testing.assert_array_equal(axis.images[0].get_array(), tile(given))
+    assert not any(axis.images for axis in figure.axes[count:])

@@ -1,0 +1,122 @@
+"""The commands: one message, without a traceback, for what a user can mend."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from kedro.framework.cli.project import run as kedro_run
+from kedro.io import DatasetError
+
+from lct_pipeline.cli import cli, user_error_in
+from lct_pipeline.datasets.tensor_file import TensorFileDataset
+from lct_pipeline.errors import DataError, ParameterError, TrainingError, UserError
+
+
+def kedro(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "DO_NOT_TRACK": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "kedro", *words]
+    return subprocess.run(
+        command,
+        cwd=project,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def fail_with(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def callback(**_: Any) -> None:
+        try:
+            raise error
+        except DataError as inner:
+            raise DatasetError("Failed while loading data") from inner
+
+    monkeypatch.setattr(kedro_run, "callback", callback)
+
+
+@pytest.mark.parametrize("kind", [UserError, DataError, ParameterError, TrainingError])
+def test_a_user_error_is_found_as_it_is(kind: type[UserError]) -> None:
+    error = kind("message")
+    assert user_error_in(error) is error
+
+
+def test_a_user_error_is_found_behind_the_error_of_a_dataset(tmp_path: Path) -> None:
+    dataset = TensorFileDataset(filepath=str(tmp_path / "gone"), written_by="train")
+    with pytest.raises(DatasetError) as caught:
+        dataset.load()
+    found = user_error_in(caught.value)
+    assert isinstance(found, DataError)
+    assert "gone is not there" in str(found)
+
+
+def test_a_user_error_is_found_behind_an_error_while_handling_it() -> None:
+    with pytest.raises(ValueError, match="second") as caught:
+        try:
+            raise ParameterError("first")
+        except ParameterError:
+            raise ValueError("second")  # noqa: B904
+    assert str(user_error_in(caught.value)) == "first"
+
+
+def test_other_errors_hold_no_user_error() -> None:
+    error = RuntimeError("outer")
+    error.__cause__ = ValueError("inner")
+    assert user_error_in(error) is None
+    assert user_error_in(None) is None
+
+
+def test_a_user_error_ends_the_command_with_its_message_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fail_with(monkeypatch, DataError("images.zip is damaged."))
+    result = CliRunner().invoke(cli, ["run"])
+    assert result.exit_code == 1
+    assert result.output == "Error: images.zip is damaged.\n"
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    error = ZeroDivisionError("a bug")
+    fail_with(monkeypatch, error)
+    assert CliRunner().invoke(cli, ["run"]).exception is error
+
+
+def test_run_keeps_the_options_of_kedro() -> None:
+    assert cli.commands["run"].params == kedro_run.params
+
+
+def test_a_misspelt_parameter_ends_the_run_with_one_message(project: Path) -> None:
+    done = kedro(project, "run", "--params=training.lerning_rate=1")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert lines[-2] == "Error: Parameters refused, nothing was run:"
+    assert lines[-1].startswith("  training.lerning_rate: no such parameter;")
+    assert "learning_rate" in lines[-1].split("there are:")[1]
+    assert (done.stdout + done.stderr).count("lerning_rate") == 1
+    assert not (project / "data").exists()
+
+
+def test_a_recipe_that_is_not_there_ends_the_run_with_one_message(
+    project: Path,
+) -> None:
+    done = kedro(project, "run", "--env=smok")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "conf/smok" in done.stderr.strip().splitlines()[-1]
+
+
+def test_images_that_are_not_there_end_the_run_with_one_message(project: Path) -> None:
+    source = "--params=ingestion.source=nowhere"
+    done = kedro(project, "run", "--pipelines=ingest", source)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("Error: ingestion.source='nowhere' does not exist.")

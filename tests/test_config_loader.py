@@ -1,0 +1,168 @@
+"""Configuration: recipes, values from the command line, and names that follow from them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lct_pipeline.config_loader import LctConfigLoader
+from lct_pipeline.errors import ParameterError
+from lct_pipeline.parameters import check_parameters
+from lct_pipeline.settings import CONFIG_LOADER_ARGS
+
+CONF = Path(__file__).parents[1] / "conf"
+NAMED = ("images", "latents", "checkpoints", "feature_extractor")
+
+
+def load(
+    *, env: str = "base", conf: Path = CONF, **runtime_params: Any
+) -> LctConfigLoader:
+    return LctConfigLoader(
+        conf_source=str(conf),
+        env=env,
+        runtime_params=runtime_params,
+        **CONFIG_LOADER_ARGS,
+    )
+
+
+def nested(key: str, value: Any) -> dict[str, Any]:
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value
+
+
+def paths(loader: LctConfigLoader) -> dict[str, str]:
+    """Return the paths of datasets that are named after different groups."""
+    catalog = loader["catalog"]
+    return {
+        name: catalog[name].get("path") or catalog[name]["filepath"] for name in NAMED
+    }
+
+
+@pytest.mark.parametrize(
+    "env", sorted(path.name for path in CONF.iterdir() if path.is_dir())
+)
+def test_every_recipe_is_valid(env: str) -> None:
+    check_parameters(load(env=env)["parameters"])
+
+
+def test_base_holds_all_values() -> None:
+    text = {
+        key: value
+        for path in (CONF / "base").glob("parameters_*.yml")
+        for key, value in yaml.safe_load(path.read_text()).items()
+    }
+    assert load()["parameters"] == text
+
+
+def test_a_recipe_changes_only_what_it_holds() -> None:
+    base, smoke = load()["parameters"], load(env="smoke")["parameters"]
+    assert smoke["training"]["noise"]["s0"] == 4
+    assert base["training"]["noise"]["s0"] != 4
+    for value in ("sigma_max", "P_mean", "rho"):
+        assert smoke["training"]["noise"][value] == base["training"]["noise"][value]
+    assert smoke["training"]["objective"] == base["training"]["objective"]
+    assert smoke["ingestion"] == base["ingestion"]
+
+
+def test_a_recipe_of_one_nested_value_keeps_all_others(tmp_path: Path) -> None:
+    (tmp_path / "base").symlink_to(CONF / "base")
+    (tmp_path / "mine").mkdir()
+    recipe = {"training": {"network": {"mlp": {"num_blocks": 9}}}}
+    (tmp_path / "mine" / "parameters.yml").write_text(yaml.safe_dump(recipe))
+    expected = load()["parameters"]
+    expected["training"]["network"]["mlp"]["num_blocks"] = 9
+    assert load(conf=tmp_path, env="mine")["parameters"] == expected
+
+
+def test_values_of_the_command_line_win_over_a_recipe() -> None:
+    found = load(env="smoke", **nested("training.noise.s0", 5))["parameters"]
+    expected = load(env="smoke")["parameters"]
+    expected["training"]["noise"]["s0"] = 5
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "changed"),
+    [
+        ("ingestion.image_size", 64, set(NAMED)),
+        ("ingestion.splits.test", 0.1, set(NAMED)),
+        ("encoding.seed", 1, {"latents", "checkpoints"}),
+        ("encoding.fitted.kl_weight", 0.5, {"latents", "checkpoints"}),
+        ("training.learning_rate", 0.5, {"checkpoints"}),
+        ("training.noise.s1", 320, {"checkpoints"}),
+        ("training.network.mlp.width", 64, {"checkpoints"}),
+        ("features.classifier.width", 8, {"feature_extractor"}),
+        ("combination.seed", 5, set()),
+        ("combination.search.population", 4, set()),
+        ("sampling.batch_size", 5, set()),
+        ("evaluation.num_images", 5, set()),
+        ("runtime.device", "cpu", set()),
+        ("runtime.num_threads", 1, set()),
+    ],
+)
+def test_a_name_changes_with_the_values_of_its_groups_alone(
+    key: str, value: Any, changed: set[str]
+) -> None:
+    before, after = paths(load()), paths(load(**nested(key, value)))
+    assert {name for name in NAMED if before[name] != after[name]} == changed
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("training.learning_rate", "3.0e-3"),
+        ("training.weight_decay", 0),
+        ("ingestion.image_size", 32.0),
+    ],
+)
+def test_the_same_value_written_otherwise_gives_the_same_name(
+    key: str, value: Any
+) -> None:
+    assert paths(load(**nested(key, value))) == paths(load())
+
+
+@pytest.mark.parametrize(
+    ("source", "readable"),
+    [
+        ("digits", "digits"),
+        ("/data/my faces & more.zip", "my-faces-more"),
+        ("data/01_raw/celeba", "celeba"),
+        ("...", "images"),
+    ],
+)
+def test_names_start_with_the_readable_name_of_the_source(
+    source: str, readable: str
+) -> None:
+    folder = Path(paths(load(ingestion={"source": source}))["images"]).parent.name
+    name, digest = folder.rsplit("-", 1)
+    assert name == readable
+    assert len(digest) == 8
+
+
+def test_sources_of_the_same_name_in_other_places_have_other_names() -> None:
+    one, other = (paths(load(ingestion={"source": f"/{x}/faces"})) for x in "ab")
+    assert all(one[name] != other[name] for name in NAMED)
+
+
+def test_a_run_lies_under_the_name_that_it_was_given() -> None:
+    given, own = paths(load(run_id="mine")), paths(load())
+    assert given["checkpoints"] == "data/06_models/mine/checkpoints"
+    assert given["images"] == own["images"]
+    assert given["latents"] == own["latents"]
+
+
+def test_parameters_stand_in_the_catalog() -> None:
+    changes = {"ingestion": {"source": "a.zip"}, "encoding": {"autoencoder": "b"}}
+    catalog = load(**changes)["catalog"]
+    assert catalog["image_source"]["source"] == "a.zip"
+    assert catalog["given_autoencoder"]["path"] == "b"
+    assert load()["catalog"]["given_autoencoder"]["path"] is None
+
+
+def test_a_wrong_parameter_is_told_when_the_catalog_is_read() -> None:
+    with pytest.raises(Exception, match=r"ingestion\.image_size=33") as caught:
+        load(ingestion={"image_size": 33})["catalog"]
+    chain = [caught.value, caught.value.__cause__, caught.value.__context__]
+    assert any(isinstance(error, ParameterError) for error in chain)

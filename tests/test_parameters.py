@@ -1,0 +1,223 @@
+"""Types and bounds of the parameters, and the messages for what is refused."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from lct_pipeline.errors import ParameterError
+from lct_pipeline.parameters import (
+    Parameters,
+    check_parameters,
+    first_difference,
+    parameters_digest,
+)
+
+BASE = Path(__file__).parents[1] / "conf" / "base"
+
+
+@pytest.fixture
+def values() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for path in BASE.glob("parameters_*.yml"):
+        found.update(yaml.safe_load(path.read_text()))
+    return copy.deepcopy(found)
+
+
+def put(values: dict[str, Any], key: str, value: Any) -> None:
+    *groups, last = key.split(".")
+    for group in groups:
+        values = values[group]
+    values[last] = value
+
+
+def refusal(values: dict[str, Any]) -> str:
+    with pytest.raises(ParameterError) as caught:
+        check_parameters(values)
+    return str(caught.value)
+
+
+def test_values_in_range_are_taken(values: dict[str, Any]) -> None:
+    parameters = check_parameters(values)
+    assert parameters.training.noise.s1 == values["training"]["noise"]["s1"]
+    assert parameters.run_id is None
+
+
+@pytest.mark.parametrize(
+    ("key", "known"),
+    [
+        ("trainning", "run_id, runtime, ingestion, encoding, training"),
+        ("training.lerning_rate", "num_steps, batch_size, learning_rate"),
+        ("training.noise.sigmamax", "sigma_min, sigma_max, sigma_data"),
+        ("training.network.mlp.depth", "width, num_blocks"),
+        ("ingestion.splits.train", "validation, test"),
+        ("combination.search.budget", "num_evaluations, population"),
+        ("features.classifier.widht", "width, num_features"),
+    ],
+)
+def test_an_unknown_key_is_named_with_those_that_there_are(
+    values: dict[str, Any], key: str, known: str
+) -> None:
+    put(values, key, 1)
+    message = refusal(values)
+    assert f"  {key}: no such parameter; there are: " in message
+    assert known in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "allowed"),
+    [
+        ("training.num_steps", "many", "integer"),
+        ("training.learning_rate", "fast", "number"),
+        ("training.ema_rates", 0.9, "tuple"),
+        ("training.objective.adaptive_c", "perhaps", "boolean"),
+        ("encoding.autoencoder", 7, "string"),
+        ("training", None, "dictionary"),
+        ("ingestion.splits", [0.1, 0.2], "dictionary"),
+    ],
+)
+def test_a_wrong_type_is_named_with_value_and_type(
+    values: dict[str, Any], key: str, value: Any, allowed: str
+) -> None:
+    put(values, key, value)
+    message = refusal(values)
+    assert f"  {key}={value!r}: " in message
+    assert allowed in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "allowed"),
+    [
+        ("training.num_steps", 0, "greater than 0"),
+        ("training.batch_size", 1, "greater than or equal to 2"),
+        ("training.learning_rate", 0.0, "greater than 0"),
+        ("training.learning_rate", float("nan"), "greater than 0"),
+        ("training.learning_rate", float("inf"), "finite"),
+        ("training.weight_decay", -0.1, "greater than or equal to 0"),
+        ("training.network.dropout", 1.0, "less than 1"),
+        ("training.network.kind", "transformer", "'mlp' or 'unet'"),
+        ("training.objective.loss", "l1", "'cauchy', 'pseudo_huber'"),
+        ("training.network.mlp.width", 30, "multiple of 4"),
+        ("training.ema_rates", [], "at least 1 item"),
+        ("ingestion.image_size", 33, "multiple of 8"),
+        ("ingestion.max_problem_share", 1.5, "less than or equal to 1"),
+        ("combination.window", 0, "greater than 0"),
+        ("runtime.device", "tpu", "'auto', 'cpu', 'cuda' or 'mps'"),
+        ("runtime.num_threads", -1, "greater than or equal to 0"),
+        ("evaluation.seed", -1, "greater than or equal to 0"),
+        ("run_id", "../elsewhere", "pattern"),
+        ("run_id", "", "pattern"),
+    ],
+)
+def test_a_value_out_of_range_is_named_with_what_is_allowed(
+    values: dict[str, Any], key: str, value: Any, allowed: str
+) -> None:
+    put(values, key, value)
+    message = refusal(values)
+    assert f"  {key}={value!r}: " in message
+    assert allowed in message
+
+
+def test_an_element_out_of_range_is_named_by_its_place(values: dict[str, Any]) -> None:
+    put(values, "training.ema_rates", [0.9, 1.0])
+    assert "  training.ema_rates.1=1.0: " in refusal(values)
+
+
+@pytest.mark.parametrize(
+    ("group", "changes", "rule"),
+    [
+        ("ingestion.splits", {"validation": 0.5, "test": 0.5}, "share for training"),
+        ("training.noise", {"sigma_min": 80.0}, "sigma_min must be below sigma_max"),
+        ("training.noise", {"s0": 200}, "s1 must be at least s0"),
+        ("encoding.fitted", {"block_channels": [8, 18]}, "multiples of 4"),
+    ],
+)
+def test_values_that_do_not_go_together_are_named_with_the_rule(
+    values: dict[str, Any], group: str, changes: dict[str, Any], rule: str
+) -> None:
+    for name, value in changes.items():
+        put(values, f"{group}.{name}", value)
+    message = refusal(values)
+    assert f"  {group}=" in message
+    assert rule in message
+
+
+def test_a_missing_group_is_named(values: dict[str, Any]) -> None:
+    del values["sampling"]
+    assert "  sampling: missing" in refusal(values).splitlines()
+
+
+def test_a_missing_value_is_named(values: dict[str, Any]) -> None:
+    del values["training"]["network"]["unet"]["head_width"]
+    assert "  training.network.unet.head_width: missing" in refusal(values)
+
+
+def test_all_faults_are_told_at_once(values: dict[str, Any]) -> None:
+    put(values, "training.num_steps", 0)
+    put(values, "evaluation.sed", 0)
+    del values["runtime"]
+    lines = refusal(values).splitlines()
+    assert len(lines) == 4
+    assert lines[0].endswith("nothing was run:")
+
+
+def test_a_run_name_of_digits_is_text(values: dict[str, Any]) -> None:
+    assert check_parameters({**values, "run_id": 7}).run_id == "7"
+
+
+def test_parameters_cannot_be_changed(values: dict[str, Any]) -> None:
+    parameters = check_parameters(values)
+    with pytest.raises(ValidationError, match="frozen"):
+        parameters.training.noise.s0 = 3  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="frozen"):
+        parameters.run_id = "x"  # type: ignore[misc]
+    assert hash(parameters.training) == hash(check_parameters(values).training)
+
+
+def test_no_value_but_the_run_name_has_a_default() -> None:
+    def defaults(group: Any, path: str = "") -> list[str]:
+        found = []
+        for name, field in group.model_fields.items():
+            if not field.is_required():
+                found.append(path + name)
+            elif hasattr(field.annotation, "model_fields"):
+                found += defaults(field.annotation, f"{path}{name}.")
+        return found
+
+    assert defaults(Parameters) == ["run_id"]
+
+
+def test_digest_does_not_depend_on_the_order_of_keys() -> None:
+    assert parameters_digest({"a": {"x": 1, "y": 2}, "b": 3}) == parameters_digest(
+        {"b": 3, "a": {"y": 2, "x": 1}}
+    )
+
+
+@pytest.mark.parametrize("other", [{"a": 2}, {"b": 1}, {"a": {"a": 1}}, {"a": None}])
+def test_digest_changes_with_a_value(other: dict[str, Any]) -> None:
+    assert parameters_digest(other) != parameters_digest({"a": 1})
+    assert len(parameters_digest(other)) == 8
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ({"a": 1}, {"a": 1}, None),
+        ({"a": {"b": [1, 2]}}, {"a": {"b": [1, 2]}}, None),
+        ({"a": 1}, {"a": 2}, "a: 1 -> 2"),
+        ({"a": 0, "b": {"c": "x", "d": 1}}, {"a": 0, "b": {"c": "y", "d": 2}}, "b.c"),
+        ({"a": {"b": [1, 2]}}, {"a": {"b": [1, 3]}}, "a.b: [1, 2] -> [1, 3]"),
+        ({"a": 1}, {"a": 1, "b": 2}, "b: None -> 2"),
+        ({"a": 1, "b": 2}, {"a": 1}, "b: 2 -> None"),
+        ({"a": {"b": 1}}, {"a": 1}, "a: {'b': 1} -> 1"),
+    ],
+)
+def test_the_first_difference_is_told_with_its_key(
+    old: dict[str, Any], new: dict[str, Any], expected: str | None
+) -> None:
+    found = first_difference(old, new)
+    assert (found is None) == (expected is None)
+    assert (found or "").startswith(expected or "")
