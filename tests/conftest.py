@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from kedro.io import DataCatalog
+from lct_pipeline.parameters import Parameters, check_parameters
 
 ROOT = Path(__file__).parents[1]
 os.environ["DO_NOT_TRACK"] = "1"
@@ -37,9 +39,6 @@ def project(tmp_path: Path) -> Path:
     return copy_project(tmp_path / "project")
 
 
-RunStages = Callable[..., dict[str, Any]]
-
-
 def run_stages(
     project: Path, pipeline: str | None = None, **runtime_params: Any
 ) -> dict[str, Any]:
@@ -62,3 +61,31 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(project)
         run_stages(project, run_id="tested")
     return project
+
+
+@dataclass(frozen=True)
+class SmokeResults:
+    """What the smoke recipe left: its folder, its catalog and its parameters."""
+
+    project: Path
+    catalog: DataCatalog
+    parameters: Parameters
+
+    @property
+    def run(self) -> Path:
+        return self.project / "data" / "06_models" / "tested"
+
+
+@pytest.fixture(scope="session")
+def results(smoke_run: Path) -> SmokeResults:
+    from kedro.framework.session import KedroSession
+    from kedro.framework.startup import bootstrap_project
+
+    bootstrap_project(smoke_run)
+    with KedroSession.create(
+        project_path=smoke_run, env="smoke", runtime_params={"run_id": "tested"}
+    ) as session:
+        context = session.load_context()
+        return SmokeResults(
+            smoke_run, context.catalog, check_parameters(context.params)
+        )

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from kedro.framework.cli.project import run as kedro_run
 from kedro.io import DatasetError
 
+from conftest import run_stages
 from lct_pipeline.cli import cli, user_error_in
 from lct_pipeline.datasets.tensor_file import TensorFileDataset
 from lct_pipeline.errors import DataError, ParameterError, TrainingError, UserError
@@ -113,10 +114,11 @@ def test_a_recipe_that_is_not_there_ends_the_run_with_one_message(
     assert "conf/smok" in done.stderr.strip().splitlines()[-1]
 
 
-def test_images_that_are_not_there_end_the_run_with_one_message(project: Path) -> None:
-    source = "--params=ingestion.source=nowhere"
-    done = kedro(project, "run", "--pipelines=ingest", source)
-    assert done.returncode == 1
-    assert "Traceback" not in done.stdout + done.stderr
-    last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("Error: ingestion.source='nowhere' does not exist.")
+def test_the_error_of_a_run_without_images_is_one_that_a_user_can_mend(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    with pytest.raises(DatasetError) as caught:
+        run_stages(project, "ingest", ingestion={"source": "nowhere"})
+    message = str(user_error_in(caught.value))
+    assert message.startswith("ingestion.source='nowhere' does not exist.")

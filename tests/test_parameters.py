@@ -94,7 +94,7 @@ def test_a_wrong_type_is_named_with_value_and_type(
         ("training.num_steps", 0, "greater than 0"),
         ("training.batch_size", 1, "greater than or equal to 2"),
         ("training.learning_rate", 0.0, "greater than 0"),
-        ("training.learning_rate", float("nan"), "greater than 0"),
+        ("training.learning_rate", float("nan"), "finite"),
         ("training.learning_rate", float("inf"), "finite"),
         ("training.weight_decay", -0.1, "greater than or equal to 0"),
         ("training.network.dropout", 1.0, "less than 1"),

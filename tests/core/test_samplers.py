@@ -13,7 +13,7 @@ MU, S = 1.5, 0.5
 
 
 def gaussian_model(x_t: Tensor, t: Tensor) -> Tensor:
-    """The exact consistency function of data N(MU, S^2): its probability flow is linear."""
+    """The exact consistency function of data N(MU, S^2)."""
     factor = torch.sqrt((S**2 + MIN**2) / (S**2 + t**2)).reshape(-1, 1, 1, 1)
     return MU + (x_t.double() - MU) * factor
 

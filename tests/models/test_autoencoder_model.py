@@ -123,12 +123,11 @@ def test_the_first_loss_is_reconstruction_plus_weighted_divergence() -> None:
         fit(autoencoder(), num_steps=1, kl_weight=weight)[0] for weight in (0.0, 2.0)
     )
     model = autoencoder()
-    generator_free = []  # KL of each image that the step may have drawn
     mean, std = encode(model, images())
     divergence = 0.5 * (mean**2 + std**2 - 1 - (std**2).log())
-    generator_free = divergence.mean((1, 2, 3))
+    of_images = divergence.mean((1, 2, 3))  # the step draws some of the images
     added = (weighted - plain) / 2.0
-    assert generator_free.min() <= added <= generator_free.max()
+    assert of_images.min() <= added <= of_images.max()
 
 
 def test_a_strong_divergence_pulls_the_posterior_to_a_standard_normal() -> None:

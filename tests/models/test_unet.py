@@ -208,4 +208,4 @@ def test_latents_that_do_not_fit_are_refused_with_their_size(
 
 def test_channels_that_heads_do_not_divide_are_refused() -> None:
     with pytest.raises(ValueError, match="112 channels"):
-        network(width=112, head_width=32)
+        network(width=112, multipliers=(1, 1), head_width=32)

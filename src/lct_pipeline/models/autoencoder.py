@@ -37,7 +37,7 @@ def build_autoencoder(
         up_block_types=("UpDecoderBlock2D",) * num_levels,
         layers_per_block=1,
         latent_channels=latent_channels,
-        norm_num_groups=min(block_channels) // 2,
+        norm_num_groups=max(1, min(block_channels) // 2),
         scaling_factor=1.0,
     )
 
@@ -83,8 +83,9 @@ def fit_autoencoder(
     """
     device = next(autoencoder.parameters()).device
     optimizer = torch.optim.Adam(autoencoder.parameters(), lr=learning_rate)
+    rise = 0.1 if num_steps > 10 else 0.3  # torch divides by 0 if one step is the rise
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, learning_rate, total_steps=num_steps, pct_start=0.1
+        optimizer, learning_rate, total_steps=num_steps, pct_start=rise
     )
     autoencoder.train()
     for step in range(num_steps):

@@ -42,6 +42,10 @@ class SelfAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.num_heads = max(1, channels // head_width)
+        if channels % self.num_heads:
+            raise ValueError(
+                f"{channels} channels do not divide into {self.num_heads} attention heads"
+            )
         self.norm = build_norm(norm, (channels, side, side))
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.project = _zero(nn.Conv2d(channels, channels, 1))
@@ -112,7 +116,8 @@ class UNetDenoiser(nn.Module):
         dropout: Probability inside the blocks.
 
     Raises:
-        ValueError: The latents are not square or cannot be halved so often.
+        ValueError: The latents are not square or cannot be halved so often, or channels do not
+            divide into heads.
     """
 
     def __init__(

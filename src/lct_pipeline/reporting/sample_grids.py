@@ -37,7 +37,7 @@ def draw_panels(panels: dict[str, Tensor], title: str) -> Any:
     figure = Figure(
         figsize=(4.2 * columns, 4.5 * rows + 0.5), dpi=110, layout="constrained"
     )
-    axes = figure.subplots(rows, columns, squeeze=False).flat
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for axis in axes:
         axis.set_axis_off()
     for axis, (name, images) in zip(axes, panels.items(), strict=False):

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import SmokeResults
+from lct_pipeline.datasets.shards import ShardsDataset
+from lct_pipeline.pipelines.encoding.nodes import (
+    encode_images,
+    indices_of,
+    measure_normalisation,
+    prepare_autoencoder,
+)
+
+
+def test_latents_are_the_posterior_of_each_image_in_order(results: SmokeResults) -> None:
+    images, latents = results.catalog.load("images"), results.catalog.load("latents")
+    autoencoder = results.catalog.load("autoencoder").model
+    chosen = np.array([3, 1500, 40])
+    pixels = images.gather("images", chosen).float() / 127.5 - 1
+    with torch.no_grad():
+        posterior = autoencoder.encode(pixels).latent_dist
+    assert torch.allclose(latents.gather("mean", chosen), posterior.mean, atol=1e-5)
+    assert torch.allclose(latents.gather("std", chosen), posterior.std, atol=1e-5)
+
+
+def test_encoding_again_does_nothing_and_another_autoencoder_everything(
+    results: SmokeResults, tmp_path: Path
+) -> None:
+    catalog, parameters = results.catalog, results.parameters
+    images, autoencoder = catalog.load("images"), catalog.load("autoencoder")
+    done = encode_images(
+        images,
+        autoencoder,
+        catalog.load("latents"),
+        parameters.encoding,
+        parameters.runtime,
+    )
+    assert list(done.shards) == [] and done.first_shard == len(images.shards)
+    empty = ShardsDataset(path=str(tmp_path)).load()
+    new = encode_images(
+        images, autoencoder, empty, parameters.encoding, parameters.runtime
+    )
+    assert new.first_shard == 0
+
+
+def test_normalised_training_samples_have_mean_0_and_std_half(
+    results: SmokeResults,
+) -> None:
+    catalog = results.catalog
+    indices = indices_of(catalog.load("latent_manifest"), "train")
+    latents = catalog.load("latents")
+    stored = catalog.load("latent_normalisation").tensors
+    mean, std = (latents.gather(name, indices) for name in ("mean", "std"))
+    noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(0))
+    x = (mean + std * noise - stored["mean"]) / stored["std"] * 0.5
+    assert x.mean(0).abs().max() < 0.05
+    assert (x.std(0) - 0.5).abs().max() < 0.05
+
+
+def test_normalisation_sees_the_training_split_alone(results: SmokeResults) -> None:
+    catalog, parameters = results.catalog, results.parameters
+    manifest = catalog.load("latent_manifest")
+    kept = manifest[manifest["split"] == "train"]
+    noise = parameters.training.noise
+    alone, stored = (
+        measure_normalisation(
+            catalog.load("latents"), rows, parameters.encoding, noise
+        ).tensors
+        for rows in (kept, manifest)
+    )
+    assert all(torch.equal(alone[name], stored[name]) for name in stored)
+
+
+def test_a_named_autoencoder_is_taken_as_it_is(results: SmokeResults) -> None:
+    given = results.catalog.load("autoencoder")
+    model = prepare_autoencoder(
+        results.catalog.load("images"),
+        results.catalog.load("image_manifest"),
+        given,
+        None,
+        results.parameters.encoding,
+        results.parameters.runtime,
+    )
+    assert model is given.model
+
+
+def test_reconstruction_is_reported_for_the_validation_split(
+    results: SmokeResults,
+) -> None:
+    quality = results.catalog.load("reconstruction_quality")
+    manifest = results.catalog.load("image_manifest")
+    assert quality["num_images"] == (manifest["split"] == "validation").sum()
+    assert 0 < quality["psnr_db"] < 100
+    assert quality["psnr_db"] == pytest.approx(float(quality["psnr_db"]))
