@@ -15,7 +15,7 @@ from typing import Any
 from kedro.config import OmegaConfigLoader
 from omegaconf import OmegaConf
 
-from lct_pipeline.parameters import Parameters, check_parameters, parameters_digest
+from lct_pipeline.parameters import check_parameters, parameters_digest
 
 
 class LctConfigLoader(OmegaConfigLoader):
@@ -27,6 +27,7 @@ class LctConfigLoader(OmegaConfigLoader):
         OmegaConf has one table of resolvers for a whole process, and several sessions may share
         one.
         """
+        self._values: dict[str, Any] | None = None  # read once for each configuration
         resolvers: dict[str, Callable[..., Any]] = {
             "parameter": self._parameter,
             "name_of": self._name_of,
@@ -35,17 +36,21 @@ class LctConfigLoader(OmegaConfigLoader):
             OmegaConf.register_new_resolver(name, resolver, replace=True)
         return super().__getitem__(key)
 
-    def _checked(self) -> Parameters:
-        return check_parameters(self["parameters"])
+    def _checked(self) -> dict[str, Any]:
+        if self._values is None:
+            values = super().__getitem__("parameters")
+            self._values = check_parameters(values).model_dump()
+        return self._values
 
     def _parameter(self, key: str) -> Any:
-        value: Any = self._checked().model_dump()
+        value: Any = self._checked()
         for part in key.split("."):
             value = value[part]
         return value
 
     def _name_of(self, *groups: str) -> str:
-        values = self._checked().model_dump()
+        values = self._checked()
         stem = Path(values["ingestion"]["source"]).stem
         readable = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-") or "images"
-        return f"{readable}-{parameters_digest({group: values[group] for group in groups})}"
+        chosen = {group: values[group] for group in groups}
+        return f"{readable}-{parameters_digest(chosen)}"

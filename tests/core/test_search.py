@@ -94,6 +94,17 @@ def test_the_best_never_gets_worse_and_is_the_best_of_all_evaluated() -> None:
     assert best == sorted(best, reverse=True)
 
 
+def test_the_best_of_parents_and_children_survive() -> None:
+    search = EvolutionarySearch(initial(), settings(population=8))
+    search.tell(search.ask(), bowl(initial()))
+    for _ in range(3):
+        everyone = np.concatenate([search.alphas, search.ask()])
+        search.tell(everyone[-8:], bowl(everyone[-8:]))
+        best = everyone[np.argsort(bowl(everyone), kind="stable")[:8]]
+        assert np.array_equal(search.alphas, best)
+        assert np.array_equal(search.fitness, bowl(best))
+
+
 def test_a_candidate_whose_fitness_is_not_a_number_is_never_the_best() -> None:
     def faulty(alphas: np.ndarray) -> np.ndarray:
         values = bowl(alphas)

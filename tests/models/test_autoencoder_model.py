@@ -130,6 +130,25 @@ def test_the_first_loss_is_reconstruction_plus_weighted_divergence() -> None:
     assert of_images.min() <= added <= of_images.max()
 
 
+def test_the_decoder_is_fitted_on_samples_of_the_posterior() -> None:
+    model = autoencoder()
+    moments: list[Tensor] = []
+    latents: list[Tensor] = []
+    model.quant_conv.register_forward_hook(lambda *given: moments.append(given[2]))
+    model.post_quant_conv.register_forward_pre_hook(
+        lambda _, given: latents.append(given[0])
+    )
+    fit(model, num_steps=2)
+    eps = [
+        (z - both[:, :2]) / both[:, 2:].mul(0.5).exp()
+        for z, both in zip(latents, moments, strict=True)
+    ]
+    for noise in eps:  # 512 values
+        assert abs(noise.mean().item()) < 5 / 512**0.5
+        assert noise.std().item() == pytest.approx(1, abs=5 / 1024**0.5)
+    assert not torch.allclose(eps[0], eps[1])
+
+
 def test_a_strong_divergence_pulls_the_posterior_to_a_standard_normal() -> None:
     def distance(kl_weight: float) -> float:
         model = autoencoder()

@@ -59,6 +59,12 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     return sha.hexdigest()
 
 
+def content_digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of tensors and of what a file says about them."""
+    about = json.dumps(metadata, sort_keys=True)
+    return hashlib.sha256(f"{tensors_digest(tensors)} {about}".encode()).hexdigest()
+
+
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
 ) -> str:
@@ -71,7 +77,7 @@ def write_tensors(
     """
     from safetensors.torch import save_file
 
-    digest = tensors_digest(tensors)
+    digest = content_digest(tensors, metadata)
     header = {key: json.dumps(value) for key, value in metadata.items()}
     plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     with atomic_path(path) as temporary:
@@ -138,7 +144,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{path} is damaged: {error}. Remove it and run the command again."
         ) from error
     expected = metadata.pop(DIGEST_KEY, None)
-    if expected != tensors_digest(tensors):
+    if expected != content_digest(tensors, metadata):
         raise DataError(
             f"{path} was altered after it was written: its content does not have the digest "
             f"{expected} of its header. Remove it and run the command again."

@@ -20,8 +20,8 @@ from kedro.io import AbstractDataset
 from lct_pipeline.datasets.files import (
     DIGEST_KEY,
     atomic_path,
+    content_digest,
     read_header,
-    tensors_digest,
     write_tensors,
 )
 from lct_pipeline.errors import DataError
@@ -80,7 +80,8 @@ class ShardFile:
 
         maps = {name: self._map(entry) for name, entry in self._entries.items()}
         content = {name: torch.from_numpy(a) for name, a in maps.items()}
-        if tensors_digest(content) != self.metadata[DIGEST_KEY]:
+        about = {k: v for k, v in self.metadata.items() if k != DIGEST_KEY}
+        if content_digest(content, about) != self.metadata[DIGEST_KEY]:
             raise DataError(
                 f"{self.path} was altered after it was written. Remove it and run again."
             )
