@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from kedro.io import DataCatalog
+
 from lct_pipeline.parameters import Parameters, check_parameters
 
 ROOT = Path(__file__).parents[1]

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from conftest import SmokeResults
 from lct_pipeline.datasets.shards import ShardsDataset
 from lct_pipeline.pipelines.encoding.nodes import (
@@ -15,7 +16,9 @@ from lct_pipeline.pipelines.encoding.nodes import (
 )
 
 
-def test_latents_are_the_posterior_of_each_image_in_order(results: SmokeResults) -> None:
+def test_latents_are_the_posterior_of_each_image_in_order(
+    results: SmokeResults,
+) -> None:
     images, latents = results.catalog.load("images"), results.catalog.load("latents")
     autoencoder = results.catalog.load("autoencoder").model
     chosen = np.array([3, 1500, 40])

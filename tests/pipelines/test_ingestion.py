@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SmokeResults
 from kedro.io import DataCatalog, DatasetError, MemoryDataset
 from kedro.runner import SequentialRunner
+from PIL import Image
+
+from conftest import SmokeResults
 from lct_pipeline.cli import user_error_in
 from lct_pipeline.datasets.image_source import FolderSource, RawImage, open_source
 from lct_pipeline.datasets.shards import ShardsDataset, ShardStore
@@ -17,7 +19,6 @@ from lct_pipeline.errors import DataError
 from lct_pipeline.parameters import Ingestion, Splits
 from lct_pipeline.pipelines.ingestion import create_pipeline
 from lct_pipeline.pipelines.ingestion.nodes import ingest_images, split_of
-from PIL import Image
 
 
 @pytest.fixture

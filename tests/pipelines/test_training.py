@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+
 from conftest import SmokeResults
 from lct_pipeline.datasets.tensor_file import TensorFile
 from lct_pipeline.errors import ParameterError, TrainingError
@@ -31,9 +32,9 @@ def test_continued_after_an_interruption_it_ends_bit_for_bit_the_same(
     results: SmokeResults,
 ) -> None:
     parameters = results.parameters.training
-    whole: dict[str, TensorFile] = {}
-    for checkpoints, _, last_state in _train(results, parameters):
-        whole |= checkpoints
+    pieces = list(_train(results, parameters))
+    whole = {name: file for piece in pieces for name, file in piece[0].items()}
+    last_state = results.catalog.load("previous_training_state")
     first = list(itertools.islice(_train(results, parameters), 5))
     continued = list(_train(results, parameters, first[-1][2]))
     assert continued[-1][2].metadata["step"] == parameters.num_steps

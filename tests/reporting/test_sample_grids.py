@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lct_pipeline.reporting.sample_grids import MIN_CELL, draw_panels, tile
+from lct_pipeline.reporting.sample_grids import GAP, MIN_CELL, draw_panels, tile
 
 
 def images(count: int, height: int = 8, width: int = 8) -> torch.Tensor:
@@ -23,25 +23,34 @@ def test_image_k_stands_at_row_and_column_of_k(
     given = images(count, MIN_CELL, MIN_CELL + 2)
     picture = tile(given)
     height, width = given.shape[2:]
-    assert picture.shape == (rows * height, columns * width, 3)
+    pitch = (height + GAP, width + GAP)
+    assert picture.shape == (rows * pitch[0] - GAP, columns * pitch[1] - GAP, 3)
     assert picture.dtype == np.uint8
     for k in range(count):
-        top, left = k // columns * height, k % columns * width
+        top, left = k // columns * pitch[0], k % columns * pitch[1]
         cell = picture[top : top + height, left : left + width]
         np.testing.assert_array_equal(cell, given[k].permute(1, 2, 0).numpy())
 
 
 def test_cells_without_an_image_are_white() -> None:
     picture = tile(images(5, MIN_CELL, MIN_CELL))
-    assert (picture[MIN_CELL:, 2 * MIN_CELL :] == 255).all()
+    pitch = MIN_CELL + GAP
+    assert (picture[pitch:, 2 * pitch :] == 255).all()
+
+
+def test_images_stand_apart() -> None:
+    picture = tile(images(4, MIN_CELL, MIN_CELL))
+    assert (picture[MIN_CELL : MIN_CELL + GAP] == 255).all()
+    assert (picture[:, MIN_CELL : MIN_CELL + GAP] == 255).all()
 
 
 def test_small_images_are_enlarged_by_whole_pixels() -> None:
     given = images(4, 20, 20)
     picture = tile(given)
     scale = 3  # the least that makes 20 pixels at least MIN_CELL
-    assert picture.shape == (2 * 20 * scale, 2 * 20 * scale, 3)
-    cell = picture[20 * scale :, : 20 * scale]
+    side = 20 * scale
+    assert picture.shape == (2 * side + GAP, 2 * side + GAP, 3)
+    cell = picture[side + GAP :, :side]
     expected = given[2].permute(1, 2, 0).numpy().repeat(scale, 0).repeat(scale, 1)
     np.testing.assert_array_equal(cell, expected)
 
