@@ -148,7 +148,7 @@ def test_each_stage_lies_under_a_name_of_its_own_and_earlier_groups(
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("training.learning_rate", "3.0e-3"),
+        ("training.noise.sigma_min", "2.0e-3"),
         ("training.weight_decay", 0),
         ("ingestion.image_size", 32.0),
     ],

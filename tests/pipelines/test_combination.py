@@ -107,7 +107,8 @@ def test_the_same_fitness_is_found_again_from_the_written_weights(
         feature_statistics(features_of(images, extractor.extract)),
         feature_statistics(references["validation.features"]),
     )
-    assert distance == pytest.approx(load("combination")["fitness"], rel=1e-6)
+    # a product for one candidate rounds otherwise than one for a population
+    assert distance == pytest.approx(load("combination")["fitness"], rel=1e-4)
 
 
 def test_window_takes_the_last_raw_checkpoints(results: SmokeResults) -> None:

@@ -69,6 +69,6 @@ def test_each_kind_of_mark_is_in_the_legend_once(statistics: pd.DataFrame) -> No
 def test_the_title_tells_the_shares_of_all_channels(statistics: pd.DataFrame) -> None:
     title = draw_box_plot(statistics, "Latents").layout.title.text
     assert title == (
-        "Latents: 1.25% beyond the inner fences (Gaussian 0.70%), "
-        "0.0560% beyond the outer (Gaussian 0.0002%), excess kurtosis 2.50"
+        "Latents<br><sub>1.25% beyond the inner fences (Gaussian 0.70%), "
+        "0.0560% beyond the outer (Gaussian 0.0002%), excess kurtosis 2.50</sub>"
     )

@@ -79,10 +79,15 @@ def test_the_best_so_far_never_rises(history: pd.DataFrame) -> None:
 
 
 def test_each_control_is_a_line_at_its_best(history: pd.DataFrame) -> None:
-    layout = draw_search_progress(history).layout
-    assert sorted((shape.y0, shape.y1) for shape in layout.shapes) == [(3, 3), (5, 5)]
-    texts = {annotation.y: annotation.text for annotation in layout.annotations}
-    assert texts == {3: "best EMA", 5: "last"}
+    figure = draw_search_progress(history)
+    lines = {line.name: set(line.y) for line in figure.data[2:]}
+    assert lines == {"best EMA: 3": {3}, "last: 5": {5}}
+
+
+def test_the_axis_of_the_search_holds_every_control(history: pd.DataFrame) -> None:
+    low, high = draw_search_progress(history).layout.yaxis.range
+    assert low == 0
+    assert high > 5
 
 
 def test_the_axis_of_the_search_names_its_metric(history: pd.DataFrame) -> None:

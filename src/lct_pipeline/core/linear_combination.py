@@ -55,15 +55,12 @@ class WeightLayout:
             parts.append(tensors[name].detach().cpu().float().reshape(-1).numpy())
         return np.concatenate(parts)
 
-    def unflatten(
-        self, weights: np.ndarray, others: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """Return a state dict from a flat vector; other tensors come from ``others``."""
+    def unflatten(self, weights: np.ndarray) -> dict[str, Tensor]:
+        """Return the tensors of a flat vector, ``(N,)``."""
         flat = torch.from_numpy(np.ascontiguousarray(weights, dtype=np.float32))
         sizes = [math.prod(shape) for shape in self.shapes.values()]
         pieces = dict(zip(self.shapes, flat.split(sizes), strict=True))
-        mixed = {name: pieces[name].view(shape) for name, shape in self.shapes.items()}
-        return {name: mixed.get(name, tensor) for name, tensor in others.items()}
+        return {name: pieces[name].view(shape) for name, shape in self.shapes.items()}
 
 
 def combine(matrix: Any, alphas: np.ndarray, *, block_size: int) -> np.ndarray:

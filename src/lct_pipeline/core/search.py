@@ -29,7 +29,9 @@ class EvolutionarySearch:
     """Minimises a fitness over coefficients alpha with sum 1.
 
     Generation 0 is the given initial population. Each further one has children of the best, by
-    crossover and Gaussian mutation; parents and children compete, the best survive (elitism).
+    crossover and Gaussian mutation; parents and children compete, the best survive (elitism). The
+    last evaluation of the budget is the mean of the survivors: the best of many noisy evaluations
+    owes part of its place to luck, their mean does not.
     What a generation draws depends on the seed and its number alone, so a search that continues
     from :meth:`state` ends as an uninterrupted one.
 
@@ -55,13 +57,20 @@ class EvolutionarySearch:
         """Return the best coefficients so far, ``(K,)``, and their fitness."""
         return self.alphas[0], float(self.fitness[0])
 
+    @property
+    def mean(self) -> np.ndarray:
+        """Return the mean coefficients of the survivors, ``(K,)``, with sum 1."""
+        return with_sum_one(self.alphas.mean(0))
+
     def ask(self) -> np.ndarray:
         """Return the coefficients to evaluate next, ``(P, K)``, within the budget."""
         left = self.settings.num_evaluations - self.num_evaluated
+        if left == 1:
+            return self.mean[None]
         if self.generation == 0:
-            return self.alphas[:left]
+            return self.alphas[: left - 1]
         rng = np.random.default_rng([self.settings.seed, self.generation])
-        num_children = min(self.settings.population, left)
+        num_children = min(self.settings.population, left - 1)
         return np.stack([self._child(rng) for _ in range(num_children)])
 
     def tell(self, alphas: np.ndarray, fitness: np.ndarray) -> None:

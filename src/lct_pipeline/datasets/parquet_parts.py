@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ class ParquetPartsDataset(AbstractDataset[pd.DataFrame, pd.DataFrame]):
 
     def preview(self, nrows: int = 10) -> TablePreview:
         """Return the last rows for kedro-viz."""
-        return TablePreview(self.load().tail(nrows).to_dict(orient="split"))
+        rows = self.load().tail(nrows).to_json(orient="split")  # arrays become lists
+        return TablePreview(json.loads(rows))
 
     def _parts(self) -> list[Path]:
         return sorted(self._path.glob("part-*.parquet"))

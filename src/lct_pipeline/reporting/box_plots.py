@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+from lct_pipeline.lazy import pd
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -40,11 +40,11 @@ def draw_box_plot(statistics: pd.DataFrame, title: str) -> Any:
     _add_marks(figure, channels, statistics, "outer", ORANGE, "outer fence (3 IQR)")
     _add_extremes(figure, channels, statistics)
     figure.update_layout(
-        title=f"{title}: {_summary(statistics.iloc[-1])}",
+        title=f"{title}<br><sub>{_summary(statistics.iloc[-1])}</sub>",
         xaxis_title="channel",
         yaxis_title="value",
         template="plotly_white",
-        legend_orientation="h",
+        legend={"orientation": "h", "y": -0.2},
     )
     return figure
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import pandas as pd
+from lct_pipeline.lazy import pd
 
 
 def draw_training_curves(training_metrics: pd.DataFrame) -> Any:
@@ -42,11 +42,13 @@ def draw_training_curves(training_metrics: pd.DataFrame) -> Any:
 
 
 def draw_search_progress(search_history: pd.DataFrame) -> Any:
-    """Return fitness by evaluation, the best so far, and the controls as lines."""
+    """Return fitness by evaluation, the best so far, and the controls as lines.
+
+    The axis ends a little above the worst control: what is worse still is not shown.
+    """
     import plotly.graph_objects as go
 
     searched = search_history[search_history["kind"] != "control"]
-    controls = search_history[search_history["control"].notna()]
     figure = go.Figure()
     figure.add_scatter(
         x=searched["evaluation"],
@@ -61,17 +63,31 @@ def draw_search_progress(search_history: pd.DataFrame) -> Any:
         mode="lines",
         name="best so far",
     )
-    best = controls.sort_values("fitness").groupby("control", sort=False).first()
-    for name, fitness in best["fitness"].items():
-        figure.add_hline(y=fitness, line_dash="dot", annotation_text=str(name))
+    controls = best_controls(search_history)
+    ends = [search_history["evaluation"].min(), search_history["evaluation"].max()]
+    for name, fitness in controls.items():
+        figure.add_scatter(
+            x=ends,
+            y=[fitness, fitness],
+            mode="lines",
+            line={"dash": "dot"},
+            name=f"{name}: {fitness:.3g}",
+        )
+    top = max(controls.max(), searched["fitness"].iloc[-1]) * 1.25
     figure.update_layout(
         title="Search over coefficients (LCSC), validation split",
         xaxis_title="evaluation",
         yaxis_title=str(search_history["metric"].iloc[0]).replace("_", " "),
-        yaxis_type="log",
+        yaxis_range=[0, top],
         template="plotly_white",
     )
     return figure
+
+
+def best_controls(search_history: pd.DataFrame) -> pd.Series:
+    """Return the fitness of the best candidate that stands for each control, by its name."""
+    controls = search_history[search_history["control"].notna()]
+    return controls.groupby("control")["fitness"].min().sort_values()
 
 
 def draw_coefficients(combination: dict[str, Any]) -> Any:

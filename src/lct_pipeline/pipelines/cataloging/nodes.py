@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pandas as pd
-
 from lct_pipeline.datasets.files import DIGEST_KEY
 from lct_pipeline.datasets.tensor_file import CheckpointStore
 from lct_pipeline.errors import DataError
+from lct_pipeline.lazy import pd
 
 COLUMNS = [
     "step",

@@ -6,11 +6,10 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.shards import Shard, ShardStore, ShardStream
 from lct_pipeline.datasets.tensor_file import TensorFile
+from lct_pipeline.lazy import pd
 from lct_pipeline.parameters import Encoding, Noise, Runtime
 from lct_pipeline.reporting.progress import track
 

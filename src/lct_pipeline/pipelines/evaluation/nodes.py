@@ -6,12 +6,11 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
 from lct_pipeline.errors import DataError
+from lct_pipeline.lazy import pd
 from lct_pipeline.parameters import Evaluation, Features, Runtime, Sampling
 from lct_pipeline.pipelines.encoding.nodes import indices_of
 from lct_pipeline.reporting.progress import track

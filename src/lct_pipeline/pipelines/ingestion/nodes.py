@@ -6,11 +6,10 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-import pandas as pd
-
 from lct_pipeline.datasets.image_source import ImageSource, RawImage
 from lct_pipeline.datasets.shards import Shard, ShardStore, ShardStream
 from lct_pipeline.errors import DataError
+from lct_pipeline.lazy import pd
 from lct_pipeline.parameters import Ingestion, Splits, parameters_digest
 from lct_pipeline.reporting.progress import track
 

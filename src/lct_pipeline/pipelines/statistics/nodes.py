@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-import pandas as pd
-
 from lct_pipeline.datasets.shards import ShardStore
+from lct_pipeline.lazy import pd
 from lct_pipeline.parameters import Encoding
 from lct_pipeline.pipelines.encoding.nodes import indices_of
 

@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
 from lct_pipeline.errors import ParameterError, TrainingError
+from lct_pipeline.lazy import pd
 from lct_pipeline.parameters import (
     Runtime,
     Sampling,
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TrainingPiece = tuple[dict[str, TensorFile], pd.DataFrame, TensorFile]
-
 
 def train_model(
     latents: ShardStore,
@@ -41,7 +38,7 @@ def train_model(
     previous_training_state: TensorFile | None,
     parameters: Training,
     runtime: Runtime,
-) -> Iterator[TrainingPiece]:
+) -> Iterator[tuple[dict[str, TensorFile], pd.DataFrame, TensorFile]]:
     """Train, or continue; yield checkpoints, metrics and state at each checkpoint interval.
 
     The state is saved last: a run that is killed between two of them repeats the steps since the
