@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from copy import copy
 from typing import Any
 
@@ -22,6 +23,8 @@ def user_error_in(error: BaseException | None) -> UserError | None:
 
 def _run(*args: Any, **kwargs: Any) -> Any:
     assert kedro_run.callback is not None
+    # Kedro prefers --pipelines; --pipeline=<name> is what this project's users are told
+    warnings.filterwarnings("ignore", message="Option '--pipeline' is deprecated")
     try:
         return kedro_run.callback(*args, **kwargs)
     except Exception as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -20,6 +20,7 @@ def track(items: Iterable[T], title: str, unit: str, **options: Any) -> tqdm[T]:
         unit: What an item is.
         options: Further arguments of tqdm, such as ``total``, ``initial`` and ``unit_scale``.
     """
+    nothing = isinstance(items, Sized) and len(items) == 0 and "total" not in options
     interval = 0.2 if sys.stderr.isatty() else 10.0
     return tqdm(
         items,
@@ -28,5 +29,6 @@ def track(items: Iterable[T], title: str, unit: str, **options: Any) -> tqdm[T]:
         mininterval=interval,
         maxinterval=max(interval, 10.0),
         dynamic_ncols=True,
+        disable=nothing,
         **options,
     )

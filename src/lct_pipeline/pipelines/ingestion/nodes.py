@@ -47,9 +47,9 @@ def _decoded_shards(
         problems += len(bad)
         if problems > allowed:
             raise DataError(
-                f"{problems} of the first {start + len(shard.rows)} of {len(source)} images in "
-                f"{parameters.source!r} cannot be decoded, more than the share "
-                f"{parameters.max_problem_share} of ingestion.max_problem_share. The last: "
+                f"{problems} of the {start + len(shard.rows)} images read so far (of "
+                f"{len(source)}) in {parameters.source!r} cannot be decoded, more than "
+                f"ingestion.max_problem_share={parameters.max_problem_share} allows. The last: "
                 f"{bad[-1]['source']}: {bad[-1]['problem']}."
             )
         yield shard
