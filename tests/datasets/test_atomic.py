@@ -11,6 +11,9 @@ from kedro.io import DataCatalog, DatasetError
 from matplotlib.figure import Figure
 from PIL import Image
 
+from lct_pipeline.cli import user_error_in
+from lct_pipeline.datasets.atomic import JSONDataset
+
 MODULE = "lct_pipeline.datasets.atomic"
 TABLE = pd.DataFrame({"model": ["a", "b"], "distance": [1.5, 2.5]})
 
@@ -140,3 +143,12 @@ def test_a_matplotlib_figure_is_saved_as_an_image(tmp_path: Path) -> None:
         assert image.format == "PNG"
         assert image.width > image.height
     assert files(tmp_path) == ["grid.png"]
+
+
+def test_a_missing_file_says_which_and_what_writes_it(tmp_path: Path) -> None:
+    dataset = JSONDataset(filepath=str(tmp_path / "a.json"))
+    with pytest.raises(DatasetError) as caught:
+        dataset.load()
+    fault = user_error_in(caught.value)
+    assert str(tmp_path / "a.json") in str(fault)
+    assert "kedro run --pipeline=train" in str(fault)

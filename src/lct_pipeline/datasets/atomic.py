@@ -13,6 +13,7 @@ from typing import Any
 from kedro_datasets import json, matplotlib, pandas, plotly
 
 from lct_pipeline.datasets.files import atomic_path
+from lct_pipeline.errors import DataError
 
 
 class AtomicSave:
@@ -22,6 +23,20 @@ class AtomicSave:
 
     def _get_save_path(self) -> PurePosixPath:
         return self._temporary or super()._get_save_path()  # type: ignore[misc]
+
+    def load(self) -> Any:
+        """Load as the dataset does.
+
+        Raises:
+            DataError: The file is not there.
+        """
+        try:
+            return super().load.__wrapped__(self)  # type: ignore[misc]
+        except FileNotFoundError as error:
+            raise DataError(
+                f"{self._get_load_path()} is not there: an earlier stage writes it. "  # type: ignore[attr-defined]
+                "`kedro run --pipeline=train` works from nothing."
+            ) from error
 
     def save(self, data: Any) -> None:
         """Save as the dataset does, to a temporary path, and rename."""
