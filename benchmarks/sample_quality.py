@@ -91,7 +91,10 @@ def measure(catalog: Any, parameters: Any, num_seeds: int) -> Iterator[dict[str,
             half, *generator.sample_shape, generator=derived_generator(seed, "gaussian")
         )
         sigma_data = generator.model.sigma_data
-        batches = (generator.decode_latents(sigma_data * z) for z in noise.split(BATCH))
+        batches = (
+            generator.decode_latents(sigma_data * z.to(generator.device))
+            for z in noise.split(BATCH)
+        )
         yield row(
             "Gaussian latents, matched", 0, features_of(batches, extractor.extract)
         )

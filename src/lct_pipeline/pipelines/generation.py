@@ -49,7 +49,7 @@ class Generator:
         self.model: ConsistencyModel = build_model(network).to(device).eval()
         self.decode_latents = decode_latents
         self._sampling = sampling
-        self._device = device
+        self.device = device
         self._sigma_max = network["sigma_max"]
         self.sample_shape = tuple(network["sample_shape"])
 
@@ -72,7 +72,7 @@ class Generator:
         return generate_images(
             self.model,
             self.decode_latents,
-            (noise.to(self._device) for noise in noises),
+            (noise.to(self.device) for noise in noises),
             self.levels(num_evaluations),
             sigma_min=self.model.sigma_min,
         )

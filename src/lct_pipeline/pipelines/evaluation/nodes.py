@@ -209,7 +209,7 @@ def _features_by_model(
     seed: int,
 ) -> Iterator[tuple[str, int, Tensor]]:
     """Yield name, NFE and features of each model, then of two controls without a model."""
-    from lct_pipeline.core.sample_quality import features_of, noise_batches
+    from lct_pipeline.core.sample_quality import features_of
 
     for name in MODELS:
         generator.load(weights[name])
@@ -218,18 +218,27 @@ def _features_by_model(
                 count, num_evaluations=num_evaluations, seed=seed, purpose="evaluation"
             )
             yield name, num_evaluations, features_of(images, extractor.extract)
+    gaussian = _decoded_gaussian_latents(generator, count, seed)
+    yield "gaussian_latents", 0, features_of(gaussian, extractor.extract)
+    yield "real_validation_images", 0, validation[:count]
+
+
+def _decoded_gaussian_latents(
+    generator: Generator, count: int, seed: int
+) -> Iterator[Tensor]:
+    """Yield images of noise with the latents' mean and standard deviation: no model at all."""
+    from lct_pipeline.core.sample_quality import noise_batches
+
     sigma_data = generator.model.sigma_data
-    noises = noise_batches(
+    for noise in noise_batches(
         count,
         generator.sample_shape,
         num_evaluations=1,
         batch_size=64,
         seed=seed,
         purpose="gaussian",
-    )
-    gaussian = (generator.decode_latents(sigma_data * noise[0]) for noise in noises)
-    yield "gaussian_latents", 0, features_of(gaussian, extractor.extract)
-    yield "real_validation_images", 0, validation[:count]
+    ):
+        yield generator.decode_latents(sigma_data * noise[0].to(generator.device))
 
 
 def _distances(
@@ -273,7 +282,9 @@ def draw_sample_grid(
     sampling: Sampling,
     runtime: Runtime,
 ) -> Any:
-    """Draw samples of each model from the same noise, beside real test images."""
+    """Draw samples of each model from the same noise, beside real images and decoded noise."""
+    import torch
+
     from lct_pipeline.pipelines.generation import build_generator
     from lct_pipeline.reporting.sample_grids import draw_panels
 
@@ -294,7 +305,10 @@ def draw_sample_grid(
     panels["combined (LCSC), 2 steps"] = generator.grid(
         weights["combined"], num_evaluations=2, seed=0
     )
-    test = indices_of(image_manifest, "test")[: sampling.grid_size**2]
+    count = sampling.grid_size**2
+    noise = torch.cat(list(_decoded_gaussian_latents(generator, count, seed=0)))
+    panels["no model: decoded noise"] = noise.cpu()
+    test = indices_of(image_manifest, "test")[:count]
     panels["real images (test split)"] = images.gather("images", test)
     return draw_panels(panels, "Samples from the same noise")
 
