@@ -195,7 +195,6 @@ def _continue(
 
 def choose_models(
     search_history: pd.DataFrame,
-    search_state: TensorFile,
     checkpoint_index: pd.DataFrame,
     checkpoints: CheckpointStore,
     parameters: Combination,

@@ -31,7 +31,6 @@ def create_pipeline() -> Pipeline:
                 choose_models,
                 inputs=[
                     "search_history",
-                    "search_state",
                     "checkpoint_index",
                     "checkpoints",
                     "params:combination",
