@@ -94,6 +94,7 @@ class Encoding(Group):
 
     autoencoder: str | None
     fitted: FittedAutoencoder
+    warn_below_psnr: NonNegativeFloat
     batch_size: Positive
     seed: Count
 

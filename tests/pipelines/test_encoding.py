@@ -12,6 +12,7 @@ from lct_pipeline.pipelines.encoding.nodes import (
     encode_images,
     indices_of,
     measure_normalisation,
+    measure_reconstruction,
     prepare_autoencoder,
 )
 
@@ -98,3 +99,20 @@ def test_reconstruction_is_reported_for_the_validation_split(
     assert quality["num_images"] == (manifest["split"] == "validation").sum()
     assert 0 < quality["psnr_db"] < 100
     assert quality["psnr_db"] == pytest.approx(float(quality["psnr_db"]))
+
+
+def test_a_blurring_autoencoder_is_told_with_what_helps(
+    results: SmokeResults, caplog: pytest.LogCaptureFixture
+) -> None:
+    load, parameters = results.catalog.load, results.parameters
+    for limit, told in ((0.0, False), (99.0, True)):
+        caplog.clear()
+        measure_reconstruction(
+            load("images"),
+            load("latents"),
+            load("image_manifest"),
+            load("autoencoder"),
+            parameters.encoding.model_copy(update={"warn_below_psnr": limit}),
+            parameters.runtime,
+        )
+        assert ("encoding.fitted.num_steps" in caplog.text) == told

@@ -182,4 +182,10 @@ def measure_reconstruction(
     logger.info(
         "The autoencoder reconstructs the validation split at %.1f dB.", quality
     )
+    if quality < parameters.warn_below_psnr:
+        logger.warning(
+            "Samples cannot be sharper than that. Name a trained autoencoder "
+            "(encoding.autoencoder), or raise encoding.fitted.num_steps and "
+            "encoding.fitted.latent_channels."
+        )
     return {"psnr_db": quality, "split": "validation", "num_images": len(indices)}
