@@ -1,6 +1,6 @@
 """How good the models of the last run are, on the scale of real images and of no model at all.
 
-    python benchmarks/sample_quality.py [--env digits] [--seeds 3]
+    python benchmarks/sample_quality.py [--env smoke] [--seeds 3]
 
 One half of all images is compared with the other half, with as many generated ones, and with as
 many decoded Gaussian latents. Training images are on both sides, so that there are enough: these
@@ -24,8 +24,8 @@ from lct_pipeline.core.frechet import feature_statistics, frechet_distance
 from lct_pipeline.core.randomness import derived_generator
 from lct_pipeline.core.sample_quality import features_of
 from lct_pipeline.parameters import check_parameters
-from lct_pipeline.pipelines.evaluation.nodes import extractor_of
 from lct_pipeline.pipelines.generation import build_generator
+from lct_pipeline.pipelines.references.nodes import extractor_of
 
 BATCH = 64
 

@@ -221,3 +221,13 @@ def test_the_first_difference_is_told_with_its_key(
     found = first_difference(old, new)
     assert (found is None) == (expected is None)
     assert (found or "").startswith(expected or "")
+
+
+def test_a_search_budget_too_small_for_its_start_is_refused(
+    values: dict[str, Any],
+) -> None:
+    num_rates = len(values["combination"]["search"]["initial_ema_rates"])
+    put(values, "combination.search.num_evaluations", num_rates + 3)
+    check_parameters(values)
+    put(values, "combination.search.num_evaluations", num_rates + 2)
+    assert f"num_evaluations must be at least {num_rates + 3}" in refusal(values)

@@ -193,6 +193,16 @@ class Search(Group):
     mutation_scale: PositiveFloat
     initial_ema_rates: tuple[Rate, ...] = Field(min_length=1)
 
+    @model_validator(mode="after")
+    def _budget_holds_the_start(self) -> Search:
+        least = len(self.initial_ema_rates) + 3  # uniform, last, mean of the survivors
+        if self.num_evaluations < least:
+            raise ValueError(
+                f"num_evaluations must be at least {least}: the initial EMA rates, the uniform "
+                "average, the last checkpoint, and the mean of the survivors"
+            )
+        return self
+
 
 class Combination(Group):
     """LCSC: which checkpoints are combined and how the search runs."""

@@ -8,6 +8,7 @@ from lct_pipeline.pipelines import (
     encoding,
     evaluation,
     ingestion,
+    references,
     statistics,
     training,
 )
@@ -25,9 +26,8 @@ def register_pipelines() -> dict[str, Pipeline]:
         + training.create_pipeline()
         + cataloging.create_pipeline()
     )
-    references = evaluation.create_reference_pipeline()
-    combine = references + combination.create_pipeline()
-    evaluate = references + evaluation.create_pipeline()
+    combine = references.create_pipeline() + combination.create_pipeline()
+    evaluate = references.create_pipeline() + evaluation.create_pipeline()
     return {
         "__default__": train + combine + evaluate,
         "ingest": ingestion.create_pipeline(),

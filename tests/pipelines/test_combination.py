@@ -84,8 +84,8 @@ def test_the_same_fitness_is_found_again_from_the_written_weights(
     """The combination is what was evaluated: generate from the file and compare."""
     from lct_pipeline.core.frechet import feature_statistics, frechet_distance
     from lct_pipeline.core.sample_quality import features_of
-    from lct_pipeline.pipelines.evaluation.nodes import extractor_of
     from lct_pipeline.pipelines.generation import build_generator
+    from lct_pipeline.pipelines.references.nodes import extractor_of
 
     load, parameters = results.catalog.load, results.parameters
     combined = load("combined_model")

@@ -1,20 +1,14 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 import pytest
 import torch
 from cleanfid.fid import frechet_distance as cleanfid_frechet_distance
 
 from conftest import SmokeResults
-from lct_pipeline.errors import DataError
-from lct_pipeline.pipelines.encoding.nodes import indices_of
-from lct_pipeline.pipelines.evaluation.nodes import (
-    extractor_of,
-    log_evaluation,
-    prepare_extractor,
-)
+from lct_pipeline.pipelines.evaluation.nodes import log_evaluation
+from lct_pipeline.pipelines.references.nodes import extractor_of
+from lct_pipeline.pipelines.splits import indices_of
 
 
 def test_reported_distance_is_clean_fids_on_the_same_features(
@@ -63,40 +57,6 @@ def test_evaluation_and_search_use_different_noise(results: SmokeResults) -> Non
         )
     ]
     assert not torch.isclose(batches[0], batches[1]).any()
-
-
-def test_without_labels_the_classifier_learns_rotations(results: SmokeResults) -> None:
-    parameters = results.parameters
-    manifest = results.catalog.load("image_manifest").assign(label=None)
-    stored = prepare_extractor(
-        results.catalog.load("images"),
-        manifest,
-        None,
-        parameters.features,
-        parameters.runtime,
-    )
-    extractor = extractor_of(stored, parameters.runtime)
-    assert stored.metadata["task"] == "rotation"
-    assert extractor.frechet_name == "rotation_classifier_frechet_distance"
-
-
-def test_inception_that_is_not_there_names_file_place_and_other_choice(
-    results: SmokeResults, tmp_path: Path
-) -> None:
-    features = results.parameters.features.model_copy(
-        update={"extractor": "inception", "inception_path": str(tmp_path)}
-    )
-    with pytest.raises(DataError) as caught:
-        prepare_extractor(
-            results.catalog.load("images"),
-            results.catalog.load("image_manifest"),
-            None,
-            features,
-            results.parameters.runtime,
-        )
-    message = str(caught.value)
-    for part in ("inception-2015-12-05.pt", str(tmp_path), "extractor=classifier"):
-        assert part in message
 
 
 def test_the_table_is_logged_for_a_person(

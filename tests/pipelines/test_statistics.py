@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from conftest import SmokeResults
-from lct_pipeline.pipelines.encoding.nodes import indices_of
+from lct_pipeline.pipelines.splits import indices_of
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ head, scale and shift from the noise level (AdaGN).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 from torch import Tensor, cat, nn
@@ -102,6 +103,75 @@ class ResidualBlock(nn.Module):
         return self.attention(self.skip(_resample(x, self.resample)) + h)
 
 
+def _block(
+    c_in: int,
+    c_out: int,
+    side_in: int,
+    embedding_width: int,
+    *,
+    norm: NormName,
+    dropout: float,
+    attention_sizes: Sequence[int],
+    head_width: int,
+    resample: Resample = "keep",
+) -> ResidualBlock:
+    """Return a block with attention where its side is one of ``attention_sizes``."""
+    attends = resample == "keep" and side_in in attention_sizes
+    return ResidualBlock(
+        c_in,
+        c_out,
+        side_in,
+        embedding_width,
+        norm=norm,
+        dropout=dropout,
+        resample=resample,
+        head_width=head_width if attends else None,
+    )
+
+
+def _down_path(
+    block: Callable[..., ResidualBlock],
+    width: int,
+    widths: Sequence[int],
+    num_blocks: int,
+    side: int,
+) -> tuple[list[ResidualBlock], list[int]]:
+    """Return the blocks of the way down, and the channels of every skip.
+
+    At each level ``num_blocks`` blocks, halving before all but the first.
+    """
+    blocks, skips, c = [], [width], width
+    for level, c_out in enumerate(widths):
+        if level > 0:
+            blocks.append(block(c, c, side, resample="down"))
+            side //= 2
+            skips.append(c)
+        for _ in range(num_blocks):
+            blocks.append(block(c, c_out, side))
+            c = c_out
+            skips.append(c)
+    return blocks, skips
+
+
+def _up_path(
+    block: Callable[..., ResidualBlock],
+    skips: Sequence[int],
+    widths: Sequence[int],
+    num_blocks: int,
+    side: int,
+) -> list[ResidualBlock]:
+    """Return the blocks of the way up: one more a level than down, each with a skip."""
+    blocks, left, c = [], list(skips), widths[-1]
+    for level, c_out in reversed(list(enumerate(widths))):
+        for _ in range(num_blocks + 1):
+            blocks.append(block(c + left.pop(), c_out, side))
+            c = c_out
+        if level > 0:
+            blocks.append(block(c, c, side, resample="up"))
+            side *= 2
+    return blocks
+
+
 class UNetDenoiser(nn.Module):
     """The raw network F_x as a U-Net over latents ``(C, S, S)``.
 
@@ -148,42 +218,24 @@ class UNetDenoiser(nn.Module):
             nn.SiLU(),
         )
 
-        def block(
-            c_in: int, c_out: int, at: int, resample: Resample = "keep"
-        ) -> ResidualBlock:
-            result = {"keep": at, "down": at // 2, "up": at * 2}[resample]
-            attends = resample == "keep" and result in attention_sizes
-            return ResidualBlock(
-                c_in,
-                c_out,
-                at,
-                embedding_width,
-                norm=norm,
-                dropout=dropout,
-                resample=resample,
-                head_width=head_width if attends else None,
-            )
-
-        # down: at each level num_blocks blocks, halving before all but the first
+        block = partial(
+            _block,
+            embedding_width=embedding_width,
+            norm=norm,
+            dropout=dropout,
+            attention_sizes=attention_sizes,
+            head_width=head_width,
+        )
         self.input = nn.Conv2d(channels, width, 3, padding=1)
-        self.down = nn.ModuleList()
-        skips, c = [width], width
-        for level, multiplier in enumerate(multipliers):
-            if level > 0:
-                self.down.append(block(c, c, side, "down"))
-                side //= 2
-                skips.append(c)
-            for _ in range(num_blocks):
-                self.down.append(block(c, width * multiplier, side))
-                c = width * multiplier
-                skips.append(c)
-
-        # middle: two blocks, the first with attention
-        self.middle = nn.ModuleList(
+        widths = [width * multiplier for multiplier in multipliers]
+        down, skips = _down_path(block, width, widths, num_blocks, side)
+        self.down = nn.ModuleList(down)
+        lowest = side // 2 ** (len(widths) - 1)
+        self.middle = nn.ModuleList(  # two blocks, the first with attention
             ResidualBlock(
-                c,
-                c,
-                side,
+                widths[-1],
+                widths[-1],
+                lowest,
                 embedding_width,
                 norm=norm,
                 dropout=dropout,
@@ -191,18 +243,9 @@ class UNetDenoiser(nn.Module):
             )
             for heads in (head_width, None)
         )
-
-        # up: at each level one block more than on the way down, each with a skip
-        self.up = nn.ModuleList()
-        for level, multiplier in reversed(list(enumerate(multipliers))):
-            for _ in range(num_blocks + 1):
-                self.up.append(block(c + skips.pop(), width * multiplier, side))
-                c = width * multiplier
-            if level > 0:
-                self.up.append(block(c, c, side, "up"))
-                side *= 2
-        self.output_norm = build_norm(norm, (c, side, side))
-        self.output = _zero(nn.Conv2d(c, channels, 3, padding=1))
+        self.up = nn.ModuleList(_up_path(block, skips, widths, num_blocks, lowest))
+        self.output_norm = build_norm(norm, (widths[0], side, side))
+        self.output = _zero(nn.Conv2d(widths[0], channels, 3, padding=1))
 
     def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
         """Map ``(B, C, S, S)`` and ``(B,)`` to ``(B, C, S, S)``."""

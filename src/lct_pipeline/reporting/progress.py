@@ -11,6 +11,13 @@ from tqdm import tqdm
 T = TypeVar("T")
 
 
+def track_losses(losses: Iterable[float], title: str, num_steps: int) -> None:
+    """Run a fit, which yields the loss of each step, to its end behind a progress bar."""
+    progress = track(losses, title, "step", total=num_steps)
+    for loss in progress:
+        progress.set_postfix(loss=f"{loss:.4f}", refresh=False)
+
+
 def track(items: Iterable[T], title: str, unit: str, **options: Any) -> tqdm[T]:
     """Return ``items`` behind a progress bar.
 

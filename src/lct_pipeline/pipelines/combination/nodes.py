@@ -22,7 +22,7 @@ from lct_pipeline.pipelines.combination.fitness import (
     WindowWeights,
     fitness_on_validation,
 )
-from lct_pipeline.pipelines.evaluation.nodes import extractor_of
+from lct_pipeline.pipelines.references.nodes import extractor_of
 from lct_pipeline.reporting.progress import track
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from lct_pipeline.datasets.shards import Shard, ShardStore, ShardStream
 from lct_pipeline.datasets.tensor_file import TensorFile
 from lct_pipeline.lazy import pd
 from lct_pipeline.parameters import Encoding, Noise, Runtime
-from lct_pipeline.reporting.progress import track
+from lct_pipeline.pipelines.splits import indices_of
+from lct_pipeline.reporting.progress import track, track_losses
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
@@ -67,18 +68,8 @@ def _fit(
         kl_weight=fitted.kl_weight,
         seed=parameters.seed,
     )
-    progress = track(losses, "fit autoencoder", "step", total=fitted.num_steps)
-    for loss in progress:
-        progress.set_postfix(loss=f"{loss:.4f}", refresh=False)
+    track_losses(losses, "fit autoencoder", fitted.num_steps)
     return autoencoder
-
-
-def indices_of(manifest: pd.DataFrame, split: str) -> Any:
-    """Return the places in the shards of the images of a split, in order, int64."""
-    chosen = manifest.loc[
-        (manifest["split"] == split) & manifest["index"].notna(), "index"
-    ]
-    return chosen.to_numpy("int64")
 
 
 def encode_images(

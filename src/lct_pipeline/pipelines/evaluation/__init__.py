@@ -1,8 +1,5 @@
 """Evaluation: how far generated images are from real ones."""
 
-from lct_pipeline.pipelines.evaluation.pipeline import (
-    create_pipeline,
-    create_reference_pipeline,
-)
+from lct_pipeline.pipelines.evaluation.pipeline import create_pipeline
 
-__all__ = ["create_pipeline", "create_reference_pipeline"]
+__all__ = ["create_pipeline"]

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.lazy import pd
 from lct_pipeline.parameters import Encoding
-from lct_pipeline.pipelines.encoding.nodes import indices_of
+from lct_pipeline.pipelines.splits import indices_of
 
 
 def measure_pixels(

@@ -20,7 +20,7 @@ from lct_pipeline.parameters import (
     first_difference,
     parameters_digest,
 )
-from lct_pipeline.pipelines.encoding.nodes import indices_of
+from lct_pipeline.pipelines.splits import indices_of
 from lct_pipeline.reporting.progress import track
 
 if TYPE_CHECKING:

@@ -1,0 +1,40 @@
+"""Order of the references."""
+
+from kedro.pipeline import Node, Pipeline
+
+from lct_pipeline.pipelines.references.nodes import (
+    measure_references,
+    prepare_extractor,
+)
+
+
+def create_pipeline() -> Pipeline:
+    """Return the nodes from real images to the features that models are compared with."""
+    return Pipeline(
+        [
+            Node(
+                prepare_extractor,
+                inputs=[
+                    "images",
+                    "image_manifest",
+                    "previous_extractor",
+                    "params:features",
+                    "params:runtime",
+                ],
+                outputs="feature_extractor",
+                name="prepare_extractor",
+            ),
+            Node(
+                measure_references,
+                inputs=[
+                    "images",
+                    "image_manifest",
+                    "feature_extractor",
+                    "params:features",
+                    "params:runtime",
+                ],
+                outputs="reference_statistics",
+                name="measure_references",
+            ),
+        ]
+    )
