@@ -1,7 +1,7 @@
 """Robust losses per sample, their scale c, and the weights of the noise levels.
 
 Source: sLCT sections 4.2 (Cauchy loss) and 4.5 (adaptive scaling-c scheduler), with the constants
-of the authors' code; pseudo-Huber is iCT eq. 9. All losses act on m, the mean over C, H and W of
+of the authors' code; pseudo-Huber is iCT's. All losses act on m, the mean over C, H and W of
 the squared temporal difference: one residual per sample, so robustness is per sample.
 """
 

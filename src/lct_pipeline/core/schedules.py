@@ -1,6 +1,6 @@
 """Noise levels: the Karras grid, the curriculum N(k) and the level distribution of iCT.
 
-Sources: Karras et al. 2022 (EDM), eq. 5; Song & Dhariwal 2023 (iCT), section 3.4 and 3.5;
+Sources: Karras et al. 2022 (EDM), eq. 5; Song & Dhariwal 2023 (iCT), curriculum and noise schedule;
 sLCT keeps both in latent space (Dao et al. 2025, section 3).
 
 Grids increase here: ``sigmas[0]`` is ``sigma_min`` and ``sigmas[N]`` is ``sigma_max``. The
@@ -53,14 +53,14 @@ def curriculum_stage(step: int, *, num_steps: int, s0: int, s1: int) -> int:
 def curriculum(step: int, *, num_steps: int, s0: int, s1: int) -> int:
     """Return N(k) = min(s0 * 2^floor(k / K'), s1), the number of intervals at step k.
 
-    iCT, eq. 11, without its "+ 1": we count intervals, iCT counts levels.
+    iCT's improved curriculum, without its "+ 1": we count intervals, iCT counts levels.
     """
     stage = curriculum_stage(step, num_steps=num_steps, s0=s0, s1=s1)
     return min(s0 * 2**stage, s1)
 
 
 def level_probabilities(sigmas: Tensor, *, P_mean: float, P_std: float) -> Tensor:
-    """Return the discretised log-normal over pairs of adjacent levels, iCT eq. 10.
+    """Return the discretised log-normal over pairs of adjacent levels (iCT).
 
     p(n) is proportional to erf((ln t - P_mean) / (sqrt 2 P_std)) minus the same at r, for the
     pair ``t = sigmas[n + 1]``, ``r = sigmas[n]``.

@@ -1,4 +1,4 @@
-"""Normalisation layers, first of all the Non-scaling LayerNorm of sLCT (section 4.6)."""
+"""Normalisation layers, first of all the Non-scaling LayerNorm of sLCT."""
 
 from __future__ import annotations
 
