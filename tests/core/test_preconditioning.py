@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lct_pipeline.core.preconditioning import (
-    ConsistencyModel,
+    Denoiser,
     append_dims,
     scalings,
 )
@@ -24,13 +24,15 @@ class Recording(nn.Module):
         self.conv = nn.Conv2d(2, 2, 3, padding=1)
         self.seen: list[tuple[Tensor, Tensor]] = []
 
-    def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, c_noise: Tensor, labels: Tensor | None = None
+    ) -> Tensor:
         self.seen.append((x.detach(), c_noise))
         return 100 * self.conv(x)
 
 
-def consistency_model() -> ConsistencyModel:
-    return ConsistencyModel(Recording(), sigma_data=DATA, sigma_min=MIN)
+def consistency_model() -> Denoiser:
+    return Denoiser(Recording(), sigma_data=DATA, sigma_min=MIN)
 
 
 @pytest.mark.parametrize("sigma", LEVELS)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lct_pipeline.core.losses import adaptive_c, constant_c
-from lct_pipeline.core.preconditioning import ConsistencyModel
+from lct_pipeline.core.preconditioning import Denoiser
 from lct_pipeline.core.samplers import sample_multistep
 from lct_pipeline.core.training_loop import (
     EpochOrder,
@@ -21,7 +21,7 @@ from lct_pipeline.core.training_loop import (
     Trainer,
     training_steps,
 )
-from lct_pipeline.models.mlp import MLPDenoiser
+from lct_pipeline.models.mlp import MLPNetwork
 
 SHAPE = (1, 2, 2)
 SCHEDULE = NoiseSchedule(
@@ -44,18 +44,18 @@ OBJECTIVE = Objective(
 )
 
 
-def make_model(dropout: float = 0.2) -> ConsistencyModel:
+def make_model(dropout: float = 0.2) -> Denoiser:
     torch.manual_seed(0)
-    network = MLPDenoiser(
+    network = MLPNetwork(
         SHAPE, width=16, num_blocks=2, norm="non_scaling_layer_norm", dropout=dropout
     )
     with torch.no_grad():  # no zero weights: every part acts from the first step
         for p in network.parameters():
             p.add_(0.05 * torch.randn_like(p))
-    return ConsistencyModel(network, sigma_data=0.5, sigma_min=0.002)
+    return Denoiser(network, sigma_data=0.5, sigma_min=0.002)
 
 
-def make_trainer(model: ConsistencyModel | None = None, **changes: Any) -> Trainer:
+def make_trainer(model: Denoiser | None = None, **changes: Any) -> Trainer:
     arguments: dict[str, Any] = {
         "schedule": SCHEDULE,
         "objective": OBJECTIVE,
@@ -91,10 +91,10 @@ def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(step: int) 
     saved = {name: t.clone() for name, t in first.state_tensors().items()}
 
     torch.manual_seed(step)  # another process: another global generator, other weights
-    network = MLPDenoiser(
+    network = MLPNetwork(
         SHAPE, width=16, num_blocks=2, norm="non_scaling_layer_norm", dropout=0.2
     )
-    second = make_trainer(ConsistencyModel(network, sigma_data=0.5, sigma_min=0.002))
+    second = make_trainer(Denoiser(network, sigma_data=0.5, sigma_min=0.002))
     second.load_state(saved, step)
     metrics = list(training_steps(second, read_batch, 12))
     assert [m.step for m in metrics] == list(range(step + 1, 13))

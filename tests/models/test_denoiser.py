@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from lct_pipeline.core.preconditioning import ConsistencyModel
+from lct_pipeline.core.preconditioning import Denoiser
 from lct_pipeline.models.denoiser import build_model, build_network
-from lct_pipeline.models.mlp import MLPDenoiser
-from lct_pipeline.models.unet import UNetDenoiser
+from lct_pipeline.models.mlp import MLPNetwork
+from lct_pipeline.models.unet import UNetNetwork
 
 
 def description(kind: str) -> dict[str, Any]:
@@ -35,12 +35,12 @@ def description(kind: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "network"), [("mlp", MLPDenoiser), ("unet", UNetDenoiser)]
+    ("kind", "network"), [("mlp", MLPNetwork), ("unet", UNetNetwork)]
 )
 def test_the_description_names_the_network(kind: str, network: type) -> None:
     assert isinstance(build_network(description(kind)), network)
     model = build_model(description(kind))
-    assert isinstance(model, ConsistencyModel)
+    assert isinstance(model, Denoiser)
     assert (model.sigma_data, model.sigma_min) == (0.5, 0.002)
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lct_pipeline.models.mlp import MLPDenoiser, ResidualBlock
+from lct_pipeline.models.mlp import MLPNetwork, ResidualBlock
 from lct_pipeline.models.norms import NormName
 
 SHAPE = (2, 3, 3)
@@ -13,10 +13,10 @@ SHAPE = (2, 3, 3)
 
 def network(
     norm: NormName = "non_scaling_layer_norm", *, dropout: float = 0.0
-) -> MLPDenoiser:
+) -> MLPNetwork:
     """A network in which no weight is zero, so that every path acts."""
     torch.manual_seed(0)
-    net = MLPDenoiser(SHAPE, width=32, num_blocks=2, norm=norm, dropout=dropout)
+    net = MLPNetwork(SHAPE, width=32, num_blocks=2, norm=norm, dropout=dropout)
     with torch.no_grad():
         for p in net.parameters():
             p.add_(0.1 * torch.randn_like(p))
@@ -31,7 +31,7 @@ def inputs() -> tuple[Tensor, Tensor]:
 
 def test_a_new_network_returns_zero_and_its_blocks_the_identity() -> None:
     torch.manual_seed(0)
-    new = MLPDenoiser(
+    new = MLPNetwork(
         SHAPE, width=32, num_blocks=2, norm="non_scaling_layer_norm", dropout=0.0
     )
     assert (new(*inputs()) == 0).all()

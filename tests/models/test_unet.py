@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from lct_pipeline.models.norms import NonScalingLayerNorm, NormName
-from lct_pipeline.models.unet import ResidualBlock, SelfAttention, UNetDenoiser
+from lct_pipeline.models.unet import ResidualBlock, SelfAttention, UNetNetwork
 
 SHAPE = (2, 8, 8)
 NAMES: list[NormName] = ["non_scaling_layer_norm", "layer_norm", "group_norm"]
 
 
-def network(norm: NormName = "non_scaling_layer_norm", **changes: Any) -> UNetDenoiser:
+def network(norm: NormName = "non_scaling_layer_norm", **changes: Any) -> UNetNetwork:
     """A network in which no weight is zero, so that every path acts."""
     arguments = {
         "width": 16,
@@ -25,16 +25,16 @@ def network(norm: NormName = "non_scaling_layer_norm", **changes: Any) -> UNetDe
         "dropout": 0.0,
     }
     torch.manual_seed(0)
-    net = UNetDenoiser(SHAPE, norm=norm, **(arguments | changes))
+    net = UNetNetwork(SHAPE, norm=norm, **(arguments | changes))
     with torch.no_grad():
         for p in net.parameters():
             p.add_(0.1 * torch.randn_like(p))
     return net
 
 
-def paper_network(norm: NormName) -> UNetDenoiser:
+def paper_network(norm: NormName) -> UNetNetwork:
     with torch.device("meta"):
-        return UNetDenoiser(
+        return UNetNetwork(
             (4, 32, 32),
             width=128,
             multipliers=(1, 2, 3, 4),
@@ -118,7 +118,7 @@ def test_any_number_of_levels_that_the_side_allows_works(
 
 
 def test_a_new_network_returns_zero() -> None:
-    new = UNetDenoiser(
+    new = UNetNetwork(
         SHAPE,
         width=16,
         multipliers=(1, 2),
@@ -194,7 +194,7 @@ def test_latents_that_do_not_fit_are_refused_with_their_size(
     shape: tuple[int, int, int],
 ) -> None:
     with pytest.raises(ValueError, match=f"multiple of 4, got {shape[1]}x{shape[2]}"):
-        UNetDenoiser(
+        UNetNetwork(
             shape,
             width=16,
             multipliers=(1, 1, 1),

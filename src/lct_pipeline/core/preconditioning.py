@@ -42,27 +42,39 @@ def scalings(sigma: Tensor, *, sigma_data: float, sigma_min: float) -> Scalings:
     )
 
 
-class ConsistencyModel(nn.Module):
-    """D_x = c_skip x_t + c_out F_x(c_in x_t, c_noise): the consistency function f(x_t, t).
+class Denoiser(nn.Module):
+    """D_x = c_skip x_t + c_out F_x(c_in x_t, c_noise): the network that all objectives train.
+
+    With its boundary at ``sigma_min`` it is the consistency function f(x_t, t); with its boundary
+    at 0 it is the denoiser of EDM.
 
     Args:
-        network: Raw network F_x of a noisy latent ``(B, C, H, W)`` and c_noise ``(B,)``.
+        network: Raw network F_x of a noisy latent ``(B, C, H, W)``, c_noise ``(B,)`` and labels.
         sigma_data: Standard deviation of the data per element.
-        sigma_min: Level at which the model is the identity.
+        sigma_min: Level at which the model is the identity, >= 0.
+        autocast: Type of the network's matrix products, such as ``torch.bfloat16``; None leaves
+            them as they are. Norms, levels, scalings and the output are float32 all the same.
     """
 
     def __init__(
-        self, network: nn.Module, *, sigma_data: float, sigma_min: float
+        self,
+        network: nn.Module,
+        *,
+        sigma_data: float,
+        sigma_min: float,
+        autocast: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.sigma_data = sigma_data
         self.sigma_min = sigma_min
+        self.autocast = autocast
 
-    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """Map noisy latents ``(B, C, H, W)`` at levels ``t``, ``(B,)``, to clean ones.
 
-        The scalings are computed in float64, the output has the type of ``x_t``.
+        ``labels``, ``(B,)``, are classes of a conditional network. The scalings are computed in
+        float64, the output has the type of ``x_t``.
         """
         # MPS has no float64; its float32 differs in the last digits of the scalings only
         wide = torch.float32 if t.device.type == "mps" else torch.float64
@@ -70,7 +82,9 @@ class ConsistencyModel(nn.Module):
             t.to(wide), sigma_data=self.sigma_data, sigma_min=self.sigma_min
         )
         c_skip, c_out, c_in, c_noise = (c.to(x_t.dtype) for c in at_t)
-        F_x = self.network(append_dims(c_in, x_t) * x_t, c_noise)
+        enabled = self.autocast is not None
+        with torch.autocast(x_t.device.type, dtype=self.autocast, enabled=enabled):
+            F_x = self.network(append_dims(c_in, x_t) * x_t, c_noise, labels)
         return append_dims(c_skip, x_t) * x_t + append_dims(c_out, x_t) * F_x.to(
             x_t.dtype
         )

@@ -19,7 +19,7 @@ from lct_pipeline.core.consistency import ConsistencyLoss, consistency_training_
 from lct_pipeline.core.coupling import optimal_transport_coupling
 from lct_pipeline.core.ema import EMATracks
 from lct_pipeline.core.losses import LossName, adaptive_c, constant_c
-from lct_pipeline.core.preconditioning import ConsistencyModel
+from lct_pipeline.core.preconditioning import Denoiser
 from lct_pipeline.core.randomness import derived_generator, derived_seed
 from lct_pipeline.core.schedules import (
     curriculum,
@@ -111,7 +111,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: ConsistencyModel,
+        model: Denoiser,
         *,
         schedule: NoiseSchedule,
         objective: Objective,

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from lct_pipeline.core.preconditioning import ConsistencyModel
-from lct_pipeline.models.mlp import MLPDenoiser
-from lct_pipeline.models.unet import UNetDenoiser
+from lct_pipeline.core.preconditioning import Denoiser
+from lct_pipeline.models.mlp import MLPNetwork
+from lct_pipeline.models.unet import UNetNetwork
 
 
 def build_network(description: dict[str, Any]) -> nn.Module:
@@ -20,7 +20,7 @@ def build_network(description: dict[str, Any]) -> nn.Module:
             ``dropout`` and, below the kind's name, what else that network takes.
     """
     kind = description["kind"]
-    network = {"mlp": MLPDenoiser, "unet": UNetDenoiser}[kind]
+    network = {"mlp": MLPNetwork, "unet": UNetNetwork}[kind]
     return network(
         tuple(description["sample_shape"]),
         norm=description["norm"],
@@ -29,7 +29,7 @@ def build_network(description: dict[str, Any]) -> nn.Module:
     )
 
 
-def build_model(description: dict[str, Any], *, seed: int = 0) -> ConsistencyModel:
+def build_model(description: dict[str, Any], *, seed: int = 0) -> Denoiser:
     """Return a consistency model with fresh weights.
 
     Args:
@@ -39,7 +39,7 @@ def build_model(description: dict[str, Any], *, seed: int = 0) -> ConsistencyMod
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = build_network(description)
-    return ConsistencyModel(
+    return Denoiser(
         network,
         sigma_data=description["sigma_data"],
         sigma_min=description["sigma_min"],

@@ -37,7 +37,7 @@ class ResidualBlock(nn.Module):
         return x + self.project(self.dropout(F.silu(self.expand(h))))
 
 
-class MLPDenoiser(nn.Module):
+class MLPNetwork(nn.Module):
     """The raw network F_x over flattened latents.
 
     Args:
@@ -78,7 +78,9 @@ class MLPDenoiser(nn.Module):
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
-    def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, c_noise: Tensor, labels: Tensor | None = None
+    ) -> Tensor:
         """Map ``(B, C, H, W)`` and ``(B,)`` to ``(B, C, H, W)``."""
         embedding = self.embed(sinusoidal_embedding(c_noise, self.embedding_width))
         h = self.input(x.flatten(1))

@@ -172,7 +172,7 @@ def _up_path(
     return blocks
 
 
-class UNetDenoiser(nn.Module):
+class UNetNetwork(nn.Module):
     """The raw network F_x as a U-Net over latents ``(C, S, S)``.
 
     Args:
@@ -247,7 +247,9 @@ class UNetDenoiser(nn.Module):
         self.output_norm = build_norm(norm, (widths[0], side, side))
         self.output = _zero(nn.Conv2d(widths[0], channels, 3, padding=1))
 
-    def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, c_noise: Tensor, labels: Tensor | None = None
+    ) -> Tensor:
         """Map ``(B, C, S, S)`` and ``(B,)`` to ``(B, C, S, S)``."""
         embedding = self.embed(sinusoidal_embedding(c_noise, self.width))
         h = self.input(x)

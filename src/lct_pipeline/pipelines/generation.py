@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lct_pipeline.core.normalisation import LatentNormalisation
-from lct_pipeline.core.preconditioning import ConsistencyModel
+from lct_pipeline.core.preconditioning import Denoiser
 from lct_pipeline.core.sample_quality import generate_images, noise_batches
 from lct_pipeline.models.autoencoder import decode, place, to_uint8
 from lct_pipeline.models.denoiser import build_model
@@ -46,7 +46,7 @@ class Generator:
         sampling: Sampling,
         device: torch.device,
     ) -> None:
-        self.model: ConsistencyModel = build_model(network).to(device).eval()
+        self.model: Denoiser = build_model(network).to(device).eval()
         self.decode_latents = decode_latents
         self._sampling = sampling
         self.device = device
