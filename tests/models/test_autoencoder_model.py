@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lct_pipeline.models.autoencoder import (
+    PixelAutoencoder,
     build_autoencoder,
     decode,
     encode,
@@ -178,3 +179,26 @@ def test_placing_changes_no_result() -> None:
     weight = placed.encoder.conv_in.weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(encode(placed, images())[0], mean, atol=1e-5, rtol=1e-4)
+
+
+def test_every_pixel_level_comes_back_from_latents_that_are_the_pixels() -> None:
+    model = PixelAutoencoder().eval()
+    levels = torch.arange(256, dtype=torch.uint8).repeat(3).reshape(1, 3, 16, 16)
+    mean, std = encode(model, levels)
+    torch.testing.assert_close(mean, levels / 127.5 - 1)
+    assert mean.dtype == std.dtype == torch.float32
+    assert (std == 0).all() and std.shape == mean.shape
+    assert torch.equal(to_uint8(decode(model, mean)), levels)
+
+
+def test_pixels_outside_the_range_are_clamped() -> None:
+    z = torch.tensor([-80.0, -1.0, 0.25, 1.0, 1.5]).reshape(1, 1, 1, 5)
+    found = decode(PixelAutoencoder(), z).flatten()
+    assert found.tolist() == [-1.0, -1.0, 0.25, 1.0, 1.0]
+
+
+def test_pixels_have_no_weights_and_know_their_device() -> None:
+    model = PixelAutoencoder()
+    assert not list(model.parameters()) and not model.state_dict()
+    assert model.device == torch.device("cpu")
+    assert place(model, torch.device("meta")).device == torch.device("meta")

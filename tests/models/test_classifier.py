@@ -79,6 +79,31 @@ def test_logits_are_a_linear_map_of_non_negative_features() -> None:
     torch.testing.assert_close(classifier(x), expected)
 
 
+@pytest.mark.parametrize(("side", "furthest"), [(8, 0), (16, 1), (32, 2), (64, 2)])
+def test_shifts_are_of_two_pixels_but_of_a_sixteenth_of_the_side_at_most(
+    side: int, furthest: int
+) -> None:
+    seen: list[Tensor] = []
+    classifier = SmallClassifier(2, width=8, num_features=4)
+    classifier.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    point = torch.zeros(1, 3, side, side, dtype=torch.uint8)
+    point[..., 4, 4] = 255
+    losses = fit_classifier(
+        classifier,
+        lambda indices: point[indices],
+        torch.tensor([0]),
+        1,
+        num_steps=60,
+        batch_size=1,
+        learning_rate=1e-3,
+        seed=0,
+    )
+    assert len(list(losses)) == 60
+    places = {divmod(int(x[0, 0].argmax()), side) for x in seen}
+    reached = {y - 4 for y, _ in places}, {x - 4 for _, x in places}
+    assert reached == (set(range(-furthest, furthest + 1)),) * 2
+
+
 @pytest.mark.parametrize("side", [8, 16, 40])
 def test_images_of_any_side_are_classified(side: int) -> None:
     classifier = SmallClassifier(5, width=8, num_features=12)

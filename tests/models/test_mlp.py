@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any, get_args
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,12 +13,20 @@ from lct_pipeline.models.norms import NormName
 SHAPE = (2, 3, 3)
 
 
-def network(
-    norm: NormName = "non_scaling_layer_norm", *, dropout: float = 0.0
+NAMES = [name for name in get_args(NormName) if "instance" not in name]
+
+
+def new_network(
+    norm: NormName = "non_scaling_layer_norm", **changes: Any
 ) -> MLPNetwork:
-    """A network in which no weight is zero, so that every path acts."""
+    arguments = {"norm": norm, "output_norm": norm, "dropout": 0.0, "num_classes": 0}
     torch.manual_seed(0)
-    net = MLPNetwork(SHAPE, width=32, num_blocks=2, norm=norm, dropout=dropout)
+    return MLPNetwork(SHAPE, width=32, num_blocks=2, **(arguments | changes))
+
+
+def network(norm: NormName = "non_scaling_layer_norm", **changes: Any) -> MLPNetwork:
+    """A network in which no weight is zero, so that every path acts."""
+    net = new_network(norm, **changes)
     with torch.no_grad():
         for p in net.parameters():
             p.add_(0.1 * torch.randn_like(p))
@@ -30,16 +40,13 @@ def inputs() -> tuple[Tensor, Tensor]:
 
 
 def test_a_new_network_returns_zero_and_its_blocks_the_identity() -> None:
-    torch.manual_seed(0)
-    new = MLPNetwork(
-        SHAPE, width=32, num_blocks=2, norm="non_scaling_layer_norm", dropout=0.0
-    )
+    new = new_network()
     assert (new(*inputs()) == 0).all()
     h, embedding = torch.randn(4, 32), torch.randn(4, 16)
     assert torch.equal(new.blocks[0](h, embedding), h)
 
 
-@pytest.mark.parametrize("norm", ["non_scaling_layer_norm", "layer_norm", "group_norm"])
+@pytest.mark.parametrize("norm", NAMES)
 def test_output_has_the_shape_of_the_latents_and_every_weight_a_gradient(
     norm: NormName,
 ) -> None:
@@ -86,3 +93,9 @@ def test_dropout_acts_in_training_alone() -> None:
     assert not torch.equal(net.train()(*inputs()), net(*inputs()))
     assert torch.equal(net.eval()(*inputs()), net(*inputs()))
     torch.testing.assert_close(net(*inputs()), network()(*inputs()))
+
+
+@pytest.mark.parametrize("changed", ["norm", "output_norm"])
+def test_instance_norm_of_a_vector_is_refused(changed: str) -> None:
+    with pytest.raises(ValueError, match=r"^instance_norm"):
+        new_network(**{changed: "instance_norm"})

@@ -1,17 +1,65 @@
 from __future__ import annotations
 
+import math
+from functools import partial
+from typing import Any, get_args
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lct_pipeline.models.norms import NonScalingLayerNorm, NormName, build_norm
 
-NAMES: list[NormName] = ["non_scaling_layer_norm", "layer_norm", "group_norm"]
+NAMES: tuple[NormName, ...] = get_args(NormName)
 SHAPES = [(16, 4, 4), (32,)]
+CASES = [
+    (name, shape)
+    for name in NAMES
+    for shape in SHAPES
+    if len(shape) > 1 or "instance" not in name
+]
 
 
 def values(shape: tuple[int, ...], size: int = 5) -> Tensor:
     return 3 + 2 * torch.randn(size, *shape, generator=torch.Generator().manual_seed(0))
+
+
+def perturbed(name: NormName, shape: tuple[int, ...]) -> nn.Module:
+    norm = build_norm(name, shape)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for p in norm.parameters():
+            p.add_(torch.randn(p.shape, generator=generator))
+    return norm
+
+
+def plain(name: NormName, norm: nn.Module, x: Tensor) -> Tensor:
+    """The norm by its formula, a group of channels of a sample at a time, in float64."""
+    x = x.double()
+    size = {"layer": x.shape[1], "rms": x.shape[1], "group": 4, "instance": 1}
+    kind = name.removeprefix("non_scaling_").removesuffix("_norm")
+    y = torch.empty_like(x)
+    for sample in range(len(x)):
+        for start in range(0, x.shape[1], size[kind]):
+            own = x[sample, start : start + size[kind]]
+            centred = own if kind == "rms" else own - own.mean()
+            power = centred.square().mean()
+            y[sample, start : start + size[kind]] = centred / (power + 1e-5).sqrt()
+    trailing = [1] * (x.ndim - 2) if kind in ("group", "instance") else []
+    for parameter, weight in norm.named_parameters():
+        given = weight.detach().double()
+        given = given.reshape(*given.shape, *trailing)
+        y = y * given if parameter == "weight" else y + given
+    return y
+
+
+@pytest.mark.parametrize(("name", "shape"), CASES)
+def test_every_norm_is_its_formula(name: NormName, shape: tuple[int, ...]) -> None:
+    norm, x = perturbed(name, shape), values(shape)
+    torch.testing.assert_close(
+        norm(x).double(), plain(name, norm, x), atol=1e-5, rtol=0
+    )
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -26,35 +74,35 @@ def test_non_scaling_norm_is_torchs_layer_norm_of_unit_scale(
     torch.testing.assert_close(norm(values(shape)), torchs(values(shape)))
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_non_scaling_norm_is_the_formula(shape: tuple[int, ...]) -> None:
-    norm = NonScalingLayerNorm(shape)
-    nn.init.normal_(norm.bias)
-    x = values(shape).double()
-    axes = tuple(range(1, x.ndim))
-    mean = x.mean(axes, keepdim=True)
-    variance = (x - mean).square().mean(axes, keepdim=True)
-    expected = (x - mean) / (variance + 1e-5).sqrt() + norm.bias.double()
-    torch.testing.assert_close(
-        norm(values(shape)).double(), expected, atol=1e-5, rtol=0
-    )
+@pytest.mark.parametrize(
+    ("name", "learned"),
+    [
+        ("non_scaling_layer_norm", {"bias": (16, 4, 4)}),
+        ("layer_norm", {"weight": (16, 4, 4), "bias": (16, 4, 4)}),
+        ("group_norm", {"weight": (16,), "bias": (16,)}),
+        ("non_scaling_group_norm", {"bias": (16,)}),
+        ("instance_norm", {"weight": (16,), "bias": (16,)}),
+        ("non_scaling_instance_norm", {"bias": (16,)}),
+        ("rms_norm", {"weight": (16, 4, 4)}),
+    ],
+)
+def test_a_norm_learns_what_its_name_says_from_one_and_zero(
+    name: NormName, learned: dict[str, tuple[int, ...]]
+) -> None:
+    state = build_norm(name, (16, 4, 4)).state_dict()
+    assert {key: tuple(value.shape) for key, value in state.items()} == learned
+    for key, value in state.items():
+        assert (value == {"weight": 1, "bias": 0}[key]).all()
 
 
-def test_non_scaling_norm_learns_a_bias_per_element_and_no_scale() -> None:
-    parameters = dict(NonScalingLayerNorm((4, 3, 3)).named_parameters())
-    assert list(parameters) == ["bias"]
-    assert parameters["bias"].shape == (4, 3, 3)
-    assert (parameters["bias"] == 0).all()
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("shape", SHAPES)
-def test_every_norm_ignores_shift_and_scale_of_a_sample(
+@pytest.mark.parametrize(("name", "shape"), CASES)
+def test_every_norm_ignores_the_scale_of_a_sample_and_all_but_rms_a_shift(
     name: NormName, shape: tuple[int, ...]
 ) -> None:
-    norm = build_norm(name, shape)
-    x = values(shape)
-    torch.testing.assert_close(norm(7 * x - 2), norm(x), atol=1e-4, rtol=1e-4)
+    norm, x = perturbed(name, shape), values(shape)
+    torch.testing.assert_close(norm(7 * x), norm(x), atol=1e-4, rtol=1e-4)
+    shifted = norm(x - 2)
+    assert torch.allclose(shifted, norm(x), atol=1e-4) == (name != "rms_norm")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -70,9 +118,65 @@ def test_every_norm_treats_samples_apart(name: NormName) -> None:
 def test_group_norm_has_four_channels_or_more_a_group(
     channels: int, groups: int
 ) -> None:
-    norm, torchs = (
-        build_norm("group_norm", (channels, 4, 4)),
-        nn.GroupNorm(groups, channels),
-    )
     x = values((channels, 4, 4))
-    torch.testing.assert_close(norm(x), torchs(x))
+    expected = nn.GroupNorm(groups, channels)(x)
+    assert torch.equal(build_norm("group_norm", (channels, 4, 4))(x), expected)
+
+
+@pytest.mark.parametrize("name", ["instance_norm", "non_scaling_instance_norm"])
+@pytest.mark.parametrize("shape", [(32,), (32, 1, 1)])
+def test_an_instance_of_one_position_is_refused(
+    name: NormName, shape: tuple[int, ...]
+) -> None:
+    with pytest.raises(ValueError, match=rf"^{name} .*\({shape[0]},.*only one"):
+        build_norm(name, shape)
+
+
+@pytest.fixture
+def seen_types(monkeypatch: pytest.MonkeyPatch) -> set[torch.dtype]:
+    """The types of what reaches torch's norms."""
+    types: set[torch.dtype] = set()
+
+    def recorded(norm: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        types.add(x.dtype)
+        return norm(x, *args, **kwargs)
+
+    for name in ("layer_norm", "group_norm", "rms_norm"):
+        monkeypatch.setattr(F, name, partial(recorded, getattr(F, name)))
+    return types
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bfloat16_is_normalised_in_float32_and_returned(
+    name: NormName, seen_types: set[torch.dtype]
+) -> None:
+    norm = perturbed(name, (16, 4, 4))
+    x = (1e4 + 320 * values((16, 4, 4))).bfloat16()  # neighbours are 64 apart there
+    y = norm(x)
+    assert seen_types == {torch.float32}
+    assert y.dtype == torch.bfloat16
+    rounding = 2**-8  # relative, of a bfloat16
+    torch.testing.assert_close(
+        y.double(), plain(name, norm, x), atol=1e-4, rtol=rounding
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_autocast_changes_nothing(name: NormName, seen_types: set[torch.dtype]) -> None:
+    norm = perturbed(name, (16, 4, 4))
+    x = 1e4 + values((16, 4, 4))  # in bfloat16 all of them would be equal
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = norm(x)
+    assert seen_types == {torch.float32}
+    assert y.dtype == torch.float32
+    assert torch.equal(y, norm(x))
+    assert x.bfloat16().unique().numel() == 1
+
+
+def test_the_learned_values_of_the_norms_of_the_paper_in_numbers() -> None:
+    def learned(name: NormName) -> int:
+        return sum(p.numel() for p in build_norm(name, (128, 32, 32)).parameters())
+
+    assert learned("non_scaling_layer_norm") == math.prod((128, 32, 32))
+    assert learned("layer_norm") == 2 * learned("rms_norm") == 2 * 131_072
+    assert learned("group_norm") == 2 * learned("non_scaling_group_norm") == 256

@@ -1,4 +1,4 @@
-"""The autoencoder between images and latents: diffusers' AutoencoderKL, given or fitted here.
+"""The autoencoder between images and latents: diffusers' AutoencoderKL, or none.
 
 Images are float in [-1, 1], ``(B, 3, H, W)``; latents are the raw ones of the autoencoder, neither
 multiplied by its ``scaling_factor`` nor normalised.
@@ -7,16 +7,45 @@ multiplied by its ``scaling_factor`` nor normalised.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lct_pipeline.core.randomness import derived_generator
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
+
+Autoencoder: TypeAlias = "AutoencoderKL | PixelAutoencoder"
+
+
+class PixelAutoencoder(nn.Module):
+    """No autoencoder: the latents are the pixels, behind the calls of an AutoencoderKL.
+
+    It has no weights. Its posterior is the image in [-1, 1] itself, with standard deviation 0.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._moved: Tensor  # along with the module: it tells where that is
+        self.register_buffer("_moved", torch.empty(0), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it was moved to."""
+        return self._moved.device
+
+    def encode(self, images: Tensor) -> SimpleNamespace:
+        """Return the posterior of float images ``(B, 3, H, W)`` as ``latent_dist``."""
+        posterior = SimpleNamespace(mean=images, std=torch.zeros_like(images))
+        return SimpleNamespace(latent_dist=posterior)
+
+    def decode(self, latents: Tensor) -> SimpleNamespace:
+        """Return latents ``(B, 3, H, W)``, clamped to [-1, 1], as the images ``sample``."""
+        return SimpleNamespace(sample=latents.clamp(-1, 1))
 
 
 def build_autoencoder(
@@ -81,7 +110,7 @@ def fit_autoencoder(
     Yields:
         The loss of each step.
     """
-    device = next(autoencoder.parameters()).device
+    device = autoencoder.device
     optimizer = torch.optim.Adam(autoencoder.parameters(), lr=learning_rate)
     rise = 0.1 if num_steps > 10 else 0.3  # torch divides by 0 if one step is the rise
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
@@ -106,15 +135,14 @@ def fit_autoencoder(
 
 
 @torch.no_grad()
-def encode(autoencoder: AutoencoderKL, images: Tensor) -> tuple[Tensor, Tensor]:
+def encode(autoencoder: Autoencoder, images: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of the posterior of uint8 images, float32."""
-    device = next(autoencoder.parameters()).device
-    posterior = autoencoder.encode(to_float(images.to(device))).latent_dist
+    posterior = autoencoder.encode(to_float(images.to(autoencoder.device))).latent_dist
     return posterior.mean.float().cpu(), posterior.std.float().cpu()
 
 
 @torch.no_grad()
-def decode(autoencoder: AutoencoderKL, latents: Tensor) -> Tensor:
+def decode(autoencoder: Autoencoder, latents: Tensor) -> Tensor:
     """Return float images in [-1, 1] of raw latents ``(B, C, h, w)``."""
     return autoencoder.decode(latents).sample
 
@@ -129,6 +157,6 @@ def psnr(images: Tensor, reconstructions: Tensor) -> float:
     )
 
 
-def place(autoencoder: AutoencoderKL, device: torch.device) -> AutoencoderKL:
+def place(autoencoder: Autoencoder, device: torch.device) -> Autoencoder:
     """Move to a device, channels last: twice as fast in convolutions on a CPU."""
-    return autoencoder.to(device=device, memory_format=torch.channels_last)
+    return autoencoder.to(device).to(memory_format=torch.channels_last)

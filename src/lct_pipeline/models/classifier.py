@@ -77,7 +77,10 @@ def fit_classifier(
     learning_rate: float,
     seed: int,
 ) -> Iterator[float]:
-    """Fit by cross-entropy on images shifted by up to two pixels, Adam, one-cycle rate.
+    """Fit by cross-entropy on shifted images, AdamW, one-cycle rate.
+
+    The shift is cyclic, of up to two pixels, but of no more than a sixteenth of the side: two
+    pixels of eight would make another image.
 
     Args:
         classifier: Changed in place.
@@ -102,8 +105,9 @@ def fit_classifier(
         generator = derived_generator(seed, "classifier", step)
         indices = torch.randint(num_images, (batch_size,), generator=generator)
         images = to_float(read_batch(indices))
-        shift = torch.randint(-2, 3, (2,), generator=generator).tolist()
-        images = torch.roll(images, shift, dims=(2, 3))
+        furthest = min(2, images.shape[-1] // 16)
+        shift = torch.randint(-furthest, furthest + 1, (2,), generator=generator)
+        images = torch.roll(images, shift.tolist(), dims=(2, 3))
         if labels is None:
             target = torch.randint(4, (batch_size,), generator=generator)
             images = rotate(images, target)

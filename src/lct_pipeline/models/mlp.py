@@ -11,7 +11,7 @@ import math
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lct_pipeline.models.embedding import sinusoidal_embedding
+from lct_pipeline.models.embedding import ClassEmbedding, LevelEmbedding
 from lct_pipeline.models.norms import NormName, build_norm
 
 
@@ -46,7 +46,13 @@ class MLPNetwork(nn.Module):
         num_blocks: Number of residual blocks.
         norm: Norm before each block; over ``(width,)`` it normalises all values of a sample, as
             the paper's does over ``[C, H, W]``.
+        output_norm: Norm before the last layer.
         dropout: Probability inside the blocks.
+        num_classes: Number of classes, 0 for an unconditional network; see
+            :class:`~lct_pipeline.models.embedding.ClassEmbedding`.
+
+    Raises:
+        ValueError: The norm needs channels with positions.
     """
 
     def __init__(
@@ -56,24 +62,22 @@ class MLPNetwork(nn.Module):
         width: int,
         num_blocks: int,
         norm: NormName,
+        output_norm: NormName,
         dropout: float,
+        num_classes: int,
     ) -> None:
         super().__init__()
         self.sample_shape = sample_shape
         dimension = math.prod(sample_shape)
-        self.embedding_width = width // 2
-        self.embed = nn.Sequential(
-            nn.Linear(self.embedding_width, self.embedding_width),
-            nn.SiLU(),
-            nn.Linear(self.embedding_width, self.embedding_width),
-            nn.SiLU(),
-        )
+        embedding_width = width // 2
+        self.embed = LevelEmbedding(embedding_width, embedding_width)
+        self.classes = ClassEmbedding(num_classes, embedding_width)
         self.input = nn.Linear(dimension, width)
         self.blocks = nn.ModuleList(
-            ResidualBlock(width, self.embedding_width, norm, dropout)
+            ResidualBlock(width, embedding_width, norm, dropout)
             for _ in range(num_blocks)
         )
-        self.output_norm = build_norm(norm, (width,))
+        self.output_norm = build_norm(output_norm, (width,))
         self.output = nn.Linear(width, dimension)
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
@@ -81,8 +85,8 @@ class MLPNetwork(nn.Module):
     def forward(
         self, x: Tensor, c_noise: Tensor, labels: Tensor | None = None
     ) -> Tensor:
-        """Map ``(B, C, H, W)`` and ``(B,)`` to ``(B, C, H, W)``."""
-        embedding = self.embed(sinusoidal_embedding(c_noise, self.embedding_width))
+        """Map ``(B, C, H, W)``, ``(B,)`` and classes ``(B,)`` or None to ``(B, C, H, W)``."""
+        embedding = F.silu(self.classes(self.embed(c_noise), labels))
         h = self.input(x.flatten(1))
         for block in self.blocks:
             h = block(h, embedding)

@@ -14,7 +14,7 @@ from typing import Literal
 from torch import Tensor, cat, nn
 from torch.nn import functional as F
 
-from lct_pipeline.models.embedding import sinusoidal_embedding
+from lct_pipeline.models.embedding import ClassEmbedding, LevelEmbedding
 from lct_pipeline.models.norms import NormName, build_norm
 
 Resample = Literal["keep", "down", "up"]
@@ -182,12 +182,15 @@ class UNetNetwork(nn.Module):
         num_blocks: Residual blocks a level.
         attention_sizes: Sides at which blocks have attention.
         head_width: Channels of an attention head.
-        norm: Norm of every block, of attention and of the output.
+        norm: Norm of every block and of attention.
+        output_norm: Norm before the last convolution.
         dropout: Probability inside the blocks.
+        num_classes: Number of classes, 0 for an unconditional network; see
+            :class:`~lct_pipeline.models.embedding.ClassEmbedding`.
 
     Raises:
-        ValueError: The latents are not square or cannot be halved so often, or channels do not
-            divide into heads.
+        ValueError: The latents are not square or cannot be halved so often, channels do not
+            divide into heads, or the norm needs more positions than a level has.
     """
 
     def __init__(
@@ -200,7 +203,9 @@ class UNetNetwork(nn.Module):
         attention_sizes: Sequence[int],
         head_width: int,
         norm: NormName,
+        output_norm: NormName,
         dropout: float,
+        num_classes: int,
     ) -> None:
         super().__init__()
         channels, side, other = sample_shape
@@ -209,14 +214,9 @@ class UNetNetwork(nn.Module):
                 f"a U-Net of {len(multipliers)} levels needs square latents whose side is a "
                 f"multiple of {2 ** (len(multipliers) - 1)}, got {side}x{other}"
             )
-        self.width = width
         embedding_width = 4 * width
-        self.embed = nn.Sequential(
-            nn.Linear(width, embedding_width),
-            nn.SiLU(),
-            nn.Linear(embedding_width, embedding_width),
-            nn.SiLU(),
-        )
+        self.embed = LevelEmbedding(width, embedding_width)
+        self.classes = ClassEmbedding(num_classes, embedding_width)
 
         block = partial(
             _block,
@@ -244,14 +244,14 @@ class UNetNetwork(nn.Module):
             for heads in (head_width, None)
         )
         self.up = nn.ModuleList(_up_path(block, skips, widths, num_blocks, lowest))
-        self.output_norm = build_norm(norm, (widths[0], side, side))
+        self.output_norm = build_norm(output_norm, (widths[0], side, side))
         self.output = _zero(nn.Conv2d(widths[0], channels, 3, padding=1))
 
     def forward(
         self, x: Tensor, c_noise: Tensor, labels: Tensor | None = None
     ) -> Tensor:
-        """Map ``(B, C, S, S)`` and ``(B,)`` to ``(B, C, S, S)``."""
-        embedding = self.embed(sinusoidal_embedding(c_noise, self.width))
+        """Map ``(B, C, S, S)``, ``(B,)`` and classes ``(B,)`` or None to ``(B, C, S, S)``."""
+        embedding = F.silu(self.classes(self.embed(c_noise), labels))
         h = self.input(x)
         skips = [h]
         for block in self.down:

@@ -1,0 +1,344 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lct_pipeline.models.dit import (
+    Attention,
+    DiTBlock,
+    DiTNetwork,
+    rotary_positions,
+    sinusoidal_positions,
+)
+from lct_pipeline.models.norms import NormName
+
+SHAPE = (2, 8, 8)
+POSITIONS = ["sinusoidal", "rotary"]
+TOKEN_NORMS: list[NormName] = ["non_scaling_layer_norm", "layer_norm", "rms_norm"]
+
+
+def new_network(
+    sample_shape: tuple[int, int, int] = SHAPE, **changes: Any
+) -> DiTNetwork:
+    arguments = {
+        "patch_size": 2,
+        "depth": 2,
+        "width": 32,
+        "head_width": 8,
+        "positions": "rotary",
+        "activation": "gelu",
+        "norm": "non_scaling_layer_norm",
+        "output_norm": "non_scaling_layer_norm",
+        "dropout": 0.0,
+        "num_classes": 0,
+    }
+    torch.manual_seed(0)
+    return DiTNetwork(sample_shape, **(arguments | changes))
+
+
+def network(**changes: Any) -> DiTNetwork:
+    """A network in which no weight is zero, so that every path acts."""
+    net = new_network(**changes)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    return net
+
+
+def inputs(size: int = 3) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(size, *SHAPE, generator=generator)
+    return x, 250 * torch.linspace(-6, 4, size)
+
+
+def num_parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize(
+    ("norm", "norm_parameters"),
+    [("non_scaling_layer_norm", 1), ("rms_norm", 1), ("layer_norm", 2)],
+)
+def test_dit_b_2_has_the_number_of_parameters_of_its_formula(
+    positions: str, norm: NormName, norm_parameters: int
+) -> None:
+    with torch.device("meta"):
+        net = new_network(
+            (4, 32, 32),
+            depth=12,
+            width=768,
+            head_width=64,
+            positions=positions,
+            norm=norm,
+            output_norm=norm,
+        )
+    D, values_a_patch = 768, 4 * 2 * 2
+    of_patches = (values_a_patch + 1) * D
+    of_level = (256 + 1) * D + (D + 1) * D
+    of_attention = (D + 1) * 3 * D + (D + 1) * D
+    of_mlp = (D + 1) * 4 * D + (4 * D + 1) * D
+    of_block = of_attention + of_mlp + (D + 1) * 6 * D + 2 * norm_parameters * D
+    of_output = (D + 1) * 2 * D + norm_parameters * D + (D + 1) * values_a_patch
+    found = num_parameters(net)
+    assert found == of_patches + of_level + 12 * of_block + of_output
+
+    # the paper's 130 M: 1001 classes, a stored table, a variance, no weights in norms
+    papers = found - 25 * norm_parameters * D
+    papers += 1001 * D + 256 * D + (D + 1) * values_a_patch
+    assert papers / 1e6 == pytest.approx(130, abs=0.55)
+
+
+def test_a_new_network_returns_zero_and_its_blocks_the_identity() -> None:
+    new = new_network()
+    assert (new(*inputs()) == 0).all()
+    tokens, embedding = torch.randn(3, 16, 32), torch.randn(3, 32)
+    assert torch.equal(new.blocks[0](tokens, embedding, new.table), tokens)
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize("activation", ["gelu", "relu"])
+@pytest.mark.parametrize("norm", TOKEN_NORMS)
+def test_output_has_the_shape_of_the_latents_and_every_weight_a_gradient(
+    positions: str, activation: str, norm: NormName
+) -> None:
+    net = network(
+        positions=positions,
+        activation=activation,
+        norm=norm,
+        output_norm=norm,
+        num_classes=2,
+    )
+    out = net(*inputs(), torch.arange(3))
+    assert out.shape == (3, *SHAPE)
+    out.square().sum().backward()
+    for name, p in net.named_parameters():
+        assert p.grad is not None, name
+        assert p.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize(("patch_size", "num_tokens"), [(1, 64), (2, 16), (8, 1)])
+def test_a_patch_is_a_token_and_returns_to_its_place(
+    patch_size: int, num_tokens: int
+) -> None:
+    """Without blocks, a patch of the output depends on the same patch of the input alone."""
+    net = network(patch_size=patch_size, depth=0)
+    assert net.table.shape == (2, num_tokens, 8)
+    x, c_noise = inputs(1)
+    for row, column in [(0, 0), (3, 6), (7, 1)]:
+        changed = x.clone()
+        changed[0, 1, row, column] += 1
+        moved = (net(changed, c_noise) - net(x, c_noise))[0].abs().amax(0) > 0
+        expected = torch.zeros(8, 8, dtype=torch.bool)
+        top, left = (i // patch_size * patch_size for i in (row, column))
+        expected[top : top + patch_size, left : left + patch_size] = True
+        assert torch.equal(moved, expected)
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_output_depends_on_the_level_and_on_every_position(positions: str) -> None:
+    net = network(positions=positions)
+    x, c_noise = inputs(1)
+    assert not torch.allclose(net(x, c_noise), net(x, c_noise + 100))
+    changed = x.clone()
+    changed[0, 0, 7, 7] += 1
+    assert ((net(changed, c_noise) - net(x, c_noise))[0].abs().amin(0) > 0).all()
+
+
+def test_samples_do_not_influence_each_other() -> None:
+    net = network()
+    x, c_noise = inputs()
+    whole = net(x, c_noise)
+    for j in range(3):
+        alone = net(x[j : j + 1], c_noise[j : j + 1])
+        torch.testing.assert_close(whole[j : j + 1], alone, atol=1e-5, rtol=1e-4)
+
+
+def shuffled(x: Tensor, order: Tensor) -> Tensor:
+    """Put the 2x2 patches of images of 8x8 in another order."""
+    patches = F.unfold(x, 2, stride=2)
+    return F.fold(patches[:, :, order], (8, 8), 2, stride=2)
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_the_table_alone_tells_positions_apart(positions: str) -> None:
+    net = network(positions=positions)
+    x, c_noise = inputs()
+    order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
+
+    def error() -> float:
+        difference = net(shuffled(x, order), c_noise) - shuffled(net(x, c_noise), order)
+        return difference.abs().max().item()
+
+    assert error() > 1e-2
+    if positions == "rotary":
+        net.table = torch.tensor([1.0, 0.0])[:, None, None].expand_as(net.table)
+    else:
+        net.table = torch.zeros_like(net.table)
+    assert error() < 1e-5
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_the_table_is_no_part_of_the_weights(positions: str) -> None:
+    state = new_network(positions=positions).state_dict()
+    assert not [name for name in state if "table" in name]
+
+
+def test_sinusoidal_positions_are_sines_and_cosines_of_column_and_row() -> None:
+    table = sinusoidal_positions(3, 16)
+    frequencies = [10_000 ** (-k / 4) for k in range(4)]
+    for row in range(3):
+        for column in range(3):
+            expected = [
+                wave(place * f)
+                for place in (column, row)
+                for wave in (math.sin, math.cos)
+                for f in frequencies
+            ]
+            found = table[3 * row + column].tolist()
+            assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_rotary_positions_are_angles_of_column_and_row_for_pairs() -> None:
+    cosines, sines = rotary_positions(3, 8)
+    for row in range(3):
+        for column in range(3):
+            angles = [
+                place * f
+                for place in (column, row)
+                for f in (1, 10_000**-0.5)
+                for _ in range(2)
+            ]
+            place = 3 * row + column
+            assert cosines[place].tolist() == pytest.approx(
+                [math.cos(a) for a in angles], abs=1e-6
+            )
+            assert sines[place].tolist() == pytest.approx(
+                [math.sin(a) for a in angles], abs=1e-6
+            )
+
+
+def turned(x: Tensor, rotation: Tensor) -> Tensor:
+    """Turn pairs of channels of ``(N, D)`` as complex numbers."""
+    cosines, sines = rotation[:, :, ::2].double()
+    pairs = torch.view_as_complex(x.double().unflatten(1, (-1, 2)).contiguous())
+    return torch.view_as_real(pairs * torch.complex(cosines, sines)).flatten(1)
+
+
+def test_scores_depend_on_the_offset_of_two_positions_alone() -> None:
+    side, head_width = 5, 16
+    generator = torch.Generator().manual_seed(0)
+    rotation = rotary_positions(side, head_width)
+    q, k = (
+        turned(v.expand(side**2, -1), rotation)
+        for v in torch.randn(2, 1, head_width, generator=generator)
+    )
+    by_offset: dict[tuple[int, int], list[float]] = {}
+    for i, j in torch.cartesian_prod(*[torch.arange(side**2)] * 2).tolist():
+        offset = (i // side - j // side, i % side - j % side)
+        by_offset.setdefault(offset, []).append((q[i] @ k[j]).item())
+    assert len(by_offset) == (2 * side - 1) ** 2
+    for scores in by_offset.values():
+        assert scores == pytest.approx([scores[0]] * len(scores), abs=1e-5)
+    distinct = {round(scores[0], 4) for scores in by_offset.values()}
+    assert len(distinct) > 0.95 * len(by_offset)
+
+
+@pytest.mark.parametrize("rotates", [True, False])
+def test_attention_is_softmax_over_tokens_for_each_head(rotates: bool) -> None:
+    torch.manual_seed(0)
+    attention, x = Attention(16, 8), torch.randn(2, 9, 16)
+    rotation = rotary_positions(3, 8) if rotates else None
+    q, k, v = attention.qkv(x).detach().double().split(16, dim=2)
+    expected = torch.empty(2, 9, 16, dtype=torch.float64)
+    for b in range(2):
+        for head in range(2):
+            own = slice(8 * head, 8 * head + 8)
+            query, key = q[b, :, own], k[b, :, own]
+            if rotation is not None:
+                query, key = turned(query, rotation), turned(key, rotation)
+            weights = (query @ key.T / math.sqrt(8)).softmax(1)
+            expected[b, :, own] = weights @ v[b, :, own]
+    found = attention(x, rotation)
+    torch.testing.assert_close(found, attention.project(expected.float()))
+
+
+@pytest.mark.parametrize("activation", ["gelu", "relu"])
+def test_a_block_is_its_formula(activation: Any) -> None:
+    torch.manual_seed(0)
+    block = DiTBlock(
+        8, 4, activation=activation, norm="non_scaling_layer_norm", dropout=0.0
+    )
+    for p in block.parameters():
+        nn.init.normal_(p, std=0.3)
+    x, embedding, rotation = (
+        torch.randn(2, 4, 8),
+        torch.randn(2, 8),
+        rotary_positions(2, 4),
+    )
+
+    def normed(h: Tensor, bias: Tensor) -> Tensor:
+        variance = h.var(2, correction=0, keepdim=True)
+        return (h - h.mean(2, keepdim=True)) / (variance + 1e-5).sqrt() + bias
+
+    def activated(h: Tensor) -> Tensor:
+        if activation == "relu":
+            return h * (h > 0)
+        inner = math.sqrt(2 / math.pi) * (h + 0.044715 * h**3)
+        return 0.5 * h * (1 + inner.tanh())
+
+    given = embedding @ block.modulation.weight.T + block.modulation.bias
+    parts = given.reshape(2, 2, 3, 1, 8)  # sample, branch, role, token, channel
+    h = x
+    for number, norm in enumerate((block.norm0, block.norm1)):
+        scale, shift, gate = parts[:, number].unbind(1)
+        y = (1 + scale) * normed(h, norm.bias) + shift
+        if number == 0:
+            y = block.attention(y, rotation)
+        else:
+            y = block.mlp[3](activated(block.mlp[0](y)))
+        h = h + gate * y
+    torch.testing.assert_close(block(x, embedding, rotation), h)
+
+
+def test_dropout_acts_in_training_alone() -> None:
+    net = network(dropout=0.5)
+    assert not torch.equal(net.train()(*inputs()), net(*inputs()))
+    torch.testing.assert_close(net.eval()(*inputs()), network()(*inputs()))
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 4), (2, 6, 6)])
+def test_latents_that_do_not_fit_are_refused_with_their_size(
+    shape: tuple[int, int, int],
+) -> None:
+    with pytest.raises(ValueError, match=f"multiple of 4, got {shape[1]}x{shape[2]}"):
+        new_network(shape, patch_size=4)
+
+
+@pytest.mark.parametrize(("width", "head_width"), [(32, 12), (36, 6)])
+def test_widths_that_do_not_divide_are_refused(width: int, head_width: int) -> None:
+    with pytest.raises(ValueError, match=f"width={width} .*head_width={head_width}"):
+        new_network(width=width, head_width=head_width)
+
+
+@pytest.mark.parametrize("name", ["group_norm", "non_scaling_instance_norm"])
+@pytest.mark.parametrize("which", ["norm", "output_norm"])
+def test_norms_over_positions_are_refused(name: NormName, which: str) -> None:
+    with pytest.raises(ValueError, match=f"layer_norm, rms_norm: {name}"):
+        new_network(**{which: name})
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_the_residual_stream_is_float32_under_autocast(positions: str) -> None:
+    net = network(positions=positions)
+    streams: list[torch.dtype] = []
+    for block in net.blocks:
+        block.register_forward_hook(lambda *given: streams.append(given[2].dtype))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        net(*inputs())
+    assert streams == [torch.float32] * 2
