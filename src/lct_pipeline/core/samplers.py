@@ -1,41 +1,191 @@
-"""Sampling from a consistency model: one step and multistep.
+"""Sampling: multistep from a consistency model; EDM's Heun and DPM-Solver++ from a denoiser.
 
-Source: Song et al. 2023, algorithm 1. One network evaluation (NFE) per level.
+Sources: Song et al. 2023 (consistency models), algorithm 1; Karras et al. 2022 (EDM), algorithm 1;
+Lu et al. 2022 (DPM-Solver++), algorithm 2; Ho & Salimans 2022 (classifier-free guidance).
+
+A model here is any callable ``model(x_t, t)``, or ``model(x_t, t, labels)`` where labels are given,
+that maps noisy latents ``(B, C, H, W)`` at levels ``(B,)`` to clean ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
+from lct_pipeline.core.coupling import optimal_transport_coupling
+
+if TYPE_CHECKING:
+    from diffusers import EDMDPMSolverMultistepScheduler
+
+Model = Callable[..., Tensor]
+Renoise = Literal["fresh", "same", "coupled"]
+
+
+def guided(model: Model, weight: float, *, null_class: int) -> Model:
+    """Return a conditional model with classifier-free guidance.
+
+    D = D_null + weight (D_label - D_null), from one batch of 2B. At weight 1 that is the model
+    itself, which is returned as it is.
+
+    Args:
+        model: Conditional model that was also trained on ``null_class``.
+        weight: 0 ignores the labels, 1 is no guidance, above 1 exaggerates the class.
+        null_class: Class that stands for no label.
+    """
+    if weight == 1:
+        return model
+
+    def with_guidance(x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        both = torch.cat([labels, torch.full_like(labels, null_class)])
+        D_label, D_null = model(torch.cat([x_t, x_t]), t.repeat(2), both).chunk(2)
+        return D_null + weight * (D_label - D_null)
+
+    return with_guidance
+
 
 @torch.no_grad()
 def sample_multistep(
-    model: Callable[[Tensor, Tensor], Tensor],
+    model: Model,
     noises: Sequence[Tensor],
     sigmas: Sequence[float],
     *,
     sigma_min: float,
+    renoise: Renoise = "fresh",
+    labels: Tensor | None = None,
 ) -> Tensor:
-    """Generate latents with as many evaluations as there are levels.
+    """Generate latents from a consistency model with as many evaluations as there are levels.
 
-    The first evaluation starts from pure noise at ``sigmas[0]``; each further one adds fresh
-    noise of variance sigma^2 - sigma_min^2 to the result and denoises again.
+    The first evaluation starts from pure noise at ``sigmas[0]``; each further one adds noise of
+    variance sigma^2 - sigma_min^2 to the result and denoises again. Which noise, ``renoise`` says:
+
+    - ``fresh``: independent of the result (Song et al. 2023, algorithm 1);
+    - ``same``: that of the first evaluation. A model trained with an optimal-transport coupling has
+      seen pairs that belong together, and the result belongs to the noise it was made of;
+    - ``coupled``: fresh noise in the order of the training's coupling with the results. A sample
+      then depends on the batch it is generated in, whose size should be that of training.
 
     Args:
         model: The consistency function f(x_t, t).
-        noises: Unit noise for each level, each ``(B, C, H, W)``.
+        noises: Unit noise for each level, each ``(B, C, H, W)``; ``same`` uses the first alone.
         sigmas: Decreasing levels, the first being sigma_max.
         sigma_min: Level of the model's output.
+        renoise: Noise of the second and later evaluations.
+        labels: Classes, ``(B,)``, of a conditional model.
 
     Returns:
         Latents of shape ``(B, C, H, W)``.
     """
     x = sigmas[0] * noises[0]
-    for index, (sigma, eps) in enumerate(zip(sigmas, noises, strict=True)):
+    for index, (sigma, fresh) in enumerate(zip(sigmas, noises, strict=True)):
         if index > 0:
+            eps = _RENOISE[renoise](x, noises[0], fresh, labels)
             x = x + (sigma**2 - sigma_min**2) ** 0.5 * eps
-        x = model(x, torch.full((len(x),), sigma, dtype=torch.float64, device=x.device))
+        x = _evaluate(model, x, sigma, labels)
     return x
+
+
+_RENOISE: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]] = {
+    "fresh": lambda x, first, fresh, labels: fresh,
+    "same": lambda x, first, fresh, labels: first,
+    "coupled": lambda x, first, fresh, labels: optimal_transport_coupling(
+        x, fresh, labels
+    ),
+}
+
+
+@torch.no_grad()
+def sample_heun(
+    model: Model,
+    eps: Tensor,
+    sigmas: Sequence[float],
+    *,
+    labels: Tensor | None = None,
+) -> Tensor:
+    """Solve dx/dsigma = (x - D(x; sigma)) / sigma with Heun's method (EDM, algorithm 1).
+
+    The last step, to level 0, is Euler's: ``2 * len(sigmas) - 1`` evaluations.
+
+    Args:
+        model: The denoiser D(x; sigma).
+        eps: Unit noise, ``(B, C, H, W)``.
+        sigmas: Decreasing levels > 0, the first being sigma_max; 0 follows the last.
+        labels: Classes, ``(B,)``, of a conditional model.
+
+    Returns:
+        Latents of shape ``(B, C, H, W)``.
+    """
+    x = sigmas[0] * eps
+    for sigma, next_sigma in zip(sigmas, [*sigmas[1:], 0.0], strict=True):
+        slope = (x - _evaluate(model, x, sigma, labels)) / sigma
+        euler = x + (next_sigma - sigma) * slope
+        if next_sigma > 0:
+            end_slope = (
+                euler - _evaluate(model, euler, next_sigma, labels)
+            ) / next_sigma
+            x = x + (next_sigma - sigma) * (slope + end_slope) / 2
+        else:
+            x = euler
+    return x
+
+
+@torch.no_grad()
+def sample_dpm_solver(
+    model: Model,
+    eps: Tensor,
+    num_evaluations: int,
+    *,
+    sigma_min: float,
+    sigma_max: float,
+    rho: float,
+    labels: Tensor | None = None,
+) -> Tensor:
+    """Solve the same equation with DPM-Solver++(2M) (Lu et al. 2022, algorithm 2).
+
+    The levels are the Karras grid of ``num_evaluations`` levels from ``sigma_max`` to
+    ``sigma_min``, and 0 after it. The first step and the last are of first order.
+
+    Args:
+        model: The denoiser D(x; sigma).
+        eps: Unit noise, ``(B, C, H, W)``.
+        num_evaluations: Number of levels and of evaluations, >= 1.
+        sigma_min: Smallest level at which the model is evaluated, > 0.
+        sigma_max: Largest level.
+        rho: Exponent of the grid's spacing.
+        labels: Classes, ``(B,)``, of a conditional model.
+
+    Returns:
+        Latents of shape ``(B, C, H, W)``.
+    """
+    scheduler = _dpm_solver(sigma_min=sigma_min, sigma_max=sigma_max, rho=rho)
+    scheduler.set_timesteps(num_evaluations)
+    x = sigma_max * eps
+    for sigma, timestep in zip(scheduler.sigmas[:-1], scheduler.timesteps, strict=True):
+        D_x = _evaluate(model, x, float(sigma), labels)
+        x = scheduler.step(D_x, timestep, x).prev_sample
+    return x
+
+
+def _dpm_solver(**grid: float) -> EDMDPMSolverMultistepScheduler:
+    """Return diffusers' solver for the Karras grid, fed with the denoised D_x.
+
+    Its own conversion takes the raw network's F_x and makes D_x of it by EDM's preconditioning,
+    which our models have done already.
+    """
+    from diffusers import EDMDPMSolverMultistepScheduler
+
+    class DenoisedInput(EDMDPMSolverMultistepScheduler):
+        def convert_model_output(self, model_output: Tensor, sample: Tensor) -> Tensor:
+            return model_output
+
+    return DenoisedInput(**grid, solver_order=2, final_sigmas_type="zero")
+
+
+def _evaluate(model: Model, x: Tensor, sigma: float, labels: Tensor | None) -> Tensor:
+    """Return the model's output for a batch that is at one level."""
+    # MPS has no float64
+    wide = torch.float32 if x.device.type == "mps" else torch.float64
+    t = torch.full((len(x),), sigma, dtype=wide, device=x.device)
+    return model(x, t) if labels is None else model(x, t, labels)
