@@ -21,13 +21,14 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
 from lct_pipeline.core.frechet import feature_statistics, frechet_distance
-from lct_pipeline.core.randomness import derived_generator
-from lct_pipeline.core.sample_quality import features_of
+from lct_pipeline.core.sample_quality import features_of, noise_batches
 from lct_pipeline.parameters import check_parameters
-from lct_pipeline.pipelines.generation import build_generator
+from lct_pipeline.pipelines.evaluation.nodes import TITLES, plans_of
+from lct_pipeline.pipelines.generation import Generator, build_generator
 from lct_pipeline.pipelines.references.nodes import extractor_of
 
 BATCH = 64
+REAL, GAUSSIAN = "real, other half", "Gaussian latents, matched"
 
 
 def main() -> None:
@@ -44,60 +45,69 @@ def main() -> None:
         rows = list(measure(context.catalog, parameters, arguments.seeds))
     table = pd.DataFrame(rows).groupby(["what", "nfe"], sort=False)["distance"]
     summary = table.agg(["mean", "std"])
-    summary["over real/real"] = summary["mean"] / summary["mean"].iloc[0]
-    matched = summary.loc[("Gaussian latents, matched", 0), "mean"]
-    summary["over Gaussian"] = summary["mean"] / matched
+    summary["over real/real"] = summary["mean"] / summary.loc[(REAL, 0), "mean"]
+    summary["over Gaussian"] = summary["mean"] / summary.loc[(GAUSSIAN, 0), "mean"]
     print(summary.to_string(float_format="{:.3f}".format))
 
 
 def measure(catalog: Any, parameters: Any, num_seeds: int) -> Iterator[dict[str, Any]]:
     """Yield what was compared, its NFE and its Frechet distance to one half of the real images."""
-    images, combined = catalog.load("images"), catalog.load("combined_model")
-    controls = catalog.load("control_models")
-    weights = {
-        "last checkpoint": controls.read("last").tensors,
-        "best EMA": controls.read("best_ema").tensors,
-        "combined (LCSC)": combined.tensors,
-    }
-    extractor = extractor_of(catalog.load("feature_extractor"), parameters.runtime)
+    extract = extractor_of(
+        catalog.load("feature_extractor"), parameters.runtime
+    ).extract
     generator = build_generator(
-        combined.metadata["network"],
+        catalog.load("best_average").metadata["network"],
         catalog.load("autoencoder"),
         catalog.load("latent_normalisation"),
         parameters.sampling,
         parameters.runtime,
     )
-    real = features_of(images.batches("images", BATCH), extractor.extract)
+    weights, plans = weights_of(catalog), plans_of(catalog.load("sampling_plans"))
+    real = features_of(catalog.load("images").batches("images", BATCH), extract)
     half = len(real) // 2
     for seed in range(num_seeds):
         order = torch.from_numpy(np.random.default_rng(seed).permutation(len(real)))
         reference = feature_statistics(real[order[:half]])
-
-        def row(
-            what: str, nfe: int, features: torch.Tensor, reference: Any = reference
-        ) -> dict[str, Any]:
-            distance = frechet_distance(reference, feature_statistics(features))
-            return {"what": what, "nfe": nfe, "distance": distance}
-
-        yield row("real, other half", 0, real[order[half : 2 * half]])
-        for name, tensors in weights.items():
+        found = [(REAL, 0, real[order[half : 2 * half]])]
+        for what, tensors in weights.items():
             generator.load(tensors)
-            for nfe in (1, 2):
-                batches = generator.images(
-                    half, num_evaluations=nfe, seed=seed, purpose="benchmark"
-                )
-                yield row(name, nfe, features_of(batches, extractor.extract))
-        noise = torch.randn(
-            half, *generator.sample_shape, generator=derived_generator(seed, "gaussian")
-        )
-        sigma_data = generator.model.sigma_data
-        batches = (
-            generator.decode_latents(sigma_data * z.to(generator.device))
-            for z in noise.split(BATCH)
-        )
-        yield row(
-            "Gaussian latents, matched", 0, features_of(batches, extractor.extract)
-        )
+            for plan in plans:
+                images = generator.images(half, plan, seed=seed, purpose="benchmark")
+                found.append((what, plan.num_evaluations, features_of(images, extract)))
+        gaussian = decoded_noise(generator, half, seed)
+        found.append((GAUSSIAN, 0, features_of(gaussian, extract)))
+        for what, nfe, features in found:
+            distance = frechet_distance(reference, feature_statistics(features))
+            yield {"what": what, "nfe": nfe, "distance": distance}
+
+
+def weights_of(catalog: Any) -> dict[str, dict[str, torch.Tensor]]:
+    """Return the weights of the last checkpoint, the best average and, if any, the combination."""
+    index = catalog.load("checkpoint_index")
+    last = index.loc[index["kind"] == "raw", "name"].iloc[-1]
+    models = {
+        "last": catalog.load("checkpoints").read(last),
+        "best_ema": catalog.load("best_average"),
+        "combined": catalog.load("combined_model_if_any"),
+    }
+    return {TITLES[name]: model.tensors for name, model in models.items() if model}
+
+
+def decoded_noise(
+    generator: Generator, num_images: int, seed: int
+) -> Iterator[torch.Tensor]:
+    """Yield images of noise with the latents' standard deviation."""
+    noises = noise_batches(
+        num_images,
+        generator.sample_shape,
+        num_evaluations=1,
+        batch_size=BATCH,
+        seed=seed,
+        purpose="gaussian",
+    )
+    sigma_data = generator.model.sigma_data
+    for noise in noises:
+        yield generator.decode_latents(sigma_data * noise[0].to(generator.device))
 
 
 if __name__ == "__main__":

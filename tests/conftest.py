@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
+import pandas as pd
 import pytest
 import torch
 from kedro.io import DataCatalog
 
-from lct_pipeline.parameters import Parameters, check_parameters
+from lct_pipeline.datasets.shards import ShardStore
+from lct_pipeline.datasets.tensor_file import (
+    CheckpointsDataset,
+    CheckpointStore,
+    TensorFile,
+)
+from lct_pipeline.parameter_types import Group
+from lct_pipeline.parameters import Parameters, Training, check_parameters
 
 ROOT = Path(__file__).parents[1]
 os.environ["DO_NOT_TRACK"] = "1"
@@ -64,6 +74,42 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return project
 
 
+# a training of three stages of four steps, with raw checkpoints and snapshots beside their ends
+SHORT: dict[str, Any] = {
+    "num_steps": 12,
+    "batch_size": 16,
+    "checkpoint_interval": 5,
+    "metrics_interval": 1,
+    "ema.snapshot_interval": 6,
+}
+
+AnyGroup = TypeVar("AnyGroup", bound=Group)
+
+
+def changed(group: AnyGroup, changes: dict[str, Any]) -> AnyGroup:
+    """Return parameters with some values replaced, by dotted name, and checked."""
+    values = group.model_dump()
+    for name, value in changes.items():
+        *parts, last = name.split(".")
+        at = values
+        for part in parts:
+            at = at[part]
+        at[last] = value
+    return type(group).model_validate(values)
+
+
+class TrainingPiece(NamedTuple):
+    """What training yields at a checkpoint."""
+
+    checkpoints: dict[str, TensorFile]
+    rows: pd.DataFrame
+    state: TensorFile
+
+    @property
+    def step(self) -> int:
+        return self.state.metadata["step"]
+
+
 @dataclass(frozen=True)
 class SmokeResults:
     """What the smoke recipe left: its folder, its catalog and its parameters."""
@@ -75,6 +121,50 @@ class SmokeResults:
     @property
     def run(self) -> Path:
         return self.project / "data" / "06_models" / "tested"
+
+    def training(self, changes: dict[str, Any]) -> Training:
+        """Return the parameters of a short training."""
+        return changed(self.parameters.training, {**SHORT, **changes})
+
+    def train(
+        self,
+        changes: dict[str, Any],
+        state: TensorFile | None = None,
+        *,
+        first_stage: CheckpointStore | None = None,
+        latents: ShardStore | None = None,
+        **runtime: Any,
+    ) -> Generator[TrainingPiece]:
+        """Train as the node does; yield copies, as files are.
+
+        Args:
+            changes: Values that differ from those of :meth:`training`, by dotted name.
+            state: Where to go on.
+            first_stage: Checkpoints of the run that ``training.first_stage`` names.
+            latents: Others than those of the smoke recipe.
+            runtime: Values of the runtime that differ.
+        """
+        from lct_pipeline.pipelines.training.nodes import train_model
+
+        load = self.catalog.load
+        outputs = train_model(
+            latents or load("latents"),
+            load("latent_manifest"),
+            load("latent_normalisation"),
+            first_stage or load("first_stage_checkpoints"),
+            state,
+            self.training(changes),
+            changed(self.parameters.runtime, runtime),
+        )
+        with closing(outputs):
+            for files, rows, after in outputs:
+                copies = {name: copied(file) for name, file in files.items()}
+                yield TrainingPiece(copies, rows, copied(after))
+
+
+def copied(file: TensorFile) -> TensorFile:
+    tensors = {name: tensor.clone() for name, tensor in file.tensors.items()}
+    return replace(file, tensors=tensors)
 
 
 @pytest.fixture(scope="session")
@@ -90,3 +180,15 @@ def results(smoke_run: Path) -> SmokeResults:
         return SmokeResults(
             smoke_run, context.catalog, check_parameters(context.params)
         )
+
+
+@pytest.fixture(scope="session")
+def teacher(
+    results: SmokeResults, tmp_path_factory: pytest.TempPathFactory
+) -> CheckpointStore:
+    """Return the checkpoints of a small diffusion model."""
+    folder = tmp_path_factory.mktemp("models") / "teacher" / "checkpoints"
+    dataset = CheckpointsDataset(path=str(folder))
+    for piece in results.train({"objective.kind": "diffusion"}):
+        dataset.save(piece.checkpoints)
+    return dataset.load()

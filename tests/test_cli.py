@@ -94,12 +94,12 @@ def test_run_keeps_the_options_of_kedro() -> None:
 
 
 def test_a_misspelt_parameter_ends_the_run_with_one_message(project: Path) -> None:
-    done = kedro(project, "run", "--params=training.lerning_rate=1")
+    done = kedro(project, "run", "--params=training.optimizer.lerning_rate=1")
     assert done.returncode == 1
     assert "Traceback" not in done.stdout + done.stderr
     lines = done.stderr.strip().splitlines()
     assert lines[-2] == "Error: Parameters refused, nothing was run:"
-    assert lines[-1].startswith("  training.lerning_rate: no such parameter;")
+    assert lines[-1].startswith("  training.optimizer.lerning_rate: no such parameter;")
     assert "learning_rate" in lines[-1].split("there are:")[1]
     assert (done.stdout + done.stderr).count("lerning_rate") == 1
     assert not (project / "data").exists()

@@ -112,7 +112,7 @@ def test_values_of_the_command_line_win_over_a_recipe() -> None:
         ("ingestion.splits.test", 0.1, set(NAMED)),
         ("encoding.seed", 1, {"latents", "checkpoints"}),
         ("encoding.fitted.kl_weight", 0.5, {"latents", "checkpoints"}),
-        ("training.learning_rate", 0.5, {"checkpoints"}),
+        ("training.optimizer.learning_rate", 0.5, {"checkpoints"}),
         ("training.noise.s1", 320, {"checkpoints"}),
         ("training.network.mlp.width", 64, {"checkpoints"}),
         ("features.classifier.width", 8, {"feature_extractor"}),
@@ -122,6 +122,10 @@ def test_values_of_the_command_line_win_over_a_recipe() -> None:
         ("evaluation.num_images", 5, set()),
         ("runtime.device", "cpu", set()),
         ("runtime.num_threads", 1, set()),
+        ("runtime.num_processes", 2, set()),
+        ("runtime.gradient_accumulation", 4, set()),
+        ("runtime.compile", True, set()),
+        ("runtime.latents_on_device", False, set()),
     ],
 )
 def test_a_name_changes_with_the_values_of_its_groups_alone(
@@ -149,7 +153,7 @@ def test_each_stage_lies_under_a_name_of_its_own_and_earlier_groups(
     ("key", "value"),
     [
         ("training.noise.sigma_min", "2.0e-3"),
-        ("training.weight_decay", 0),
+        ("training.optimizer.weight_decay", 0),
         ("ingestion.image_size", 32.0),
     ],
 )
@@ -200,7 +204,7 @@ def test_parameters_stand_in_the_catalog() -> None:
     changes = {"ingestion": {"source": "a.zip"}, "encoding": {"autoencoder": "b"}}
     catalog = load(**changes)["catalog"]
     assert catalog["image_source"]["source"] == "a.zip"
-    assert catalog["given_autoencoder"]["path"] == "b"
+    assert catalog["given_autoencoder"]["source"] == "b"
 
 
 def test_a_wrong_parameter_is_told_when_a_name_is_made(named: Path) -> None:

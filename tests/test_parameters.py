@@ -50,7 +50,11 @@ def test_values_in_range_are_taken(values: dict[str, Any]) -> None:
     ("key", "known"),
     [
         ("trainning", "run_id, runtime, ingestion, encoding, training"),
-        ("training.lerning_rate", "num_steps, batch_size, learning_rate"),
+        ("training.lerning_rate", "num_steps, batch_size, precision"),
+        ("training.optimizer.lerning_rate", "name, learning_rate, weight_decay"),
+        ("training.ema.rate", "rates, widths, snapshot_interval"),
+        ("training.objective.truncation.t", "level, boundary_probability"),
+        ("runtime.processes", "num_processes, gradient_accumulation, compile"),
         ("training.noise.sigmamax", "sigma_min, sigma_max, sigma_data"),
         ("training.network.mlp.depth", "width, num_blocks"),
         ("ingestion.splits.train", "validation, test"),
@@ -71,9 +75,10 @@ def test_an_unknown_key_is_named_with_those_that_there_are(
     ("key", "value", "allowed"),
     [
         ("training.num_steps", "many", "integer"),
-        ("training.learning_rate", "fast", "number"),
-        ("training.ema_rates", 0.9, "tuple"),
-        ("training.objective.adaptive_c", "perhaps", "boolean"),
+        ("training.optimizer.learning_rate", "fast", "number"),
+        ("training.ema.rates", 0.9, "tuple"),
+        ("training.network.conditional", "perhaps", "boolean"),
+        ("runtime.compile", "perhaps", "boolean"),
         ("encoding.autoencoder", 7, "string"),
         ("training", None, "dictionary"),
         ("ingestion.splits", [0.1, 0.2], "dictionary"),
@@ -93,20 +98,33 @@ def test_a_wrong_type_is_named_with_value_and_type(
     [
         ("training.num_steps", 0, "greater than 0"),
         ("training.batch_size", 1, "greater than or equal to 2"),
-        ("training.learning_rate", 0.0, "greater than 0"),
-        ("training.learning_rate", float("nan"), "finite"),
-        ("training.learning_rate", float("inf"), "finite"),
-        ("training.weight_decay", -0.1, "greater than or equal to 0"),
+        ("training.optimizer.learning_rate", 0.0, "greater than 0"),
+        ("training.optimizer.learning_rate", float("nan"), "finite"),
+        ("training.optimizer.learning_rate", float("inf"), "finite"),
+        ("training.optimizer.weight_decay", -0.1, "greater than or equal to 0"),
+        ("training.optimizer.name", "sgd", "'radam' or 'adamw'"),
+        ("training.optimizer.clip_norm", 0.0, "greater than 0"),
+        ("training.precision", "float16", "'float32' or 'bfloat16'"),
+        ("training.first_stage.run", "../elsewhere", "pattern"),
         ("training.network.dropout", 1.0, "less than 1"),
-        ("training.network.kind", "transformer", "'mlp' or 'unet'"),
+        ("training.network.kind", "transformer", "'mlp', 'unet' or 'dit'"),
+        ("training.network.label_dropout", 1.0, "less than 1"),
+        ("training.noise.schedule", "linear", "'index' or 'continuous'"),
+        ("training.noise.continuous.q", 1.0, "greater than 1"),
+        ("training.objective.kind", "gan", "'consistency', 'diffusion'"),
         ("training.objective.loss", "l1", "'cauchy', 'pseudo_huber'"),
+        ("training.objective.c", "adaptive", "'paper', 'fitted' or 'constant'"),
+        ("training.objective.coupling", True, "'independent', 'batch' or 'process'"),
+        ("training.objective.solver", "rk4", "'euler' or 'heun'"),
         ("training.network.mlp.width", 30, "multiple of 4"),
-        ("training.ema_rates", [], "at least 1 item"),
+        ("training.ema.snapshot_interval", 0, "greater than 0"),
         ("ingestion.image_size", 33, "multiple of 8"),
         ("ingestion.max_problem_share", 1.5, "less than or equal to 1"),
         ("combination.window", 0, "greater than 0"),
         ("runtime.device", "tpu", "'auto', 'cpu', 'cuda' or 'mps'"),
         ("runtime.num_threads", -1, "greater than or equal to 0"),
+        ("runtime.num_processes", 0, "greater than 0"),
+        ("runtime.gradient_accumulation", 0, "greater than 0"),
         ("evaluation.seed", -1, "greater than or equal to 0"),
         ("run_id", "../elsewhere", "pattern"),
         ("run_id", "", "pattern"),
@@ -122,8 +140,10 @@ def test_a_value_out_of_range_is_named_with_what_is_allowed(
 
 
 def test_an_element_out_of_range_is_named_by_its_place(values: dict[str, Any]) -> None:
-    put(values, "training.ema_rates", [0.9, 1.0])
-    assert "  training.ema_rates.1=1.0: " in refusal(values)
+    put(values, "training.ema.rates", [0.9, 1.0])
+    assert "  training.ema.rates.1=1.0: " in refusal(values)
+    put(values, "training.ema.widths", [0.29])
+    assert "  training.ema.widths.0=0.29: " in refusal(values)
 
 
 @pytest.mark.parametrize(
@@ -133,6 +153,27 @@ def test_an_element_out_of_range_is_named_by_its_place(values: dict[str, Any]) -
         ("training.noise", {"sigma_min": 80.0}, "sigma_min must be below sigma_max"),
         ("training.noise", {"s0": 200}, "s1 must be at least s0"),
         ("encoding.fitted", {"block_channels": [8, 18]}, "multiples of 4"),
+        ("training.ema", {"rates": [], "widths": []}, "at least one rate or width"),
+        ("training", {"objective.kind": "distillation"}, "training.first_stage.run"),
+        ("training", {"objective.kind": "truncated"}, "training.first_stage.run"),
+        (
+            "training",
+            {
+                "objective.kind": "distillation",
+                "first_stage.run": "teacher",
+                "noise.schedule": "continuous",
+            },
+            "noise.schedule=index",
+        ),
+        (
+            "training",
+            {
+                "objective.kind": "truncated",
+                "first_stage.run": "first",
+                "objective.truncation.level": 80.0,
+            },
+            "between sigma_min and sigma_max",
+        ),
     ],
 )
 def test_values_that_do_not_go_together_are_named_with_the_rule(
@@ -226,8 +267,9 @@ def test_the_first_difference_is_told_with_its_key(
 def test_a_search_budget_too_small_for_its_start_is_refused(
     values: dict[str, Any],
 ) -> None:
-    num_rates = len(values["combination"]["search"]["initial_ema_rates"])
-    put(values, "combination.search.num_evaluations", num_rates + 3)
+    search = values["combination"]["search"]
+    num_averages = len(search["initial_ema_rates"]) + len(search["initial_widths"])
+    put(values, "combination.search.num_evaluations", num_averages + 3)
     check_parameters(values)
-    put(values, "combination.search.num_evaluations", num_rates + 2)
-    assert f"num_evaluations must be at least {num_rates + 3}" in refusal(values)
+    put(values, "combination.search.num_evaluations", num_averages + 2)
+    assert f"num_evaluations must be at least {num_averages + 3}" in refusal(values)

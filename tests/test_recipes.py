@@ -1,39 +1,149 @@
-"""Every recipe under conf/ is valid, and its network fits its latents."""
+"""Every recipe under conf/: its values, its header, and what it is compared with."""
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pytest
 import torch
+import yaml
 
 from conftest import ROOT
 from lct_pipeline.config_loader import LctConfigLoader
+from lct_pipeline.datasets.autoencoder import PIXELS
 from lct_pipeline.models.denoiser import build_network
-from lct_pipeline.parameters import check_parameters
-from lct_pipeline.pipelines.training.nodes import describe_model
+from lct_pipeline.parameters import Encoding, Parameters, check_parameters
+from lct_pipeline.pipelines.training.description import describe_model
+from lct_pipeline.settings import CONFIG_LOADER_ARGS
 
-RECIPES = sorted(
-    path.name
-    for path in (ROOT / "conf").iterdir()
-    if path.is_dir() and path.name not in ("base", "local")
-)
+CONF = ROOT / "conf"
+RECIPES = sorted(path.parent.name for path in CONF.glob("*/parameters.yml"))
+TRAINABLE = [recipe for recipe in RECIPES if recipe != "smoke"]
+BASELINES = [recipe for recipe in RECIPES if recipe.endswith("_ilct")]
+SECOND_STAGES = ["digits_distillation", "digits_truncated"]
+HEADER = {"source", "command", "data", "hardware", "expect"}
+ILCT = {  # what sLCT's five techniques replaced
+    "training.objective.loss": "pseudo_huber",
+    "training.objective.c": "constant",
+    "training.objective.diffusion_weight": 0.0,
+    "training.objective.coupling": "independent",
+    "training.network.norm": "group_norm",
+}
+
+
+def load(recipe: str) -> LctConfigLoader:
+    return LctConfigLoader(conf_source=str(CONF), env=recipe, **CONFIG_LOADER_ARGS)
+
+
+def checked(recipe: str) -> Parameters:
+    return check_parameters(load(recipe)["parameters"])
+
+
+def text_of(recipe: str) -> str:
+    return (CONF / recipe / "parameters.yml").read_text()
+
+
+def header_of(recipe: str) -> dict[str, str]:
+    """Return the header's fields: `# name: text`, continued by indented comments."""
+    fields: dict[str, str] = {}
+    name = ""
+    for line in text_of(recipe).splitlines():
+        if not line.startswith("#"):
+            break
+        if found := re.match(r"# (\w+): +(.*)", line):
+            name = found[1]
+            fields[name] = found[2]
+        else:
+            fields[name] += "\n" + line.lstrip("# ")
+    return fields
+
+
+def flat(values: dict[str, Any], path: str = "") -> dict[str, Any]:
+    """Return all values by their dotted keys."""
+    leaves: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            leaves |= flat(value, f"{path}{key}.")
+        else:
+            leaves[path + key] = value
+    return leaves
+
+
+def latent_shape(encoding: Encoding, image_size: int) -> list[int]:
+    if encoding.autoencoder == PIXELS:
+        return [3, image_size, image_size]
+    if encoding.autoencoder is not None:  # Stable Diffusion's
+        return [4, image_size // 8, image_size // 8]
+    side = image_size // 2 ** (len(encoding.fitted.block_channels) - 1)
+    return [encoding.fitted.latent_channels, side, side]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_is_valid_and_its_network_can_be_built(recipe: str) -> None:
-    loader = LctConfigLoader(
-        conf_source=str(ROOT / "conf"),
-        env=recipe,
-        base_env="base",
-        default_run_env="local",
-        merge_strategy={"parameters": "soft"},
-    )
-    parameters = check_parameters(loader["parameters"])
-    side = (
-        parameters.ingestion.image_size // 8
-    )  # of SD's autoencoder and of the fitted one
-    description = describe_model(parameters.training, [4, side, side])
+def test_a_recipe_is_valid_and_its_network_fits_its_latents(recipe: str) -> None:
+    parameters = checked(recipe)
+    shape = latent_shape(parameters.encoding, parameters.ingestion.image_size)
+    description = describe_model(parameters.training, shape, {})
     with torch.device("meta"):
         network = build_network(description)
-        x, c_noise = torch.empty(2, 4, side, side), torch.empty(2)
+        x, c_noise = torch.empty(2, *shape), torch.empty(2)
         assert network(x, c_noise).shape == x.shape
-    assert loader["catalog"]["checkpoints"]["path"].startswith("data/06_models/")
+    assert load(recipe)["catalog"]["checkpoints"]["path"].startswith("data/06_models/")
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_holds_only_what_differs(recipe: str) -> None:
+    base, own = flat(load("base")["parameters"]), flat(yaml.safe_load(text_of(recipe)))
+    assert [key for key, value in own.items() if value == base[key]] == []
+
+
+@pytest.mark.parametrize("recipe", TRAINABLE)
+def test_a_header_says_where_from_how_and_what_to_expect(recipe: str) -> None:
+    header = header_of(recipe)
+    assert next(iter(header)) == recipe
+    assert header.keys() >= HEADER
+    assert all(header.values())
+    assert re.search(rf"kedro run --env={recipe}\b(?!_)", header["command"])
+    asks_for_images = "ingestion.source=" in header["command"]
+    assert asks_for_images != recipe.startswith("digits")
+
+
+@pytest.mark.parametrize("recipe", BASELINES)
+def test_a_baseline_differs_in_the_five_techniques_alone(recipe: str) -> None:
+    compared = recipe.removesuffix("_ilct")
+    own = flat(checked(recipe).model_dump())
+    other = flat(checked("base" if compared == "digits" else compared).model_dump())
+    assert {k: v for k, v in own.items() if v != other[k]} == ILCT
+
+
+def test_the_papers_three_data_sets_and_the_small_ones_have_a_baseline() -> None:
+    small = ["cifar10", "clothing128", "digits"]
+    data_sets = ["celebahq256", "ffhq256", "lsun_church256", *small]
+    assert sorted(f"{name}_ilct" for name in data_sets) == BASELINES
+
+
+@pytest.mark.parametrize("recipe", SECOND_STAGES)
+def test_a_second_stage_has_the_network_and_latents_of_its_first(recipe: str) -> None:
+    parameters = checked(recipe)
+    run, command = parameters.training.first_stage.run, header_of(recipe)["command"]
+    (line,) = [line for line in command.splitlines() if f"run_id={run}" in line]
+    env = re.search(r"--env=(\w+)", line)
+    first = checked(env[1] if env else "base")
+    assert first.ingestion == parameters.ingestion
+    assert first.encoding == parameters.encoding
+    assert first.training.network == parameters.training.network
+
+
+@pytest.mark.parametrize(
+    ("recipe", "num_images", "epochs"),
+    [
+        ("celebahq256", 27_000, 1400),
+        ("ffhq256", 70_000, 1400),
+        ("lsun_church256", 120_000, 1800),
+    ],
+)
+def test_the_papers_recipes_are_as_long_as_its_epochs(
+    recipe: str, num_images: int, epochs: int
+) -> None:
+    training = checked(recipe).training
+    assert training.num_steps == num_images // training.batch_size * epochs

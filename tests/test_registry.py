@@ -20,6 +20,7 @@ from lct_pipeline.settings import CONFIG_LOADER_ARGS
 CONF = Path(__file__).parents[1] / "conf"
 PIPELINES = register_pipelines()
 ROOTS = {"image_source", "given_autoencoder"}  # what a run can start from
+OPTIONAL = {"first_stage_checkpoints", "combined_model_if_any"}  # need not be there
 NAMES = ("ingest", "encode", "statistics", "train", "combine", "evaluate")
 
 each_pipeline = pytest.mark.parametrize("name", [*NAMES, "__default__"])
@@ -41,6 +42,12 @@ def datasets(names: set[str]) -> set[str]:
 
 def free_inputs(pipeline: Pipeline) -> set[str]:
     return datasets(pipeline.inputs())
+
+
+def needed(pipeline: Pipeline) -> set[str]:
+    """Return the datasets without which a pipeline cannot run."""
+    names = free_inputs(pipeline) - OPTIONAL
+    return {name for name in names if not name.startswith("previous_")}
 
 
 def parameter_keys(pipeline: Pipeline) -> set[str]:
@@ -68,7 +75,7 @@ def test_every_dataset_is_declared_and_kept(name: str, catalog: dict[str, Any]) 
 
 def test_every_declared_dataset_is_used(catalog: dict[str, Any]) -> None:
     declared = {name for name in catalog if not name.startswith("_")}
-    used = datasets(PIPELINES["__default__"].datasets())
+    used = {n for pipeline in PIPELINES.values() for n in pipeline.datasets()}
     assert declared - used == {"run_record"}  # of a hook
 
 
@@ -96,32 +103,31 @@ def test_what_is_called_previous_is_the_same_file(catalog: dict[str, Any]) -> No
         "previous_extractor": "feature_extractor",
     }
     assert {name for name in catalog if name.startswith("previous_")} == set(originals)
+    originals["combined_model_if_any"] = "combined_model"
     for previous, name in originals.items():
         for key in ("type", "path", "filepath"):
             assert catalog[previous].get(key) == catalog[name].get(key), previous
 
 
 def test_training_works_from_nothing_that_a_pipeline_writes() -> None:
-    needed = free_inputs(PIPELINES["train"])
-    assert {n for n in needed if not n.startswith("previous_")} == ROOTS
+    assert needed(PIPELINES["train"]) == ROOTS
 
 
 def test_the_whole_works_from_nothing_that_a_pipeline_writes() -> None:
-    needed = free_inputs(PIPELINES["__default__"])
-    assert {n for n in needed if not n.startswith("previous_")} == ROOTS
+    assert needed(PIPELINES["__default__"]) == ROOTS
 
 
 @pytest.mark.parametrize("name", ["combine", "evaluate"])
 def test_later_pipelines_work_on_what_earlier_ones_left(name: str) -> None:
-    needed = {n for n in free_inputs(PIPELINES[name]) if not n.startswith("previous_")}
-    assert needed <= PIPELINES["__default__"].all_outputs()
-    assert not needed & PIPELINES[name].all_outputs()
+    found = needed(PIPELINES[name])
+    assert found <= PIPELINES["__default__"].all_outputs()
+    assert not found & PIPELINES[name].all_outputs()
 
 
 def test_all_nodes_are_named_and_no_two_alike() -> None:
     nodes = {node for pipeline in PIPELINES.values() for node in pipeline.nodes}
     assert [str(node) for node in nodes if node._name is None] == []
-    names = Counter(node.name for node in nodes)
+    names = Counter(name for name, _ in {(node.name, node.func) for node in nodes})
     assert [name for name, count in names.items() if count > 1] == []
 
 

@@ -68,7 +68,7 @@ def test_figures_are_pictures_with_something_on_them(smoke_run: Path) -> None:
 def test_index_names_every_checkpoint_with_its_digest(smoke_run: Path) -> None:
     index = pd.read_parquet(_run_folder(smoke_run) / "checkpoint_index.parquet")
     assert dict(zip(index["name"], index["digest"], strict=True)) == _digests(smoke_run)
-    assert set(index["kind"]) == {"raw", "ema"}
+    assert set(index["kind"]) == {"raw", "ema", "power"}
     assert index["step"].is_monotonic_increasing
 
 
@@ -124,10 +124,12 @@ def test_other_parameters_on_an_existing_run_are_refused_with_both_values(
 ) -> None:
     monkeypatch.chdir(smoke_run)
     with pytest.raises(Exception, match="learning_rate") as caught:
-        run_stages(smoke_run, "train", run_id="tested", training={"learning_rate": 0.5})
+        changes = {"optimizer": {"learning_rate": 0.5}}
+        run_stages(smoke_run, "train", run_id="tested", training=changes)
     fault = user_error_in(caught.value)
     assert isinstance(fault, ParameterError)
-    assert re.search(r"training\.learning_rate: 0\.\d+ -> 0\.5", str(fault))
+    difference = r"training\.optimizer\.learning_rate: 0\.\d+ -> 0\.5"
+    assert re.search(difference, str(fault))
 
 
 def _start(project: Path, *words: str) -> subprocess.Popen[bytes]:

@@ -10,39 +10,32 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, ValidationError, model_validator
 
 from lct_pipeline.errors import ParameterError
-
-Positive = Annotated[int, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-RunName = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), BeforeValidator(str)
-]
-Rate = Annotated[float, Field(gt=0, lt=1)]
-
-
-class Group(BaseModel):
-    """A group of parameters: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+from lct_pipeline.parameter_types import (
+    Count,
+    Group,
+    NonNegativeFloat,
+    Positive,
+    PositiveFloat,
+    Rate,
+    RunName,
+    Share,
+    Width,
+)
+from lct_pipeline.training_parameters import Training
 
 
 class Runtime(Group):
-    """Where the work runs; no result depends on it, up to the rounding of a device."""
+    """Where and how the work runs; no result depends on it, up to rounding."""
 
     device: Literal["auto", "cpu", "cuda", "mps"]
     num_threads: Count
+    num_processes: Positive
+    gradient_accumulation: Positive
+    compile: bool
+    latents_on_device: bool
 
 
 class Splits(Group):
@@ -94,90 +87,43 @@ class Encoding(Group):
 
     autoencoder: str | None
     fitted: FittedAutoencoder
+    horizontal_flips: bool
     warn_below_psnr: NonNegativeFloat
     batch_size: Positive
     seed: Count
 
 
-class MLPSize(Group):
-    """Size of the residual MLP over flattened latents."""
+class Statistics(Group):
+    """Where temporal differences of the trained model are measured."""
 
-    width: int = Field(ge=16, multiple_of=4)
-    num_blocks: Positive
-
-
-class UNetSize(Group):
-    """Size of the ADM U-Net."""
-
-    width: int = Field(ge=16, multiple_of=16)
-    multipliers: tuple[Positive, ...] = Field(min_length=1)
-    num_blocks: Positive
-    attention_sizes: tuple[Positive, ...]
-    head_width: Positive
+    num_td_levels: Annotated[int, Field(ge=2)]
+    num_td_images: Count
 
 
-class Network(Group):
-    """The network that is trained, and the size of either kind."""
+class DiffusionSampling(Group):
+    """How diffusion models generate."""
 
-    kind: Literal["mlp", "unet"]
-    norm: Literal["non_scaling_layer_norm", "layer_norm", "group_norm"]
-    dropout: Annotated[float, Field(ge=0, lt=1)]
-    mlp: MLPSize
-    unet: UNetSize
-
-
-class Noise(Group):
-    """The noise levels, the curriculum and the distribution of levels."""
-
-    sigma_min: PositiveFloat
-    sigma_max: PositiveFloat
-    sigma_data: PositiveFloat
-    rho: PositiveFloat
-    s0: Positive
-    s1: Positive
-    P_mean: float
-    P_std: PositiveFloat
+    sampler: Literal["heun", "dpm_solver"]
+    num_evaluations: tuple[Positive, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _levels_increase(self) -> Noise:
-        if self.sigma_min >= self.sigma_max:
-            raise ValueError("sigma_min must be below sigma_max")
-        if self.s1 < self.s0:
-            raise ValueError("s1 must be at least s0")
+    def _heun_takes_two_a_step(self) -> DiffusionSampling:
+        if self.sampler == "heun" and any(
+            n < 3 or n % 2 == 0 for n in self.num_evaluations
+        ):
+            raise ValueError(
+                "heun evaluates twice a step but once in the last: give odd numbers from 3 on"
+            )
         return self
-
-
-class Objective(Group):
-    """The five techniques of sLCT, each with its switch."""
-
-    loss: Literal["cauchy", "pseudo_huber", "geman_mcclure", "l2"]
-    adaptive_c: bool
-    diffusion_weight: NonNegativeFloat
-    diffusion_threshold: Share
-    optimal_transport: bool
-
-
-class Training(Group):
-    """Training of one latent consistency model."""
-
-    num_steps: Positive
-    batch_size: Annotated[int, Field(ge=2)]
-    learning_rate: PositiveFloat
-    weight_decay: NonNegativeFloat
-    resample_posterior: bool
-    network: Network
-    noise: Noise
-    objective: Objective
-    ema_rates: tuple[Rate, ...] = Field(min_length=1)
-    checkpoint_interval: Positive
-    metrics_interval: Positive
-    seed: Count
 
 
 class Sampling(Group):
     """How trained models generate."""
 
-    two_step_sigma: PositiveFloat
+    second_sigmas: tuple[PositiveFloat, ...] = Field(min_length=1)
+    renoise: tuple[Literal["fresh", "same", "coupled"], ...] = Field(min_length=1)
+    guidance: PositiveFloat
+    diffusion: DiffusionSampling
     batch_size: Positive
     grid_size: Positive
 
@@ -192,13 +138,15 @@ class Search(Group):
     mutation_probability: Share
     mutation_scale: PositiveFloat
     initial_ema_rates: tuple[Rate, ...] = Field(min_length=1)
+    initial_widths: tuple[Width, ...]
 
     @model_validator(mode="after")
     def _budget_holds_the_start(self) -> Search:
-        least = len(self.initial_ema_rates) + 3  # uniform, last, mean of the survivors
+        profiles = len(self.initial_ema_rates) + len(self.initial_widths)
+        least = profiles + 3  # uniform, last, mean of the survivors
         if self.num_evaluations < least:
             raise ValueError(
-                f"num_evaluations must be at least {least}: the initial EMA rates, the uniform "
+                f"num_evaluations must be at least {least}: the initial rates and widths, uniform "
                 "average, the last checkpoint, and the mean of the survivors"
             )
         return self
@@ -235,9 +183,11 @@ class Features(Group):
 
 
 class Evaluation(Group):
-    """The final numbers."""
+    """What is chosen on the validation split, and the final numbers."""
 
     num_images: Count
+    num_choice_images: Count
+    posthoc_widths: tuple[Width, ...]
     seed: Count
 
 
@@ -249,6 +199,7 @@ class Parameters(Group):
     ingestion: Ingestion
     encoding: Encoding
     training: Training
+    statistics: Statistics
     sampling: Sampling
     combination: Combination
     features: Features

@@ -1,6 +1,6 @@
 """The pipelines that people run, by name."""
 
-from kedro.pipeline import Pipeline
+from kedro.pipeline import Pipeline, pipeline
 
 from lct_pipeline.pipelines import (
     cataloging,
@@ -28,8 +28,12 @@ def register_pipelines() -> dict[str, Pipeline]:
     )
     combine = references.create_pipeline() + combination.create_pipeline()
     evaluate = references.create_pipeline() + evaluation.create_pipeline()
+    # what is combined in the same run is evaluated; `evaluate` alone takes what there is
+    after_combine = pipeline(
+        evaluate, inputs={"combined_model_if_any": "combined_model"}
+    )
     return {
-        "__default__": train + combine + evaluate,
+        "__default__": train + combine + after_combine,
         "ingest": ingestion.create_pipeline(),
         "encode": encoding.create_pipeline(),
         "statistics": statistics.create_pipeline(),

@@ -9,6 +9,7 @@ from torch import nn
 from lct_pipeline.core.randomness import (
     derived_generator,
     derived_seed,
+    draw_seed,
     seeded_dropout,
 )
 
@@ -39,6 +40,22 @@ def test_streams_of_neighbouring_steps_are_uncorrelated() -> None:
     )
     correlation = torch.corrcoef(draws) - torch.eye(6)
     assert correlation.abs().max() < 5 / 4000**0.5
+
+
+def test_drawn_seeds_are_in_range_and_follow_their_generator() -> None:
+    first, second = (derived_generator(3, "dropout") for _ in range(2))
+    seeds = [draw_seed(first) for _ in range(200)]
+    assert [draw_seed(second) for _ in range(200)] == seeds
+    assert len(set(seeds)) == 200
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert max(seeds) > 2**62  # of all sizes
+    assert draw_seed(derived_generator(4, "dropout")) not in seeds
+
+
+def test_a_seed_is_drawn_without_the_global_generator() -> None:
+    before = torch.get_rng_state()
+    draw_seed(derived_generator(3, "dropout"))
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_equal_dropout_seeds_draw_equal_masks_and_others_do_not() -> None:

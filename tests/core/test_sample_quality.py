@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -11,6 +13,7 @@ from lct_pipeline.core.sample_quality import (
     features_of,
     frechet_fitness,
     generate_images,
+    label_batches,
     noise_batches,
 )
 
@@ -61,18 +64,53 @@ def test_noise_is_standard_normal() -> None:
     )
 
 
-def test_images_are_the_decoded_samples_of_each_batch() -> None:
-    def model(x_t: Tensor, t: Tensor) -> Tensor:
-        return x_t / (1 + t.reshape(-1, 1, 1, 1).to(x_t.dtype))
+def classes(num_images: int, **changes: Any) -> list[Tensor | None]:
+    stream = {"batch_size": 4, "seed": 5, "purpose": "a"} | changes
+    return list(label_batches(num_images, [30, 0, 10], **stream))
 
-    batches = noises(6)
-    images = list(
-        generate_images(model, lambda x: x + 7, batches, [80.0, 0.5], sigma_min=0.3)
-    )
-    for noise, decoded in zip(batches, images, strict=True):
-        one_step = 80 * noise[0] / 81
-        two_steps = (one_step + 0.4 * noise[1]) / 1.5  # sqrt(0.5^2 - 0.3^2) = 0.4
-        torch.testing.assert_close(decoded, two_steps + 7)
+
+def test_labels_come_in_batches_like_the_noise() -> None:
+    sizes = [len(labels) for labels in classes(10) if labels is not None]
+    assert sizes == [noise.shape[1] for noise in noises(10)]
+
+
+def test_labels_are_the_same_whatever_was_drawn_before() -> None:
+    first = classes(40)
+    torch.manual_seed(99)
+    noises(10)
+    second = classes(48)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=False))
+
+
+@pytest.mark.parametrize("change", [{"seed": 6}, {"purpose": "b"}])
+def test_seeds_and_purposes_have_labels_of_their_own(change: dict[str, Any]) -> None:
+    first, other = (torch.cat(classes(100, **c)) for c in ({}, change))
+    assert not torch.equal(first, other)
+
+
+def test_labels_are_as_frequent_as_in_training() -> None:
+    labels = torch.cat(classes(4000, batch_size=64))
+    counts = labels.bincount(minlength=3)
+    assert counts[1] == 0
+    deviation = (4000 * 0.75 * 0.25) ** 0.5
+    assert counts[0].item() == pytest.approx(3000, abs=4 * deviation)
+
+
+def test_without_classes_every_batch_has_no_labels() -> None:
+    found = label_batches(10, [], batch_size=4, seed=5, purpose="a")
+    assert list(found) == [None, None, None]
+
+
+def test_images_are_the_decoded_samples_of_each_batch() -> None:
+    def sample(noise: list[Tensor], labels: Tensor | None) -> Tensor:
+        assert labels is not None
+        return noise[0] - noise[1] + labels.reshape(-1, 1, 1, 1)
+
+    batches, labels = noises(6), classes(6)
+    images = list(generate_images(sample, lambda x: x + 7, batches, labels))
+    assert len(images) == 2
+    for (first, second), c, found in zip(batches, labels, images, strict=True):
+        assert torch.equal(found, first - second + c.reshape(-1, 1, 1, 1) + 7)
 
 
 def test_features_are_stacked_in_order_without_gradients() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from lct_pipeline.core.ema import ema_profile
+from lct_pipeline.core.ema_profiles import Profile, posthoc_coefficients, raw_basis
 from lct_pipeline.core.search import (
     EvolutionarySearch,
     SearchSettings,
@@ -33,7 +33,8 @@ def settings(**changes: float) -> SearchSettings:
 
 
 def initial() -> np.ndarray:
-    return np.stack([ema_profile(np.arange(1, K + 1), rate) for rate in RATES])
+    basis = raw_basis(range(1, K + 1))
+    return np.stack([posthoc_coefficients(basis, Profile.rate(K, r)) for r in RATES])
 
 
 def target() -> np.ndarray:

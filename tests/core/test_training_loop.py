@@ -1,30 +1,60 @@
 from __future__ import annotations
 
 import copy
+import math
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from lct_pipeline.core.losses import adaptive_c, constant_c
+from lct_pipeline.core.batches import BatchPreparation, PreparedBatch
+from lct_pipeline.core.ema import EMABank, Track
+from lct_pipeline.core.levels import (
+    ContinuousSchedule,
+    DiffusionSchedule,
+    IndexSchedule,
+    LevelSchedule,
+    TruncatedSchedule,
+)
+from lct_pipeline.core.losses import LossName
+from lct_pipeline.core.objectives import (
+    Batch,
+    DenoiserFunction,
+    Levels,
+    LossParts,
+    RobustLoss,
+    consistency_distillation_loss,
+    consistency_training_loss,
+    diffusion_loss,
+    truncated_consistency_loss,
+)
 from lct_pipeline.core.preconditioning import Denoiser
+from lct_pipeline.core.randomness import derived_generator
+from lct_pipeline.core.ranks import Ranks
 from lct_pipeline.core.samplers import sample_multistep
+from lct_pipeline.core.scaling_c import FittedC, constant_c, paper_c
 from lct_pipeline.core.training_loop import (
-    EpochOrder,
-    NoiseSchedule,
     NonFiniteLossError,
     Objective,
+    OptimizerSettings,
     StepMetrics,
     Trainer,
     training_steps,
 )
 from lct_pipeline.models.mlp import MLPNetwork
 
+ONE_PROCESS = Ranks(0, 1, torch.device("cpu"))
 SHAPE = (1, 2, 2)
-SCHEDULE = NoiseSchedule(
+DIMENSION = 4
+SIZE = 8
+NUM_STEPS = 12
+INDEX = IndexSchedule(
     sigma_min=0.002,
     sigma_max=80.0,
     rho=7.0,
@@ -32,281 +62,726 @@ SCHEDULE = NoiseSchedule(
     s1=16,
     P_mean=-1.1,
     P_std=2.0,
-    num_steps=12,
-)
-OBJECTIVE = Objective(
-    loss="cauchy",
-    adaptive_c=True,
-    diffusion_weight=5.0,
+    num_steps=NUM_STEPS,
     diffusion_threshold=0.75,
-    optimal_transport=True,
-    sigma_data=0.5,
 )
+SCHEDULES: dict[str, LevelSchedule] = {
+    "consistency": INDEX,
+    "continuous": ContinuousSchedule(
+        P_mean=-1.1,
+        P_std=2.0,
+        q=2.0,
+        k=8.0,
+        b=1.0,
+        s0=4,
+        num_stages=3,
+        num_steps=NUM_STEPS,
+        small_noise_below=0.17,
+    ),
+    "truncated": TruncatedSchedule(INDEX, truncation=1.0, boundary_probability=0.25),
+    "distillation": INDEX,
+    "diffusion": DiffusionSchedule(P_mean=-1.2, P_std=1.2),
+}
+KINDS = list(SCHEDULES)
+every_kind = pytest.mark.parametrize("kind", KINDS)
+RADAM = OptimizerSettings(
+    name="radam",
+    learning_rate=1e-2,
+    weight_decay=1e-4,
+    betas=(0.9, 0.999),
+    eps=1e-8,
+    warmup_steps=0,
+    clip_norm=None,
+)
+ADAMW = replace(RADAM, name="adamw", eps=1e-4, weight_decay=0.01)
 
 
-def make_model(dropout: float = 0.2) -> Denoiser:
-    torch.manual_seed(0)
-    network = MLPNetwork(
-        SHAPE, width=16, num_blocks=2, norm="non_scaling_layer_norm", dropout=dropout
-    )
-    with torch.no_grad():  # no zero weights: every part acts from the first step
-        for p in network.parameters():
-            p.add_(0.05 * torch.randn_like(p))
+class WideNetwork(nn.Module):
+    """Two layers in float64, for comparisons to the last digits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.input = nn.Linear(DIMENSION + 1, 16)
+        self.output = nn.Linear(16, DIMENSION)
+        self.double()
+
+    def forward(
+        self, x: Tensor, c_noise: Tensor, labels: Tensor | None = None
+    ) -> Tensor:
+        h = torch.cat([x.flatten(1), c_noise[:, None] / 500], dim=1)
+        return self.output(torch.tanh(self.input(h))).reshape(x.shape)
+
+
+def denoiser(network: nn.Module) -> Denoiser:
     return Denoiser(network, sigma_data=0.5, sigma_min=0.002)
 
 
-def make_trainer(model: Denoiser | None = None, **changes: Any) -> Trainer:
-    arguments: dict[str, Any] = {
-        "schedule": SCHEDULE,
-        "objective": OBJECTIVE,
-        "learning_rate": 1e-2,
-        "weight_decay": 1e-4,
-        "ema_rates": (0.9, 0.99),
-        "seed": 3,
-    }
-    return Trainer(model or make_model(), **(arguments | changes))
-
-
-def read_batch(step: int) -> Tensor:
-    generator = torch.Generator().manual_seed(1000 + step)
-    return 0.5 * torch.randn(8, *SHAPE, generator=generator)
-
-
-def first_step(x: Tensor | None = None, **changes: Any) -> StepMetrics:
-    """Metrics of a step in the second stage, where c differs from the constant."""
-    trainer = make_trainer(objective=replace(OBJECTIVE, **changes))
-    trainer.step = 5
-    return trainer.train_step(read_batch(0) if x is None else x)
-
-
-# one step and its switches
-
-
-@pytest.mark.parametrize("step", range(12))
-def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(step: int) -> None:
-    whole = make_trainer()
-    list(training_steps(whole, read_batch, 12))
-    first = make_trainer()
-    list(training_steps(first, read_batch, step))
-    saved = {name: t.clone() for name, t in first.state_tensors().items()}
-
-    torch.manual_seed(step)  # another process: another global generator, other weights
+def mlp(dropout: float = 0.2, num_classes: int = 0, seed: int = 0) -> Denoiser:
+    """A model without zero weights: every part acts from the first step."""
+    torch.manual_seed(seed)
     network = MLPNetwork(
-        SHAPE, width=16, num_blocks=2, norm="non_scaling_layer_norm", dropout=0.2
+        SHAPE,
+        width=16,
+        num_blocks=1,
+        norm="non_scaling_layer_norm",
+        output_norm="non_scaling_layer_norm",
+        dropout=dropout,
+        num_classes=num_classes,
     )
-    second = make_trainer(Denoiser(network, sigma_data=0.5, sigma_min=0.002))
-    second.load_state(saved, step)
-    metrics = list(training_steps(second, read_batch, 12))
-    assert [m.step for m in metrics] == list(range(step + 1, 13))
-    expected, found = whole.state_tensors(), second.state_tensors()
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    with torch.no_grad():
+        for p in network.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    return denoiser(network)
 
 
-def test_a_run_repeats_itself_and_another_seed_does_not() -> None:
-    losses = [
-        [m.loss for m in training_steps(make_trainer(seed=seed), read_batch, 4)]
-        for seed in (3, 3, 4)
-    ]
-    assert losses[0] == losses[1] != losses[2]
+def first_stage(wide: bool) -> Denoiser:
+    """The teacher, and the frozen part of truncated training."""
+    frozen = denoiser(WideNetwork()) if wide else mlp(seed=7)
+    return frozen.eval().requires_grad_(False)
 
 
-def test_training_leaves_the_global_generator_as_it_was() -> None:
-    trainer = make_trainer()
-    before = torch.get_rng_state()
-    list(training_steps(trainer, read_batch, 2))
-    assert torch.equal(torch.get_rng_state(), before)
+def objective(
+    kind: str = "consistency", *, wide: bool = False, name: LossName = "cauchy"
+) -> Objective:
+    """Return an objective with everything but c filled in."""
+    frozen = first_stage(wide)
+    losses: dict[str, Callable[..., LossParts]] = {
+        "consistency": consistency_training_loss,
+        "continuous": consistency_training_loss,
+        "truncated": partial(
+            truncated_consistency_loss,
+            first_stage=frozen,
+            truncation=1.0,
+            boundary_weight=0.1,
+        ),
+        "distillation": partial(
+            consistency_distillation_loss, teacher=frozen, solver="heun"
+        ),
+    }
+
+    def with_c(
+        denoiser: DenoiserFunction,
+        batch: Batch,
+        levels: Levels,
+        generator: torch.Generator,
+        c: float,
+    ) -> LossParts:
+        if kind == "diffusion":
+            return diffusion_loss(denoiser, batch, levels, generator, sigma_data=0.5)
+        return losses[kind](
+            denoiser,
+            batch,
+            levels,
+            generator,
+            robust=RobustLoss(name, c, "mean"),
+            sigma_data=0.5,
+        )
+
+    return with_c
 
 
-def test_the_weights_move_as_torchs_own_radam_moves_them() -> None:
-    model = make_model(dropout=0.0)
+def trainer_of(
+    model: Denoiser | None = None, kind: str = "consistency", **changes: Any
+) -> Trainer:
+    arguments: dict[str, Any] = {
+        "objective": objective(kind),
+        "diffusion_weight": 5.0,
+        "scale": "paper",
+        "s0": 4,
+        "num_levels": SCHEDULES[kind].num_levels,
+        "optimizer": RADAM,
+        "ema": partial(EMABank, rates=(0.9,), widths=(0.1,)),
+        "gradient_accumulation": 1,
+        "seed": 3,
+        "ranks": ONE_PROCESS,
+    }
+    return Trainer(model or mlp(), **(arguments | changes))
+
+
+def read(step: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, None]:
+    generator = torch.Generator().manual_seed(1000 + step)
+    return 0.5 * torch.randn(SIZE, *SHAPE, generator=generator).to(dtype), None
+
+
+def preparation(kind: str = "consistency", **changes: Any) -> BatchPreparation:
+    arguments: dict[str, Any] = {
+        "read": read,
+        "schedule": SCHEDULES[kind],
+        "coupling": "independent",
+        "seed": 3,
+        "ranks": ONE_PROCESS,
+    }
+    return BatchPreparation(**(arguments | changes))
+
+
+WIDE = partial(read, dtype=torch.float64)
+
+
+def train(
+    trainer: Trainer, kind: str = "consistency", num_steps: int = NUM_STEPS
+) -> list[StepMetrics]:
+    return list(training_steps(trainer, preparation(kind), num_steps))
+
+
+def kept(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: t.clone() for name, t in state.items()}
+
+
+def assert_same_state(
+    first: Mapping[str, Tensor], second: Mapping[str, Tensor]
+) -> None:
+    assert first.keys() == second.keys()
+    different = [name for name in first if not torch.equal(first[name], second[name])]
+    assert different == []
+
+
+# a batch in parts
+
+
+@pytest.mark.parametrize(
+    "optimizer", [replace(RADAM, clip_norm=0.1), ADAMW], ids=["radam", "adamw"]
+)
+@pytest.mark.parametrize("num_parts", [2, 3, 20])
+@every_kind
+def test_a_batch_computed_in_parts_trains_as_the_whole_in_float64(
+    kind: str, num_parts: int, optimizer: OptimizerSettings
+) -> None:
+    prepare = preparation(kind, read=WIDE)
+    states, losses = [], []
+    for parts in (1, num_parts):
+        trainer = trainer_of(
+            denoiser(WideNetwork()),
+            kind,
+            objective=objective(kind, wide=True),
+            scale="fitted",
+            optimizer=optimizer,
+            gradient_accumulation=parts,
+        )
+        metrics = list(training_steps(trainer, prepare, 8))
+        losses.append([(m.loss, m.consistency_loss, m.diffusion_loss) for m in metrics])
+        states.append(trainer.state_tensors())
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-6)
+    for name, whole in states[0].items():
+        np.testing.assert_allclose(
+            states[1][name], whole, rtol=1e-6, atol=1e-9, err_msg=name
+        )
+
+
+@pytest.mark.parametrize("num_parts", [2, 3])
+@every_kind
+def test_a_batch_computed_in_parts_trains_as_the_whole_in_float32(
+    kind: str, num_parts: int
+) -> None:
+    networks, losses = [], []
+    for parts in (1, num_parts):
+        trainer = trainer_of(mlp(dropout=0.0), kind, gradient_accumulation=parts)
+        losses.append([m.loss for m in train(trainer, kind, 4)])
+        networks.append(trainer.model.network)
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+    pairs = zip(*(n.parameters() for n in networks), strict=True)
+    for whole, in_parts in pairs:
+        torch.testing.assert_close(in_parts, whole, rtol=1e-5, atol=1e-6)
+
+
+def seeds_of_dropout(num_parts: int, **changes: Any) -> list[int]:
+    plain, seeds = objective(), []
+
+    def recording(
+        denoiser: DenoiserFunction,
+        batch: Batch,
+        levels: Levels,
+        generator: torch.Generator,
+        c: float,
+    ) -> LossParts:
+        seeds.append(generator.initial_seed())
+        return plain(denoiser, batch, levels, generator, c)
+
+    trainer = trainer_of(
+        objective=recording, gradient_accumulation=num_parts, **changes
+    )
+    train(trainer, num_steps=3)
+    return seeds
+
+
+def test_every_part_of_every_step_has_a_dropout_mask_of_its_own() -> None:
+    seeds = seeds_of_dropout(2)
+    assert len(set(seeds)) == len(seeds) == 6
+    assert seeds_of_dropout(2) == seeds
+    assert not set(seeds_of_dropout(2, seed=4)) & set(seeds)
+
+
+# one step
+
+
+@pytest.mark.parametrize("clip_norm", [None, 0.05])
+@pytest.mark.parametrize("warmup_steps", [0, 5])
+@pytest.mark.parametrize("optimizer", [RADAM, ADAMW], ids=["radam", "adamw"])
+def test_the_weights_move_as_torchs_own_optimiser_moves_them(
+    optimizer: OptimizerSettings, warmup_steps: int, clip_norm: float | None
+) -> None:
+    settings = replace(optimizer, warmup_steps=warmup_steps, clip_norm=clip_norm)
+    model = denoiser(WideNetwork())
     plain = copy.deepcopy(model)
-    optimizer = torch.optim.RAdam(
-        plain.parameters(), lr=1e-2, weight_decay=1e-4, foreach=False
+    kinds = {"radam": torch.optim.RAdam, "adamw": torch.optim.AdamW}
+    by_hand = kinds[optimizer.name](
+        plain.parameters(),
+        weight_decay=optimizer.weight_decay,
+        eps=optimizer.eps,
+        foreach=False,
     )
-    trainer = make_trainer(model)
-    for step in range(8):  # beyond the sixth, where the rectification sets in
-        trainer.train_step(read_batch(step))
-        gradients = [p.grad for p in model.parameters()]
-        for p, gradient in zip(plain.parameters(), gradients, strict=True):
-            assert gradient is not None
-            p.grad = gradient.clone()
-        optimizer.step()
+    trainer = trainer_of(model, objective=objective(wide=True), optimizer=settings)
+    prepare = preparation(read=WIDE)
+    for step in range(8):  # beyond the sixth, where RAdam's rectification sets in
+        item = prepare(step)
+        c = paper_c(INDEX.num_levels(step), s0=4, dimension=DIMENSION)
+        parts = objective(wide=True)(
+            plain, item.batch, item.levels, torch.Generator(), c
+        )
+        selected = parts.diffusion[item.levels.small_noise]
+        loss = parts.consistency.mean() + 5 * selected.sum() / max(len(selected), 1)
+        by_hand.zero_grad()
+        loss.backward()
+        gradients = [p.grad for p in plain.parameters() if p.grad is not None]
+        norm = torch.cat([g.flatten() for g in gradients]).norm().item()
+        if clip_norm is not None and norm > clip_norm:
+            for g in gradients:
+                g.mul_(clip_norm / norm)
+        by_hand.param_groups[0]["lr"] = 1e-2 * min(1, (step + 1) / (warmup_steps or 1))
+        by_hand.step()
+        metrics = trainer.train_step(item, 0.0)
+        assert metrics.loss == pytest.approx(loss.item(), rel=1e-6)
     for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
 
 
-def test_ema_tracks_follow_the_weights_after_every_step() -> None:
-    trainer = make_trainer()
+def gradient_norm(trainer: Trainer) -> float:
+    gradients = [p.grad for p in trainer.model.parameters() if p.grad is not None]
+    return torch.cat([g.flatten() for g in gradients]).norm().item()
+
+
+@pytest.mark.parametrize("num_parts", [1, 3])
+def test_clipping_bounds_the_gradient_of_the_whole_step(num_parts: int) -> None:
+    item = preparation()(0)
+    norms = {}
+    for clip_norm in (None, 1e9, 0.25):
+        trainer = trainer_of(
+            optimizer=replace(RADAM, clip_norm=clip_norm),
+            gradient_accumulation=num_parts,
+        )
+        trainer.train_step(item, 0.0)
+        norms[clip_norm] = gradient_norm(trainer)
+    assert norms[None] == norms[1e9] > 0.25
+    assert norms[0.25] == pytest.approx(0.25, rel=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", [RADAM, ADAMW], ids=["radam", "adamw"])
+def test_the_rate_rises_in_a_line_and_then_stays(optimizer: OptimizerSettings) -> None:
+    settings = replace(optimizer, learning_rate=0.8, warmup_steps=4)
+    assert [settings.rate(k) for k in range(7)] == pytest.approx(
+        [0.2, 0.4, 0.6, 0.8, 0.8, 0.8, 0.8]
+    )
+    assert {replace(settings, warmup_steps=0).rate(k) for k in range(3)} == {0.8}
+    trainer = trainer_of(optimizer=replace(settings, learning_rate=8e-3))
+    used = []
+    for _ in training_steps(trainer, preparation(), 6):
+        used += [group["lr"] for group in trainer.optimizer.param_groups]
+    assert used == pytest.approx([2e-3, 4e-3, 6e-3, 8e-3, 8e-3, 8e-3])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("radam", torch.optim.RAdam), ("adamw", torch.optim.AdamW)]
+)
+def test_the_optimiser_is_the_named_one_with_its_settings(
+    name: Literal["radam", "adamw"], kind: type[torch.optim.Optimizer]
+) -> None:
+    settings = replace(RADAM, name=name, betas=(0.8, 0.95), eps=1e-4)
+    network = mlp().network
+    network.get_parameter("input.weight").requires_grad_(False)
+    optimizer = settings.build(network)
+    assert type(optimizer) is kind
+    (group,) = optimizer.param_groups
+    assert group["betas"] == (0.8, 0.95)
+    assert (group["eps"], group["weight_decay"], group["lr"]) == (1e-4, 1e-4, 1e-2)
+    trainable = [p for p in network.parameters() if p.requires_grad]
+    assert [id(p) for p in group["params"]] == [id(p) for p in trainable]
+    assert len(trainable) == len(list(network.parameters())) - 1
+
+
+def test_frozen_weights_stay_and_the_others_move() -> None:
+    model = mlp()
+    frozen = model.network.get_parameter("input.weight").requires_grad_(False)
+    before = kept(model.network.state_dict())
+    train(trainer_of(model), num_steps=2)
+    assert torch.equal(frozen, before["input.weight"])
+    assert not torch.equal(
+        model.network.get_parameter("output.weight"), before["output.weight"]
+    )
+
+
+def test_the_averages_follow_the_weights_of_every_step() -> None:
+    trainer = trainer_of()
     network = trainer.model.network
     slow = {name: p.detach().double() for name, p in network.named_parameters()}
-    for step in range(6):
-        trainer.train_step(read_batch(step))
+    for metrics in training_steps(trainer, preparation(), 6):
         for name, p in network.named_parameters():
             slow[name] = 0.9 * slow[name] + 0.1 * p.detach().double()
-    for name, average in trainer.ema.tracks[0.9].items():
+        if metrics.step == 1:  # the power function forgets the initial weights here
+            for name, average in trainer.ema.tracks[Track("power", 0.1)].items():
+                assert torch.equal(average, network.get_parameter(name))
+    for name, average in trainer.ema.tracks[Track("rate", 0.9)].items():
         np.testing.assert_allclose(average, slow[name], rtol=1e-4, atol=1e-6)
 
 
+def test_the_averages_are_told_how_many_steps_were_done() -> None:
+    told: list[int] = []
+
+    class Telling(EMABank):
+        def update(self, step: int) -> None:
+            told.append(step)
+            super().update(step)
+
+    train(trainer_of(ema=partial(Telling, rates=(0.9,), widths=())), num_steps=4)
+    assert told == [1, 2, 3, 4]
+
+
+def test_classes_reach_the_network() -> None:
+    labels = torch.arange(SIZE) % 2
+
+    def labelled(step: int) -> tuple[Tensor, Tensor]:
+        return read(step)[0], labels
+
+    model = mlp(num_classes=3)
+    vectors = model.network.get_parameter("classes.vectors.weight")
+    before = vectors.detach().clone()
+    trainer = trainer_of(model, optimizer=replace(RADAM, weight_decay=0.0))
+    list(training_steps(trainer, preparation(read=labelled), 2))
+    moved = (vectors != before).any(1)
+    assert moved.tolist() == [True, True, False, False]
+
+
+# what a step reports
+
+
 def test_metrics_follow_the_curriculum() -> None:
-    metrics = list(training_steps(make_trainer(), read_batch, 12))
-    assert [m.num_levels for m in metrics] == [4] * 4 + [8] * 4 + [16] * 4
-    dimension = 4
-    assert [m.c for m in metrics] == [
-        adaptive_c(m.num_levels, s0=4, dimension=dimension) for m in metrics
-    ]
+    metrics = train(trainer_of())
     assert [m.step for m in metrics] == list(range(1, 13))
-
-
-def test_without_adaptive_c_the_scale_is_that_of_ict_throughout() -> None:
-    trainer = make_trainer(objective=replace(OBJECTIVE, adaptive_c=False))
-    metrics = list(training_steps(trainer, read_batch, 12))
-    assert {m.c for m in metrics} == {constant_c(4)}
-    assert first_step(adaptive_c=False).loss != first_step().loss
-
-
-def test_the_diffusion_loss_enters_the_total_with_its_weight() -> None:
-    off = first_step(diffusion_weight=0.0, diffusion_threshold=0.0)
-    assert off.loss == pytest.approx(off.consistency_loss, rel=1e-6)
-    for weight in (1.0, 5.0):
-        on = first_step(diffusion_weight=weight, diffusion_threshold=0.0)
-        assert on.consistency_loss == off.consistency_loss
-        expected = off.loss + weight * off.diffusion_loss
-        assert on.loss == pytest.approx(expected, rel=1e-5)
-
-
-def test_a_higher_threshold_leaves_fewer_samples_with_the_diffusion_loss() -> None:
-    losses = [
-        first_step(diffusion_threshold=threshold).diffusion_loss
-        for threshold in (0.0, 0.4, 0.75, 1.0)
+    assert [m.num_levels for m in metrics] == [4] * 4 + [8] * 4 + [16] * 4
+    assert [m.c for m in metrics] == [
+        paper_c(m.num_levels, s0=4, dimension=DIMENSION) for m in metrics
     ]
-    assert losses == sorted(losses, reverse=True)
-    assert losses[0] > losses[-1] == 0
+
+
+def test_the_continuous_stages_have_the_scales_of_their_nominal_levels() -> None:
+    metrics = train(trainer_of(kind="continuous"), "continuous")
+    assert [m.num_levels for m in metrics] == [4] * 4 + [8] * 4 + [16] * 4
+    assert [m.c for m in metrics] == [m.c for m in train(trainer_of())]
+
+
+def test_a_constant_scale_is_that_of_ict_throughout() -> None:
+    metrics = train(trainer_of(scale="constant"))
+    assert {m.c for m in metrics} == {constant_c(DIMENSION)}
+
+
+def test_the_scale_of_a_step_is_that_of_its_robust_loss() -> None:
+    c_given: list[float] = []
+    plain = objective()
+
+    def recording(*given: Any) -> LossParts:
+        c_given.append(given[4])
+        return plain(*given)
+
+    metrics = train(trainer_of(objective=recording))
+    assert c_given == [m.c for m in metrics]
+
+
+@every_kind
+def test_the_loss_is_consistency_plus_weighted_diffusion(kind: str) -> None:
+    item = preparation(kind)(0)
+    found = {
+        weight: trainer_of(kind=kind, diffusion_weight=weight).train_step(item, 0.0)
+        for weight in (0.0, 1.0, 5.0)
+    }
+    for weight, metrics in found.items():
+        expected = metrics.consistency_loss + weight * metrics.diffusion_loss
+        assert metrics.loss == pytest.approx(expected, rel=1e-6)
+        assert metrics.consistency_loss == found[0.0].consistency_loss
+        assert metrics.diffusion_loss == found[0.0].diffusion_loss
 
 
 def test_a_batch_without_small_noise_trains_without_nan() -> None:
-    trainer = make_trainer(objective=replace(OBJECTIVE, diffusion_threshold=1.0))
-    metrics = trainer.train_step(read_batch(0))
+    trainer = trainer_of()
+    none = preparation(schedule=replace(INDEX, diffusion_threshold=1.0))(0)
+    assert none.num_small_noise == 0
+    metrics = trainer.train_step(none, 0.0)
     assert metrics.diffusion_loss == 0
     assert metrics.loss == pytest.approx(metrics.consistency_loss)
     assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
 
 
-def test_each_robust_loss_gives_a_loss_of_its_own() -> None:
-    names = ("cauchy", "pseudo_huber", "geman_mcclure", "l2")
-    found = {first_step(loss=name).consistency_loss for name in names}
-    assert len(found) == 4
-    diffusion = {first_step(loss=name).diffusion_loss for name in names}
-    assert len(diffusion) == 1
+@pytest.mark.parametrize("num_parts", [1, 3])
+def test_the_spread_is_the_rms_of_the_temporal_difference(num_parts: int) -> None:
+    model = denoiser(WideNetwork())
+    item = preparation(read=WIDE)(0)
+    t, r, _ = item.levels
+    with torch.no_grad():
+        d = model(item.batch.noised(t), t) - model(item.batch.noised(r), r)
+    trainer = trainer_of(model, gradient_accumulation=num_parts)
+    metrics = trainer.train_step(item, 0.0)
+    expected = np.sqrt(np.mean(d.numpy() ** 2))
+    assert metrics.spread == pytest.approx(expected, rel=1e-6)
 
 
-def noise_of_first_step(optimal_transport: bool) -> tuple[Tensor, Tensor]:
-    """Return latents and noise of a step, the noise solved from what the model saw."""
-    trainer = make_trainer(
-        objective=replace(OBJECTIVE, optimal_transport=optimal_transport)
-    )
-    seen: list[tuple[Tensor, Tensor]] = []
-    trainer.model.register_forward_pre_hook(lambda _, given: seen.append(given))
-    x = read_batch(0)
-    trainer.train_step(x)
-    x_t, t = seen[0]
-    return x, (x_t - x) / t.reshape(-1, 1, 1, 1)
+def test_waiting_and_coupling_are_reported() -> None:
+    item = preparation()(0)._replace(coupling_seconds=0.25)
+    metrics = trainer_of().train_step(item, 0.125)
+    assert (metrics.coupling_seconds, metrics.wait_seconds) == (0.25, 0.125)
 
 
-def test_optimal_transport_reorders_the_noise_towards_the_latents() -> None:
-    x, plain = noise_of_first_step(optimal_transport=False)
-    _, coupled = noise_of_first_step(optimal_transport=True)
-    assert (x - coupled).square().sum() < (x - plain).square().sum()
-    near = torch.cdist(coupled.flatten(1), plain.flatten(1)).amin(1)
-    assert (near < 1e-3).all()  # the same noise vectors in another order
+def test_each_robust_loss_trains_with_a_loss_of_its_own() -> None:
+    item = preparation()(0)
+    found = [
+        trainer_of(objective=objective(name=name)).train_step(item, 0.0)
+        for name in get_args(LossName)
+    ]
+    assert len({m.consistency_loss for m in found}) == 4
+    assert len({m.diffusion_loss for m in found}) == 1
 
 
-def test_levels_of_a_step_are_neighbours_on_the_grid() -> None:
-    trainer = make_trainer()
-    seen: list[Tensor] = []
-    trainer.model.register_forward_pre_hook(lambda _, given: seen.append(given[1]))
-    trainer.train_step(read_batch(0))
-    t, r = seen
-    assert t.dtype == torch.float64
-    high, low = 80 ** (1 / 7), 0.002 ** (1 / 7)
-    grid = (low + np.arange(5) / 4 * (high - low)) ** 7
-    place_t = np.abs(np.log(t.numpy()[:, None] / grid)).argmin(1)
-    np.testing.assert_allclose(t, grid[place_t], rtol=1e-9)
-    np.testing.assert_allclose(r, grid[place_t - 1], rtol=1e-9)
+# the fitted scale
+
+
+@pytest.mark.parametrize("num_parts", [1, 3])
+def test_a_fitted_scale_follows_the_spreads_of_the_stages_before(
+    num_parts: int,
+) -> None:
+    trainer = trainer_of(scale="fitted", gradient_accumulation=num_parts)
+    metrics = train(trainer)
+    spreads = {
+        n: math.sqrt(np.mean([m.spread**2 for m in metrics if m.num_levels == n]))
+        for n in (4, 8, 16)
+    }
+    assert trainer.fitted_c.spreads() == pytest.approx(spreads, rel=1e-6)
+    by_stage = [{m.c for m in metrics if m.num_levels == n} for n in (4, 8, 16)]
+    expected = [
+        math.exp(-1.15 * math.log(4) - 0.85),
+        spreads[4] * 2**-1.15,
+        spreads[8] ** 2 / spreads[4],  # the line through two points
+    ]
+    assert [len(scales) for scales in by_stage] == [1, 1, 1]
+    assert [c.pop() for c in by_stage] == pytest.approx(expected, rel=1e-6)
+
+
+def test_spreads_are_measured_whatever_scale_is_used() -> None:
+    for scale in ("paper", "constant"):
+        trainer = trainer_of(scale=scale)
+        train(trainer)
+        assert list(trainer.fitted_c.spreads()) == [4, 8, 16]
+
+
+def test_the_diffusion_objective_has_no_spread() -> None:
+    trainer = trainer_of(kind="diffusion", scale="fitted")
+    metrics = train(trainer, "diffusion")
+    assert {m.spread for m in metrics} == {0.0}
+    assert {m.num_levels for m in metrics} == {1}
+    assert trainer.fitted_c.spreads() == {}
+
+
+# runs that repeat, and runs that continue
+
+
+@pytest.mark.parametrize(
+    ("kind", "scale"), [("consistency", "paper"), *((kind, "fitted") for kind in KINDS)]
+)
+@pytest.mark.parametrize("step", [0, 5, 7])
+def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(
+    kind: str, step: int, scale: str
+) -> None:
+    settings = replace(ADAMW if step == 7 else RADAM, warmup_steps=7, clip_norm=1.0)
+    changes = {"scale": scale, "optimizer": settings, "gradient_accumulation": 3}
+    whole = trainer_of(None, kind, **changes)
+    in_one = train(whole, kind)
+    first = trainer_of(None, kind, **changes)
+    train(first, kind, step)
+    saved = kept(first.state_tensors())
+
+    torch.manual_seed(step)  # another process: another global generator, other weights
+    second = trainer_of(mlp(seed=step + 1), kind, **changes)
+    second.load_state(saved, step)
+    continued = train(second, kind)
+    assert [(m.step, m.loss, m.c) for m in continued] == [
+        (m.step, m.loss, m.c) for m in in_one[step:]
+    ]
+    assert_same_state(second.state_tensors(), whole.state_tensors())
+    assert second.fitted_c == whole.fitted_c
+
+
+def test_the_sums_of_the_fitted_scale_survive_a_state() -> None:
+    first = trainer_of(scale="fitted")
+    train(first, num_steps=6)
+    second = trainer_of(scale="fitted")
+    second.load_state(kept(first.state_tensors()), 6)
+    assert second.fitted_c.sums == first.fitted_c.sums
+    assert {n: count for n, (_, count) in second.fitted_c.sums.items()} == {
+        4: 4 * SIZE,
+        8: 2 * SIZE,
+    }
+    assert second.c(8, DIMENSION) == first.c(8, DIMENSION)
+    empty = trainer_of()
+    empty.load_state(kept(trainer_of().state_tensors()), 0)
+    assert empty.fitted_c == FittedC()
+
+
+def test_a_state_has_tensors_of_network_averages_and_moments_by_name() -> None:
+    trainer = trainer_of()
+    train(trainer, num_steps=1)
+    state = trainer.state_tensors()
+    network = trainer.model.network
+    names = [name for name, _ in network.named_parameters()]
+    assert {f"network.{n}" for n in network.state_dict()} <= state.keys()
+    assert {f"average/ema-0.9/{n}" for n in names} <= state.keys()
+    assert {f"average/power-0.1/{n}" for n in names} <= state.keys()
+    moments = [name for name in state if name.startswith("optimizer.")]
+    assert len(moments) == 3 * len(names)  # step and two moments each
+    assert all(isinstance(value, Tensor) for value in state.values())
+
+
+def test_a_continued_run_leaves_the_state_it_came_from_as_it_was() -> None:
+    first = trainer_of()
+    train(first, num_steps=2)
+    saved = kept(first.state_tensors())
+    given = kept(saved)
+    second = trainer_of(mlp(seed=1))
+    second.load_state(given, 2)
+    train(second, num_steps=4)
+    assert_same_state(given, saved)
+
+
+def test_a_run_repeats_itself_and_another_seed_does_not() -> None:
+    losses = [[m.loss for m in train(trainer_of(seed=seed))] for seed in (3, 3, 4)]
+    assert losses[0] == losses[1] != losses[2]
+
+
+@every_kind
+def test_training_leaves_the_global_generator_as_it_was(kind: str) -> None:
+    trainer = trainer_of(kind=kind)
+    before = torch.get_rng_state()
+    train(trainer, kind, 2)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_steps_that_are_done_are_not_prepared_again() -> None:
+    trainer, asked = trainer_of(), []
+
+    def prepare(step: int) -> PreparedBatch:
+        asked.append(step)
+        return preparation()(step)
+
+    assert len(list(training_steps(trainer, prepare, 3))) == trainer.step == 3
+    assert len(list(training_steps(trainer, prepare, 5))) == 2
+    assert list(training_steps(trainer, prepare, 5)) == []
+    assert asked == [0, 1, 2, 3, 4]
 
 
 # faults
 
 
-def test_a_loss_that_is_not_finite_names_step_and_level_and_changes_nothing() -> None:
-    trainer = make_trainer(objective=replace(OBJECTIVE, optimal_transport=False))
-    list(training_steps(trainer, read_batch, 3))
-    before = {name: t.clone() for name, t in trainer.state_tensors().items()}
-    levels: list[Tensor] = []
-    trainer.model.register_forward_pre_hook(lambda _, given: levels.append(given[1]))
-    x = read_batch(3)
-    x[5, 0, 1, 1] = float("nan")
+def poisoned(item: PreparedBatch, sample: int = 5) -> PreparedBatch:
+    x = item.batch.x.clone()
+    x[sample, 0, 1, 1] = float("nan")
+    return item._replace(batch=item.batch._replace(x=x))
+
+
+@pytest.mark.parametrize("num_parts", [1, 3])
+@every_kind
+def test_a_loss_that_is_not_finite_names_step_and_level_and_changes_nothing(
+    kind: str, num_parts: int
+) -> None:
+    trainer = trainer_of(kind=kind, scale="fitted", gradient_accumulation=num_parts)
+    train(trainer, kind, 3)
+    before = kept(trainer.state_tensors())
+    item = poisoned(preparation(kind)(3))
+    level = item.levels.t[5].item()
     with pytest.raises(NonFiniteLossError) as caught:
-        trainer.train_step(x)
-    level = levels[0][5].item()
+        trainer.train_step(item, 0.0)
     assert caught.value.step == 3 == trainer.step
-    assert caught.value.level == pytest.approx(level)
+    assert caught.value.level == level
     assert "step 3" in str(caught.value)
     assert f"t = {level:.4g}" in str(caught.value)
-    after = trainer.state_tensors()
-    assert all(torch.equal(after[name], before[name]) for name in before)
-    trainer.train_step(read_batch(3))  # and the run can go on
+    assert_same_state(trainer.state_tensors(), before)
+
+    trainer.train_step(preparation(kind)(3), 0.0)  # and the run can go on
+    undisturbed = trainer_of(kind=kind, scale="fitted", gradient_accumulation=num_parts)
+    train(undisturbed, kind, 4)
+    assert_same_state(trainer.state_tensors(), undisturbed.state_tensors())
+
+
+def test_the_first_sample_that_is_not_finite_is_named() -> None:
+    trainer = trainer_of(gradient_accumulation=3)
+    item = poisoned(poisoned(preparation()(0), sample=7), sample=4)
+    with pytest.raises(NonFiniteLossError) as caught:
+        trainer.train_step(item, 0.0)
+    assert caught.value.level == item.levels.t[4].item()
 
 
 def test_weights_that_overflow_stop_the_run() -> None:
-    trainer = make_trainer()
+    trainer = trainer_of()
     with torch.no_grad():
-        trainer.model.network.output.bias.fill_(float("inf"))
+        trainer.model.network.get_parameter("output.bias").fill_(float("inf"))
     with pytest.raises(NonFiniteLossError):
-        trainer.train_step(read_batch(0))
+        train(trainer)
+
+
+@pytest.fixture
+def no_thread_is_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) <= before
+
+
+@pytest.mark.usefixtures("no_thread_is_left")
+def test_a_failed_run_leaves_no_thread_even_while_its_error_is_handled() -> None:
+    before = set(threading.enumerate())
+    steps = training_steps(
+        trainer_of(), lambda step: poisoned(preparation()(step)), 1000
+    )
+    with pytest.raises(NonFiniteLossError) as caught:
+        next(steps)
+    assert caught.value.step == 0
+    assert set(threading.enumerate()) == before
+
+
+@pytest.mark.usefixtures("no_thread_is_left")
+def test_a_run_that_is_given_up_leaves_no_thread() -> None:
+    steps = training_steps(trainer_of(), preparation(), 1000)
+    next(steps)
+    del steps
 
 
 # what training is for
 
 
-def test_training_on_one_latent_brings_one_step_samples_to_it() -> None:
+@pytest.mark.parametrize(
+    ("kind", "coupling"),
+    [("consistency", "batch"), ("continuous", "independent")],
+)
+def test_training_on_one_latent_brings_one_step_samples_to_it(
+    kind: str, coupling: str
+) -> None:
     point = torch.tensor([[[0.5, -0.5], [0.3, 0.9]]])
-    schedule = replace(SCHEDULE, num_steps=300)
-    trainer = make_trainer(make_model(dropout=0.0), schedule=schedule)
-    eps = torch.randn(64, *SHAPE, generator=torch.Generator().manual_seed(9))
+    schedule = replace(SCHEDULES[kind], num_steps=300)  # type: ignore[type-var]
+    prepare = preparation(
+        read=lambda step: (point.expand(16, *SHAPE), None),
+        schedule=schedule,
+        coupling=coupling,
+    )
+    trainer = trainer_of(mlp(dropout=0.0), kind, num_levels=schedule.num_levels)
+    eps = torch.randn(64, *SHAPE, generator=derived_generator(9))
 
     def error() -> float:
         x = sample_multistep(trainer.model, [eps], [80.0], sigma_min=0.002)
         return (x - point).square().mean().item()
 
     before = error()
-    list(training_steps(trainer, lambda step: point.expand(16, *SHAPE), 300))
+    list(training_steps(trainer, prepare, 300))
     assert error() < 0.2 * before
-
-
-# the order of the items
-
-
-@pytest.mark.parametrize(("num_items", "batch_size"), [(7, 3), (8, 4), (7, 20), (1, 5)])
-def test_every_item_is_seen_once_per_epoch(num_items: int, batch_size: int) -> None:
-    order = EpochOrder(num_items, batch_size, seed=0)
-    batches = [order.batch(step) for step in range(num_items * 3)]
-    assert all(batch.shape == (batch_size,) for batch in batches)
-    items = np.concatenate(batches)
-    epochs = items.reshape(-1, num_items)
-    assert (np.sort(epochs, axis=1) == np.arange(num_items)).all()
-
-
-def test_each_epoch_has_an_order_of_its_own() -> None:
-    order = EpochOrder(20, 20, seed=0)
-    epochs = {tuple(order.batch(step)) for step in range(10)}
-    assert len(epochs) == 10
-    assert tuple(EpochOrder(20, 20, seed=1).batch(0)) not in epochs
-
-
-def test_a_step_sees_the_same_items_whatever_was_read_before() -> None:
-    order = EpochOrder(11, 4, seed=2)
-    in_turn = [order.batch(step) for step in range(12)]
-    for step in (9, 0, 5, 11):
-        assert np.array_equal(EpochOrder(11, 4, seed=2).batch(step), in_turn[step])
-        assert np.array_equal(order.batch(step), in_turn[step])

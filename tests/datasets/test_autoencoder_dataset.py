@@ -7,10 +7,14 @@ import pytest
 import torch
 from kedro.io import DatasetError
 
-from lct_pipeline.datasets.autoencoder import AutoencoderDataset
+from lct_pipeline.datasets.autoencoder import (
+    AutoencoderDataset,
+    GivenAutoencoderDataset,
+    StoredAutoencoder,
+)
 from lct_pipeline.datasets.files import tensors_digest
 from lct_pipeline.errors import DataError
-from lct_pipeline.models.autoencoder import build_autoencoder
+from lct_pipeline.models.autoencoder import PixelAutoencoder, build_autoencoder
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -34,8 +38,16 @@ def folder(tmp_path: Path, model: torch.nn.Module) -> Path:
     return tmp_path / "autoencoder"
 
 
-def load(path: Path | str) -> AutoencoderDataset:
-    return AutoencoderDataset(path=str(path)).load()
+def load(path: Path | str) -> StoredAutoencoder:
+    found = AutoencoderDataset(path=str(path)).load()
+    assert found is not None
+    return found
+
+
+def load_given(source: str) -> StoredAutoencoder:
+    found = GivenAutoencoderDataset(source=source).load()
+    assert found is not None
+    return found
 
 
 def test_an_autoencoder_comes_back_as_saved(
@@ -121,9 +133,56 @@ def test_an_optional_missing_folder_loads_as_none(tmp_path: Path) -> None:
     assert dataset.load() is None
 
 
-def test_no_path_loads_as_none_and_cannot_be_saved_to(model: torch.nn.Module) -> None:
-    dataset = AutoencoderDataset(path=None)
+def test_the_given_one_is_the_folder_that_is_named(folder: Path) -> None:
+    assert load_given(str(folder)).digest == load(folder).digest
+
+
+def test_a_given_name_that_leads_nowhere_names_the_parameter() -> None:
+    with pytest.raises(DatasetError, match=r"encoding\.autoencoder='some/vae'") as e:
+        load_given("some/vae")
+    assert isinstance(e.value.__cause__, DataError)
+
+
+def test_none_given_loads_as_none_and_nothing_is_written_to_it() -> None:
+    dataset = GivenAutoencoderDataset(source=None)
     assert dataset.load() is None
-    assert not dataset.exists()
-    with pytest.raises(DatasetError, match="needs a path"):
-        dataset.save(model)
+    with pytest.raises(DatasetError, match="cannot be written"):
+        dataset.save(torch.nn.Identity())  # type: ignore[arg-type]
+
+
+def test_pixels_are_kept_as_a_folder_that_says_so(tmp_path: Path) -> None:
+    given = load_given("pixels")
+    AutoencoderDataset(path=str(tmp_path / "kept")).save(given.model)
+    kept = load(tmp_path / "kept")
+    assert isinstance(kept.model, PixelAutoencoder)
+    assert kept.digest == given.digest == tensors_digest({})
+    config = json.loads((tmp_path / "kept" / "config.json").read_text())
+    assert config == {"_class_name": "PixelAutoencoder"}
+    files = {path.name for path in (tmp_path / "kept").iterdir()}
+    assert files == {"config.json", "provenance.json"}
+
+
+def test_pixels_and_weights_replace_each_other(
+    folder: Path, model: torch.nn.Module
+) -> None:
+    digest = load(folder).digest
+    AutoencoderDataset(path=str(folder)).save(PixelAutoencoder())
+    assert load(folder).digest != digest
+    AutoencoderDataset(path=str(folder)).save(model)
+    assert load(folder).digest == digest
+
+
+def test_a_folder_named_pixels_is_given_with_a_dot(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.rename(folder.parent / "pixels")
+    monkeypatch.chdir(folder.parent)
+    assert isinstance(load_given("pixels").model, PixelAutoencoder)
+    assert load_given("./pixels").model.config.latent_channels == 2
+
+
+def test_a_folder_of_pixels_with_another_digest_is_refused(tmp_path: Path) -> None:
+    AutoencoderDataset(path=str(tmp_path / "kept")).save(PixelAutoencoder())
+    (tmp_path / "kept" / "provenance.json").write_text('{"sha256": "0"}')
+    with pytest.raises(DatasetError, match="was altered after it was written"):
+        load(tmp_path / "kept")

@@ -32,6 +32,20 @@ def test_a_row_says_what_the_checkpoint_says(store: CheckpointStore) -> None:
     assert row["bytes"] == store.path(row["name"]).stat().st_size
 
 
+def test_an_average_is_cataloged_with_its_rate_or_its_width(
+    results: SmokeResults,
+) -> None:
+    index = results.catalog.load("checkpoint_index").set_index("name")
+    rates = index.loc[index["kind"] == "ema", "ema_rate"]
+    assert set(rates) == {0.9, 0.95}
+    assert index["ema_rate"].notna().sum() == len(rates)
+    widths = index.loc[index["kind"] == "power", "ema_width"]
+    assert widths.to_dict() == {
+        f"step-00000{step}-power-0.1": 0.1 for step in (20, 40, 60)
+    }
+    assert index["ema_width"].notna().sum() == 3
+
+
 def test_a_truncated_checkpoint_is_named_and_refused(store: CheckpointStore) -> None:
     path = store.path("step-0000060-raw")
     path.write_bytes(path.read_bytes()[:-7])

@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from conftest import SmokeResults
+from lct_pipeline.core.ema_profiles import gamma_of
 from lct_pipeline.datasets.tensor_file import TensorFile
 from lct_pipeline.errors import DataError, ParameterError
 from lct_pipeline.parameters import Combination
+from lct_pipeline.pipelines.combination import create_pipeline
 from lct_pipeline.pipelines.combination.nodes import search_combination, window_of
 
 
@@ -70,12 +72,41 @@ def test_the_combined_model_is_the_sum_of_its_checkpoints(
         assert torch.allclose(combined.tensors[key].double(), tensor, atol=1e-6), key
 
 
-def test_the_last_checkpoint_is_kept_bit_for_bit_as_a_control(
+def test_the_search_starts_from_averages_of_the_checkpoints(
     results: SmokeResults,
 ) -> None:
-    last = results.catalog.load("control_models").read("last").tensors
-    raw = results.catalog.load("checkpoints").read("step-0000060-raw").tensors
-    assert all(torch.equal(last[name], raw[name]) for name in raw)
+    history = results.catalog.load("search_history")
+    initial = history[history["kind"] == "initial"].set_index("name")["alpha"]
+    steps = np.array([35, 40, 45, 50, 55, 60])
+    gamma = gamma_of(0.1)
+    # a checkpoint stands for the steps since the one before it, the first for all older ones
+    expected = {
+        "EMA 0.9": np.diff(0.9 ** (60 - steps), prepend=0),
+        "EMA 0.95": np.diff(0.95 ** (60 - steps), prepend=0),
+        "power 0.1": np.diff((steps / 60) ** (gamma + 1), prepend=0),
+        "uniform": np.full(6, 1 / 6),
+        "last": [0, 0, 0, 0, 0, 1],
+    }
+    assert initial.index.tolist() == list(expected)
+    for name, alpha in expected.items():
+        np.testing.assert_allclose(initial[name], alpha, atol=1e-12, err_msg=name)
+
+
+def test_the_start_stands_for_the_controls(results: SmokeResults) -> None:
+    history = results.catalog.load("search_history")
+    initial = history[history["kind"] == "initial"].set_index("name")["control"]
+    assert initial.to_dict() == {
+        "EMA 0.9": "best EMA",
+        "EMA 0.95": "best EMA",
+        "power 0.1": "best EMA",
+        "uniform": "uniform average",
+        "last": "last checkpoint",
+    }
+
+
+def test_the_combined_model_and_its_description_are_all_that_is_chosen() -> None:
+    outputs = create_pipeline().only_nodes("choose_models").all_outputs()
+    assert outputs == {"combination", "combined_model"}
 
 
 def test_the_same_fitness_is_found_again_from_the_written_weights(
@@ -84,7 +115,7 @@ def test_the_same_fitness_is_found_again_from_the_written_weights(
     """The combination is what was evaluated: generate from the file and compare."""
     from lct_pipeline.core.frechet import feature_statistics, frechet_distance
     from lct_pipeline.core.sample_quality import features_of
-    from lct_pipeline.pipelines.generation import build_generator
+    from lct_pipeline.pipelines.generation import build_generator, first_plan
     from lct_pipeline.pipelines.references.nodes import extractor_of
 
     load, parameters = results.catalog.load, results.parameters
@@ -98,8 +129,9 @@ def test_the_same_fitness_is_found_again_from_the_written_weights(
     )
     generator.load(combined.tensors)
     settings = parameters.combination
+    plan = first_plan(combined.metadata["network"], parameters.sampling)
     images = generator.images(
-        settings.num_images, num_evaluations=1, seed=settings.seed, purpose="search"
+        settings.num_images, plan, seed=settings.seed, purpose="search"
     )
     extractor = extractor_of(load("feature_extractor"), parameters.runtime)
     references = load("reference_statistics").tensors
@@ -137,5 +169,6 @@ def test_controls_are_in_the_history_once_each(results: SmokeResults) -> None:
     controls = history[history["kind"] == "control"]
     assert len(controls) == len(controls["name"].unique())
     window = window_of(results.catalog.load("checkpoint_index"), 0.5)
-    assert set(window["name"]) <= set(controls["name"])
+    tracks = {f"step-0000060-{t}" for t in ("ema-0.9", "ema-0.95", "power-0.1")}
+    assert set(controls["name"]) == set(window["name"]) | tracks
     assert np.isfinite(history["fitness"]).all()

@@ -98,7 +98,7 @@ def test_reconstruction_is_reported_for_the_validation_split(
     manifest = results.catalog.load("image_manifest")
     assert quality["num_images"] == (manifest["split"] == "validation").sum()
     assert 0 < quality["psnr_db"] < 100
-    assert quality["psnr_db"] == pytest.approx(float(quality["psnr_db"]))
+    assert quality["exact"] is False
 
 
 def test_a_blurring_autoencoder_is_told_with_what_helps(

@@ -1,6 +1,7 @@
+"""The training node: what it trains, and what it refuses to continue."""
+
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import pandas as pd
@@ -8,51 +9,49 @@ import pytest
 import torch
 
 from conftest import SmokeResults
+from lct_pipeline.core import training_loop
+from lct_pipeline.core.objectives import LossParts, batch_loss
 from lct_pipeline.datasets.tensor_file import TensorFile
 from lct_pipeline.errors import ParameterError, TrainingError
-from lct_pipeline.parameters import Training
 from lct_pipeline.pipelines.training.nodes import train_model
 
-
-def _train(
-    results: SmokeResults, parameters: Training, state: TensorFile | None = None
-) -> Any:
-    catalog = results.catalog
-    return train_model(
-        catalog.load("latents"),
-        catalog.load("latent_manifest"),
-        catalog.load("latent_normalisation"),
-        state,
-        parameters,
-        results.parameters.runtime,
-    )
-
-
-def test_continued_after_an_interruption_it_ends_bit_for_bit_the_same(
-    results: SmokeResults,
-) -> None:
-    parameters = results.parameters.training
-    pieces = list(_train(results, parameters))
-    whole = {name: file for piece in pieces for name, file in piece[0].items()}
-    last_state = results.catalog.load("previous_training_state")
-    first = list(itertools.islice(_train(results, parameters), 5))
-    continued = list(_train(results, parameters, first[-1][2]))
-    assert continued[-1][2].metadata["step"] == parameters.num_steps
-    for name, tensor in last_state.tensors.items():
-        assert torch.equal(continued[-1][2].tensors[name], tensor), name
-    for checkpoints, _, _ in continued:
-        for name, checkpoint in checkpoints.items():
-            for key, tensor in checkpoint.tensors.items():
-                assert torch.equal(whole[name].tensors[key], tensor), (name, key)
+TINY_UNET = {
+    "network.kind": "unet",
+    "network.unet": {
+        "width": 16,
+        "multipliers": (1, 2),
+        "num_blocks": 1,
+        "attention_sizes": (2,),
+        "head_width": 8,
+    },
+}
+TINY_DIT = {
+    "network.kind": "dit",
+    "network.dit": {
+        "patch_size": 2,
+        "depth": 1,
+        "width": 16,
+        "head_width": 8,
+        "positions": "rotary",
+        "activation": "relu",
+    },
+}
 
 
-def test_the_last_checkpoint_and_every_stage_end_have_all_ema_tracks(
-    results: SmokeResults,
-) -> None:
-    index = results.catalog.load("checkpoint_index")
-    tracks = index[index["kind"] == "ema"].groupby("step")["ema_rate"].apply(set)
-    assert tracks.index.tolist() == [20, 40, 60]
-    assert all(rates == {0.9, 0.95} for rates in tracks)
+def train_on(
+    results: SmokeResults, state: TensorFile, changes: dict[str, Any]
+) -> list[Any]:
+    """Go on from a state with the smoke recipe's parameters, or others."""
+    return list(results.train({**AS_IT_RAN, **changes}, state))
+
+
+AS_IT_RAN: dict[str, Any] = {
+    "num_steps": 60,
+    "batch_size": 32,
+    "checkpoint_interval": 5,
+    "metrics_interval": 5,
+    "ema.snapshot_interval": 20,
+}
 
 
 def test_metrics_cover_the_run_with_the_curriculum(results: SmokeResults) -> None:
@@ -66,76 +65,143 @@ def test_metrics_cover_the_run_with_the_curriculum(results: SmokeResults) -> Non
 def test_a_loss_that_is_not_finite_names_step_level_and_last_good_checkpoint(
     results: SmokeResults,
 ) -> None:
-    parameters = results.parameters.training.model_copy(update={"learning_rate": 1e25})
-    with pytest.raises(TrainingError, match=r"step \d+.*t = .*step-\d+-raw|none was"):
-        list(_train(results, parameters))
+    pieces = results.train({"optimizer.learning_rate": 1e30, "checkpoint_interval": 1})
+    steps = []
+    with pytest.raises(TrainingError) as caught:
+        for piece in pieces:
+            steps.append(piece.step)
+    last = steps[-1]
+    message = str(caught.value)
+    assert f"is not finite at step {last}, at noise level t = " in message
+    assert f"Last good checkpoint: step-{last:07d}-raw." in message
+    assert "t = nan" not in message
+
+
+def test_a_first_step_that_is_not_finite_has_no_good_checkpoint(
+    results: SmokeResults,
+) -> None:
+    with pytest.raises(TrainingError, match="checkpoint: none was written yet"):
+        list(results.train({"optimizer.learning_rate": 1e30}))
 
 
 def test_a_finished_run_is_not_trained_again(results: SmokeResults) -> None:
-    state = results.catalog.load("previous_training_state")
-    ((checkpoints, metrics, same),) = _train(
-        results, results.parameters.training, state
+    load = results.catalog.load
+    state = load("previous_training_state")
+    ((checkpoints, metrics, same),) = train_model(
+        load("latents"),
+        load("latent_manifest"),
+        load("latent_normalisation"),
+        load("first_stage_checkpoints"),
+        state,
+        results.parameters.training,
+        results.parameters.runtime,
     )
     assert checkpoints == {} and metrics.equals(pd.DataFrame()) and same is state
 
 
-def test_another_seed_on_a_run_is_refused_with_both_values(
-    results: SmokeResults,
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"seed": 7}, r"training\.seed: 0 -> 7"),
+        ({"objective.c": "fitted"}, r"training\.objective\.c: 'paper' -> 'fitted'"),
+        ({"num_steps": 90}, r"training\.num_steps: 60 -> 90"),
+    ],
+    ids=str,
+)
+def test_other_parameters_on_a_run_are_refused_with_both_values(
+    results: SmokeResults, changes: dict[str, Any], difference: str
 ) -> None:
     state = results.catalog.load("previous_training_state")
-    parameters = results.parameters.training.model_copy(update={"seed": 7})
-    with pytest.raises(ParameterError, match=r"training\.seed: 0 -> 7.*run_id"):
-        list(_train(results, parameters, state))
+    with pytest.raises(ParameterError, match=rf"{difference}.*run_id"):
+        train_on(results, state, changes)
 
 
 def test_another_autoencoder_on_a_run_is_refused(results: SmokeResults) -> None:
     state = results.catalog.load("previous_training_state")
     images, _ = state.metadata["latents"].rsplit("-", 1)
-    metadata = {**state.metadata, "latents": f"{images}-0000"}
+    other = TensorFile(state.tensors, {**state.metadata, "latents": f"{images}-0000"})
     with pytest.raises(ParameterError, match="another autoencoder"):
-        list(
-            _train(
-                results,
-                results.parameters.training,
-                TensorFile(state.tensors, metadata),
-            )
-        )
+        train_on(results, other, {})
+
+
+def test_other_images_on_a_run_are_told_and_trained_on(
+    results: SmokeResults, caplog: pytest.LogCaptureFixture
+) -> None:
+    (*_, piece) = results.train({"num_steps": 4})
+    _, autoencoder = piece.state.metadata["latents"].rsplit("-", 1)
+    metadata = {**piece.state.metadata, "latents": f"0000-{autoencoder}"}
+    with caplog.at_level("WARNING", logger="lct_pipeline"):
+        list(results.train({"num_steps": 4}, TensorFile(piece.state.tensors, metadata)))
+    assert "The images changed since step 4" in caplog.text
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"loss": "pseudo_huber"},
-        {"adaptive_c": False},
-        {"diffusion_weight": 0.0},
-        {"optimal_transport": False},
+        {"objective.loss": "pseudo_huber"},
+        {"objective.c": "constant"},
+        {"objective.c": "fitted"},
+        {"objective.residual": "sum"},
+        {"objective.diffusion_weight": 0.0},
+        {"objective.diffusion_threshold": 0.5},
+        {"objective.coupling": "independent"},
+        {"objective.kind": "diffusion"},
+        {"noise.schedule": "continuous"},
+        {"resample_posterior": False},
+        {"network.norm": "layer_norm"},
+        {"network.dropout": 0.3},
+        {"optimizer.name": "adamw"},
+        {"optimizer.warmup_steps": 6},
+        {"optimizer.clip_norm": 0.01},
+        {"precision": "bfloat16"},
     ],
     ids=str,
 )
 def test_each_technique_can_be_switched_and_changes_the_weights(
     results: SmokeResults, change: dict[str, Any]
 ) -> None:
-    base = results.parameters.training.model_copy(update={"num_steps": 24})
-    objective = base.objective.model_copy(update=change)
-    other = base.model_copy(update={"objective": objective})
-    ends = [list(_train(results, parameters))[-1][2] for parameters in (base, other)]
-    name = next(n for n in ends[0].tensors if n.startswith("network.output.weight"))
-    assert not torch.equal(ends[0].tensors[name], ends[1].tensors[name])
-
-
-def test_the_u_net_trains_on_the_same_latents(results: SmokeResults) -> None:
-    base = results.parameters.training
-    size = base.network.unet.model_copy(
-        update={
-            "width": 16,
-            "multipliers": (1, 2),
-            "num_blocks": 1,
-            "attention_sizes": (2,),
-            "head_width": 8,
-        }
+    base, other = (
+        list(results.train(changes))[-1].state.tensors["network.output.weight"]
+        for changes in ({}, change)
     )
-    network = base.network.model_copy(update={"kind": "unet", "unet": size})
-    parameters = base.model_copy(update={"network": network, "num_steps": 3})
-    *_, (checkpoints, _, _) = _train(results, parameters)
+    assert not torch.equal(base, other)
+    assert other.isfinite().all()
+
+
+@pytest.mark.parametrize("size", [TINY_UNET, TINY_DIT], ids=["unet", "dit"])
+def test_other_networks_train_on_the_same_latents(
+    results: SmokeResults, size: dict[str, Any]
+) -> None:
+    *_, (checkpoints, _, _) = results.train({**size, "num_steps": 3})
     (name,) = [n for n in checkpoints if n.endswith("raw")]
-    assert checkpoints[name].metadata["network"]["unet"]["width"] == 16
+    description = checkpoints[name].metadata["network"]
+    assert description[description["kind"]]["width"] == 16
+
+
+def test_a_network_that_does_not_fit_the_latents_is_refused(
+    results: SmokeResults,
+) -> None:
+    size = {**TINY_DIT, "network.dit": {**TINY_DIT["network.dit"], "patch_size": 3}}
+    with pytest.raises(ParameterError, match=r"training\.network does not fit"):
+        list(results.train(size))
+
+
+def test_in_bfloat16_losses_are_near_and_losses_and_weights_stay_float32(
+    results: SmokeResults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds: set[torch.dtype] = set()
+
+    def recorded(parts: LossParts, **counts: Any) -> torch.Tensor:
+        kinds.update(values.dtype for values in parts)
+        return batch_loss(parts, **counts)
+
+    lively = {"optimizer.name": "adamw", "optimizer.learning_rate": 0.01}
+    exact = list(results.train(lively))
+    monkeypatch.setattr(training_loop, "batch_loss", recorded)
+    coarse = list(results.train({**lively, "precision": "bfloat16"}))
+    losses = [pd.concat([p.rows for p in pieces])["loss"] for pieces in (exact, coarse)]
+    assert losses[1].to_numpy() == pytest.approx(losses[0].to_numpy(), rel=0.03)
+    assert not losses[1].equals(losses[0])
+    tensors = coarse[-1].state.tensors
+    kinds |= {t.dtype for name, t in tensors.items() if name != "fitted_c"}
+    assert kinds == {torch.float32}

@@ -4,7 +4,11 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from lct_pipeline.reporting.box_plots import draw_box_plot
+from lct_pipeline.reporting.box_plots import (
+    draw_box_plot,
+    draw_td_box_plot,
+    draw_td_spread,
+)
 
 
 @pytest.fixture
@@ -72,3 +76,83 @@ def test_the_title_tells_the_shares_of_all_channels(statistics: pd.DataFrame) ->
         "Latents<br><sub>1.25% beyond the inner fences (Gaussian 0.70%), "
         "0.0560% beyond the outer (Gaussian 0.0002%), excess kurtosis 2.50</sub>"
     )
+
+
+@pytest.fixture
+def td_statistics(statistics: pd.DataFrame) -> pd.DataFrame:
+    """Return two stages with two levels each, all numbers of a level times its scale."""
+    row = statistics.iloc[-1].drop("channel").astype(float)
+    rows = [
+        {**row * scale, "num_levels": N, "step": 5 * N, "t": t, "weight": weight}
+        for N, t, weight, scale in (
+            (10, 0.0123456, 0.25, 4.0),
+            (10, 80.0, 0.75, 2.0),
+            (20, 0.01, 0.5, 1.0),
+            (20, 80.0, 0.5, 3.0),
+        )
+    ]
+    return pd.DataFrame(rows).assign(space="latents")
+
+
+@pytest.fixture
+def td_summary() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "num_levels": [10, 20, 40],
+            "spread": [0.1, 0.06, 0.03],
+            "c_fitted": [0.11, 0.05, 0.03],
+            "c_paper": [0.03, 0.014, 0.006],
+            "slope": [-0.875] * 3,
+            "intercept": [0.25] * 3,
+            "space": ["latents"] * 3,
+        }
+    )
+
+
+def test_each_stage_has_its_boxes_the_last_stage_first(
+    td_statistics: pd.DataFrame,
+) -> None:
+    boxes = [t for t in draw_td_box_plot(td_statistics).data if t.type == "box"]
+    assert [box.xaxis for box in boxes] == ["x", "x2"]
+    assert [list(box.x) for box in boxes] == [["0.01", "80"], ["0.01235", "80"]]
+    assert [list(box.q3) for box in boxes] == [[1.0, 3.0], [4.0, 2.0]]
+    assert [list(box.lowerfence) for box in boxes] == [[-4.0, -12.0], [-16.0, -8.0]]
+
+
+def test_each_stage_has_its_fences_and_extremes(td_statistics: pd.DataFrame) -> None:
+    figure = draw_td_box_plot(td_statistics)
+    assert marks(figure, "inner")[1] == [4.0, 12.0]
+    assert marks(figure, "outer")[2:] == [[-28.0, -14.0], [28.0, 14.0]]
+    assert marks(figure, "extremes")[:2] == [[-9.0, -27.0], [3.0, 9.0]]
+    shown = [t.legendgroup for t in figure.data[1:] if t.showlegend is not False]
+    assert shown == ["inner", "outer", "extremes"]
+
+
+def test_a_stages_title_has_the_shares_over_all_its_levels(
+    td_statistics: pd.DataFrame,
+) -> None:
+    titles = [note.text for note in draw_td_box_plot(td_statistics).layout.annotations]
+    assert titles[1].startswith(
+        "N = 10, step 50: 3.12% beyond the inner fences"  # 2.5 times 1.25 %
+    )
+    assert titles[0].startswith("N = 20, step 100: 2.50% beyond the inner fences")
+
+
+def test_the_spread_is_drawn_with_both_laws(td_summary: pd.DataFrame) -> None:
+    figure = draw_td_spread(td_summary)
+    drawn = {trace.name: list(trace.y) for trace in figure.data}
+    assert drawn == {
+        "fitted: exp(-0.88 ln N +0.25)": [0.11, 0.05, 0.03],
+        "paper: exp(-1.15 ln N -0.85)": [0.03, 0.014, 0.006],
+        "measured": [0.1, 0.06, 0.03],
+    }
+    assert all(list(trace.x) == [10, 20, 40] for trace in figure.data)
+    assert figure.layout.xaxis.type == figure.layout.yaxis.type == "log"
+
+
+def test_without_temporal_differences_the_figures_say_why(
+    td_statistics: pd.DataFrame, td_summary: pd.DataFrame
+) -> None:
+    for figure in (draw_td_box_plot(td_statistics[:0]), draw_td_spread(td_summary[:0])):
+        assert not figure.data
+        assert "diffusion model" in figure.layout.annotations[0].text

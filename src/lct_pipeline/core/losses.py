@@ -1,13 +1,14 @@
-"""Robust losses per sample, their scale c, and the weights of the noise levels.
+"""Robust losses per sample, and the weights of the noise levels.
 
-Source: sLCT sections 4.2 (Cauchy loss) and 4.5 (adaptive scaling-c scheduler), with the constants
-of the authors' code; pseudo-Huber is iCT's. All losses act on m, the mean over C, H and W of
-the squared temporal difference: one residual per sample, so robustness is per sample.
+Source: sLCT section 4.2 (Cauchy loss); pseudo-Huber is iCT's. All losses act on m, one squared
+residual per sample, so robustness is per sample. Two conventions for m are in use, and c means
+different things in them: iCT derives c = 0.00054 sqrt(D) for ``sum``, the squared norm of the
+temporal difference; the code of sLCT applies it to ``mean``, D times less, where c is in effect
+sqrt(D) times larger.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -15,11 +16,18 @@ import torch
 from torch import Tensor
 
 LossName = Literal["cauchy", "pseudo_huber", "geman_mcclure", "l2"]
+Residual = Literal["mean", "sum"]
 
 
 def mean_square(difference: Tensor) -> Tensor:
-    """Return m, the mean of squares of ``(B, ...)`` over all but the first axis: ``(B,)``."""
+    """Return the mean of squares of ``(B, ...)`` over all but the first axis: ``(B,)``."""
     return difference.square().flatten(1).mean(1)
+
+
+def squared_residual(difference: Tensor, residual: Residual) -> Tensor:
+    """Return m of ``(B, ...)``, the mean or the sum of squares of each sample: ``(B,)``."""
+    m = mean_square(difference)
+    return m if residual == "mean" else m * difference[0].numel()
 
 
 def cauchy_loss(m: Tensor, c: float) -> Tensor:
@@ -29,7 +37,7 @@ def cauchy_loss(m: Tensor, c: float) -> Tensor:
 
 def pseudo_huber_loss(m: Tensor, c: float) -> Tensor:
     """Return sqrt(m + c^2) - c, which grows linearly with an outlier."""
-    return torch.sqrt(m + c**2) - c
+    return m / (torch.sqrt(m + c**2) + c)  # the same, without cancellation at small m
 
 
 def geman_mcclure_loss(m: Tensor, c: float) -> Tensor:
@@ -48,22 +56,6 @@ ROBUST_LOSSES: dict[LossName, Callable[[Tensor, float], Tensor]] = {
     "geman_mcclure": geman_mcclure_loss,
     "l2": l2_loss,
 }
-
-
-def constant_c(dimension: int) -> float:
-    """Return iCT's c = 0.00054 sqrt(D) for data of D = C * H * W values."""
-    return 0.00054 * math.sqrt(dimension)
-
-
-def adaptive_c(num_levels: int, *, s0: int, dimension: int) -> float:
-    """Return c(N) of the adaptive scaling-c scheduler.
-
-    The first stage, N = s0, keeps iCT's constant; from the second stage on
-    c(N) = exp(-1.15 ln N - 0.85), the authors' fit to the spread of the temporal difference.
-    """
-    if num_levels <= s0:
-        return constant_c(dimension)
-    return math.exp(-1.15 * math.log(num_levels) - 0.85)
 
 
 def consistency_weights(t: Tensor, r: Tensor) -> Tensor:

@@ -1,94 +1,307 @@
-"""The training objective of sLCT: consistency loss plus diffusion loss at small noise levels.
+"""The training objectives, each a function of (denoiser, batch, levels, generator).
 
-Source: Dao et al. 2025, sections 3 and 4. Student and target see the same noise and the same
-dropout mask; the target is the student itself without gradient (iCT, section 3.2).
+- consistency training: sLCT (Dao et al. 2025), of which iCT (Song & Dhariwal 2023) is the case of
+  the pseudo-Huber loss, constant c, independent coupling and no diffusion loss;
+- truncated consistency training: TCM (Lee et al. 2024), a second stage on t >= t';
+- consistency distillation from a diffusion teacher (Song et al. 2023, algorithm 2);
+- diffusion: the denoising loss of EDM (Karras et al. 2022).
+
+Student and target see the same noise and the same dropout mask; the target is the student itself
+without gradient (iCT: no EMA of the teacher). All return one value per sample, which
+:func:`batch_loss` reduces, so that a batch may be computed in parts and on several devices.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lct_pipeline.core.losses import (
     ROBUST_LOSSES,
     LossName,
+    Residual,
     consistency_weights,
     diffusion_weights,
     mean_square,
+    squared_residual,
 )
 from lct_pipeline.core.preconditioning import append_dims
-from lct_pipeline.core.randomness import seeded_dropout
+from lct_pipeline.core.randomness import draw_seed, seeded_dropout
+
+DenoiserFunction = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+Solver = Literal["euler", "heun"]
 
 
-class ConsistencyLoss(NamedTuple):
-    """The parts of the loss, one value per sample, ``(B,)``, and its mean."""
+class Batch(NamedTuple):
+    """Samples of a step: latents x and unit noise eps, ``(B, C, H, W)``, and classes ``(B,)``."""
 
-    total: Tensor
+    x: Tensor
+    eps: Tensor
+    labels: Tensor | None = None
+
+    def noised(self, level: Tensor) -> Tensor:
+        """Return x_t = x + t eps at levels ``(B,)``."""
+        return self.x + append_dims(level, self.x).to(self.x.dtype) * self.eps
+
+    def part(self, own: slice | Tensor) -> Batch:
+        """Return some of the samples."""
+        labels = None if self.labels is None else self.labels[own]
+        return Batch(self.x[own], self.eps[own], labels)
+
+
+class Levels(NamedTuple):
+    """Noise levels of a step: t > r, ``(B,)``, and where the diffusion loss acts, boolean."""
+
+    t: Tensor
+    r: Tensor
+    small_noise: Tensor
+
+    def part(self, own: slice) -> Levels:
+        """Return the levels of some of the samples."""
+        return Levels(self.t[own], self.r[own], self.small_noise[own])
+
+
+class LossParts(NamedTuple):
+    """The parts of a loss, weighted by level, one value per sample: ``(B,)`` each.
+
+    ``squared_difference`` is the mean square of the temporal difference, without weight.
+    """
+
     consistency: Tensor
     diffusion: Tensor
     squared_difference: Tensor
 
 
-def consistency_training_loss(
-    model: Callable[[Tensor, Tensor], Tensor] | nn.Module,
-    x: Tensor,
-    eps: Tensor,
-    t: Tensor,
-    r: Tensor,
-    *,
-    loss: LossName,
-    c: float,
-    diffusion_mask: Tensor,
-    diffusion_weight: float,
-    sigma_data: float,
-    dropout_seed: int,
-) -> ConsistencyLoss:
-    """Return the loss of one batch.
+@dataclass(frozen=True)
+class RobustLoss:
+    """The loss rho_c of the temporal difference."""
 
-    L = mean_b[ rho_c(m) / (t - r) ] + w * mean over the masked b of
-    (1 / t^2 + 1 / sigma_data^2) * mean_CHW (f(x_t, t) - x)^2, where m is the mean square of
-    f(x_t, t) - sg f(x_r, r).
+    name: LossName
+    c: float
+    residual: Residual
+
+    def __call__(self, difference: Tensor) -> Tensor:
+        """Return rho_c of ``(B, C, H, W)``: ``(B,)``."""
+        return ROBUST_LOSSES[self.name](
+            squared_residual(difference, self.residual), self.c
+        )
+
+
+def consistency_training_loss(
+    denoiser: DenoiserFunction,
+    batch: Batch,
+    levels: Levels,
+    generator: torch.Generator,
+    *,
+    robust: RobustLoss,
+    sigma_data: float,
+) -> LossParts:
+    """Return rho_c(f(x_t, t) - sg f(x_r, r)) / (t - r), and sLCT's diffusion loss.
+
+    Where r = 0, as in ECT's first stage, the target is the clean sample.
 
     Args:
-        model: The consistency function f(x_t, t).
-        x: Clean latents, ``(B, C, H, W)``.
-        eps: Unit noise, already coupled with ``x``.
-        t: Upper levels of the pairs, ``(B,)``.
-        r: Lower levels of the pairs, ``(B,)``, ``r < t``.
-        loss: Name of the robust loss rho.
-        c: Scale of the robust loss, > 0.
-        diffusion_mask: Samples with the diffusion loss, ``(B,)``, boolean; may be all false.
-        diffusion_weight: The factor w, 5 in the paper's code; 0 switches the term off.
+        denoiser: The consistency function f(x_t, t).
+        batch: Latents and the noise they are coupled with.
+        levels: Pairs of levels.
+        generator: Source of the dropout mask.
+        robust: The loss of the temporal difference.
         sigma_data: Standard deviation of the latents per element.
-        dropout_seed: Seed of the dropout mask that student and target share.
     """
-    D_xt = _noised_output(model, x, eps, t, dropout_seed)
+    seed = draw_seed(generator)
+    D_xt = _output(denoiser, batch, levels.t, seed)
     with torch.no_grad():
-        D_xr = _noised_output(model, x, eps, r, dropout_seed)
+        D_xr = _target_output(denoiser, batch, levels.r, seed)
+    return _loss_parts(D_xt, D_xr, batch, levels, robust, sigma_data)
 
+
+def truncated_consistency_loss(
+    denoiser: DenoiserFunction,
+    batch: Batch,
+    levels: Levels,
+    generator: torch.Generator,
+    *,
+    first_stage: DenoiserFunction,
+    truncation: float,
+    boundary_weight: float,
+    robust: RobustLoss,
+    sigma_data: float,
+) -> LossParts:
+    """Return the loss of the second stage, whose model serves t >= t' alone.
+
+    A pair with r < t' is at the boundary: its target is the frozen first stage, and its weight
+    ``boundary_weight``. Without that term the model could collapse to a constant.
+
+    Args:
+        denoiser: The model of the second stage.
+        batch: Latents and the noise they are coupled with.
+        levels: Pairs of levels with t >= t'.
+        generator: Source of the dropout mask.
+        first_stage: The frozen model, for r < t'.
+        truncation: The level t'.
+        boundary_weight: Weight w_b of the pairs at the boundary.
+        robust: The loss of the temporal difference.
+        sigma_data: Standard deviation of the latents per element.
+    """
+    seed = draw_seed(generator)
+    D_xt = _output(denoiser, batch, levels.t, seed)
+    boundary = levels.r < truncation
+    with torch.no_grad():
+        D_xr = _target_output(denoiser, batch, levels.r, seed)
+        at_boundary = batch.part(boundary)
+        D_xr[boundary] = _target_output(
+            first_stage, at_boundary, levels.r[boundary], seed
+        )
+    parts = _loss_parts(D_xt, D_xr, batch, levels, robust, sigma_data)
+    return parts._replace(
+        consistency=torch.where(boundary, boundary_weight, 1.0) * parts.consistency
+    )
+
+
+def consistency_distillation_loss(
+    denoiser: DenoiserFunction,
+    batch: Batch,
+    levels: Levels,
+    generator: torch.Generator,
+    *,
+    teacher: DenoiserFunction,
+    solver: Solver,
+    robust: RobustLoss,
+    sigma_data: float,
+) -> LossParts:
+    """Return the consistency loss against the teacher's step from x_t down to r.
+
+    Args:
+        denoiser: The consistency function f(x_t, t).
+        batch: Latents and the noise they are coupled with.
+        levels: Pairs of levels.
+        generator: Source of the dropout mask.
+        teacher: Denoiser of a diffusion model, in evaluation mode.
+        solver: Step along the teacher's probability-flow ODE.
+        robust: The loss of the temporal difference.
+        sigma_data: Standard deviation of the latents per element.
+    """
+    seed = draw_seed(generator)
+    D_xt = _output(denoiser, batch, levels.t, seed)
+    with torch.no_grad():
+        x_r = ode_step(
+            teacher, batch.noised(levels.t), levels.t, levels.r, batch.labels, solver
+        )
+        with seeded_dropout(seed, batch.x.device):
+            D_xr = denoiser(x_r, levels.r, batch.labels).to(batch.x.dtype)
+    return _loss_parts(D_xt, D_xr, batch, levels, robust, sigma_data)
+
+
+def diffusion_loss(
+    denoiser: DenoiserFunction,
+    batch: Batch,
+    levels: Levels,
+    generator: torch.Generator,
+    *,
+    sigma_data: float,
+) -> LossParts:
+    """Return EDM's denoising loss (1 / t^2 + 1 / sigma_data^2) mean_CHW (D(x_t, t) - x)^2.
+
+    It is the consistency part here, the only one: there is no temporal difference.
+    """
+    D_xt = _output(denoiser, batch, levels.t, draw_seed(generator))
+    weights = diffusion_weights(levels.t, sigma_data=sigma_data).to(D_xt.dtype)
+    loss = weights * mean_square(D_xt - batch.x)
+    zero = torch.zeros_like(loss)
+    return LossParts(loss, zero, zero)
+
+
+def batch_loss(
+    parts: LossParts,
+    *,
+    diffusion_weight: float,
+    batch_size: int,
+    num_small_noise: int,
+) -> Tensor:
+    """Return the share of the batch's loss that these samples have, a scalar.
+
+    L = mean of the consistency part over the batch + diffusion_weight * mean of the diffusion part
+    over the samples that have one. The shares of all parts of a batch add up to it.
+
+    Args:
+        parts: Values of some samples of the batch.
+        diffusion_weight: 5 in sLCT's code; 0 switches the diffusion loss off.
+        batch_size: Samples in the whole batch.
+        num_small_noise: Samples in the whole batch with the diffusion loss; may be 0.
+    """
+    consistency = parts.consistency.sum() / batch_size
+    diffusion = parts.diffusion.sum() / max(num_small_noise, 1)
+    return consistency + diffusion_weight * diffusion
+
+
+def ode_step(
+    teacher: DenoiserFunction,
+    x_t: Tensor,
+    t: Tensor,
+    r: Tensor,
+    labels: Tensor | None,
+    solver: Solver,
+) -> Tensor:
+    """Return x_r after one step of dx/dt = (x - D(x, t)) / t from t to r > 0.
+
+    Args:
+        teacher: Denoiser D of a diffusion model.
+        x_t: Noisy latents, ``(B, C, H, W)``.
+        t: Levels of ``x_t``, ``(B,)``.
+        r: Levels to go to, ``(B,)``.
+        labels: Classes, ``(B,)``.
+        solver: ``euler``, or ``heun`` with a second evaluation at r (EDM, algorithm 1).
+    """
+    step = append_dims(r - t, x_t).to(x_t.dtype)
+    slope = _slope(teacher, x_t, t, labels)
+    x_r = x_t + step * slope
+    if solver == "euler":
+        return x_r
+    return x_t + step * (slope + _slope(teacher, x_r, r, labels)) / 2
+
+
+def _slope(
+    teacher: DenoiserFunction, x_t: Tensor, t: Tensor, labels: Tensor | None
+) -> Tensor:
+    return (x_t - teacher(x_t, t, labels)) / append_dims(t, x_t).to(x_t.dtype)
+
+
+def _output(
+    denoiser: DenoiserFunction, batch: Batch, level: Tensor, dropout_seed: int
+) -> Tensor:
+    """Return f(x + level * eps, level) in the type of x."""
+    with seeded_dropout(dropout_seed, batch.x.device):
+        return denoiser(batch.noised(level), level, batch.labels).to(batch.x.dtype)
+
+
+def _target_output(
+    denoiser: DenoiserFunction, batch: Batch, r: Tensor, dropout_seed: int
+) -> Tensor:
+    """Return f(x_r, r), and x itself where r = 0, at which ln(r) would not be finite."""
+    above_zero = r > 0
+    D_xr = _output(denoiser, batch, torch.where(above_zero, r, 1.0), dropout_seed)
+    return torch.where(append_dims(above_zero, D_xr), D_xr, batch.x)
+
+
+def _loss_parts(
+    D_xt: Tensor,
+    D_xr: Tensor,
+    batch: Batch,
+    levels: Levels,
+    robust: RobustLoss,
+    sigma_data: float,
+) -> LossParts:
+    """Return the weighted losses of student and target."""
     # temporal difference, robust, weighted by level
-    m = mean_square(D_xt - D_xr)
-    consistency = consistency_weights(t, r).to(m.dtype) * ROBUST_LOSSES[loss](m, c)
+    difference = D_xt - D_xr
+    weights = consistency_weights(levels.t, levels.r).to(D_xt.dtype)
+    consistency = weights * robust(difference)
 
     # diffusion loss, from the student's own forward pass
-    weights = diffusion_weights(t, sigma_data=sigma_data).to(m.dtype)
-    diffusion = diffusion_mask * weights * mean_square(D_xt - x)
-    diffusion_mean = diffusion.sum() / diffusion_mask.sum().clamp_min(1)
-
-    total = consistency.mean() + diffusion_weight * diffusion_mean
-    return ConsistencyLoss(total, consistency, diffusion, m.detach())
-
-
-def _noised_output(
-    model: Callable[[Tensor, Tensor], Tensor],
-    x: Tensor,
-    eps: Tensor,
-    level: Tensor,
-    dropout_seed: int,
-) -> Tensor:
-    """Return f(x + level * eps, level) in the type of ``x``."""
-    with seeded_dropout(dropout_seed, x.device):
-        return model(x + append_dims(level, x).to(x.dtype) * eps, level).to(x.dtype)
+    weights = diffusion_weights(levels.t, sigma_data=sigma_data).to(D_xt.dtype)
+    diffusion = levels.small_noise * weights * mean_square(D_xt - batch.x)
+    return LossParts(consistency, diffusion, mean_square(difference.detach()))

@@ -35,5 +35,12 @@ def seeded_dropout(seed: int, device: torch.device) -> Iterator[None]:
     """
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            torch.cuda.manual_seed(seed)
         yield
+
+
+def draw_seed(generator: torch.Generator) -> int:
+    """Return a seed below 2^63 drawn from ``generator``."""
+    return int(torch.randint(2**63 - 1, (), generator=generator))

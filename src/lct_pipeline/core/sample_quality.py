@@ -13,7 +13,6 @@ from lct_pipeline.core.frechet import (
     frechet_distance,
 )
 from lct_pipeline.core.randomness import derived_generator
-from lct_pipeline.core.samplers import sample_multistep
 
 
 def noise_batches(
@@ -33,28 +32,49 @@ def noise_batches(
     for start in range(0, num_images, batch_size):
         generator = derived_generator(seed, purpose, start)
         size = min(batch_size, num_images - start)
-        yield torch.randn(num_evaluations, size, *shape, generator=generator)
+        # one draw an evaluation: the first is the same however many follow
+        draws = [
+            torch.randn(size, *shape, generator=generator)
+            for _ in range(num_evaluations)
+        ]
+        yield torch.stack(draws)
 
 
 def generate_images(
-    model: Callable[[Tensor, Tensor], Tensor],
+    sample: Callable[[list[Tensor], Tensor | None], Tensor],
     decode: Callable[[Tensor], Tensor],
     noises: Iterable[Tensor],
-    sigmas: Sequence[float],
-    *,
-    sigma_min: float,
+    labels: Iterable[Tensor | None],
 ) -> Iterator[Tensor]:
     """Yield uint8 images ``(B, 3, H, W)``, one batch for each batch of noise.
 
     Args:
-        model: The consistency function.
+        sample: Maps the noise of each evaluation, and classes, to normalised latents.
         decode: Maps normalised latents to uint8 images.
         noises: Batches of :func:`noise_batches`, on the model's device.
-        sigmas: Decreasing levels, one per evaluation.
-        sigma_min: Level of the model's output.
+        labels: Classes of each batch, ``(B,)``, or None.
     """
-    for noise in noises:
-        yield decode(sample_multistep(model, list(noise), sigmas, sigma_min=sigma_min))
+    for noise, classes in zip(noises, labels, strict=True):
+        yield decode(sample(list(noise), classes))
+
+
+def label_batches(
+    num_images: int,
+    class_counts: Sequence[int],
+    *,
+    batch_size: int,
+    seed: int,
+    purpose: str,
+) -> Iterator[Tensor | None]:
+    """Yield the classes of each batch, ``(B,)``, as often as in training; None without classes."""
+    weights = torch.tensor(class_counts, dtype=torch.float64)
+    for start in range(0, num_images, batch_size):
+        if not class_counts:
+            yield None
+            continue
+        generator = derived_generator(seed, purpose, "labels", start)
+        size = min(batch_size, num_images - start)
+        yield torch.multinomial(weights, size, replacement=True, generator=generator)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Training of a latent consistency model: one step, and the generator that repeats it.
+"""Training of a denoiser: one step, and the generator that repeats it.
 
 What step k does is a function of the weights, the optimiser and (seed, k) alone: batches, noise,
 levels and dropout come from generators made for that step. A continued run therefore needs no
@@ -7,86 +7,101 @@ saved generator to end with the same weights as an uninterrupted one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import Any, Literal, Protocol
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from lct_pipeline.core.consistency import ConsistencyLoss, consistency_training_loss
-from lct_pipeline.core.coupling import optimal_transport_coupling
-from lct_pipeline.core.ema import EMATracks
-from lct_pipeline.core.losses import LossName, adaptive_c, constant_c
-from lct_pipeline.core.preconditioning import Denoiser
-from lct_pipeline.core.randomness import derived_generator, derived_seed
-from lct_pipeline.core.schedules import (
-    curriculum,
-    karras_sigmas,
-    level_probabilities,
-    sample_levels,
-    small_noise_pairs,
+from lct_pipeline.core.batches import PreparedBatch, prepared_ahead
+from lct_pipeline.core.ema import EMABank
+from lct_pipeline.core.objectives import (
+    Batch,
+    DenoiserFunction,
+    Levels,
+    LossParts,
+    batch_loss,
 )
+from lct_pipeline.core.preconditioning import Denoiser
+from lct_pipeline.core.randomness import derived_generator
+from lct_pipeline.core.ranks import Ranks
+from lct_pipeline.core.scaling_c import FittedC, constant_c, paper_c
 
 
 class NonFiniteLossError(ArithmeticError):
-    """The loss of a step is NaN or infinite; names the step and the noise level."""
+    """The loss of a step, or its gradient, is NaN or infinite.
+
+    ``level`` is the noise level of the first such sample; NaN where the loss alone is finite.
+    """
 
     def __init__(self, step: int, level: float) -> None:
         super().__init__(
-            f"the loss is not finite at step {step}, at noise level t = {level:.4g}"
+            f"the gradient is not finite at step {step}"
+            if math.isnan(level)
+            else f"the loss is not finite at step {step}, at noise level t = {level:.4g}"
         )
         self.step = step
         self.level = level
 
 
+class Objective(Protocol):
+    """A training objective with everything but its scale c filled in."""
+
+    def __call__(
+        self,
+        denoiser: DenoiserFunction,
+        batch: Batch,
+        levels: Levels,
+        generator: torch.Generator,
+        c: float,
+    ) -> LossParts:
+        """Return the losses of a part of a batch."""
+        ...
+
+
 @dataclass(frozen=True)
-class NoiseSchedule:
-    """The levels, the curriculum and the distribution of levels; see ``schedules``."""
+class OptimizerSettings:
+    """RAdam or AdamW, a linear warm-up, and the largest norm of a gradient."""
 
-    sigma_min: float
-    sigma_max: float
-    rho: float
-    s0: int
-    s1: int
-    P_mean: float
-    P_std: float
-    num_steps: int
+    name: Literal["radam", "adamw"]
+    learning_rate: float
+    weight_decay: float
+    betas: tuple[float, float]
+    eps: float
+    warmup_steps: int
+    clip_norm: float | None
 
-    def num_levels(self, step: int) -> int:
-        """Return N(k)."""
-        return curriculum(step, num_steps=self.num_steps, s0=self.s0, s1=self.s1)
-
-    def grid(self, num_levels: int) -> tuple[Tensor, Tensor]:
-        """Return the increasing levels, ``(N + 1,)``, and the pairs' probabilities, ``(N,)``."""
-        sigmas = karras_sigmas(
-            num_levels, sigma_min=self.sigma_min, sigma_max=self.sigma_max, rho=self.rho
+    def build(self, network: nn.Module) -> torch.optim.Optimizer:
+        """Return the optimiser of a network's trainable parameters."""
+        kinds = {"radam": torch.optim.RAdam, "adamw": torch.optim.AdamW}
+        return kinds[self.name](
+            [p for p in network.parameters() if p.requires_grad],
+            lr=self.learning_rate,
+            betas=self.betas,
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+            foreach=True,
         )
-        return sigmas, level_probabilities(sigmas, P_mean=self.P_mean, P_std=self.P_std)
 
-
-@dataclass(frozen=True)
-class Objective:
-    """The techniques of sLCT that act on the loss, each with its switch."""
-
-    loss: LossName
-    adaptive_c: bool
-    diffusion_weight: float
-    diffusion_threshold: float
-    optimal_transport: bool
-    sigma_data: float
-
-    def c(self, num_levels: int, *, s0: int, dimension: int) -> float:
-        """Return the scale of the robust loss at N(k) = ``num_levels``."""
-        if self.adaptive_c:
-            return adaptive_c(num_levels, s0=s0, dimension=dimension)
-        return constant_c(dimension)
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 0."""
+        if step >= self.warmup_steps:
+            return self.learning_rate
+        return self.learning_rate * (step + 1) / self.warmup_steps
 
 
 @dataclass(frozen=True)
 class StepMetrics:
-    """What one step reports."""
+    """What one step reports.
+
+    ``spread`` is the root mean square of the temporal difference; ``coupling_seconds`` is what
+    optimal transport took, and ``wait_seconds`` how long the step waited for its batch: transport
+    is hidden behind the step before where the second is near 0.
+    """
 
     step: int
     loss: float
@@ -94,178 +109,237 @@ class StepMetrics:
     diffusion_loss: float
     num_levels: int
     c: float
+    spread: float
+    gradient_norm: float
+    coupling_seconds: float
+    wait_seconds: float
 
 
 class Trainer:
-    """A model in training: its network, optimiser and EMA tracks.
+    """A model in training: its network, optimiser and averages.
 
     Args:
-        model: The consistency model; changed in place.
-        schedule: Levels and curriculum.
-        objective: The loss.
-        learning_rate: Constant rate of RAdam.
-        weight_decay: L2 decay of RAdam.
-        ema_rates: Rates of the EMA tracks.
-        seed: Seed of levels, noise and dropout.
+        model: The denoiser; changed in place.
+        objective: Its loss.
+        diffusion_weight: Weight of the loss's diffusion part.
+        scale: ``paper``, ``fitted`` or ``constant``: the law of c.
+        s0: N(k) of the first stage.
+        num_levels: Returns N(k) of a step.
+        optimizer: How weights follow gradients.
+        ema: The averages to keep.
+        gradient_accumulation: Parts in which a batch is computed.
+        seed: Seed of dropout.
+        ranks: This process among those that share the batch.
     """
 
     def __init__(
         self,
         model: Denoiser,
         *,
-        schedule: NoiseSchedule,
         objective: Objective,
-        learning_rate: float,
-        weight_decay: float,
-        ema_rates: tuple[float, ...],
+        diffusion_weight: float,
+        scale: Literal["paper", "fitted", "constant"],
+        s0: int,
+        num_levels: Callable[[int], int],
+        optimizer: OptimizerSettings,
+        ema: Callable[[nn.Module], EMABank],
+        gradient_accumulation: int,
         seed: int,
+        ranks: Ranks,
     ) -> None:
         self.model = model
-        self.schedule = schedule
         self.objective = objective
-        self.ema = EMATracks(model.network, ema_rates)
-        self.optimizer = torch.optim.RAdam(
-            model.network.parameters(),
-            lr=learning_rate,
-            weight_decay=weight_decay,
-            foreach=True,
-        )
+        self.diffusion_weight = diffusion_weight
+        self.scale = scale
+        self.s0 = s0
+        self.num_levels = num_levels
+        self.settings = optimizer
+        self.optimizer = optimizer.build(model.network)
+        self.ema = ema(model.network)
+        self.gradient_accumulation = gradient_accumulation
         self.seed = seed
+        self.ranks = ranks
+        self.fitted_c = FittedC()
         self.step = 0  # steps done
-        self._grid = lru_cache(maxsize=2)(schedule.grid)
+        self._shared = _shared_model(model, ranks)
 
-    def train_step(self, x: Tensor) -> StepMetrics:
-        """Do one step on normalised latents ``(B, C, H, W)``.
+    def c(self, step: int, dimension: int) -> float:
+        """Return the scale of the robust loss for latents of ``dimension`` values."""
+        num_levels = self.num_levels(step)
+        if self.scale == "constant":
+            return constant_c(dimension)
+        if self.scale == "fitted":
+            return self.fitted_c(num_levels)
+        return paper_c(num_levels, s0=self.s0, dimension=dimension)
+
+    def train_step(self, prepared: PreparedBatch, wait_seconds: float) -> StepMetrics:
+        """Do one step.
 
         Raises:
             NonFiniteLossError: The loss is NaN or infinite; the weights are as before.
         """
-        num_levels = self.schedule.num_levels(self.step)
-        c = self.objective.c(num_levels, s0=self.schedule.s0, dimension=x[0].numel())
-        loss, t = self._loss(x, num_levels, c)
-        if not torch.isfinite(loss.total):
-            raise NonFiniteLossError(self.step, _worst_level(loss, t))
+        num_levels = self.num_levels(self.step)
+        c = self.c(self.step, prepared.batch.x[0].numel())
         self.optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()
-        self.optimizer.step()
-        self.ema.update()
-        self.step += 1
-        means = (
-            loss.total.item(),
-            loss.consistency.mean().item(),
-            loss.diffusion.mean().item(),
-        )
-        return StepMetrics(self.step, *means, num_levels=num_levels, c=c)
-
-    def _loss(
-        self, x: Tensor, num_levels: int, c: float
-    ) -> tuple[ConsistencyLoss, Tensor]:
-        """Draw noise and levels of this step and return the loss and the upper levels t."""
-        generator = derived_generator(self.seed, "training", self.step)
-        eps = torch.randn(x.shape, generator=generator).to(x.device)
-        if self.objective.optimal_transport:
-            eps = optimal_transport_coupling(x, eps)
-        sigmas, probabilities = self._grid(num_levels)
-        n = sample_levels(probabilities, len(x), generator)
-        threshold = self.objective.diffusion_threshold
-        mask = small_noise_pairs(n, num_levels=num_levels, threshold=threshold)
-        t, r = (sigmas[i].to(device=x.device, dtype=_level_type(x)) for i in (n + 1, n))
-        loss = consistency_training_loss(
-            self.model,
-            x,
-            eps,
-            t,
-            r,
-            loss=self.objective.loss,
+        consistency, diffusion, squares, num_pairs = self._backward(prepared, c)
+        loss = consistency + self.diffusion_weight * diffusion
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients, foreach=True)
+        if not math.isfinite(loss + norm.item()):
+            raise NonFiniteLossError(self.step, self._worst_level(prepared, c))
+        self._follow_gradient(norm)
+        self.fitted_c.add(num_levels, squares, num_pairs)
+        return StepMetrics(
+            step=self.step,
+            loss=loss,
+            consistency_loss=consistency,
+            diffusion_loss=diffusion,
+            num_levels=num_levels,
             c=c,
-            diffusion_mask=mask.to(x.device),
-            diffusion_weight=self.objective.diffusion_weight,
-            sigma_data=self.objective.sigma_data,
-            dropout_seed=derived_seed(self.seed, "dropout", self.step),
+            spread=math.sqrt(squares / max(num_pairs, 1)),
+            gradient_norm=norm.item(),
+            coupling_seconds=prepared.coupling_seconds,
+            wait_seconds=wait_seconds,
         )
-        return loss, t
+
+    def _backward(
+        self, prepared: PreparedBatch, c: float
+    ) -> tuple[float, float, float, int]:
+        """Add up the gradient, part by part.
+
+        Returns the whole batch's consistency loss, its diffusion loss, the sum of the mean squares
+        of its temporal differences, and their number: where r = 0 there is none.
+        """
+        totals = torch.zeros(4, device=self.ranks.device)
+        parts = list(prepared.split(self.gradient_accumulation))
+        for number, (batch, levels) in enumerate(parts):
+            is_last = number == len(parts) - 1
+            with self._gradients_exchanged(is_last):
+                losses = self._losses(batch, levels, c, number)
+                share = batch_loss(
+                    losses,
+                    diffusion_weight=self.diffusion_weight,
+                    batch_size=prepared.batch_size,
+                    num_small_noise=prepared.num_small_noise,
+                )
+                # the exchange takes the mean over processes, and the loss is a sum over them
+                (share * self.ranks.num_processes).backward()
+            totals += _sums(losses, levels)
+        consistency, diffusion, squares, num_pairs = self.ranks.sum(totals).tolist()
+        return (
+            consistency / prepared.batch_size,
+            diffusion / max(prepared.num_small_noise, 1),
+            squares,
+            int(num_pairs),
+        )
+
+    def _losses(self, batch: Batch, levels: Levels, c: float, part: int) -> LossParts:
+        generator = derived_generator(
+            self.seed, "dropout", self.step, self.ranks.rank, part
+        )
+        return self.objective(self._shared, batch, levels, generator, c)
+
+    def _gradients_exchanged(self, is_last: bool) -> Any:
+        """Return a context in which processes exchange gradients, for the last part alone."""
+        network = self._shared.network
+        if isinstance(network, DistributedDataParallel) and not is_last:
+            return network.no_sync()
+        return nullcontext()
+
+    def _follow_gradient(self, norm: Tensor) -> None:
+        if self.settings.clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(
+                self.model.parameters(), self.settings.clip_norm, norm, foreach=True
+            )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.rate(self.step)
+        self.optimizer.step()
+        self.step += 1
+        self.ema.update(self.step)
+
+    @torch.no_grad()
+    def _worst_level(self, prepared: PreparedBatch, c: float) -> float:
+        """Return the level of a sample whose loss is not finite; NaN if there is none."""
+        worst = prepared.levels.t.new_zeros(())
+        for number, (batch, levels) in enumerate(
+            prepared.split(self.gradient_accumulation)
+        ):
+            losses = self._losses(batch, levels, c, number)
+            bad = ~torch.isfinite(losses.consistency + losses.diffusion)
+            worst = torch.maximum(worst, torch.where(bad, levels.t, 0).max())
+        return self.ranks.maximum(worst).item() or math.nan
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Return all that a continued run needs, under flat names."""
         tensors = {
             f"network.{k}": v for k, v in self.model.network.state_dict().items()
         }
-        for rate, track in self.ema.tracks.items():
+        for track, average in self.ema.tracks.items():
             tensors |= {
-                f"ema.{rate}.{name}": average for name, average in track.items()
+                f"average/{track.name}/{name}": value for name, value in average.items()
             }
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {
                 f"optimizer.{index}.{name}": value for name, value in moments.items()
             }
+        rows = [[n, total, count] for n, (total, count) in self.fitted_c.sums.items()]
+        tensors["fitted_c"] = torch.tensor(rows, dtype=torch.float64).reshape(-1, 3)
         return tensors
 
     def load_state(self, tensors: Mapping[str, Tensor], step: int) -> None:
         """Continue from :meth:`state_tensors` after ``step`` steps."""
-        self.model.network.load_state_dict(_below("network", tensors))
-        for rate in self.ema.tracks:
-            self.ema.load(rate, _below(f"ema.{rate}", tensors))
+        self.model.network.load_state_dict(_below("network.", tensors))
+        for track in self.ema.tracks:
+            self.ema.load(track, _below(f"average/{track.name}/", tensors))
         state: dict[int, dict[str, Tensor]] = {}
-        for name, value in _below("optimizer", tensors).items():
+        for name, value in _below("optimizer.", tensors).items():
             index, key = name.split(".", 1)
-            state.setdefault(int(index), {})[key] = value
+            # the optimiser would keep the tensors themselves, and change them
+            state.setdefault(int(index), {})[key] = value.clone()
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        rows = tensors["fitted_c"].tolist()
+        self.fitted_c.sums = {int(n): (total, int(count)) for n, total, count in rows}
         self.step = step
 
 
 def training_steps(
-    trainer: Trainer, read_batch: Callable[[int], Tensor], num_steps: int
+    trainer: Trainer, prepare: Callable[[int], PreparedBatch], num_steps: int
 ) -> Iterator[StepMetrics]:
     """Train until ``num_steps`` steps are done, yielding after each.
 
     Args:
         trainer: New, or continued from a state.
-        read_batch: Returns the normalised latents ``(B, C, H, W)`` of a step.
+        prepare: Returns the batch of a step; called ahead, in a thread.
         num_steps: Total number of steps, those before a continuation included.
     """
-    while trainer.step < num_steps:
-        yield trainer.train_step(read_batch(trainer.step))
+    for prepared, waited in prepared_ahead(prepare, trainer.step, num_steps):
+        yield trainer.train_step(prepared, waited)
 
 
-class EpochOrder:
-    """Which items a step sees: every item once per epoch, in an order drawn anew each epoch.
-
-    Args:
-        num_items: Number of items.
-        batch_size: Items a step; may exceed ``num_items``.
-        seed: Seed of the orders.
-    """
-
-    def __init__(self, num_items: int, batch_size: int, seed: int) -> None:
-        self._num_items = num_items
-        self._batch_size = batch_size
-        self._permutation = lru_cache(maxsize=2)(
-            lambda epoch: np.random.default_rng([seed, epoch]).permutation(num_items)
-        )
-
-    def batch(self, step: int) -> np.ndarray:
-        """Return the item indices of a step, ``(batch_size,)``."""
-        positions = np.arange(step * self._batch_size, (step + 1) * self._batch_size)
-        epochs, places = np.divmod(positions, self._num_items)
-        return np.concatenate(
-            [self._permutation(int(e))[places[epochs == e]] for e in np.unique(epochs)]
-        )
+def _shared_model(model: Denoiser, ranks: Ranks) -> Denoiser:
+    """Return the model whose gradients all processes exchange; with one process, the model."""
+    if ranks.num_processes == 1:
+        return model
+    devices = [ranks.device] if ranks.device.type == "cuda" else None
+    network = DistributedDataParallel(model.network, device_ids=devices)
+    return Denoiser(
+        network,
+        sigma_data=model.sigma_data,
+        sigma_min=model.sigma_min,
+        autocast=model.autocast,
+    )
 
 
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors whose names start with ``prefix.``, without it."""
-    start = f"{prefix}."
+def _sums(losses: LossParts, levels: Levels) -> Tensor:
+    """Return the sums of the losses, of the temporal differences, and the number of these."""
+    is_pair = levels.r > 0
+    squares = losses.squared_difference.masked_fill(~is_pair, 0)
+    sums = [losses.consistency, losses.diffusion, squares, is_pair.to(squares.dtype)]
+    return torch.stack([values.detach().sum() for values in sums])
+
+
+def _below(start: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with ``start``, without it."""
     return {
         name[len(start) :]: t for name, t in tensors.items() if name.startswith(start)
     }
-
-
-def _worst_level(loss: ConsistencyLoss, t: Tensor) -> float:
-    """Return the level of the first sample whose loss is not finite."""
-    finite = torch.isfinite(loss.consistency) & torch.isfinite(loss.diffusion)
-    return t[(~finite).float().argmax()].item()
-
-
-def _level_type(x: Tensor) -> torch.dtype:
-    """Return the type of the levels: float64, where the device has it."""
-    return torch.float32 if x.device.type == "mps" else torch.float64

@@ -1,4 +1,4 @@
-"""An autoencoder as a diffusers folder, with the digest of its weights."""
+"""Autoencoders: the one that is named, and folders, with the digest of the weights."""
 
 from __future__ import annotations
 
@@ -15,22 +15,29 @@ from lct_pipeline.errors import DataError
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
+    from lct_pipeline.models.autoencoder import Autoencoder
+
+PIXELS = "pixels"  # names no autoencoder at all
+_CONFIG = "config.json"
 _PROVENANCE = "provenance.json"
+_PIXEL_CONFIG = {"_class_name": "PixelAutoencoder"}
 
 
 @dataclass(frozen=True)
 class StoredAutoencoder:
     """An autoencoder and the digest of its weights."""
 
-    model: AutoencoderKL
+    model: Autoencoder
     digest: str
 
 
-class AutoencoderDataset(AbstractDataset["AutoencoderKL", StoredAutoencoder | None]):
+class AutoencoderDataset(AbstractDataset["Autoencoder", StoredAutoencoder | None]):
     """``AutoencoderDataset`` keeps an AutoencoderKL in the folder format of diffusers.
 
+    A PixelAutoencoder, which has no weights, is a folder whose ``config.json`` says so.
+
     Args:
-        path: A folder; for reading also a hub id. None loads as None.
+        path: The folder.
         optional: Whether a missing folder loads as None instead of raising.
         metadata: Anything, for plugins such as kedro-viz.
     """
@@ -38,7 +45,7 @@ class AutoencoderDataset(AbstractDataset["AutoencoderKL", StoredAutoencoder | No
     def __init__(
         self,
         *,
-        path: str | None,
+        path: str,
         optional: bool = False,
         metadata: dict[str, Any] | None = None,
     ) -> None:
@@ -52,34 +59,97 @@ class AutoencoderDataset(AbstractDataset["AutoencoderKL", StoredAutoencoder | No
         Raises:
             DataError: There is none, or its weights are not those that were saved.
         """
-        if self._path is None or (self._optional and not self._exists()):
+        if self._optional and not self._exists():
             return None
-        model = _from_pretrained(self._path).eval()
-        digest = tensors_digest(model.state_dict())
-        provenance = Path(self._path) / _PROVENANCE
-        if (
-            provenance.exists()
-            and json.loads(provenance.read_text())["sha256"] != digest
-        ):
-            raise DataError(
-                f"{self._path} was altered after it was written. Remove the folder."
-            )
-        return StoredAutoencoder(model, digest)
+        return _load(self._path)
 
-    def save(self, data: AutoencoderKL) -> None:
+    def save(self, data: Autoencoder) -> None:
         """Write the folder atomically."""
-        if self._path is None:
-            raise DataError("an autoencoder needs a path to be saved to.")
         digest = tensors_digest(data.state_dict())
         with atomic_path(Path(self._path)) as temporary:
-            data.save_pretrained(temporary)
+            _save_model(data, temporary)
             (temporary / _PROVENANCE).write_text(json.dumps({"sha256": digest}))
 
     def _exists(self) -> bool:
-        return self._path is not None and (Path(self._path) / "config.json").exists()
+        return (Path(self._path) / _CONFIG).exists()
 
     def _describe(self) -> dict[str, Any]:
         return {"path": self._path, "optional": self._optional}
+
+
+class GivenAutoencoderDataset(AbstractDataset[None, StoredAutoencoder | None]):
+    """``GivenAutoencoderDataset`` reads the autoencoder that the user names.
+
+    Args:
+        source: A folder, a hub id, or ``pixels`` for a PixelAutoencoder; a folder of that name
+            is given as ``./pixels``. None loads as None. Not called ``path``, which Kedro would
+            prefix with the project's folder: a hub id is no path.
+        metadata: Anything, for plugins such as kedro-viz.
+    """
+
+    def __init__(
+        self, *, source: str | None, metadata: dict[str, Any] | None = None
+    ) -> None:
+        self._source = source
+        self.metadata = metadata
+
+    def load(self) -> StoredAutoencoder | None:
+        """Return the autoencoder in evaluation mode.
+
+        Raises:
+            DataError: There is none, or its weights are not those that were saved.
+        """
+        if self._source is None:
+            return None
+        return _pixels() if self._source == PIXELS else _load(self._source)
+
+    def save(self, data: None) -> None:
+        """What is given is only read."""
+        raise DataError("a given autoencoder cannot be written.")
+
+    def _describe(self) -> dict[str, Any]:
+        return {"source": self._source}
+
+
+def _pixels() -> StoredAutoencoder:
+    from lct_pipeline.models.autoencoder import PixelAutoencoder
+
+    return _stored(PixelAutoencoder())
+
+
+def _stored(model: Autoencoder) -> StoredAutoencoder:
+    return StoredAutoencoder(model.eval(), tensors_digest(model.state_dict()))
+
+
+def _load(source: str) -> StoredAutoencoder:
+    of_pixels = _is_of_pixels(Path(source))
+    found = _pixels() if of_pixels else _stored(_from_pretrained(source))
+    provenance = Path(source) / _PROVENANCE
+    if (
+        provenance.exists()
+        and json.loads(provenance.read_text())["sha256"] != found.digest
+    ):
+        raise DataError(
+            f"{source} was altered after it was written. Remove the folder."
+        )
+    return found
+
+
+def _is_of_pixels(folder: Path) -> bool:
+    try:
+        return json.loads((folder / _CONFIG).read_text()) == _PIXEL_CONFIG
+    except (OSError, ValueError):  # diffusers says what is wrong with it
+        return False
+
+
+def _save_model(model: Autoencoder, folder: Path) -> None:
+    from lct_pipeline.models.autoencoder import PixelAutoencoder
+
+    if isinstance(model, PixelAutoencoder):
+        folder.mkdir()
+        (folder / _CONFIG).write_text(json.dumps(_PIXEL_CONFIG))
+    else:
+        model.save_pretrained(folder)
 
 
 def _from_pretrained(path: str) -> AutoencoderKL:

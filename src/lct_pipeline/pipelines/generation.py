@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,7 +11,19 @@ from torch import Tensor
 
 from lct_pipeline.core.normalisation import LatentNormalisation
 from lct_pipeline.core.preconditioning import Denoiser
-from lct_pipeline.core.sample_quality import generate_images, noise_batches
+from lct_pipeline.core.sample_quality import (
+    generate_images,
+    label_batches,
+    noise_batches,
+)
+from lct_pipeline.core.samplers import (
+    Renoise,
+    guided,
+    sample_dpm_solver,
+    sample_heun,
+    sample_multistep,
+)
+from lct_pipeline.core.schedules import karras_sigmas
 from lct_pipeline.models.autoencoder import decode, place, to_uint8
 from lct_pipeline.models.denoiser import build_model
 from lct_pipeline.models.device import choose_device
@@ -27,6 +40,54 @@ def normalisation_of(stored: TensorFile) -> LatentNormalisation:
     return LatentNormalisation(
         tensors["mean"], tensors["std"], stored.metadata["sigma_data"]
     )
+
+
+@dataclass(frozen=True)
+class SamplingPlan:
+    """How a model generates with a number of network evaluations (NFE).
+
+    A consistency model has one level for each evaluation, the first being sigma_max; a diffusion
+    model the name of its solver.
+    """
+
+    num_evaluations: int
+    sigmas: tuple[float, ...] = ()
+    renoise: Renoise = "fresh"
+    solver: str | None = None
+
+
+def one_step(network: dict[str, Any]) -> SamplingPlan:
+    """Return the plan of one evaluation of a consistency model."""
+    return SamplingPlan(1, (network["sigma_max"],))
+
+
+def two_step_plans(network: dict[str, Any], sampling: Sampling) -> list[SamplingPlan]:
+    """Return the candidates for two evaluations: each level with each kind of new noise.
+
+    Levels that the model was not trained on are left out: those below a truncation.
+    """
+    low, high = max(network["lowest_level"], network["sigma_min"]), network["sigma_max"]
+    sigmas = [sigma for sigma in sampling.second_sigmas if low <= sigma < high]
+    return [
+        SamplingPlan(2, (high, sigma), renoise)
+        for renoise in sampling.renoise
+        for sigma in sigmas
+    ]
+
+
+def diffusion_plans(sampling: Sampling) -> list[SamplingPlan]:
+    """Return the plans of a diffusion model, one for each number of evaluations, fewest first."""
+    return [
+        SamplingPlan(n, solver=sampling.diffusion.sampler)
+        for n in sorted(set(sampling.diffusion.num_evaluations))
+    ]
+
+
+def first_plan(network: dict[str, Any], sampling: Sampling) -> SamplingPlan:
+    """Return the plan with the fewest evaluations: what choices are made by."""
+    if network["model"] == "diffusion":
+        return diffusion_plans(sampling)[0]
+    return one_step(network)
 
 
 class Generator:
@@ -46,11 +107,11 @@ class Generator:
         sampling: Sampling,
         device: torch.device,
     ) -> None:
+        self.network = network
         self.model: Denoiser = build_model(network).to(device).eval()
         self.decode_latents = decode_latents
-        self._sampling = sampling
+        self.sampling = sampling
         self.device = device
-        self._sigma_max = network["sigma_max"]
         self.sample_shape = tuple(network["sample_shape"])
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
@@ -58,38 +119,64 @@ class Generator:
         self.model.network.load_state_dict(tensors)
 
     def images(
-        self, num_images: int, *, num_evaluations: int, seed: int, purpose: str
+        self, num_images: int, plan: SamplingPlan, *, seed: int, purpose: str
     ) -> Iterator[Tensor]:
-        """Yield batches of uint8 images ``(B, 3, H, W)``, with 1 or 2 evaluations."""
+        """Yield batches of uint8 images ``(B, 3, H, W)``."""
+        stream: dict[str, Any] = {
+            "batch_size": self.sampling.batch_size,
+            "seed": seed,
+            "purpose": purpose,
+        }
         noises = noise_batches(
             num_images,
             self.sample_shape,
-            num_evaluations=num_evaluations,
-            batch_size=self._sampling.batch_size,
-            seed=seed,
-            purpose=purpose,
+            num_evaluations=max(1, len(plan.sigmas)),
+            **stream,
+        )
+        classes = label_batches(
+            num_images, list(self.network["class_counts"].values()), **stream
         )
         return generate_images(
-            self.model,
+            lambda noise, labels: self._sample(noise, labels, plan),
             self.decode_latents,
             (noise.to(self.device) for noise in noises),
-            self.levels(num_evaluations),
-            sigma_min=self.model.sigma_min,
+            (c if c is None else c.to(self.device) for c in classes),
         )
 
-    def levels(self, num_evaluations: int) -> list[float]:
-        """Return the decreasing noise levels of one or two evaluations."""
-        return [self._sigma_max, self._sampling.two_step_sigma][:num_evaluations]
+    def _sample(
+        self, noise: list[Tensor], labels: Tensor | None, plan: SamplingPlan
+    ) -> Tensor:
+        """Return normalised latents ``(B, C, H, W)``."""
+        network = self.network
+        model: Callable[..., Tensor] = self.model
+        if labels is not None:
+            model = guided(
+                model, self.sampling.guidance, null_class=network["num_classes"]
+            )
+        grid = {k: network[k] for k in ("sigma_min", "sigma_max", "rho")}
+        if plan.solver == "dpm_solver":
+            return sample_dpm_solver(
+                model, noise[0], plan.num_evaluations, labels=labels, **grid
+            )
+        if plan.solver == "heun":
+            levels = karras_sigmas((plan.num_evaluations - 1) // 2, **grid)
+            return sample_heun(model, noise[0], levels.flip(0).tolist(), labels=labels)
+        return sample_multistep(
+            model,
+            noise,
+            plan.sigmas,
+            sigma_min=network["boundary"],
+            renoise=plan.renoise,
+            labels=labels,
+        )
 
     def grid(
-        self, tensors: Mapping[str, Tensor], *, num_evaluations: int, seed: int
+        self, tensors: Mapping[str, Tensor], plan: SamplingPlan, *, seed: int
     ) -> Tensor:
         """Return images for a sample grid, ``(grid_size^2, 3, H, W)``."""
         self.load(tensors)
-        count = self._sampling.grid_size**2
-        batches = self.images(
-            count, num_evaluations=num_evaluations, seed=seed, purpose="grid"
-        )
+        count = self.sampling.grid_size**2
+        batches = self.images(count, plan, seed=seed, purpose="grid")
         return torch.cat([batch.cpu() for batch in batches])
 
 

@@ -7,9 +7,11 @@ from typing import Any
 from lct_pipeline.lazy import pd
 
 
+def usable_rows(manifest: pd.DataFrame, split: str) -> pd.DataFrame:
+    """Return the rows of the images of a split that could be decoded, in order."""
+    return manifest[(manifest["split"] == split) & manifest["index"].notna()]
+
+
 def indices_of(manifest: pd.DataFrame, split: str) -> Any:
     """Return the places in the shards of the images of a split, in order, int64."""
-    chosen = manifest.loc[
-        (manifest["split"] == split) & manifest["index"].notna(), "index"
-    ]
-    return chosen.to_numpy("int64")
+    return usable_rows(manifest, split)["index"].to_numpy("int64")

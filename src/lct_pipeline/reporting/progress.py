@@ -18,13 +18,16 @@ def track_losses(losses: Iterable[float], title: str, num_steps: int) -> None:
         progress.set_postfix(loss=f"{loss:.4f}", refresh=False)
 
 
-def track(items: Iterable[T], title: str, unit: str, **options: Any) -> tqdm[T]:
+def track(
+    items: Iterable[T], title: str, unit: str, *, silent: bool = False, **options: Any
+) -> tqdm[T]:
     """Return ``items`` behind a progress bar.
 
     Args:
         items: What is worked through.
         title: What is done, an imperative verb.
         unit: What an item is.
+        silent: Show nothing, as in the second of several processes.
         options: Further arguments of tqdm, such as ``total``, ``initial`` and ``unit_scale``.
     """
     nothing = isinstance(items, Sized) and len(items) == 0 and "total" not in options
@@ -36,6 +39,6 @@ def track(items: Iterable[T], title: str, unit: str, **options: Any) -> tqdm[T]:
         mininterval=interval,
         maxinterval=max(interval, 10.0),
         dynamic_ncols=True,
-        disable=nothing,
+        disable=silent or nothing,
         **options,
     )

@@ -13,6 +13,7 @@ COLUMNS = [
     "num_levels",
     "kind",
     "ema_rate",
+    "ema_width",
     "loss",
     "parameters_digest",
 ]

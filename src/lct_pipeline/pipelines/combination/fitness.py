@@ -72,8 +72,6 @@ class WindowWeights:
     def model(self, row: Any, about: dict[str, Any]) -> TensorFile:
         """Return the model of a row of the search history."""
         metadata = {"network": self.network, "name": row["name"], **about}
-        if row["alpha"] is None:
-            return TensorFile(self._store.read(row["name"]).tensors, metadata)
         return TensorFile(next(self.of([np.array(row["alpha"])])), metadata)
 
 
@@ -89,16 +87,18 @@ def fitness_on_validation(
     """
     from lct_pipeline.core.frechet import FeatureStatistics
     from lct_pipeline.core.sample_quality import features_of, frechet_fitness
+    from lct_pipeline.pipelines.generation import first_plan
 
     tensors = reference_statistics.tensors
     num_real = len(tensors["validation.features"])
     mu, cov = tensors["validation.mu"], tensors["validation.cov"]
     reference = FeatureStatistics(mu, cov, num_real)
+    plan = first_plan(generator.network, generator.sampling)
 
     def fitness() -> float:
         images = generator.images(
             parameters.num_images or num_real,
-            num_evaluations=1,
+            plan,
             seed=parameters.seed,
             purpose="search",
         )

@@ -107,7 +107,9 @@ def _new_search(window: pd.DataFrame, parameters: Combination) -> EvolutionarySe
     from lct_pipeline.core.search import EvolutionarySearch, SearchSettings
 
     alphas = np.stack([alpha for _, alpha in _initial(window, parameters)])
-    settings = parameters.search.model_dump(exclude={"initial_ema_rates"})
+    settings = parameters.search.model_dump(
+        exclude={"initial_ema_rates", "initial_widths"}
+    )
     return EvolutionarySearch(alphas, SearchSettings(seed=parameters.seed, **settings))
 
 
@@ -115,14 +117,16 @@ def _initial(
     window: pd.DataFrame, parameters: Combination
 ) -> list[tuple[str, np.ndarray]]:
     """Return names and coefficients of the initial population."""
-    from lct_pipeline.core.ema import ema_profile
+    from lct_pipeline.core.ema_profiles import Profile, posthoc_coefficients, raw_basis
 
-    num = len(window)
-    steps = window["step"].to_numpy()
-    profiles = [
-        (f"EMA {rate}", ema_profile(steps, rate))
-        for rate in parameters.search.initial_ema_rates
+    num, search = len(window), parameters.search
+    steps = [int(step) for step in window["step"]]
+    basis = raw_basis(steps)
+    targets = [
+        *((f"EMA {r}", Profile.rate(steps[-1], r)) for r in search.initial_ema_rates),
+        *((f"power {w}", Profile.power(steps[-1], w)) for w in search.initial_widths),
     ]
+    profiles = [(name, posthoc_coefficients(basis, p)) for name, p in targets]
     return [*profiles, ("uniform", np.full(num, 1 / num)), ("last", np.eye(num)[-1])]
 
 
@@ -154,7 +158,7 @@ def _controls(checkpoint_index: pd.DataFrame, window: pd.DataFrame) -> list[Cand
         for name, one_hot in zip(window["name"], np.eye(len(window)), strict=True)
     ]
     last_step = window["step"].max()
-    ema = checkpoint_index["kind"].eq("ema") & checkpoint_index["step"].eq(last_step)
+    ema = checkpoint_index["kind"].ne("raw") & checkpoint_index["step"].eq(last_step)
     tracks = [
         Candidate("control", name, "best EMA", None)
         for name in checkpoint_index["name"][ema]
@@ -198,8 +202,8 @@ def choose_models(
     checkpoint_index: pd.DataFrame,
     checkpoints: CheckpointStore,
     parameters: Combination,
-) -> tuple[dict[str, Any], TensorFile, dict[str, TensorFile]]:
-    """Return the combination, its weights, and the weights of the controls.
+) -> tuple[dict[str, Any], TensorFile]:
+    """Return the combination and its weights.
 
     The combination is the last thing that the search evaluated: the mean of the survivors.
     """
@@ -231,8 +235,4 @@ def choose_models(
     }
     weights = WindowWeights(window, checkpoints, parameters.block_size)
     about = {"kind": "combined", "combination": combination}
-    models = {
-        "best_ema": weights.model(controls.loc["best EMA"], {"kind": "best_ema"}),
-        "last": weights.model(controls.loc["last checkpoint"], {"kind": "last"}),
-    }
-    return combination, weights.model(chosen, about), models
+    return combination, weights.model(chosen, about)

@@ -35,7 +35,7 @@ def create_pipeline() -> Pipeline:
                     "checkpoints",
                     "params:combination",
                 ],
-                outputs=["combination", "combined_model", "control_models"],
+                outputs=["combination", "combined_model"],
                 name="choose_models",
             ),
             Node(

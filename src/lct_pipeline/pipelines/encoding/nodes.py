@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.shards import Shard, ShardStore, ShardStream
 from lct_pipeline.datasets.tensor_file import TensorFile
 from lct_pipeline.lazy import pd
-from lct_pipeline.parameters import Encoding, Noise, Runtime
+from lct_pipeline.parameters import Encoding, Runtime
 from lct_pipeline.pipelines.splits import indices_of
 from lct_pipeline.reporting.progress import track, track_losses
+from lct_pipeline.training_parameters import Noise
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
     from torch import Tensor
 
+    from lct_pipeline.models.autoencoder import Autoencoder
+
 logger = logging.getLogger(__name__)
+
+MIRRORED = "_flipped"  # ends the names of the mirror images' tensors
 
 
 def prepare_autoencoder(
@@ -40,7 +45,7 @@ def prepare_autoencoder(
 
 def _fit(
     images: ShardStore, indices: Any, parameters: Encoding, runtime: Runtime
-) -> AutoencoderKL:
+) -> Autoencoder:
     import torch
 
     from lct_pipeline.models.autoencoder import (
@@ -80,14 +85,13 @@ def encode_images(
     runtime: Runtime,
 ) -> ShardStream:
     """Encode shard by shard; continue after the shards that are already there."""
-    fingerprint = f"{images.fingerprint}-{autoencoder.digest}"
+    ending = MIRRORED if parameters.horizontal_flips else ""
+    fingerprint = f"{images.fingerprint}{ending}-{autoencoder.digest}"
     num_shards = len(images.shards)
     finished = min(previous_latents.num_finished_shards(fingerprint), num_shards)
     if finished == num_shards:
         logger.info("All %d latents are already encoded.", len(images))
-    shards = _encoded_shards(
-        images, autoencoder, finished, parameters.batch_size, runtime
-    )
+    shards = _encoded_shards(images, autoencoder, finished, parameters, runtime)
     return ShardStream(fingerprint, shards, first_shard=finished)
 
 
@@ -95,20 +99,33 @@ def _encoded_shards(
     images: ShardStore,
     autoencoder: StoredAutoencoder,
     first: int,
-    batch_size: int,
+    parameters: Encoding,
     runtime: Runtime,
 ) -> Iterator[Shard]:
     import torch
 
-    from lct_pipeline.models.autoencoder import encode, place
+    from lct_pipeline.models.autoencoder import place
     from lct_pipeline.models.device import choose_device
 
     model = place(autoencoder.model, choose_device(runtime.device))
     for shard in track(images.shards[first:], "encode", "shard"):
-        pixels = torch.from_numpy(shard.arrays["images"])
-        encoded = [encode(model, batch) for batch in pixels.split(batch_size)]
-        means, stds = (torch.cat(parts) for parts in zip(*encoded, strict=True))
-        yield Shard({"mean": means, "std": stds})
+        batches = torch.from_numpy(shard.arrays["images"]).split(parameters.batch_size)
+        tensors = _posteriors(model, batches)
+        if parameters.horizontal_flips:
+            mirrored = _posteriors(model, (batch.flip(-1) for batch in batches))
+            tensors |= {f"{name}{MIRRORED}": z for name, z in mirrored.items()}
+        yield Shard(tensors)
+
+
+def _posteriors(model: Autoencoder, batches: Iterable[Tensor]) -> dict[str, Tensor]:
+    """Return ``mean`` and ``std`` of the posteriors of uint8 images, all batches together."""
+    import torch
+
+    from lct_pipeline.models.autoencoder import encode
+
+    encoded = [encode(model, batch) for batch in batches]
+    means, stds = (torch.cat(parts) for parts in zip(*encoded, strict=True))
+    return {"mean": means, "std": stds}
 
 
 def build_latent_manifest(
@@ -128,18 +145,21 @@ def measure_normalisation(
     parameters: Encoding,
     noise: Noise,
 ) -> TensorFile:
-    """Reduce the training split to mean and standard deviation at every position."""
+    """Reduce the training split to mean and standard deviation at every position.
+
+    Mirror images count as images of their own where there are latents of them.
+    """
     from lct_pipeline.core.normalisation import PosteriorMoments
 
     indices = indices_of(latent_manifest, "train")
     moments = PosteriorMoments(latents.shards[0].arrays["mean"].shape[1:])
-    batches = zip(
-        latents.batches("mean", parameters.batch_size, indices),
-        latents.batches("std", parameters.batch_size, indices),
-        strict=True,
-    )
-    for means, stds in batches:
-        moments.update(means, stds)
+    for ending in ("", MIRRORED) if parameters.horizontal_flips else ("",):
+        means, stds = (
+            latents.batches(f"{name}{ending}", parameters.batch_size, indices)
+            for name in ("mean", "std")
+        )
+        for batch in zip(means, stds, strict=True):
+            moments.update(*batch)
     normalisation = moments.normalisation(noise.sigma_data)
     return TensorFile(
         {"mean": normalisation.mean, "std": normalisation.std},
@@ -155,7 +175,11 @@ def measure_reconstruction(
     parameters: Encoding,
     runtime: Runtime,
 ) -> dict[str, Any]:
-    """Return the PSNR of the validation split through the autoencoder: the floor of all below."""
+    """Return the PSNR of the validation split through the autoencoder: the floor of all below.
+
+    Where every pixel comes back, as with ``pixels``, ``exact`` is true and ``psnr_db`` None: it
+    is infinite, which JSON cannot say.
+    """
     import torch
 
     from lct_pipeline.models.autoencoder import decode, place, psnr, to_uint8
@@ -170,13 +194,22 @@ def measure_reconstruction(
     ]
     originals = list(images.batches("images", parameters.batch_size, indices))
     quality = psnr(torch.cat(originals), torch.cat(decoded))
-    logger.info(
-        "The autoencoder reconstructs the validation split at %.1f dB.", quality
-    )
-    if quality < parameters.warn_below_psnr:
+    _tell(quality, parameters.warn_below_psnr)
+    exact = quality == math.inf
+    return {
+        "psnr_db": None if exact else quality,
+        "exact": exact,
+        "split": "validation",
+        "num_images": len(indices),
+    }
+
+
+def _tell(quality: float, warn_below: float) -> None:
+    """Log a PSNR, with what helps if it is low."""
+    logger.info("Reconstruction of the validation split: %.1f dB.", quality)
+    if quality < warn_below:
         logger.warning(
             "Samples cannot be sharper than that. Name a trained autoencoder "
             "(encoding.autoencoder), or raise encoding.fitted.num_steps and "
             "encoding.fitted.latent_channels."
         )
-    return {"psnr_db": quality, "split": "validation", "num_images": len(indices)}

@@ -1,4 +1,4 @@
-"""Nodes of the evaluation stage, and of the references that the search needs too."""
+"""Nodes of the evaluation stage: the final numbers and pictures."""
 
 from __future__ import annotations
 
@@ -20,17 +20,23 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lct_pipeline.models.features import FeatureExtractor
-    from lct_pipeline.pipelines.generation import Generator
+    from lct_pipeline.pipelines.generation import Generator, SamplingPlan
 
 logger = logging.getLogger(__name__)
 
-MODELS = ("last", "best_ema", "combined")
-EVALUATIONS = (1, 2)
+TITLES = {
+    "last": "last checkpoint",
+    "best_ema": "best average",
+    "combined": "combined (LCSC)",
+}
 
 
 def evaluate_models(
-    combined_model: TensorFile,
-    control_models: CheckpointStore,
+    best_average: TensorFile,
+    combined_model: TensorFile | None,
+    checkpoint_index: pd.DataFrame,
+    checkpoints: CheckpointStore,
+    sampling_plans: dict[str, Any],
     autoencoder: StoredAutoencoder,
     latent_normalisation: TensorFile,
     feature_extractor: TensorFile,
@@ -39,14 +45,20 @@ def evaluate_models(
     sampling: Sampling,
     runtime: Runtime,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Return the distances to the test split, a row per model, NFE and metric."""
+    """Return the distances to the test split, a row per model, plan and metric."""
     from lct_pipeline.pipelines.generation import build_generator
 
+    if combined_model is None:
+        logger.info(
+            "There is no combined model yet: `kedro run --pipeline=combine` makes one."
+        )
     extractor = extractor_of(feature_extractor, runtime)
-    network = combined_model.metadata["network"]
+    network = best_average.metadata["network"]
     generator = build_generator(
         network, autoencoder, latent_normalisation, sampling, runtime
     )
+    weights = _weights(best_average, combined_model, checkpoint_index, checkpoints)
+    plans = plans_of(sampling_plans)
     real = reference_statistics.tensors["test.features"]
     count = parameters.num_images or len(real)
     protocol = {
@@ -56,55 +68,83 @@ def evaluate_models(
         "extractor": extractor.name,
         "quantisation": "uint8",
     }
+    validation = reference_statistics.tensors["validation.features"]
     rows = []
-    for model, num_evaluations, features in track(
+    for about, features in track(
         _features_by_model(
-            _weights(combined_model, control_models),
-            generator,
-            extractor,
-            reference_statistics.tensors["validation.features"],
-            count,
-            parameters.seed,
+            weights, plans, generator, extractor, validation, count, parameters.seed
         ),
         "evaluate",
         "model",
-        total=len(MODELS) * len(EVALUATIONS) + 2,
+        total=len(weights) * len(plans) + 2,
     ):
-        about = {"model": model, "nfe": num_evaluations}
         rows += _distances(about, features, real, extractor, protocol)
     return {"rows": rows}, pd.DataFrame(rows)
 
 
+def plans_of(sampling_plans: dict[str, Any]) -> list[SamplingPlan]:
+    """Return the chosen plans."""
+    from lct_pipeline.pipelines.generation import SamplingPlan
+
+    return [
+        SamplingPlan(**{**plan, "sigmas": tuple(plan["sigmas"])})
+        for plan in sampling_plans["plans"]
+    ]
+
+
 def _weights(
-    combined_model: TensorFile, control_models: CheckpointStore
+    best_average: TensorFile,
+    combined_model: TensorFile | None,
+    checkpoint_index: pd.DataFrame,
+    checkpoints: CheckpointStore,
 ) -> dict[str, dict[str, Tensor]]:
-    controls = {
-        name: control_models.read(name).tensors for name in MODELS if name != "combined"
+    """Return the weights of the models that are compared."""
+    raw = checkpoint_index[checkpoint_index["kind"] == "raw"]
+    last = raw.sort_values("step").iloc[-1]
+    weights = {
+        "last": checkpoints.read(last["name"], last["digest"]).tensors,
+        "best_ema": best_average.tensors,
     }
-    return {**controls, "combined": combined_model.tensors}
+    if combined_model is None:
+        return weights
+    return {**weights, "combined": combined_model.tensors}
 
 
 def _features_by_model(
     weights: dict[str, dict[str, Tensor]],
+    plans: list[SamplingPlan],
     generator: Generator,
     extractor: FeatureExtractor,
     validation: Tensor,
     count: int,
     seed: int,
-) -> Iterator[tuple[str, int, Tensor]]:
-    """Yield name, NFE and features of each model, then of two controls without a model."""
+) -> Iterator[tuple[dict[str, Any], Tensor]]:
+    """Yield what is measured and its features, then the same of two controls without a model."""
     from lct_pipeline.core.sample_quality import features_of
 
-    for name in MODELS:
-        generator.load(weights[name])
-        for num_evaluations in EVALUATIONS:
-            images = generator.images(
-                count, num_evaluations=num_evaluations, seed=seed, purpose="evaluation"
-            )
-            yield name, num_evaluations, features_of(images, extractor.extract)
+    for name, tensors in weights.items():
+        generator.load(tensors)
+        for plan in plans:
+            images = generator.images(count, plan, seed=seed, purpose="evaluation")
+            yield _about(name, plan), features_of(images, extractor.extract)
     gaussian = _decoded_gaussian_latents(generator, count, seed)
-    yield "gaussian_latents", 0, features_of(gaussian, extractor.extract)
-    yield "real_validation_images", 0, validation[:count]
+    none = {"nfe": 0, "second_sigma": None, "renoise": None, "solver": None}
+    yield (
+        {"model": "gaussian_latents", **none},
+        features_of(gaussian, extractor.extract),
+    )
+    yield {"model": "real_validation_images", **none}, validation[:count]
+
+
+def _about(model: str, plan: SamplingPlan) -> dict[str, Any]:
+    second = plan.sigmas[1] if len(plan.sigmas) > 1 else None
+    return {
+        "model": model,
+        "nfe": plan.num_evaluations,
+        "second_sigma": second,
+        "renoise": None if second is None else plan.renoise,
+        "solver": plan.solver,
+    }
 
 
 def _decoded_gaussian_latents(
@@ -157,8 +197,11 @@ def _distances(
 
 
 def draw_sample_grid(
-    combined_model: TensorFile,
-    control_models: CheckpointStore,
+    best_average: TensorFile,
+    combined_model: TensorFile | None,
+    checkpoint_index: pd.DataFrame,
+    checkpoints: CheckpointStore,
+    sampling_plans: dict[str, Any],
     images: ShardStore,
     image_manifest: pd.DataFrame,
     autoencoder: StoredAutoencoder,
@@ -172,23 +215,25 @@ def draw_sample_grid(
     from lct_pipeline.pipelines.generation import build_generator
     from lct_pipeline.reporting.sample_grids import draw_panels
 
-    network = combined_model.metadata["network"]
     generator = build_generator(
-        network, autoencoder, latent_normalisation, sampling, runtime
+        best_average.metadata["network"],
+        autoencoder,
+        latent_normalisation,
+        sampling,
+        runtime,
     )
-    weights = _weights(combined_model, control_models)
-    titles = {
-        "last": "last checkpoint",
-        "best_ema": "best EMA",
-        "combined": "combined (LCSC)",
-    }
+    weights = _weights(best_average, combined_model, checkpoint_index, checkpoints)
+    first, *more = plans_of(sampling_plans)
     panels = {
-        f"{title}, 1 step": generator.grid(weights[name], num_evaluations=1, seed=0)
-        for name, title in titles.items()
+        f"{TITLES[name]}, NFE {first.num_evaluations}": generator.grid(
+            tensors, first, seed=0
+        )
+        for name, tensors in weights.items()
     }
-    panels["combined (LCSC), 2 steps"] = generator.grid(
-        weights["combined"], num_evaluations=2, seed=0
-    )
+    final = list(weights)[-1]
+    for plan in more[-1:]:
+        title = f"{TITLES[final]}, NFE {plan.num_evaluations}"
+        panels[title] = generator.grid(weights[final], plan, seed=0)
     count = sampling.grid_size**2
     noise = torch.cat(list(_decoded_gaussian_latents(generator, count, seed=0)))
     panels["no model: decoded noise"] = noise.cpu()

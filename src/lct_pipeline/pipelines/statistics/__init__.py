@@ -1,5 +1,8 @@
-"""Statistics: how heavy the tails of pixels and latents are."""
+"""Statistics: how heavy the tails are, of pixels, latents and a model's temporal differences."""
 
-from lct_pipeline.pipelines.statistics.pipeline import create_pipeline
+from lct_pipeline.pipelines.statistics.pipeline import (
+    create_pipeline,
+    create_td_pipeline,
+)
 
-__all__ = ["create_pipeline"]
+__all__ = ["create_pipeline", "create_td_pipeline"]

@@ -1,0 +1,220 @@
+"""Choices on the validation split: which average of the weights, and how to take a second step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from lct_pipeline.datasets.autoencoder import StoredAutoencoder
+from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
+from lct_pipeline.lazy import pd
+from lct_pipeline.parameters import Evaluation, Runtime, Sampling
+from lct_pipeline.pipelines.references.nodes import extractor_of
+from lct_pipeline.reporting.progress import track
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lct_pipeline.models.features import FeatureExtractor
+    from lct_pipeline.pipelines.generation import Generator, SamplingPlan
+
+
+def choose_average(
+    checkpoint_index: pd.DataFrame,
+    checkpoints: CheckpointStore,
+    autoencoder: StoredAutoencoder,
+    latent_normalisation: TensorFile,
+    feature_extractor: TensorFile,
+    reference_statistics: TensorFile,
+    parameters: Evaluation,
+    sampling: Sampling,
+    runtime: Runtime,
+) -> tuple[pd.DataFrame, TensorFile]:
+    """Return the distance of every average of the weights, and the best of them.
+
+    The averages are those of the last step, and others made afterwards from the stored snapshots
+    of power-function averages (EDM2).
+    """
+    from lct_pipeline.pipelines.generation import build_generator, first_plan
+
+    network = checkpoints.header(checkpoint_index["name"].iloc[-1])["network"]
+    generator = build_generator(
+        network, autoencoder, latent_normalisation, sampling, runtime
+    )
+    extractor = extractor_of(feature_extractor, runtime)
+    measure = Measure(generator, extractor, reference_statistics, parameters)
+    rows: list[dict[str, Any]] = []
+    best: TensorFile | None = None
+    averages = _averages(checkpoint_index, checkpoints, parameters.posthoc_widths)
+    for name, kind, tensors in track(averages, "choose average", "average"):
+        generator.load(tensors)
+        value = measure(first_plan(network, sampling), "choice")
+        if best is None or value < min(row["distance"] for row in rows):
+            best = TensorFile(tensors, {"network": network, "name": name, "kind": kind})
+        rows.append({"name": name, "kind": kind, "distance": value, **measure.about})
+    assert best is not None  # training keeps at least one average
+    return pd.DataFrame(rows), best
+
+
+def choose_second_step(
+    best_average: TensorFile,
+    combined_model: TensorFile | None,
+    autoencoder: StoredAutoencoder,
+    latent_normalisation: TensorFile,
+    feature_extractor: TensorFile,
+    reference_statistics: TensorFile,
+    parameters: Evaluation,
+    sampling: Sampling,
+    runtime: Runtime,
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return the distance at each level and kind of noise of a second step, and the best plan.
+
+    The model is the combined one where there is one, else the best average. A diffusion model has
+    no such choice: the table has its plans alone.
+    """
+    from lct_pipeline.pipelines.generation import build_generator
+
+    model = combined_model or best_average
+    generator = build_generator(
+        model.metadata["network"], autoencoder, latent_normalisation, sampling, runtime
+    )
+    generator.load(model.tensors)
+    extractor = extractor_of(feature_extractor, runtime)
+    measure = Measure(generator, extractor, reference_statistics, parameters)
+    plans = _candidate_plans(generator)
+    rows = [
+        {**_row(plan), "distance": measure(plan, "second step"), **measure.about}
+        for plan in track(plans, "choose second step", "plan")
+    ]
+    table = pd.DataFrame(rows)
+    if generator.network["model"] == "diffusion":
+        return table, {"plans": [asdict(plan) for plan in plans]}
+    return table, _chosen(table, plans)
+
+
+def _chosen(table: pd.DataFrame, plans: list[SamplingPlan]) -> dict[str, Any]:
+    """Return one step and the best two, and whether the second brought anything."""
+    chosen = [plans[0]]
+    improves = None
+    if len(plans) > 1:
+        distances = table["distance"].to_numpy()
+        best = 1 + int(distances[1:].argmin())
+        chosen.append(plans[best])
+        improves = bool(distances[best] < distances[0])
+    return {"plans": [asdict(p) for p in chosen], "second_step_improves": improves}
+
+
+def _candidate_plans(generator: Generator) -> list[SamplingPlan]:
+    from lct_pipeline.pipelines.generation import (
+        diffusion_plans,
+        one_step,
+        two_step_plans,
+    )
+
+    if generator.network["model"] == "diffusion":
+        return diffusion_plans(generator.sampling)
+    first = one_step(generator.network)
+    return [first, *two_step_plans(generator.network, generator.sampling)]
+
+
+def _row(plan: SamplingPlan) -> dict[str, Any]:
+    second = plan.sigmas[1] if len(plan.sigmas) > 1 else None
+    renoise = plan.renoise if second is not None else None
+    return {"nfe": plan.num_evaluations, "second_sigma": second, "renoise": renoise}
+
+
+def _averages(
+    index: pd.DataFrame, checkpoints: CheckpointStore, widths: tuple[float, ...]
+) -> Iterator[tuple[str, str, dict[str, Tensor]]]:
+    """Yield name, kind and weights of the averages of the last step, stored and made afterwards."""
+    last_step = index["step"].max()
+    at_end = index[(index["step"] == last_step) & (index["kind"] != "raw")]
+    for name, kind, digest in zip(
+        at_end["name"], at_end["kind"], at_end["digest"], strict=True
+    ):
+        yield name, kind, checkpoints.read(name, digest).tensors
+    snapshots = index[index["kind"] == "power"]
+    if len(snapshots) > 1:
+        for width in widths:
+            yield (
+                f"post-hoc-{width}",
+                "posthoc",
+                posthoc_average(snapshots, checkpoints, width),
+            )
+
+
+def posthoc_average(
+    snapshots: pd.DataFrame, checkpoints: CheckpointStore, width: float
+) -> dict[str, Tensor]:
+    """Return the power-function average of relative ``width`` at the end of training.
+
+    Args:
+        snapshots: Rows of the checkpoint index, power-function averages at several steps.
+        checkpoints: The checkpoints.
+        width: Relative width sigma_rel of EDM2, below 0.28.
+    """
+    from lct_pipeline.core.ema_profiles import Profile, posthoc_coefficients
+
+    basis = [
+        Profile.power(int(step), float(w))
+        for step, w in zip(snapshots["step"], snapshots["ema_width"], strict=True)
+    ]
+    target = Profile.power(int(snapshots["step"].max()), width)
+    alpha = posthoc_coefficients(basis, target)
+    total: dict[str, Tensor] = {}
+    for name, digest, coefficient in zip(
+        snapshots["name"], snapshots["digest"], alpha, strict=True
+    ):
+        for key, value in checkpoints.read(name, digest).tensors.items():
+            if not value.is_floating_point():
+                total[key] = value
+            elif key in total:
+                total[key] += float(coefficient) * value.double()
+            else:
+                total[key] = float(coefficient) * value.double()
+    return {k: v.float() if v.is_floating_point() else v for k, v in total.items()}
+
+
+class Measure:
+    """Frechet distance of what a generator makes to the validation split, from the same noise.
+
+    Args:
+        generator: Has the weights.
+        extractor: Gives features.
+        reference_statistics: Features of the real images.
+        parameters: How many images.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        extractor: FeatureExtractor,
+        reference_statistics: TensorFile,
+        parameters: Evaluation,
+    ) -> None:
+        from lct_pipeline.core.frechet import FeatureStatistics
+
+        tensors = reference_statistics.tensors
+        num_real = len(tensors["validation.features"])
+        self._reference = FeatureStatistics(
+            tensors["validation.mu"], tensors["validation.cov"], num_real
+        )
+        self._generator, self._extract = generator, extractor.extract
+        self._seed = parameters.seed
+        self._num_images = parameters.num_choice_images or num_real
+        self.about = {
+            "metric": extractor.frechet_name,
+            "split": "validation",
+            "num_generated": self._num_images,
+            "num_real": num_real,
+        }
+
+    def __call__(self, plan: SamplingPlan, purpose: str) -> float:
+        """Return the distance of ``num_choice_images`` images made with ``plan``."""
+        from lct_pipeline.core.sample_quality import features_of, frechet_fitness
+
+        images = self._generator.images(
+            self._num_images, plan, seed=self._seed, purpose=purpose
+        )
+        return frechet_fitness(features_of(images, self._extract), self._reference)

@@ -1,0 +1,410 @@
+from __future__ import annotations
+
+import itertools
+import pickle
+import threading
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
+from torch import Tensor
+
+from lct_pipeline.core.batches import (
+    BatchPreparation,
+    Coupling,
+    EpochOrder,
+    PreparedBatch,
+    prepared_ahead,
+)
+from lct_pipeline.core.levels import IndexSchedule
+from lct_pipeline.core.objectives import Batch, Levels
+from lct_pipeline.core.randomness import derived_generator
+from lct_pipeline.core.ranks import Ranks
+
+CPU = torch.device("cpu")
+SHAPE = (2, 3, 3)
+SIZE = 12
+SCHEDULE = IndexSchedule(
+    sigma_min=0.002,
+    sigma_max=80.0,
+    rho=7.0,
+    s0=10,
+    s1=40,
+    P_mean=-1.1,
+    P_std=2.0,
+    num_steps=30,
+    diffusion_threshold=0.75,
+)
+
+
+def read(step: int) -> tuple[Tensor, None]:
+    return 0.5 * torch.randn(SIZE, *SHAPE, generator=derived_generator(0, step)), None
+
+
+def read_labelled(step: int) -> tuple[Tensor, Tensor]:
+    """Return latents of a class each: in class k they lie around k."""
+    x, _ = read(step)
+    labels = torch.randint(3, (SIZE,), generator=derived_generator(1, step))
+    return x + labels.reshape(-1, 1, 1, 1), labels
+
+
+PREPARE = BatchPreparation(
+    read=read,
+    schedule=SCHEDULE,
+    coupling="batch",
+    seed=5,
+    ranks=Ranks(0, 1, CPU),
+)
+
+
+def prepared(size: int = SIZE, step: int = 0, labels: bool = True) -> PreparedBatch:
+    x = torch.arange(float(size)).reshape(-1, 1, 1, 1)
+    number = torch.arange(size)
+    t = torch.arange(1.0, size + 1, dtype=torch.float64)
+    return PreparedBatch(
+        step=step,
+        batch=Batch(x, -x, number if labels else None),
+        levels=Levels(t, t / 2, number % 2 == 0),
+        batch_size=size,
+        num_small_noise=(size + 1) // 2,
+        coupling_seconds=0.0,
+    )
+
+
+def tensors_of(item: PreparedBatch) -> list[Tensor]:
+    return [v for v in (*item.batch, *item.levels) if v is not None]
+
+
+def same(first: PreparedBatch, second: PreparedBatch) -> bool:
+    pairs = zip(tensors_of(first), tensors_of(second), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def noise_by_distance(x: Tensor, eps: Tensor) -> np.ndarray:
+    """Return the order in which the noise has the least squared distance to the latents."""
+    M = cdist(x.flatten(1).double(), eps.flatten(1).double(), "sqeuclidean")
+    return linear_sum_assignment(M)[1]
+
+
+# parts of a batch
+
+
+@pytest.mark.parametrize("labels", [False, True])
+@pytest.mark.parametrize(
+    ("size", "num_parts", "sizes"),
+    [
+        (6, 1, [6]),
+        (6, 3, [2, 2, 2]),
+        (7, 3, [3, 2, 2]),
+        (2, 3, [1, 1]),
+        (1, 4, [1]),
+    ],
+)
+def test_parts_cover_the_batch_in_order_and_none_is_empty(
+    size: int, num_parts: int, sizes: list[int], labels: bool
+) -> None:
+    whole = prepared(size, labels=labels)
+    parts = list(whole.split(num_parts))
+    assert [len(batch.x) for batch, _ in parts] == sizes
+    joined = [
+        torch.cat([part for part in column if part is not None])
+        for column in zip(*((*batch, *levels) for batch, levels in parts), strict=True)
+        if column[0] is not None
+    ]
+    expected = tensors_of(whole)
+    assert len(joined) == len(expected) == 5 + labels
+    assert all(torch.equal(a, b) for a, b in zip(joined, expected, strict=True))
+
+
+def test_on_a_cpu_a_batch_is_used_as_it_is() -> None:
+    item = prepared()
+    assert item.used_here() is item
+
+
+# the order of the items
+
+
+@pytest.mark.parametrize(("num_items", "batch_size"), [(7, 3), (8, 4), (7, 20), (1, 5)])
+def test_every_item_is_seen_once_per_epoch(num_items: int, batch_size: int) -> None:
+    order = EpochOrder(num_items, batch_size, seed=0)
+    batches = [order.batch(step) for step in range(num_items * 3)]
+    assert all(batch.shape == (batch_size,) for batch in batches)
+    items = np.concatenate(batches)
+    epochs = items.reshape(-1, num_items)
+    assert (np.sort(epochs, axis=1) == np.arange(num_items)).all()
+
+
+def test_each_epoch_has_an_order_of_its_own() -> None:
+    order = EpochOrder(20, 20, seed=0)
+    epochs = {tuple(order.batch(step)) for step in range(10)}
+    assert len(epochs) == 10
+    assert tuple(EpochOrder(20, 20, seed=1).batch(0)) not in epochs
+
+
+def test_a_step_sees_the_same_items_whatever_was_read_before() -> None:
+    order = EpochOrder(11, 4, seed=2)
+    in_turn = [order.batch(step) for step in range(12)]
+    for step in (9, 0, 5, 11):
+        assert np.array_equal(EpochOrder(11, 4, seed=2).batch(step), in_turn[step])
+        assert np.array_equal(order.batch(step), in_turn[step])
+
+
+# the batch of a step
+
+
+@pytest.mark.parametrize("coupling", ["independent", "batch", "process"])
+def test_a_step_has_the_same_batch_whenever_it_is_prepared(coupling: Coupling) -> None:
+    prepare = replace(PREPARE, coupling=coupling)
+    in_turn = [prepare(step) for step in range(4)]
+    torch.manual_seed(1)
+    np.random.seed(1)
+    for step in (3, 0, 2):
+        assert same(prepare(step), in_turn[step])
+    assert not any(same(a, b) for a, b in itertools.pairwise(in_turn))
+    assert not same(replace(prepare, seed=6)(0), in_turn[0])
+
+
+def test_preparing_leaves_the_global_generators_as_they_were() -> None:
+    before, numpy_before = torch.get_rng_state(), pickle.dumps(np.random.get_state())
+    PREPARE(0)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert pickle.dumps(np.random.get_state()) == numpy_before
+
+
+@pytest.mark.parametrize("step", [0, 12, 29])
+def test_a_batch_has_the_latents_of_its_step_and_the_levels_of_its_stage(
+    step: int,
+) -> None:
+    found = PREPARE(step)
+    assert found.step == step
+    assert found.batch_size == SIZE
+    assert torch.equal(found.batch.x, read(step)[0])
+    sigmas, _ = SCHEDULE.grid(SCHEDULE.num_levels(step))
+    n = torch.searchsorted(sigmas, found.levels.t)
+    assert torch.equal(sigmas[n], found.levels.t)
+    assert torch.equal(sigmas[n - 1], found.levels.r)
+    assert found.levels.t.dtype == torch.float64
+    assert found.num_small_noise == int(found.levels.small_noise.sum())
+
+
+def test_the_noise_is_standard_normal_and_new_at_each_step() -> None:
+    prepare = replace(PREPARE, coupling="independent")
+    eps = torch.stack([prepare(step).batch.eps for step in range(100)])
+    assert eps.mean().abs() < 5 / eps.numel() ** 0.5
+    assert eps.std().item() == pytest.approx(1, abs=0.02)
+    correlation = torch.corrcoef(eps.flatten(1)) - torch.eye(100)
+    assert correlation.abs().max() < 0.5
+
+
+def test_coupling_gives_the_noise_of_the_independent_batch_in_the_best_order() -> None:
+    independent = replace(PREPARE, coupling="independent")(3)
+    coupled = PREPARE(3)
+    x, eps = independent.batch.x, independent.batch.eps
+    assert torch.equal(coupled.batch.x, x)
+    assert torch.equal(coupled.batch.eps, eps[noise_by_distance(x, eps)])
+    for mine, other in zip(coupled.levels, independent.levels, strict=True):
+        assert torch.equal(mine, other)
+    assert independent.coupling_seconds == 0 < coupled.coupling_seconds
+
+
+@pytest.mark.parametrize("coupling", ["batch", "process"])
+def test_noise_is_coupled_within_each_class(coupling: Coupling) -> None:
+    labelled = replace(PREPARE, read=read_labelled, coupling=coupling)
+    independent = replace(labelled, coupling="independent")(0).batch
+    found = labelled(0).batch
+    labels = read_labelled(0)[1]
+    assert found.labels is not None
+    assert torch.equal(found.labels, labels)
+    for label in labels.unique():
+        x, eps = independent.x[labels == label], independent.eps[labels == label]
+        best = eps[noise_by_distance(x, eps)]
+        assert torch.equal(found.eps[labels == label], best)
+
+
+# the parts of several processes
+
+
+def parts_of(
+    prepare: BatchPreparation, num_processes: int, step: int = 0
+) -> list[PreparedBatch]:
+    return [
+        replace(prepare, ranks=Ranks(rank, num_processes, CPU))(step)
+        for rank in range(num_processes)
+    ]
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+@pytest.mark.parametrize("num_processes", [2, 5])
+@pytest.mark.parametrize("coupling", ["independent", "batch"])
+def test_the_parts_of_all_processes_are_the_batch_of_one(
+    coupling: Coupling, num_processes: int, labelled: bool
+) -> None:
+    reader = read_labelled if labelled else read
+    prepare = replace(PREPARE, read=reader, coupling=coupling)
+    whole = prepare(2)
+    parts = parts_of(prepare, num_processes, step=2)
+    columns = zip(*(tensors_of(part) for part in parts), strict=True)
+    for column, expected in zip(columns, tensors_of(whole), strict=True):
+        assert torch.equal(torch.cat(column), expected)
+    assert {part.batch_size for part in parts} == {SIZE}
+    assert {part.num_small_noise for part in parts} == {whole.num_small_noise}
+    assert sum(len(part.batch.x) for part in parts) == SIZE
+
+
+def test_coupling_by_process_is_the_best_order_of_each_part() -> None:
+    independent = parts_of(replace(PREPARE, coupling="independent"), 2)
+    by_process = parts_of(replace(PREPARE, coupling="process"), 2)
+    for part, plain in zip(by_process, independent, strict=True):
+        x, eps = plain.batch.x, plain.batch.eps
+        assert torch.equal(part.batch.x, x)
+        assert torch.equal(part.batch.eps, eps[noise_by_distance(x, eps)])
+    whole = PREPARE(0)
+    assert not torch.equal(
+        torch.cat([p.batch.eps for p in by_process]), whole.batch.eps
+    )
+
+
+def test_with_one_process_both_couplings_are_the_same() -> None:
+    assert same(replace(PREPARE, coupling="process")(4), PREPARE(4))
+
+
+# preparing ahead
+
+
+def threads() -> set[threading.Thread]:
+    return set(threading.enumerate())
+
+
+def close(batches: Iterator[tuple[PreparedBatch, float]]) -> None:
+    assert isinstance(batches, Generator)
+    batches.close()
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    before = threads()
+    yield
+    assert threads() <= before
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 1), (0, 7), (3, 6), (4, 4), (5, 4)])
+def test_batches_come_in_order_and_each_once(first: int, last: int) -> None:
+    steps: list[int] = []
+
+    def prepare(step: int) -> PreparedBatch:
+        steps.append(step)
+        return prepared(step=step)
+
+    found = [item.step for item, _ in prepared_ahead(prepare, first, last)]
+    assert found == steps == list(range(first, last))
+
+
+def test_prepared_batches_are_those_prepared_in_turn() -> None:
+    for step, (item, _) in enumerate(prepared_ahead(PREPARE, 0, 4)):
+        assert same(item, PREPARE(step))
+
+
+def test_the_next_batches_are_prepared_before_a_step_asks_for_them() -> None:
+    done = [threading.Event() for _ in range(5)]
+
+    def prepare(step: int) -> PreparedBatch:
+        done[step].set()
+        return prepared(step=step)
+
+    for item, _ in prepared_ahead(prepare, 0, 5):
+        for ahead in done[item.step : item.step + 3]:  # while this step is under way
+            assert ahead.wait(timeout=10)
+
+
+def test_no_more_than_two_batches_are_prepared_ahead() -> None:
+    latest: list[int] = []
+
+    def prepare(step: int) -> PreparedBatch:
+        latest.append(step)
+        return prepared(step=step)
+
+    batches = prepared_ahead(prepare, 0, 20)
+    next(batches)
+    time.sleep(0.3)
+    assert latest[-1] <= 2
+    close(batches)
+
+
+def test_batches_are_prepared_in_one_other_thread() -> None:
+    used: set[str] = set()
+
+    def prepare(step: int) -> PreparedBatch:
+        used.add(threading.current_thread().name)
+        return prepared(step=step)
+
+    list(prepared_ahead(prepare, 0, 4))
+    assert used == {"prepare batches"}
+
+
+class ReadError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("failing", [0, 1, 3])
+@pytest.mark.parametrize("error", [ReadError, KeyboardInterrupt])
+def test_an_error_in_the_thread_is_raised_where_its_batch_is_asked_for(
+    error: type[BaseException], failing: int
+) -> None:
+    def prepare(step: int) -> PreparedBatch:
+        if step == failing:
+            raise error(f"at step {step}")
+        return prepared(step=step)
+
+    found = []
+    with pytest.raises(error, match=f"at step {failing}"):
+        for item, _ in prepared_ahead(prepare, 0, 5):
+            found.append(item.step)
+    assert found == list(range(failing))
+
+
+@pytest.mark.parametrize("taken", [1, 2])
+def test_a_consumer_that_stops_early_ends_the_thread(taken: int) -> None:
+    before = threads()
+    batches = prepared_ahead(lambda step: prepared(step=step), 0, 1000)
+    for _ in range(taken):
+        next(batches)
+    assert len(threads() - before) == 1
+    close(batches)
+    assert threads() == before
+
+
+def test_an_error_of_the_consumer_ends_the_thread() -> None:
+    before = threads()
+
+    def consume() -> None:
+        for _ in prepared_ahead(lambda step: prepared(step=step), 0, 1000):
+            raise ReadError
+
+    with pytest.raises(ReadError):
+        consume()
+    assert threads() == before
+
+
+def test_the_seconds_are_those_waited_for_a_batch() -> None:
+    done = [threading.Event() for _ in range(3)]
+
+    def slow(step: int) -> PreparedBatch:
+        time.sleep(0.3)
+        done[step].set()
+        return prepared(step=step)
+
+    waits = []
+    for item, waited in prepared_ahead(slow, 0, 3):
+        waits.append(waited)
+        if item.step == 0:
+            continue  # and ask at once for the next, which is not ready
+        assert done[2].wait(timeout=10)  # while step 1 is under way
+        time.sleep(0.1)
+    assert waits[0] > 0.2
+    assert waits[1] > 0.2
+    assert waits[2] < 0.2

@@ -1,0 +1,363 @@
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy import special, stats
+
+from lct_pipeline.core.levels import (
+    ContinuousSchedule,
+    DiffusionSchedule,
+    IndexSchedule,
+    LevelSchedule,
+    TruncatedSchedule,
+    log_normal_levels,
+    lower_level,
+    small_noise_level,
+)
+from lct_pipeline.core.objectives import Levels
+
+P_MEAN, P_STD = -1.1, 2.0
+STAGE = 42_000  # steps of a stage of the paper
+INDEX = IndexSchedule(
+    sigma_min=0.002,
+    sigma_max=80.0,
+    rho=7.0,
+    s0=10,
+    s1=640,
+    P_mean=P_MEAN,
+    P_std=P_STD,
+    num_steps=7 * STAGE,
+    diffusion_threshold=0.75,
+)
+ECT = ContinuousSchedule(
+    P_mean=P_MEAN,
+    P_std=P_STD,
+    q=2.0,
+    k=8.0,
+    b=1.0,
+    s0=10,
+    num_stages=7,
+    num_steps=7 * STAGE,
+    small_noise_below=0.16975,
+)
+DIFFUSION = DiffusionSchedule(P_mean=-1.2, P_std=1.2)
+GRIDS = [10, 20, 40, 80, 160, 320, 640]
+LOG_T = stats.norm(P_MEAN, P_STD)
+SCHEDULES: list[LevelSchedule] = [
+    INDEX,
+    ECT,
+    DIFFUSION,
+    TruncatedSchedule(INDEX, truncation=1.0, boundary_probability=0.25),
+    TruncatedSchedule(ECT, truncation=1.0, boundary_probability=0.25),
+]
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def draw(
+    schedule: LevelSchedule, num_samples: int, *, step: int = 0, above: float = 0.0
+) -> Levels:
+    return schedule.draw(step, num_samples, generator(), above)
+
+
+def reference_grid(N: int) -> np.ndarray:
+    """sigma_i as the reference counts it: i = 0 is the noisiest."""
+    i = np.arange(N + 1)
+    high, low = 80 ** (1 / 7), 0.002 ** (1 / 7)
+    return (high + i / N * (low - high)) ** 7
+
+
+def reference_probabilities(N: int) -> np.ndarray:
+    """p(i) of the pair (sigma_i, sigma_{i + 1})."""
+    cumulative = special.erf(
+        (np.log(reference_grid(N)) - P_MEAN) / (math.sqrt(2) * P_STD)
+    )
+    weights = cumulative[:-1] - cumulative[1:]
+    return weights / weights.sum()
+
+
+def reference_ratio(t: np.ndarray, stage: int) -> np.ndarray:
+    """r / t of ECT with the values for CIFAR-10, before it is clipped at 0."""
+    return 1 - 1 / 2 ** (stage + 1) * (1 + 8 * special.expit(-t))
+
+
+# the table of iCT and sLCT
+
+
+@pytest.mark.parametrize("N", GRIDS)
+def test_the_grid_and_its_probabilities_are_those_of_the_reference_reversed(
+    N: int,
+) -> None:
+    sigmas, probabilities = INDEX.grid(N)
+    assert sigmas.dtype == probabilities.dtype == torch.float64
+    np.testing.assert_allclose(sigmas, reference_grid(N)[::-1], rtol=1e-12)
+    np.testing.assert_allclose(
+        probabilities, reference_probabilities(N)[::-1], rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("N", [10, 20, 640])
+def test_drawn_pairs_and_their_diffusion_loss_are_those_of_the_reference(
+    N: int,
+) -> None:
+    found = draw(INDEX, 40_000, step=STAGE * GRIDS.index(N))
+    sigmas = reference_grid(N)
+    i = np.abs(np.log(found.t.numpy()[:, None] / sigmas)).argmin(1)
+    np.testing.assert_allclose(found.t, sigmas[i], rtol=1e-12)
+    np.testing.assert_allclose(found.r, sigmas[i + 1], rtol=1e-12)
+    assert np.array_equal(found.small_noise, i >= int(0.75 * (N + 1)))
+
+    expected = 40_000 * reference_probabilities(N)
+    counts = np.bincount(i, minlength=N)
+    often = expected > 5
+    assert stats.chisquare(counts[often], expected[often], sum_check=False).pvalue > (
+        1e-3
+    )
+
+
+@pytest.mark.parametrize(
+    ("N", "threshold", "share"),
+    [(10, 0.0851, 0.244), *((N, 0.16975, 0.366) for N in GRIDS[1:])],
+)
+def test_the_diffusion_loss_acts_on_the_papers_share_of_a_batch(
+    N: int, threshold: float, share: float
+) -> None:
+    selected = np.arange(N) >= int(0.75 * (N + 1))
+    assert reference_probabilities(N)[selected].sum() == pytest.approx(share, abs=5e-4)
+    assert reference_grid(N)[:N][selected].max() == pytest.approx(threshold, rel=1e-3)
+
+    found = draw(INDEX, 40_000, step=STAGE * GRIDS.index(N))
+    assert found.small_noise.double().mean().item() == pytest.approx(share, abs=0.01)
+    assert found.t[found.small_noise].max().item() == pytest.approx(threshold, rel=1e-3)
+    assert (found.t[~found.small_noise] > threshold).all()
+
+
+def test_the_curriculum_is_the_papers() -> None:
+    starts = [INDEX.num_levels(STAGE * stage) for stage in range(7)]
+    ends = [INDEX.num_levels(STAGE * (stage + 1) - 1) for stage in range(7)]
+    assert starts == ends == GRIDS
+
+
+@pytest.mark.parametrize("above", [0.1, 1.0, 20.0])
+def test_the_table_above_a_level_is_the_conditional_distribution(above: float) -> None:
+    found = draw(INDEX, 40_000, above=above)
+    assert (found.t >= above).all()
+    t, p = reference_grid(10)[:-1], reference_probabilities(10)
+    expected = np.where(t >= above, p, 0) / p[t >= above].sum()
+    shares = (found.t.numpy()[:, None] == INDEX.grid(10)[0].numpy()[None, :0:-1]).mean(
+        0
+    )
+    np.testing.assert_allclose(shares, expected, atol=0.01)
+
+
+# the continuous levels of ECT
+
+
+@pytest.mark.parametrize("stage", range(7))
+def test_the_lower_level_is_the_formula_of_ect(stage: int) -> None:
+    found = draw(ECT, 2000, step=STAGE * stage)
+    t = found.t.numpy()
+    expected = np.maximum(t * reference_ratio(t, stage), 0)
+    np.testing.assert_allclose(found.r, expected, rtol=1e-9, atol=1e-15)
+    assert (found.t > found.r).all()
+
+
+def test_the_first_stage_has_r_0_wherever_the_ratio_is_negative() -> None:
+    found = draw(ECT, 40_000)
+    negative = reference_ratio(found.t.numpy(), 0) <= 0
+    assert np.array_equal(found.r == 0, negative)
+    # 1 + 8 sigmoid(-t) >= 2 up to t = ln 7: about four samples in five
+    assert np.array_equal(found.r == 0, found.t <= math.log(7))
+    assert negative.mean() == pytest.approx(LOG_T.cdf(math.log(math.log(7))), abs=0.01)
+
+
+def test_with_a_large_q_there_is_a_single_stage_with_a_small_gap() -> None:
+    t = torch.logspace(-3, 2, 50, dtype=torch.float64)
+    r = lower_level(t, 0, q=256.0, k=8.0, b=1.0)
+    expected = 1 - (1 + 8 / (1 + np.exp(t.numpy()))) / 256
+    np.testing.assert_allclose(r / t, expected, rtol=1e-12)
+
+
+def test_the_gap_halves_with_each_stage() -> None:
+    t = torch.logspace(-3, 2, 50, dtype=torch.float64)
+    gaps = [t - lower_level(t, stage, q=2.0, k=8.0, b=1.0) for stage in range(3, 9)]
+    for wide, narrow in itertools.pairwise(gaps):
+        np.testing.assert_allclose(wide, 2 * narrow, rtol=1e-9)
+
+
+def test_the_nominal_number_of_levels_doubles_as_the_gap_halves() -> None:
+    assert [ECT.num_levels(STAGE * stage) for stage in range(7)] == GRIDS
+    assert [ECT.stage(k) for k in (0, STAGE - 1, STAGE, 6 * STAGE, 99 * STAGE)] == [
+        *(0, 0, 1, 6, 6)
+    ]
+    short = replace(ECT, num_steps=3)
+    assert [short.stage(k) for k in range(9)] == [0, 1, 2, 3, 4, 5, 6, 6, 6]
+
+
+def test_the_diffusion_loss_of_continuous_levels_acts_below_a_level() -> None:
+    found = draw(ECT, 40_000)
+    assert torch.equal(found.small_noise, found.t <= 0.16975)
+    share = LOG_T.cdf(math.log(0.16975))
+    assert found.small_noise.double().mean().item() == pytest.approx(share, abs=0.01)
+
+
+@pytest.mark.parametrize("threshold", [0.4, 0.75])
+def test_the_level_below_which_the_diffusion_loss_acts_is_the_limit_of_the_table(
+    threshold: float,
+) -> None:
+    found = small_noise_level(threshold, sigma_min=0.002, sigma_max=80.0, rho=7.0)
+    sigmas = reference_grid(100_000)
+    limit = sigmas[int(threshold * 100_001)]
+    assert found == pytest.approx(limit, rel=1e-3)
+    if threshold == 0.75:
+        assert found == pytest.approx(0.16975, rel=1e-4)
+
+
+# log-normal levels
+
+
+@pytest.mark.parametrize(("P_mean", "P_std"), [(-1.1, 2.0), (-0.8, 1.6)])
+def test_the_logarithm_of_t_is_normal(P_mean: float, P_std: float) -> None:
+    t = log_normal_levels(40_000, generator(), P_mean=P_mean, P_std=P_std)
+    log_t = t.log().numpy()
+    assert log_t.mean() == pytest.approx(P_mean, abs=5 * P_std / 200)
+    assert log_t.std() == pytest.approx(P_std, rel=0.02)
+    assert stats.skew(log_t) == pytest.approx(0, abs=0.06)
+    assert stats.kurtosis(log_t) == pytest.approx(0, abs=0.12)
+    assert stats.kstest(log_t, stats.norm(P_mean, P_std).cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("above", [0.01, 1.0, 40.0])
+def test_levels_above_a_bound_have_the_conditional_distribution(above: float) -> None:
+    t = log_normal_levels(
+        40_000, generator(), P_mean=P_MEAN, P_std=P_STD, above=above
+    ).numpy()
+    assert (t >= above).all()
+    low = LOG_T.cdf(math.log(above))
+    q = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
+    expected = LOG_T.ppf(low + (1 - low) * q)
+    spread = expected[-1] - expected[0]
+    np.testing.assert_allclose(np.quantile(np.log(t), q), expected, atol=0.02 * spread)
+    conditional = (LOG_T.cdf(np.log(t)) - low) / (1 - low)
+    assert stats.kstest(conditional, "uniform").pvalue > 1e-3
+
+
+def test_a_bound_is_met_by_the_continuous_and_the_diffusion_schedule() -> None:
+    for schedule in (ECT, DIFFUSION):
+        found = draw(schedule, 5000, above=0.7)
+        assert 0.7 <= found.t.min().item() < 0.72
+
+
+# levels of the diffusion objective
+
+
+def test_diffusion_levels_are_single_and_log_normal() -> None:
+    found = draw(DIFFUSION, 40_000, step=123)
+    assert stats.kstest(found.t.log(), stats.norm(-1.2, 1.2).cdf).pvalue > 1e-3
+    assert (found.r == 0).all()
+    assert not found.small_noise.any()
+    assert {DIFFUSION.num_levels(step) for step in (0, 10, 10**6)} == {1}
+
+
+# the second stage of TCM
+
+
+@pytest.mark.parametrize("schedule", [INDEX, ECT], ids=["index", "continuous"])
+@pytest.mark.parametrize("stage", [0, 3, 6])
+@pytest.mark.parametrize("truncation", [0.3, 1.0, 7.0])
+def test_truncated_levels_reach_below_the_truncation_only_as_far_as_one_pair(
+    schedule: IndexSchedule | ContinuousSchedule, stage: int, truncation: float
+) -> None:
+    step = STAGE * stage
+    truncated = TruncatedSchedule(schedule, truncation, boundary_probability=0.25)
+    found = draw(truncated, 20_000, step=step)
+    assert (found.t >= truncation).all()
+    assert (found.t > found.r).all()
+    assert truncated.num_levels(step) == schedule.num_levels(step)
+
+    lowest = found.t == found.t.min()  # the pair at the boundary
+    t, r = found.t[lowest][0].item(), found.r[lowest][0].item()
+    assert r < truncation <= t
+    if schedule is INDEX:
+        sigmas = reference_grid(GRIDS[stage])
+        assert t == pytest.approx(sigmas[sigmas >= truncation].min(), rel=1e-12)
+        assert r == pytest.approx(sigmas[sigmas < truncation].max(), rel=1e-12)
+        assert (found.r[~lowest] >= truncation).all()
+    else:
+        assert t == truncation
+        ratio = reference_ratio(np.array(truncation), stage)
+        assert r == pytest.approx(max(truncation * ratio, 0), rel=1e-12)
+
+
+@pytest.mark.parametrize("schedule", [INDEX, ECT], ids=["index", "continuous"])
+@pytest.mark.parametrize("probability", [0.0, 0.25, 1.0])
+def test_a_share_of_the_samples_is_at_the_boundary(
+    schedule: IndexSchedule | ContinuousSchedule, probability: float
+) -> None:
+    truncated = TruncatedSchedule(schedule, 1.0, probability)
+    found = draw(truncated, 40_000, step=6 * STAGE)
+    # the share that is drawn there anyway: none of continuous levels
+    natural = draw(schedule, 40_000, step=6 * STAGE, above=1.0)
+    lowest = draw(replace(truncated, boundary_probability=1.0), 1, step=6 * STAGE).t
+    without = (natural.t == lowest).double().mean().item()
+    share = (found.t == lowest).double().mean().item()
+    expected = probability + (1 - probability) * without
+    assert share == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize("schedule", [INDEX, ECT], ids=["index", "continuous"])
+def test_away_from_the_boundary_truncated_levels_are_those_of_the_schedule_above(
+    schedule: IndexSchedule | ContinuousSchedule,
+) -> None:
+    none = draw(TruncatedSchedule(schedule, 1.0, 0.0), 500)
+    above = draw(schedule, 500, above=1.0)
+    assert all(torch.equal(a, b) for a, b in zip(none, above, strict=True))
+
+
+@pytest.mark.parametrize("schedule", [INDEX, ECT], ids=["index", "continuous"])
+@pytest.mark.parametrize("truncation", [0.05, 1.0])
+def test_the_diffusion_loss_acts_on_truncated_levels_by_their_own_t(
+    schedule: IndexSchedule | ContinuousSchedule, truncation: float
+) -> None:
+    found = draw(TruncatedSchedule(schedule, truncation, 0.5), 4000, step=3 * STAGE)
+    threshold = 0.16975 if schedule is ECT else reference_grid(80)[60] * (1 + 1e-9)
+    assert torch.equal(found.small_noise, found.t <= threshold)
+    assert found.small_noise.any() == (truncation < threshold)
+
+
+# what all schedules share
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
+def test_levels_are_float64_and_depend_on_the_generator_alone(
+    schedule: LevelSchedule,
+) -> None:
+    draws = []
+    for disturbance in (1, 2):
+        torch.manual_seed(disturbance)
+        draws.append(schedule.draw(5, 64, generator(7), 0.0))
+    other = schedule.draw(5, 64, generator(8), 0.0)
+    for first, second in zip(*draws, strict=True):
+        assert torch.equal(first, second)
+        assert first.shape == (64,)
+    assert not torch.equal(draws[0].t, other.t)
+    t, r, small_noise = other
+    assert t.dtype == r.dtype == torch.float64
+    assert small_noise.dtype == torch.bool
+    assert torch.isfinite(t).all()
+    assert (t > r).all()
+    assert (r >= 0).all()
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
+def test_levels_are_drawn_without_the_global_generator(schedule: LevelSchedule) -> None:
+    before = torch.get_rng_state()
+    draw(schedule, 16)
+    assert torch.equal(torch.get_rng_state(), before)

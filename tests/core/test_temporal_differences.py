@@ -1,0 +1,234 @@
+"""The temporal difference: against a plain loop, its pairs of levels, and its mean over them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lct_pipeline.core.levels import (
+    ContinuousSchedule,
+    IndexSchedule,
+    TruncatedSchedule,
+)
+from lct_pipeline.core.objectives import Batch
+from lct_pipeline.core.outliers import outlier_statistics
+from lct_pipeline.core.preconditioning import Denoiser
+from lct_pipeline.core.temporal_differences import (
+    LevelPair,
+    interpolation_weights,
+    pooled_std,
+    spread_evenly,
+    stage_pairs,
+    temporal_differences,
+)
+from lct_pipeline.models.mlp import MLPNetwork
+
+GRID = {"sigma_min": 0.002, "sigma_max": 80.0, "rho": 7.0}
+INDEX = IndexSchedule(
+    **GRID,
+    s0=10,
+    s1=640,
+    P_mean=-1.1,
+    P_std=2.0,
+    num_steps=70,
+    diffusion_threshold=0.75,
+)
+CONTINUOUS = ContinuousSchedule(
+    P_mean=-1.1,
+    P_std=2.0,
+    q=2.0,
+    k=8.0,
+    b=1.0,
+    s0=10,
+    num_stages=4,
+    num_steps=40,
+    small_noise_below=0.17,
+)
+LAST = 69  # a step of the last stage, N = 640
+
+
+@pytest.fixture
+def denoiser() -> Denoiser:
+    torch.manual_seed(0)
+    network = MLPNetwork(
+        (2, 2, 2),
+        width=16,
+        num_blocks=1,
+        norm="non_scaling_layer_norm",
+        output_norm="non_scaling_layer_norm",
+        dropout=0.5,
+        num_classes=3,
+    )
+    for parameter in network.parameters():  # the last layer starts at 0
+        torch.nn.init.normal_(parameter, std=0.2)
+    return Denoiser(network, sigma_data=0.5, sigma_min=0.002).eval()
+
+
+@pytest.fixture
+def batch() -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    x, eps = (torch.randn(12, 2, 2, 2, generator=generator) for _ in range(2))
+    return Batch(0.5 * x, eps, torch.arange(12) % 4)
+
+
+def parts(batch: Batch, size: int) -> list[Batch]:
+    return [batch.part(slice(at, at + size)) for at in range(0, 12, size)]
+
+
+def plain(
+    denoiser: Denoiser, x: Tensor, eps: Tensor, label: Tensor, t: float
+) -> Tensor:
+    """f(x + t eps, t) of one sample, from the formulas of EDM with the boundary of CM."""
+    x_t = x + t * eps
+    c_skip = 0.25 / ((t - 0.002) ** 2 + 0.25)
+    c_out = 0.5 * (t - 0.002) / math.sqrt(t**2 + 0.25)
+    c_noise = torch.tensor([250 * math.log(t)])
+    F_x = denoiser.network(x_t[None] / math.sqrt(t**2 + 0.25), c_noise, label[None])
+    return c_skip * x_t + c_out * F_x[0]
+
+
+@pytest.mark.parametrize(("t", "r"), [(80.0, 60.0), (1.2, 0.9), (0.01, 0.002)])
+def test_differences_are_those_of_a_plain_loop(
+    denoiser: Denoiser, batch: Batch, t: float, r: float
+) -> None:
+    (found,) = temporal_differences(denoiser, [batch], t, r)
+    assert not found.requires_grad
+    for d, *sample in zip(found, *batch, strict=True):
+        expected = plain(denoiser, *sample, t) - plain(denoiser, *sample, r)
+        torch.testing.assert_close(d, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_target_at_level_0_is_the_clean_sample(
+    denoiser: Denoiser, batch: Batch
+) -> None:
+    (found,) = temporal_differences(denoiser, [batch], 1.0, 0.0)
+    D_xt = denoiser(batch.x + batch.eps, torch.ones(12), batch.labels)
+    torch.testing.assert_close(found, (D_xt - batch.x).detach())
+
+
+def test_the_size_of_the_batches_changes_nothing(
+    denoiser: Denoiser, batch: Batch
+) -> None:
+    whole, small = (
+        torch.cat(list(temporal_differences(denoiser, parts(batch, n), 2.0, 1.0)))
+        for n in (12, 5)
+    )
+    torch.testing.assert_close(whole, small)
+
+
+def test_a_gaussian_difference_has_a_gaussians_statistics() -> None:
+    """f(x, t) = x / 2 makes d = (t - r) eps / 2."""
+    generator = torch.Generator().manual_seed(0)
+    x, eps = (torch.randn(4000, 1, 4, 4, generator=generator) for _ in range(2))
+    values = list(
+        temporal_differences(lambda x_t, t, _: x_t / 2, [Batch(x, eps)], 3.0, 1.0)
+    )
+    row = outlier_statistics(lambda: iter(values))[-1]
+    num = row.num_values
+    assert num == 64_000
+    assert row.std == pytest.approx(1.0, abs=5 * (0.5 / num) ** 0.5)
+    assert row.q3 == pytest.approx(0.6745, abs=0.03)
+    assert row.inner_high == pytest.approx(4 * 0.6745, abs=0.1)
+    share = row.gaussian_share_beyond_inner
+    assert abs(row.share_beyond_inner - share) < 5 * (share / num) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("num_items", "num_chosen"),
+    [(640, 21), (10, 21), (21, 21), (22, 21), (40, 21), (1, 5), (0, 5)],
+)
+def test_indices_spread_evenly_with_both_ends(num_items: int, num_chosen: int) -> None:
+    found = spread_evenly(num_items, num_chosen)
+    assert len(found) == min(num_items, num_chosen)
+    assert set(found[[0, -1]] if num_items else []) <= {0, num_items - 1}
+    gaps = np.diff(found)
+    assert (gaps > 0).all()
+    assert np.ptp(gaps) <= 1 if len(gaps) else True
+
+
+def reference_sigmas(N: int) -> list[float]:
+    """Decreasing levels, as the authors' code counts them."""
+    low, high = 0.002 ** (1 / 7), 80 ** (1 / 7)
+    return [(high + i / N * (low - high)) ** 7 for i in range(N + 1)]
+
+
+def test_pairs_are_adjacent_levels_of_the_grid_from_the_least_to_the_most_noisy() -> (
+    None
+):
+    pairs = stage_pairs(INDEX, LAST, 21, **GRID)
+    sigmas = reference_sigmas(640)
+    assert len(pairs) == 21
+    assert (pairs[0].n, pairs[-1].n) == (0, 639)
+    for pair in pairs:
+        assert pair.t == pytest.approx(sigmas[639 - pair.n])
+        assert pair.r == pytest.approx(sigmas[640 - pair.n])
+
+
+def test_a_coarse_grid_has_all_of_its_pairs_with_their_probabilities() -> None:
+    pairs = stage_pairs(INDEX, 0, 21, **GRID)
+    sigmas = reference_sigmas(10)[::-1]
+    cumulative = [math.erf((math.log(s) + 1.1) / (2 * math.sqrt(2))) for s in sigmas]
+    weights = np.diff(cumulative) / (cumulative[-1] - cumulative[0])
+    assert [pair.n for pair in pairs] == list(range(10))
+    np.testing.assert_allclose([pair.weight for pair in pairs], weights)
+
+
+def test_continuous_pairs_follow_the_map_from_t_to_r() -> None:
+    pairs = stage_pairs(CONTINUOUS, 15, 5, **GRID)  # the second stage, N = 20
+    assert [pair.n for pair in pairs] == [0, 5, 10, 14, 19]
+    for pair in pairs:
+        assert pair.t == pytest.approx(reference_sigmas(20)[19 - pair.n])
+        ratio = 1 - (1 + 8 / (1 + math.exp(pair.t))) / 4
+        assert pair.r == pytest.approx(max(pair.t * ratio, 0))
+    assert pairs[0].r == 0
+
+
+@pytest.mark.parametrize("base", [INDEX, CONTINUOUS])
+def test_a_truncated_model_has_the_pairs_that_it_serves(
+    base: IndexSchedule | ContinuousSchedule,
+) -> None:
+    every = stage_pairs(base, 0, 100, **GRID)
+    pairs = stage_pairs(TruncatedSchedule(base, 1.0, 0.25), 0, 100, **GRID)
+    served = [pair for pair in every if pair.r >= 1]
+    assert [pair[:3] for pair in pairs] == [pair[:3] for pair in served]
+    assert 0 < len(pairs) < len(every)
+    assert sum(pair.weight for pair in pairs) == pytest.approx(1)
+
+
+def test_a_truncation_above_the_grids_last_pair_leaves_none() -> None:
+    assert stage_pairs(TruncatedSchedule(INDEX, 79.0, 0.25), 0, 5, **GRID) == []
+
+
+def test_weights_are_exact_for_what_is_linear_between_the_chosen() -> None:
+    probabilities = np.random.default_rng(0).random(40)
+    chosen = np.array([0, 7, 20, 39])
+    weights = interpolation_weights(probabilities, chosen)
+    assert weights.sum() == pytest.approx(1)
+    values = np.interp(np.arange(40), chosen, [3.0, -1.0, 4.0, 1.0])
+    expected = np.average(values, weights=probabilities)
+    assert weights @ values[chosen] == pytest.approx(expected)
+
+
+def test_weights_on_a_fine_grid_find_the_mean_over_all_levels() -> None:
+    def smooth(pairs: list[LevelPair]) -> float:
+        return sum(p.weight * math.exp(-(math.log(p.t) ** 2) / 8) for p in pairs)
+
+    few, every = (stage_pairs(INDEX, LAST, n, **GRID) for n in (21, 640))
+    assert smooth(few) == pytest.approx(smooth(every), rel=0.01)
+
+
+def test_the_pooled_deviation_is_that_of_all_values_together() -> None:
+    rng = np.random.default_rng(0)
+    groups = [
+        rng.normal(m, s, size=n) for m, s, n in ((0, 1, 30), (2, 3, 70), (-1, 0.1, 5))
+    ]
+    found = pooled_std(
+        np.array([g.mean() for g in groups]),
+        np.array([g.std() for g in groups]),
+        np.array([len(g) for g in groups]),
+    )
+    assert found == pytest.approx(np.concatenate(groups).std())

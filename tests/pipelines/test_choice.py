@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import json
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from measuring import ONE_STEP, distance, generation_inputs
+
+from conftest import SmokeResults
+from lct_pipeline.core.ema_profiles import gamma_of
+from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
+from lct_pipeline.errors import DataError
+from lct_pipeline.pipelines.evaluation.choice import (
+    Measure,
+    choose_average,
+    choose_second_step,
+    posthoc_average,
+)
+from lct_pipeline.pipelines.evaluation.nodes import plans_of
+from lct_pipeline.pipelines.generation import SamplingPlan
+
+AVERAGES = [
+    "step-0000060-ema-0.9",
+    "step-0000060-ema-0.95",
+    "step-0000060-power-0.1",
+    "post-hoc-0.1",
+    "post-hoc-0.2",
+]
+
+FakeDistances = Callable[[list[float]], None]
+
+
+@pytest.fixture
+def fake_distances(monkeypatch: pytest.MonkeyPatch) -> FakeDistances:
+    """Return a function that sets what the next measurements find."""
+
+    def set_distances(distances: list[float]) -> None:
+        found = iter(distances)
+        monkeypatch.setattr(Measure, "__call__", lambda *_: next(found))
+
+    return set_distances
+
+
+def average(results: SmokeResults) -> tuple[pd.DataFrame, TensorFile]:
+    load = results.catalog.load
+    return choose_average(
+        load("checkpoint_index"), load("checkpoints"), *generation_inputs(results)
+    )
+
+
+def second_step(
+    results: SmokeResults, *, combined: bool = False, **changes: Any
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Choose for the best average, its network described with changes."""
+    best = results.catalog.load("best_average")
+    network = best.metadata["network"] | changes
+    model = replace(best, metadata={**best.metadata, "network": network})
+    found = results.catalog.load("combined_model") if combined else None
+    return choose_second_step(model, found, *generation_inputs(results))
+
+
+def test_every_average_competes_with_those_made_afterwards(
+    results: SmokeResults,
+) -> None:
+    table = results.catalog.load("average_choice")
+    assert table["name"].tolist() == AVERAGES
+    assert table["kind"].tolist() == ["ema", "ema", "power", "posthoc", "posthoc"]
+    assert set(table["split"]) == {"validation"}
+    assert set(table["num_generated"]) == {32}
+
+
+def test_the_best_average_is_that_of_the_least_distance(results: SmokeResults) -> None:
+    table = results.catalog.load("average_choice").set_index("name")
+    best = results.catalog.load("best_average")
+    least = table["distance"].min()
+    assert table["distance"][best.metadata["name"]] == least
+    assert table["kind"][best.metadata["name"]] == best.metadata["kind"]
+    found = distance(results, best, ONE_STEP, "choice")
+    assert found == pytest.approx(least, rel=1e-4)
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_whichever_average_is_best_its_weights_are_returned(
+    results: SmokeResults, fake_distances: FakeDistances, place: int
+) -> None:
+    fake_distances([2.0 - (number == place) for number in range(5)])
+    _, best = average(results)
+    load, name = results.catalog.load, AVERAGES[place]
+    store, index = load("checkpoints"), load("checkpoint_index")
+    snapshots = index[index["kind"] == "power"]
+    expected = (
+        posthoc_average(snapshots, store, float(name.removeprefix("post-hoc-")))
+        if name.startswith("post-hoc")
+        else store.read(name).tensors
+    )
+    assert best.metadata["name"] == name
+    assert best.metadata["network"] == store.header(AVERAGES[0])["network"]
+    assert all(torch.equal(best.tensors[key], expected[key]) for key in expected)
+
+
+@pytest.fixture
+def snapshots(results: SmokeResults) -> pd.DataFrame:
+    index = results.catalog.load("checkpoint_index")
+    return index[index["kind"] == "power"]
+
+
+def test_an_average_made_afterwards_is_the_closest_combination_of_snapshots(
+    results: SmokeResults, snapshots: pd.DataFrame
+) -> None:
+    steps = snapshots["step"].tolist()
+    assert steps == [20, 40, 60]
+
+    def shares(last: int, width: float) -> np.ndarray:
+        cumulative = np.minimum(np.arange(61) / last, 1) ** (gamma_of(width) + 1)
+        return np.diff(cumulative)
+
+    p = np.stack([shares(step, 0.1) for step in steps], axis=1)
+    # least squares with sum 1, by its normal equations with a multiplier
+    normal = np.block([[p.T @ p, np.ones((3, 1))], [np.ones((1, 3)), np.zeros((1, 1))]])
+    alpha = np.linalg.solve(normal, np.append(p.T @ shares(60, 0.2), 1))[:3]
+    store = results.catalog.load("checkpoints")
+    weights = [store.read(name).tensors for name in snapshots["name"]]
+    found = posthoc_average(snapshots, store, 0.2)
+    assert found.keys() == weights[0].keys()
+    for key, tensor in found.items():
+        expected = sum(a * w[key].double() for a, w in zip(alpha, weights, strict=True))
+        torch.testing.assert_close(tensor, expected.float(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_width_that_was_kept_gives_the_average_that_was_kept(
+    results: SmokeResults, snapshots: pd.DataFrame
+) -> None:
+    store = results.catalog.load("checkpoints")
+    found = posthoc_average(snapshots, store, 0.1)
+    for key, tensor in store.read("step-0000060-power-0.1").tensors.items():
+        torch.testing.assert_close(found[key], tensor, rtol=1e-5, atol=1e-7)
+
+
+def test_an_average_made_afterwards_holds_one_checkpoint_at_a_time(
+    results: SmokeResults, snapshots: pd.DataFrame
+) -> None:
+    read: list[weakref.ref[torch.Tensor]] = []
+    still_held: list[int] = []
+
+    class WatchedStore(CheckpointStore):
+        def read(self, name: str, digest: str | None = None) -> TensorFile:
+            still_held.append(sum(tensor() is not None for tensor in read))
+            file = super().read(name, digest)
+            read.extend(weakref.ref(tensor) for tensor in file.tensors.values())
+            return file
+
+    store = WatchedStore(results.catalog.load("checkpoints").folder)
+    posthoc_average(snapshots, store, 0.2)
+    assert len(still_held) == 3
+    assert max(still_held) <= 1  # the tensor that was added last
+
+
+def test_snapshots_that_were_replaced_are_refused(
+    results: SmokeResults, snapshots: pd.DataFrame
+) -> None:
+    store = results.catalog.load("checkpoints")
+    with pytest.raises(DataError, match="not the checkpoint that was cataloged"):
+        posthoc_average(snapshots.assign(digest="another"), store, 0.2)
+
+
+def test_a_second_step_is_tried_at_each_level_with_each_kind_of_noise(
+    results: SmokeResults,
+) -> None:
+    table = results.catalog.load("second_step_choice")
+    assert table["nfe"].tolist() == [1, 2, 2, 2, 2]
+    tried = list(zip(table["second_sigma"], table["renoise"], strict=True))[1:]
+    assert tried == [(0.1, "fresh"), (0.5, "fresh"), (0.1, "same"), (0.5, "same")]
+    assert set(table["split"]) == {"validation"}
+
+
+def test_the_second_step_of_the_least_distance_is_chosen(results: SmokeResults) -> None:
+    table = results.catalog.load("second_step_choice")
+    chosen = results.catalog.load("sampling_plans")
+    first, second = plans_of(chosen)
+    best = table.iloc[1:].sort_values("distance").iloc[0]
+    assert first == ONE_STEP
+    assert second == SamplingPlan(2, (80.0, best["second_sigma"]), best["renoise"])
+    improves = best["distance"] < table["distance"].iloc[0]
+    assert chosen["second_step_improves"] == improves
+
+
+def test_the_second_step_is_chosen_for_the_combined_model_where_there_is_one(
+    results: SmokeResults,
+) -> None:
+    load = results.catalog.load
+    for combined in (True, False):
+        table, _ = second_step(results, combined=combined)
+        model = load("combined_model" if combined else "best_average")
+        expected = distance(results, model, ONE_STEP, "second step")
+        assert table["distance"].iloc[0] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(("one_step", "improves"), [(3.0, True), (2.0, False)])
+def test_a_second_step_that_brings_nothing_is_said_to(
+    results: SmokeResults,
+    fake_distances: FakeDistances,
+    one_step: float,
+    improves: bool,
+) -> None:
+    fake_distances([one_step, 7.0, 4.0, 2.0, 5.0])
+    table, chosen = second_step(results)
+    assert table["distance"].tolist() == [one_step, 7.0, 4.0, 2.0, 5.0]
+    assert plans_of(chosen) == [ONE_STEP, SamplingPlan(2, (80.0, 0.1), "same")]
+    assert chosen["second_step_improves"] is improves
+
+
+def test_a_truncated_model_takes_no_second_step_below_its_truncation(
+    results: SmokeResults,
+) -> None:
+    table, chosen = second_step(results, lowest_level=0.3)
+    assert table["second_sigma"].tolist()[1:] == [0.5, 0.5]
+    assert plans_of(chosen)[1].sigmas == (80.0, 0.5)
+
+
+@pytest.mark.parametrize("change", [{"lowest_level": 1.0}, {"sigma_max": 0.1}], ids=str)
+def test_without_a_level_for_a_second_step_there_is_one_step(
+    results: SmokeResults, change: dict[str, float]
+) -> None:
+    table, chosen = second_step(results, **change)
+    assert len(table) == 1
+    (plan,) = plans_of(chosen)
+    assert plan.num_evaluations == 1
+    assert chosen["second_step_improves"] is None
+
+
+def test_a_diffusion_model_has_a_plan_for_each_number_of_evaluations(
+    results: SmokeResults,
+) -> None:
+    table, chosen = second_step(results, model="diffusion", boundary=0.0)
+    assert table["nfe"].tolist() == [5, 9, 17]
+    assert table["second_sigma"].isna().all()
+    assert plans_of(json.loads(json.dumps(chosen))) == [
+        SamplingPlan(n, solver="dpm_solver") for n in (5, 9, 17)
+    ]
+    assert "second_step_improves" not in chosen
