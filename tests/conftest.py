@@ -83,6 +83,8 @@ SHORT: dict[str, Any] = {
     "ema.snapshot_interval": 6,
 }
 
+DIFFUSION = {"objective.kind": "diffusion", "objective.coupling": "independent"}
+
 AnyGroup = TypeVar("AnyGroup", bound=Group)
 
 
@@ -135,7 +137,7 @@ class SmokeResults:
         latents: ShardStore | None = None,
         **runtime: Any,
     ) -> Generator[TrainingPiece]:
-        """Train as the node does; yield copies, as files are.
+        """Train on the CPU as the node does; yield copies, as files are.
 
         Args:
             changes: Values that differ from those of :meth:`training`, by dotted name.
@@ -154,7 +156,7 @@ class SmokeResults:
             first_stage or load("first_stage_checkpoints"),
             state,
             self.training(changes),
-            changed(self.parameters.runtime, runtime),
+            changed(self.parameters.runtime, {"device": "cpu", **runtime}),
         )
         with closing(outputs):
             for files, rows, after in outputs:
@@ -189,6 +191,6 @@ def teacher(
     """Return the checkpoints of a small diffusion model."""
     folder = tmp_path_factory.mktemp("models") / "teacher" / "checkpoints"
     dataset = CheckpointsDataset(path=str(folder))
-    for piece in results.train({"objective.kind": "diffusion"}):
+    for piece in results.train(DIFFUSION):
         dataset.save(piece.checkpoints)
     return dataset.load()

@@ -154,6 +154,7 @@ def test_an_element_out_of_range_is_named_by_its_place(values: dict[str, Any]) -
         ("training.noise", {"s0": 200}, "s1 must be at least s0"),
         ("encoding.fitted", {"block_channels": [8, 18]}, "multiples of 4"),
         ("training.ema", {"rates": [], "widths": []}, "at least one rate or width"),
+        ("training", {"objective.kind": "diffusion"}, "coupling=independent"),
         ("training", {"objective.kind": "distillation"}, "training.first_stage.run"),
         ("training", {"objective.kind": "truncated"}, "training.first_stage.run"),
         (

@@ -187,6 +187,16 @@ class Training(Group):
         return self
 
     @model_validator(mode="after")
+    def _diffusion_has_independent_noise(self) -> Training:
+        objective = self.objective
+        if objective.kind == "diffusion" and objective.coupling != "independent":
+            raise ValueError(
+                "objective.kind=diffusion needs objective.coupling=independent: with coupled noise "
+                "the network would not learn the mean of what was noised"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _schedule_fits_objective(self) -> Training:
         if (
             self.objective.kind == "distillation"

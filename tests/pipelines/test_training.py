@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from conftest import SmokeResults
+from conftest import DIFFUSION, SmokeResults
 from lct_pipeline.core import training_loop
 from lct_pipeline.core.objectives import LossParts, batch_loss
 from lct_pipeline.datasets.tensor_file import TensorFile
@@ -145,7 +145,7 @@ def test_other_images_on_a_run_are_told_and_trained_on(
         {"objective.diffusion_weight": 0.0},
         {"objective.diffusion_threshold": 0.5},
         {"objective.coupling": "independent"},
-        {"objective.kind": "diffusion"},
+        DIFFUSION,
         {"noise.schedule": "continuous"},
         {"resample_posterior": False},
         {"network.norm": "layer_norm"},

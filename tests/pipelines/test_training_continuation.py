@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from conftest import SmokeResults, TrainingPiece, copied
+from conftest import DIFFUSION, SmokeResults, TrainingPiece, copied
 from lct_pipeline.datasets.tensor_file import (
     CheckpointStore,
     TensorFile,
@@ -24,7 +24,7 @@ CASES: dict[str, dict[str, Any]] = {
         "noise.continuous.num_stages": 3,
     },
     "consistency, c fitted": {"objective.c": "fitted"},
-    "diffusion": {"objective.kind": "diffusion"},
+    "diffusion": DIFFUSION,
     "distillation": {"objective.kind": "distillation", "first_stage.run": "teacher"},
     "truncated": {"objective.kind": "truncated", "first_stage.run": "tested"},
     "truncated, continuous": {

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import torch
 
-from conftest import SmokeResults, TrainingPiece
+from conftest import DIFFUSION, SmokeResults, TrainingPiece
 from lct_pipeline.datasets.tensor_file import CheckpointStore
 
 TOLERANCE = 1e-5
@@ -28,7 +28,7 @@ LIVELY: dict[str, Any] = {
     "optimizer.learning_rate": 0.01,
 }
 DROPOUT = {**LIVELY, "network.dropout": 0.3}
-LOSSES = ["loss", "consistency_loss", "diffusion_loss", "spread", "c"]
+LOSSES = ["loss", "consistency_loss", "diffusion_loss", "spread", "c", "gradient_norm"]
 
 
 def losses(pieces: list[TrainingPiece]) -> np.ndarray:
@@ -71,7 +71,7 @@ def test_the_tolerance_tells_one_mask_of_dropout_from_another(
     "changes",
     [
         {},
-        {"objective.kind": "diffusion"},
+        DIFFUSION,
         {"objective.c": "fitted"},
         {"network.conditional": True},
         {"noise.schedule": "continuous"},

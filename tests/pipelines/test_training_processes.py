@@ -23,6 +23,7 @@ from lct_pipeline.core.batches import EpochOrder
 from lct_pipeline.datasets.shards import Shard, ShardsDataset, ShardStore, ShardStream
 from lct_pipeline.errors import ParameterError, TrainingError
 from lct_pipeline.pipelines.splits import indices_of
+from lct_pipeline.pipelines.training import processes
 
 TOLERANCE = 1e-5  # of losses, relative
 WEIGHTS = 1e-4  # absolute, after ten steps that move them by 0.1
@@ -35,7 +36,8 @@ PLAIN: dict[str, Any] = {**LIVELY, "objective.coupling": "independent"}
 
 
 def losses(pieces: list[TrainingPiece]) -> np.ndarray:
-    columns = ["step", "loss", "consistency_loss", "diffusion_loss", "spread", "c"]
+    parts = ["consistency_loss", "diffusion_loss", "spread", "c", "gradient_norm"]
+    columns = ["step", "loss", *parts]
     return pd.concat([piece.rows for piece in pieces])[columns].to_numpy()
 
 
@@ -119,7 +121,7 @@ def test_an_error_of_one_process_is_that_of_one_process_alone(
         messages.append(str(caught.value))
     assert messages[1] == messages[0]
     assert "not finite at step 6" in messages[0] and "nan" not in messages[0]
-    assert steps == [4, 5, 6] * 2
+    assert steps == [3, 5, 6] * 2
     assert_gone(pids)
 
 
@@ -137,3 +139,16 @@ def test_a_training_that_is_closed_early_leaves_no_process(
 def test_more_processes_than_samples_are_refused(results: SmokeResults) -> None:
     with pytest.raises(ParameterError, match=r"num_processes=17.*batch_size=16"):
         list(results.train({}, num_processes=17))
+
+
+@pytest.mark.parametrize(
+    ("device", "reason"),
+    [("cuda", "this machine has 1 GPUs"), ("mps", "device mps takes one process only")],
+)
+def test_more_processes_than_devices_are_refused(
+    results: SmokeResults, monkeypatch: pytest.MonkeyPatch, device: str, reason: str
+) -> None:
+    monkeypatch.setattr(processes, "choose_device", lambda _: torch.device(device))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ParameterError, match=f"runtime.num_processes=2: {reason}"):
+        list(results.train({}, num_processes=2))

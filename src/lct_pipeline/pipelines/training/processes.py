@@ -25,10 +25,6 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.5
 
 
-class _StoppedError(Exception):
-    """The process that saves is gone."""
-
-
 def train_in_processes(task: TrainingTask) -> Iterator[Output]:
     """Yield what training yields, in ``runtime.num_processes`` processes.
 
@@ -40,7 +36,9 @@ def train_in_processes(task: TrainingTask) -> Iterator[Output]:
 
     device = choose_device(task.runtime.device)
     if task.runtime.num_processes == 1:
-        yield from run_training(task, Ranks(0, 1, device))
+        for output in run_training(task, Ranks(0, 1, device)):
+            assert output is not None  # this is the first process
+            yield output
         return
     _check(task, device)
     yield from _launched(task, device)
@@ -122,8 +120,10 @@ def _launch(
         start_method="spawn",
         monitor_interval=POLL_SECONDS,
     )
-    # it warns that a thread cannot take signals: on Linux its processes end with this one
-    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel("ERROR")
+    # it warns that a thread cannot take signals: on Linux its processes end with this one; and it
+    # writes the traceback of an error that is raised here all the same
+    elastic = logging.getLogger("torch.distributed.elastic.multiprocessing.api")
+    elastic.setLevel("CRITICAL")
     try:
         elastic_launch(config, _process)(
             _task(task, _arrays), device_type, outputs, saved, stopped
@@ -137,12 +137,16 @@ def _process(
 ) -> None:
     """Train as one of the processes; the first puts into ``outputs`` what is to be saved."""
     import os
+    import signal
+    import traceback
 
     import torch
     from torch import distributed
 
     from lct_pipeline.core.ranks import Ranks
 
+    # what Linux sends when the node's process is gone; a job in the background would ignore it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     rank, total = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     cores = task.runtime.num_threads or os.cpu_count() or 1
     torch.set_num_threads(max(1, cores // total))
@@ -153,23 +157,29 @@ def _process(
     try:
         ranks = Ranks(rank, total, device)
         for output in run_training(_task(task, _tensors), ranks):
-            outputs.put(_output(output, _arrays))
-            _wait(saved, stopped)
+            is_over = 0
+            if output is not None:
+                outputs.put(_output(output, _arrays))
+                is_over = int(_is_stopped(saved, stopped))
+            if ranks.maximum(torch.tensor(is_over, device=device)):
+                outputs.cancel_join_thread()  # nobody reads any more
+                return
         if rank == 0:
             outputs.put(None)
-    except _StoppedError:
-        pass
     except BaseException as error:
+        error.add_note(f"In a training process:\n{traceback.format_exc()}")
         outputs.put(error)
         raise
     finally:
         distributed.destroy_process_group()
 
 
-def _wait(saved: Any, stopped: Any) -> None:
+def _is_stopped(saved: Any, stopped: Any) -> bool:
+    """Wait until the last output is saved; return whether the process that saves is gone."""
     while not saved.acquire(timeout=POLL_SECONDS):
         if stopped.is_set():
-            raise _StoppedError
+            return True
+    return False
 
 
 def _arrays(file: TensorFile | None) -> TensorFile | None:

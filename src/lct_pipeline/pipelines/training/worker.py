@@ -43,10 +43,10 @@ class TrainingTask:
     runtime: Runtime
 
 
-def run_training(task: TrainingTask, ranks: Ranks) -> Iterator[Output]:
+def run_training(task: TrainingTask, ranks: Ranks) -> Iterator[Output | None]:
     """Train; yield checkpoints, rows of metrics and the state at each checkpoint interval.
 
-    Only the first process yields: the others have the same weights.
+    Processes after the first have the same weights, and yield None.
     """
     from lct_pipeline.pipelines.training.records import (
         MetricsRecorder,
@@ -58,7 +58,11 @@ def run_training(task: TrainingTask, ranks: Ranks) -> Iterator[Output]:
     trainer = _trainer(task, ranks)
     recorder = MetricsRecorder(parameters.batch_size)
     for metrics in _steps(task, trainer, recorder, ranks):
-        if ranks.rank == 0 and is_checkpoint(trainer, parameters):
+        if not is_checkpoint(trainer, parameters):
+            continue
+        if ranks.rank > 0:
+            yield None
+        else:
             metadata = {"step": metrics.step, **task.origin}
             state = TensorFile(trainer.state_tensors(), metadata)
             files = checkpoints(trainer, metrics, task.description, parameters)
