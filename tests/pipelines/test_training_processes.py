@@ -120,6 +120,7 @@ def test_an_error_of_one_process_is_that_of_one_process_alone(
                 pids |= started()
         messages.append(str(caught.value))
     assert messages[1] == messages[0]
+    assert "In a training process:" in caught.value.__notes__[0]  # and its traceback
     assert "not finite at step 6" in messages[0] and "nan" not in messages[0]
     assert steps == [3, 5, 6] * 2
     assert_gone(pids)
