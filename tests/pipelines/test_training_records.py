@@ -195,3 +195,10 @@ def test_without_optimal_transport_coupling_takes_no_time(
     )
     assert (free["coupling_seconds"] == 0).all()
     assert (coupled["coupling_seconds"] > 0).all()
+
+
+def test_the_last_row_of_metrics_covers_the_steps_that_are_left(
+    results: SmokeResults,
+) -> None:
+    pieces = list(results.train({"num_steps": 7, "metrics_interval": 5}))
+    assert [step for piece in pieces for step in piece.rows.get("step", [])] == [5, 7]

@@ -32,21 +32,26 @@ def train_model(
     from lct_pipeline.pipelines.training.processes import train_in_processes
     from lct_pipeline.pipelines.training.worker import check_state
 
+    origin = {
+        "parameters": parameters.model_dump(mode="json"),
+        "latents": latents.fingerprint,
+    }
+    if previous_training_state is not None:
+        check_state(previous_training_state, origin)
+        if previous_training_state.metadata["step"] >= parameters.num_steps:
+            logger.info("All %d training steps are already done.", parameters.num_steps)
+            yield {}, pd.DataFrame(), previous_training_state
+            return
     task = _task(
         latents,
         latent_manifest,
         latent_normalisation,
         first_stage_checkpoints,
         previous_training_state,
+        origin,
         parameters,
         runtime,
     )
-    if previous_training_state is not None:
-        check_state(previous_training_state, task.origin)
-        if previous_training_state.metadata["step"] >= parameters.num_steps:
-            logger.info("All %d training steps are already done.", parameters.num_steps)
-            yield {}, pd.DataFrame(), previous_training_state
-            return
     yield from train_in_processes(task)
 
 
@@ -56,6 +61,7 @@ def _task(
     latent_normalisation: TensorFile,
     first_stage_checkpoints: CheckpointStore,
     previous_state: TensorFile | None,
+    origin: dict[str, Any],
     parameters: Training,
     runtime: Runtime,
 ) -> Any:
@@ -80,10 +86,7 @@ def _task(
         first_stage=first_stage,
         previous_state=previous_state,
         description=description,
-        origin={
-            "parameters": parameters.model_dump(mode="json"),
-            "latents": latents.fingerprint,
-        },
+        origin=origin,
         parameters=parameters,
         runtime=runtime,
     )

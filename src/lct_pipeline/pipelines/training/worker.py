@@ -116,7 +116,8 @@ def _steps(
     try:
         for metrics in progress:
             recorder.add(metrics)
-            if metrics.step % parameters.metrics_interval == 0:
+            is_last = metrics.step == parameters.num_steps
+            if is_last or metrics.step % parameters.metrics_interval == 0:
                 progress.set_postfix_str(recorder.close_row(), refresh=False)
             yield metrics
     except NonFiniteLossError as error:
