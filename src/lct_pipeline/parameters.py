@@ -232,7 +232,10 @@ def _describe_one(fault: Any) -> str:
         return f"  {key}: no such parameter; there are: {known}"
     if fault["type"] == "missing":
         return f"  {key}: missing"
-    return f"  {key}={fault['input']!r}: {fault['msg']}"
+    message = fault["msg"].removeprefix("Value error, ")
+    if isinstance(fault["input"], dict):  # a group whose values do not go together
+        return f"  {key}: {message}"
+    return f"  {key}={fault['input']!r}: {message}"
 
 
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
