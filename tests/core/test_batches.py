@@ -20,6 +20,7 @@ from lct_pipeline.core.batches import (
     EpochOrder,
     PreparedBatch,
     prepared_ahead,
+    prepared_in_turn,
 )
 from lct_pipeline.core.levels import IndexSchedule
 from lct_pipeline.core.objectives import Batch, Levels
@@ -408,3 +409,18 @@ def test_the_seconds_are_those_waited_for_a_batch() -> None:
     assert waits[0] > 0.2
     assert waits[1] > 0.2
     assert waits[2] < 0.2
+
+
+def test_in_turn_no_batch_is_made_before_it_is_asked_for() -> None:
+    made: list[int] = []
+
+    def prepare(step: int) -> PreparedBatch:
+        made.append(step)
+        return PREPARE(step)
+
+    batches = prepared_in_turn(prepare, 2, 5)
+    item, seconds = next(batches)
+    assert made == [2]
+    assert item.step == 2
+    assert seconds > 0
+    assert [item.step for item, _ in batches] == [3, 4]

@@ -1,8 +1,10 @@
 """The batch of a training step: which samples, their noise, its coupling and the levels.
 
-All of it is a function of (seed, step) and is made ahead of the step, in a thread of its own, so
-that reading and optimal transport cost the step no time. In a run of several processes each makes
-the whole batch and keeps its part: what is trained does not depend on their number.
+All of it is a function of (seed, step). For an accelerator it is made ahead of the step, in a
+thread of its own, so that reading and optimal transport cost the step no time; where a CPU trains,
+whose cores are all busy, a thread beside it would halve the speed, and it is made in turn. In a run
+of several processes each makes the whole batch and keeps its part: what is trained does not depend
+on their number.
 """
 
 from __future__ import annotations
@@ -130,6 +132,16 @@ class BatchPreparation:
         else:
             part = part._replace(eps=optimal_transport_coupling(*part))
         return part, time.perf_counter() - started
+
+
+def prepared_in_turn(
+    prepare: Callable[[int], PreparedBatch], first: int, last: int
+) -> Iterator[tuple[PreparedBatch, float]]:
+    """Yield the batches of the steps ``first`` to ``last - 1``, and the seconds each took."""
+    for step in range(first, last):
+        started = time.perf_counter()
+        item = prepare(step)
+        yield item, time.perf_counter() - started
 
 
 def prepared_ahead(

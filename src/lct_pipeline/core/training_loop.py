@@ -17,7 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from lct_pipeline.core.batches import PreparedBatch, prepared_ahead
+from lct_pipeline.core.batches import (
+    PreparedBatch,
+    prepared_ahead,
+    prepared_in_turn,
+)
 from lct_pipeline.core.ema import EMABank
 from lct_pipeline.core.objectives import (
     Batch,
@@ -309,10 +313,12 @@ def training_steps(
 
     Args:
         trainer: New, or continued from a state.
-        prepare: Returns the batch of a step; called ahead, in a thread.
+        prepare: Returns the batch of a step; called ahead, in a thread, unless a CPU trains.
         num_steps: Total number of steps, those before a continuation included.
     """
-    for prepared, waited in prepared_ahead(prepare, trainer.step, num_steps):
+    on_cpu = trainer.ranks.device.type == "cpu"
+    batches = prepared_in_turn if on_cpu else prepared_ahead
+    for prepared, waited in batches(prepare, trainer.step, num_steps):
         yield trainer.train_step(prepared, waited)
 
 
