@@ -20,7 +20,7 @@ import torch
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
-from lct_pipeline.core.frechet import feature_statistics, frechet_distance
+from lct_pipeline.core.frechet import FrechetReference, feature_statistics
 from lct_pipeline.core.sample_quality import features_of, noise_batches
 from lct_pipeline.parameters import check_parameters
 from lct_pipeline.pipelines.evaluation.nodes import TITLES, plans_of
@@ -67,7 +67,7 @@ def measure(catalog: Any, parameters: Any, num_seeds: int) -> Iterator[dict[str,
     half = len(real) // 2
     for seed in range(num_seeds):
         order = torch.from_numpy(np.random.default_rng(seed).permutation(len(real)))
-        reference = feature_statistics(real[order[:half]])
+        reference = FrechetReference(feature_statistics(real[order[:half]]))
         found = [(REAL, 0, real[order[half : 2 * half]])]
         for what, tensors in weights.items():
             generator.load(tensors)
@@ -77,7 +77,7 @@ def measure(catalog: Any, parameters: Any, num_seeds: int) -> Iterator[dict[str,
         gaussian = decoded_noise(generator, half, seed)
         found.append((GAUSSIAN, 0, features_of(gaussian, extract)))
         for what, nfe, features in found:
-            distance = frechet_distance(reference, feature_statistics(features))
+            distance = reference.distance_of_features(features)
             yield {"what": what, "nfe": nfe, "distance": distance}
 
 

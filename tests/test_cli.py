@@ -90,7 +90,8 @@ def test_a_fault_of_the_program_keeps_its_traceback(
 
 
 def test_run_keeps_the_options_of_kedro() -> None:
-    assert cli.commands["run"].params == kedro_run.params
+    ours, theirs = cli.commands["run"].params, kedro_run.params
+    assert [option.opts for option in ours] == [option.opts for option in theirs]
 
 
 def test_a_misspelt_parameter_ends_the_run_with_one_message(project: Path) -> None:
@@ -122,3 +123,34 @@ def test_the_error_of_a_run_without_images_is_one_that_a_user_can_mend(
         run_stages(project, "ingest", ingestion={"source": "nowhere"})
     message = str(user_error_in(caught.value))
     assert message.startswith("ingestion.source='nowhere' does not exist.")
+
+
+def given(monkeypatch: pytest.MonkeyPatch, params: str) -> Any:
+    """Return the parameters that a run gets from the command line."""
+    found: dict[str, Any] = {}
+    monkeypatch.setattr(kedro_run, "callback", lambda **options: found.update(options))
+    result = CliRunner().invoke(cli, ["run", f"--params={params}"])
+    assert result.exit_code == 0, result.output
+    return found["params"]
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ("a.b=1,c=x", {"a": {"b": 1}, "c": "x"}),
+        ("a.b=[x,y],c=[1]", {"a": {"b": ["x", "y"]}, "c": [1]}),
+        ("a=[[1,2],[3]],b=true", {"a": [[1, 2], [3]], "b": True}),
+        ("a={x: 1, y: 2}", {"a": {"x": 1, "y": 2}}),
+        ("a=1,", {"a": 1}),
+    ],
+)
+def test_parameters_may_be_lists(
+    monkeypatch: pytest.MonkeyPatch, params: str, expected: dict[str, Any]
+) -> None:
+    assert given(monkeypatch, params) == expected
+
+
+def test_a_parameter_without_a_value_is_refused() -> None:
+    result = CliRunner().invoke(cli, ["run", "--params=a=[1,2],b"])
+    assert result.exit_code != 0
+    assert "Item `b` must contain a key and a value" in result.output

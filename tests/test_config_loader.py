@@ -116,6 +116,8 @@ def test_values_of_the_command_line_win_over_a_recipe() -> None:
         ("training.noise.s1", 320, {"checkpoints"}),
         ("training.network.mlp.width", 64, {"checkpoints"}),
         ("features.classifier.width", 8, {"feature_extractor"}),
+        ("features.num_kept", 9, {"feature_extractor"}),
+        ("cataloging.kind", "ema", set()),
         ("combination.seed", 5, set()),
         ("combination.search.population", 4, set()),
         ("sampling.batch_size", 5, set()),
@@ -205,6 +207,27 @@ def test_parameters_stand_in_the_catalog() -> None:
     catalog = load(**changes)["catalog"]
     assert catalog["image_source"]["source"] == "a.zip"
     assert catalog["given_autoencoder"]["source"] == "b"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("step", r"^a{2}/step-(\d+)\.pt$"),
+        ("names", r"^(?!ema\.).*\$"),
+        ("entry", "0"),
+        ("pattern", "*/[ab]-*.pt"),
+        ("strip_prefix", "module."),
+        ("kind", "ema"),
+    ],
+)
+def test_how_checkpoints_of_others_are_read_stands_in_the_catalog(
+    key: str, value: str
+) -> None:
+    cataloging = {"source": "theirs", key: value}
+    catalog = load(run_id="mine", cataloging=cataloging)["catalog"]
+    assert catalog["foreign_checkpoints"]["source"] == "theirs"
+    assert catalog["foreign_checkpoints"][key] == value
+    assert catalog["previous_checkpoints"]["path"] == catalog["checkpoints"]["path"]
 
 
 def test_a_wrong_parameter_is_told_when_a_name_is_made(named: Path) -> None:

@@ -58,7 +58,12 @@ def test_values_in_range_are_taken(values: dict[str, Any]) -> None:
         ("training.noise.sigmamax", "sigma_min, sigma_max, sigma_data"),
         ("training.network.mlp.depth", "width, num_blocks"),
         ("ingestion.splits.train", "validation, test"),
+        ("cataloging.glob", "source, pattern, step, entry, names, strip_prefix, kind"),
         ("combination.search.budget", "num_evaluations, population"),
+        (
+            "combination.num_images",
+            "window, memory_mib, generator, references, fitness",
+        ),
         ("features.classifier.widht", "width, num_features"),
     ],
 )
@@ -120,11 +125,24 @@ def test_a_wrong_type_is_named_with_value_and_type(
         ("training.ema.snapshot_interval", 0, "greater than 0"),
         ("ingestion.image_size", 33, "multiple of 8"),
         ("ingestion.max_problem_share", 1.5, "less than or equal to 1"),
+        ("cataloging.step", r"step-\d+", "needs a group in parentheses"),
+        ("cataloging.step", r"step-(\d+", "not a regular expression: missing )"),
+        ("cataloging.names", "*bias", "not a regular expression: nothing to repeat"),
+        ("cataloging.source", "", "at least 1 character"),
+        ("cataloging.kind", "average", "'raw' or 'ema'"),
         ("combination.window", 0, "greater than 0"),
+        ("combination.generator", "my_model.generate", "pattern"),
+        ("combination.references", ":real", "pattern"),
+        ("combination.fitness.num_images", 1, "greater than or equal to 2"),
+        ("combination.search.methods", [], "at least 1 item"),
+        ("combination.search.halving", 0, "greater than 0"),
+        ("combination.search.initial_ema_rates", [], "at least 1 item"),
+        ("combination.choice.num_candidates", 0, "greater than 0"),
         ("runtime.device", "tpu", "'auto', 'cpu', 'cuda' or 'mps'"),
         ("runtime.num_threads", -1, "greater than or equal to 0"),
         ("runtime.num_processes", 0, "greater than 0"),
         ("runtime.gradient_accumulation", 0, "greater than 0"),
+        ("features.num_kept", 1, "greater than or equal to 2"),
         ("evaluation.seed", -1, "greater than or equal to 0"),
         ("run_id", "../elsewhere", "pattern"),
         ("run_id", "", "pattern"),
@@ -175,6 +193,32 @@ def test_an_element_out_of_range_is_named_by_its_place(values: dict[str, Any]) -
             },
             "between sigma_min and sigma_max",
         ),
+        (
+            "combination.fitness",
+            {"frechet_weight": 0.0, "kernel_weight": 0.0},
+            "frechet_weight or kernel_weight must be above 0",
+        ),
+        (
+            "combination.search",
+            {"methods": ["cma", "random", "cma"]},
+            "methods must not name one twice",
+        ),
+        ("combination", {"references": "mine:real"}, "name it as generator"),
+        (
+            "combination",
+            {"search.methods": ["cma", "gradient"], "fitness.nfe": 2},
+            "takes any generator and any number of evaluations",
+        ),
+        (
+            "combination",
+            {"search.methods": ["gradient"], "generator": "mine:generate"},
+            "this project's own models",
+        ),
+        (
+            "combination",
+            {"fitness.num_images": 7, "search.halving": 4},
+            "search.halving leaves less than 2 of fitness.num_images",
+        ),
     ],
 )
 def test_values_that_do_not_go_together_are_named_with_the_rule(
@@ -209,6 +253,20 @@ def test_all_faults_are_told_at_once(values: dict[str, Any]) -> None:
 
 def test_a_run_name_of_digits_is_text(values: dict[str, Any]) -> None:
     assert check_parameters({**values, "run_id": 7}).run_id == "7"
+
+
+def test_a_place_in_a_list_is_text(values: dict[str, Any]) -> None:
+    put(values, "cataloging.entry", 0)
+    assert check_parameters(values).cataloging.entry == "0"
+    put(values, "cataloging.entry", None)
+    assert check_parameters(values).cataloging.entry is None
+
+
+def test_checkpoints_of_others_need_a_name_for_the_run(values: dict[str, Any]) -> None:
+    put(values, "cataloging.source", "theirs")
+    (line,) = refusal(values).splitlines()[1:]
+    assert line == ("  cataloging.source: give the run a name: --params=run_id=<name>")
+    assert check_parameters({**values, "run_id": "a"}).cataloging.source == "theirs"
 
 
 def test_parameters_cannot_be_changed(values: dict[str, Any]) -> None:
@@ -275,3 +333,31 @@ def test_a_search_budget_too_small_for_its_start_is_refused(
     check_parameters(values)
     put(values, "combination.search.num_evaluations", num_averages + 2)
     assert f"num_evaluations must be at least {num_averages + 3}" in refusal(values)
+
+
+def test_a_diffusion_model_is_not_searched_by_gradient(values: dict[str, Any]) -> None:
+    put(values, "training.objective.kind", "diffusion")
+    put(values, "training.objective.coupling", "independent")
+    put(values, "combination.search.methods", ["gradient"])
+    (line,) = refusal(values).splitlines()[1:]
+    assert "give combination.search.methods=[cma], or evolution" in line
+    put(values, "combination.search.methods", ["cma"])
+    check_parameters(values)
+
+
+@pytest.mark.parametrize(
+    ("methods", "key", "value"),
+    [
+        (["gradient"], "fitness.nfe", 1),
+        (["cma"], "fitness.nfe", 2),
+        (["cma", "evolution", "random"], "generator", "my_model:generate"),
+        (["cma"], "generator", "a.package.of_mine:generate"),
+    ],
+    ids=str,
+)
+def test_what_a_search_can_go_through_is_taken(
+    values: dict[str, Any], methods: list[str], key: str, value: Any
+) -> None:
+    put(values, "combination.search.methods", methods)
+    put(values, f"combination.{key}", value)
+    check_parameters(values)

@@ -108,6 +108,14 @@ def test_a_header_says_where_from_how_and_what_to_expect(recipe: str) -> None:
     assert asks_for_images != recipe.startswith("digits")
 
 
+@pytest.mark.parametrize("recipe", TRAINABLE)
+def test_the_raw_checkpoints_of_a_recipes_window_are_kept(recipe: str) -> None:
+    parameters = checked(recipe)
+    training, window = parameters.training, parameters.combination.window
+    assert window <= training.checkpoint_window
+    assert training.num_steps * window / training.checkpoint_interval >= 10
+
+
 @pytest.mark.parametrize("recipe", BASELINES)
 def test_a_baseline_differs_in_the_five_techniques_alone(recipe: str) -> None:
     compared = recipe.removesuffix("_ilct")

@@ -20,8 +20,21 @@ from lct_pipeline.settings import CONFIG_LOADER_ARGS
 CONF = Path(__file__).parents[1] / "conf"
 PIPELINES = register_pipelines()
 ROOTS = {"image_source", "given_autoencoder"}  # what a run can start from
-OPTIONAL = {"first_stage_checkpoints", "combined_model_if_any"}  # need not be there
-NAMES = ("ingest", "encode", "statistics", "train", "combine", "evaluate")
+OPTIONAL = {  # need not be there
+    "first_stage_checkpoints",
+    "autoencoder_if_any",
+    "latent_normalisation_if_any",
+    "combined_model_if_any",
+}
+NAMES = (
+    "ingest",
+    "encode",
+    "statistics",
+    "train",
+    "catalog",
+    "combine",
+    "evaluate",
+)
 
 each_pipeline = pytest.mark.parametrize("name", [*NAMES, "__default__"])
 
@@ -99,11 +112,16 @@ def test_what_is_called_previous_is_the_same_file(catalog: dict[str, Any]) -> No
         "previous_autoencoder": "autoencoder",
         "previous_latents": "latents",
         "previous_training_state": "training_state",
+        "previous_checkpoints": "checkpoints",
         "previous_search_state": "search_state",
+        "previous_candidate_scores": "candidate_scores",
         "previous_extractor": "feature_extractor",
+        "previous_check_extractor": "check_extractor",
+        "previous_reference_statistics": "reference_statistics",
     }
     assert {name for name in catalog if name.startswith("previous_")} == set(originals)
-    originals["combined_model_if_any"] = "combined_model"
+    for name in ("autoencoder", "latent_normalisation", "combined_model"):
+        originals[f"{name}_if_any"] = name
     for previous, name in originals.items():
         for key in ("type", "path", "filepath"):
             assert catalog[previous].get(key) == catalog[name].get(key), previous
@@ -115,6 +133,12 @@ def test_training_works_from_nothing_that_a_pipeline_writes() -> None:
 
 def test_the_whole_works_from_nothing_that_a_pipeline_writes() -> None:
     assert needed(PIPELINES["__default__"]) == ROOTS
+
+
+def test_checkpoints_of_others_are_cataloged_by_a_pipeline_of_its_own() -> None:
+    assert needed(PIPELINES["catalog"]) == {"foreign_checkpoints"}
+    assert PIPELINES["catalog"].all_outputs() == {"checkpoints", "checkpoint_index"}
+    assert "foreign_checkpoints" not in PIPELINES["__default__"].datasets()
 
 
 @pytest.mark.parametrize("name", ["combine", "evaluate"])
@@ -129,6 +153,27 @@ def test_all_nodes_are_named_and_no_two_alike() -> None:
     assert [str(node) for node in nodes if node._name is None] == []
     names = Counter(name for name, _ in {(node.name, node.func) for node in nodes})
     assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_combining_leaves_a_model_a_report_and_figures(catalog: dict[str, Any]) -> None:
+    outputs = PIPELINES["combine"].all_outputs()
+    assert {"combination", "combined_model", "candidate_scores"} <= outputs
+    reported = {
+        "combination_report",
+        "search_progress",
+        "coefficients",
+        "quality_along_line",
+        "quality_landscape",
+    }
+    files = {n: catalog[n].get("filepath", "") for n in outputs}
+    assert {n for n, file in files.items() if "08_reporting" in file} == reported
+
+
+def test_combining_uses_the_autoencoder_that_the_same_run_made() -> None:
+    whole = PIPELINES["__default__"]
+    (search,) = [node for node in whole.nodes if node.name == "search_combination"]
+    assert {"autoencoder", "latent_normalisation"} <= set(search.inputs)
+    assert not {name for name in whole.datasets() if name.endswith("_if_any")}
 
 
 @each_pipeline

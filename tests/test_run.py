@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -19,6 +20,8 @@ from conftest import run_stages
 from lct_pipeline.cli import user_error_in
 from lct_pipeline.datasets.tensor_file import CheckpointStore
 from lct_pipeline.errors import ParameterError
+from lct_pipeline.pipelines.combination import measuring
+from lct_pipeline.pipelines.combination.fitness import Fitness
 
 METRICS = {"classifier_frechet_distance", "classifier_kernel_distance"}
 
@@ -34,6 +37,11 @@ def _digests(project: Path) -> dict[str, str]:
 
 def _alpha(project: Path) -> list[float]:
     return json.loads((_run_folder(project) / "combination.json").read_text())["alpha"]
+
+
+def _history(project: Path) -> pd.DataFrame:
+    parts = sorted((_run_folder(project) / "search" / "history").glob("*.parquet"))
+    return pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
 
 
 def test_evaluation_has_one_row_per_model_nfe_and_metric(smoke_run: Path) -> None:
@@ -72,26 +80,46 @@ def test_index_names_every_checkpoint_with_its_digest(smoke_run: Path) -> None:
     assert index["step"].is_monotonic_increasing
 
 
-def test_coefficients_sum_to_one_and_beat_every_control_on_their_split(
+def test_the_combination_sums_to_one_and_is_kept_where_it_is_better(
     smoke_run: Path,
 ) -> None:
     combination = json.loads((_run_folder(smoke_run) / "combination.json").read_text())
     assert sum(combination["alpha"]) == pytest.approx(1)
-    assert set(combination["controls"]) == {
-        "best EMA",
-        "best single checkpoint",
-        "last checkpoint",
-        "uniform average",
+    assert len(combination["alpha"]) == len(combination["checkpoints"]) == 6
+    ours, theirs = combination["scores"], combination["control"]["scores"]
+    assert combination["gain_survives"] == (ours["final"] < theirs["final"])
+    kept = combination if combination["gain_survives"] else combination["control"]
+    assert combination["kept"] == kept["name"]
+
+
+def test_search_history_holds_the_budget_of_each_search(smoke_run: Path) -> None:
+    history = _history(smoke_run)
+    spent = history.groupby(["method", "seed"])["spent"].max()
+    assert set(spent.index.get_level_values(0)) == {
+        "gradient",
+        "evolution",
+        "cma",
+        "random",
     }
-    for name in ("best EMA", "last checkpoint", "uniform average"):
-        assert combination["fitness"] <= combination["controls"][name]["fitness"]
-
-
-def test_search_history_holds_the_budget_and_the_controls(smoke_run: Path) -> None:
-    parts = sorted((_run_folder(smoke_run) / "search" / "history").glob("*.parquet"))
-    history = pd.concat([pd.read_parquet(part) for part in parts])
-    assert (history["kind"] != "control").sum() == 20
+    assert (spent == 20).all()
     assert history["evaluation"].tolist() == list(range(len(history)))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["search_progress", "coefficients", "quality_along_line", "quality_landscape"],
+)
+def test_the_search_leaves_its_figures(smoke_run: Path, name: str) -> None:
+    figure = json.loads((smoke_run / "data/08_reporting" / f"{name}.json").read_text())
+    assert figure["data"] and figure["layout"]["title"]["text"]
+
+
+def test_the_report_of_the_combination_has_final_figures(smoke_run: Path) -> None:
+    folder = smoke_run / "data" / "08_reporting" / "combination_report.parquet"
+    report = pd.read_parquet(next(folder.glob("*/*.parquet")))
+    metrics = {"frechet_distance", "kernel_distance", "precision", "recall"}
+    assert {f"classifier_{metric}" for metric in metrics} <= set(report)
+    assert set(report["split"]) == {"test"}
 
 
 def test_record_has_a_time_for_every_node(smoke_run: Path) -> None:
@@ -110,13 +138,21 @@ def test_the_same_command_again_trains_and_searches_nothing(
 ) -> None:
     monkeypatch.chdir(smoke_run)
     digests, alpha = _digests(smoke_run), _alpha(smoke_run)
+    measured = []
+
+    class Counting(Fitness):
+        def measure(self, weights: Any, request: Any) -> Any:
+            measured.append(request.purpose)
+            return super().measure(weights, request)
+
+    monkeypatch.setattr(measuring, "Fitness", Counting)
     with caplog.at_level("INFO", logger="lct_pipeline"):
         run_stages(smoke_run, run_id="tested")
     assert _digests(smoke_run) == digests
     assert _alpha(smoke_run) == alpha
     for message in ("already ingested", "already encoded", "steps are already done"):
         assert message in caplog.text
-    assert "evaluations are already done" in caplog.text
+    assert measured == ["choice"] * (3 + 9)  # the landscape alone
 
 
 def test_other_parameters_on_an_existing_run_are_refused_with_both_values(
@@ -157,16 +193,17 @@ def test_killed_in_training_and_in_search_it_ends_with_the_same_weights_and_alph
     run = _run_folder(project)
     _kill_when(
         _start(project, "--params=run_id=tested"),
-        run / "checkpoints" / "step-0000025-raw.safetensors",
+        run / "checkpoints" / "step-0000035-raw.safetensors",
     )
     assert not (run / "checkpoints" / "step-0000060-raw.safetensors").exists()
-    history = run / "search" / "history"
-    _kill_when(_start(project, "--params=run_id=tested"), history)
+    state = run / "search" / "state.safetensors"
+    _kill_when(_start(project, "--params=run_id=tested"), state)
     assert not (run / "combination.json").exists()
     monkeypatch.chdir(project)
     run_stages(project, run_id="tested")
     assert _digests(project) == _digests(smoke_run)
     assert _alpha(project) == _alpha(smoke_run)
+    pd.testing.assert_frame_equal(_history(project), _history(smoke_run))
 
 
 def test_a_folder_of_colour_images_needs_no_other_change(

@@ -12,16 +12,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from lct_pipeline.combination_parameters import Combination
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.parameter_types import (
     Count,
     Group,
+    GroupExpression,
     NonNegativeFloat,
     Positive,
     PositiveFloat,
-    Rate,
+    RegularExpression,
     RunName,
     Share,
+    Text,
     Width,
 )
 from lct_pipeline.training_parameters import Training
@@ -93,6 +96,18 @@ class Encoding(Group):
     seed: Count
 
 
+class Cataloging(Group):
+    """Checkpoints of another trainer, and how their files are read."""
+
+    source: Text | None
+    pattern: Text | None
+    step: GroupExpression | None
+    entry: Text | None
+    names: RegularExpression | None
+    strip_prefix: Text | None
+    kind: Literal["raw", "ema"]
+
+
 class Statistics(Group):
     """Where temporal differences of the trained model are measured."""
 
@@ -128,40 +143,6 @@ class Sampling(Group):
     grid_size: Positive
 
 
-class Search(Group):
-    """The evolutionary search over coefficients."""
-
-    num_evaluations: Positive
-    population: Annotated[int, Field(ge=2)]
-    num_parents: Annotated[int, Field(ge=2)]
-    crossover_probability: Share
-    mutation_probability: Share
-    mutation_scale: PositiveFloat
-    initial_ema_rates: tuple[Rate, ...] = Field(min_length=1)
-    initial_widths: tuple[Width, ...]
-
-    @model_validator(mode="after")
-    def _budget_holds_the_start(self) -> Search:
-        profiles = len(self.initial_ema_rates) + len(self.initial_widths)
-        least = profiles + 3  # uniform, last, mean of the survivors
-        if self.num_evaluations < least:
-            raise ValueError(
-                f"num_evaluations must be at least {least}: the initial rates and widths, uniform "
-                "average, the last checkpoint, and the mean of the survivors"
-            )
-        return self
-
-
-class Combination(Group):
-    """LCSC: which checkpoints are combined and how the search runs."""
-
-    window: Annotated[float, Field(gt=0, le=1)]
-    num_images: Count
-    block_size: Positive
-    search: Search
-    seed: Count
-
-
 class FittedClassifier(Group):
     """The small classifier whose features stand in where Inception is not at hand."""
 
@@ -173,11 +154,12 @@ class FittedClassifier(Group):
 
 
 class Features(Group):
-    """The feature extractor of all distances."""
+    """The feature extractor of all distances, and what is kept of the real images."""
 
     extractor: Literal["classifier", "inception"]
     inception_path: str | None
     classifier: FittedClassifier
+    num_kept: Annotated[int, Field(ge=2)]
     batch_size: Positive
     seed: Count
 
@@ -199,11 +181,30 @@ class Parameters(Group):
     ingestion: Ingestion
     encoding: Encoding
     training: Training
+    cataloging: Cataloging
     statistics: Statistics
     sampling: Sampling
     combination: Combination
     features: Features
     evaluation: Evaluation
+
+    @model_validator(mode="after")
+    def _imported_checkpoints_have_a_run(self) -> Parameters:
+        if self.cataloging.source is not None and self.run_id is None:
+            raise ValueError(
+                "cataloging.source: give the run a name: --params=run_id=<name>"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _gradient_search_takes_one_step(self) -> Parameters:
+        is_diffusion = self.training.objective.kind == "diffusion"
+        if is_diffusion and "gradient" in self.combination.search.methods:
+            raise ValueError(
+                "a diffusion model takes many evaluations, and the gradient search goes through "
+                "one: give combination.search.methods=[cma], or evolution"
+            )
+        return self
 
 
 def check_parameters(values: dict[str, Any]) -> Parameters:
@@ -234,7 +235,7 @@ def _describe_one(fault: Any) -> str:
         return f"  {key}: missing"
     message = fault["msg"].removeprefix("Value error, ")
     if isinstance(fault["input"], dict):  # a group whose values do not go together
-        return f"  {key}: {message}"
+        return f"  {key}: {message}" if key else f"  {message}"
     return f"  {key}={fault['input']!r}: {message}"
 
 

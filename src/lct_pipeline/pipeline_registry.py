@@ -17,7 +17,8 @@ from lct_pipeline.pipelines import (
 def register_pipelines() -> dict[str, Pipeline]:
     """Return each pipeline with all that it needs from stages before it.
 
-    ``train`` works from nothing; ``combine`` and ``evaluate`` work on what it left.
+    ``train`` works from nothing; ``combine`` and ``evaluate`` work on what it left. ``catalog``
+    takes checkpoints that another trainer wrote.
     """
     train = (
         ingestion.create_pipeline()
@@ -28,16 +29,19 @@ def register_pipelines() -> dict[str, Pipeline]:
     )
     combine = references.create_pipeline() + combination.create_pipeline()
     evaluate = references.create_pipeline() + evaluation.create_pipeline()
-    # what is combined in the same run is evaluated; `evaluate` alone takes what there is
+    # what is made in the same run is used; `combine` and `evaluate` alone take what there is
+    made = ("autoencoder", "latent_normalisation")
+    after_train = pipeline(combine, inputs={f"{name}_if_any": name for name in made})
     after_combine = pipeline(
         evaluate, inputs={"combined_model_if_any": "combined_model"}
     )
     return {
-        "__default__": train + combine + after_combine,
+        "__default__": train + after_train + after_combine,
         "ingest": ingestion.create_pipeline(),
         "encode": encoding.create_pipeline(),
         "statistics": statistics.create_pipeline(),
         "train": train,
+        "catalog": cataloging.create_import_pipeline(),
         "combine": combine,
         "evaluate": evaluate,
     }

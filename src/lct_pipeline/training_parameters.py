@@ -173,6 +173,7 @@ class Training(Group):
     optimizer: Optimizer
     ema: EMA
     checkpoint_interval: Positive
+    checkpoint_window: Annotated[float, Field(gt=0, le=1)]
     metrics_interval: Positive
     seed: Count
 

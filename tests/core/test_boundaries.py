@@ -11,7 +11,7 @@ import lct_pipeline
 
 ROOT = Path(lct_pipeline.__file__).parent
 CORE_MAY_IMPORT = {"torch", "numpy", "scipy", "ot"} | sys.stdlib_module_names
-CORE_MAY_IMPORT_LATE = {"diffusers"}  # in the function that needs it
+CORE_MAY_IMPORT_LATE = {"cma", "diffusers"}  # in the function that needs it
 TYPE_CHECKING = {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
 MODELS_MUST_NOT_IMPORT = (
     "kedro",

@@ -7,9 +7,11 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
+from lct_pipeline.core import frechet
 from lct_pipeline.core.frechet import (
     FeatureMoments,
     FeatureStatistics,
+    FrechetReference,
     feature_statistics,
     frechet_distance,
     kernel_distance,
@@ -157,6 +159,66 @@ def test_singular_covariances_give_a_finite_real_distance() -> None:
     assert frechet_distance(few, few) == pytest.approx(0, abs=1e-6 * scale)
 
 
+@pytest.mark.parametrize("num", [2, 3, 11, 12, 13, 60])
+def test_distance_of_features_is_that_of_their_statistics(num: int) -> None:
+    reference = FrechetReference(feature_statistics(features(80, width=12)))
+    x = features(num, width=12, seed=1, shift=0.3)
+    expected = reference.distance(feature_statistics(x))
+    # the eigenvalues that are zero for few images leave 1e-8 each in the larger matrix
+    assert reference.distance_of_features(x) == pytest.approx(expected, rel=1e-6)
+    assert reference.distance_of_features(x.float()) == pytest.approx(
+        expected, rel=1e-5
+    )
+
+
+def test_distance_of_few_features_is_found_without_roots_of_zero() -> None:
+    """tr((C_r C)^(1/2)) is the sum of the singular values of A L, with C_r = L L^T, C = A^T A."""
+    a, x = feature_statistics(features(80, width=12)), features(5, width=12, seed=1)
+    centred = (x - x.mean(0)).numpy() / 2
+    cross = np.linalg.svd(centred @ np.linalg.cholesky(a.cov.numpy())).S.sum()
+    expected = np.sum((a.mu - x.mean(0)).numpy() ** 2) - 2 * cross
+    expected += np.trace(a.cov.numpy()) + np.sum(centred**2)
+    found = FrechetReference(a).distance_of_features(x)
+    assert found == pytest.approx(expected, rel=1e-7)
+
+
+@pytest.mark.parametrize(("num", "largest"), [(5, 5), (12, 12), (40, 12)])
+def test_distance_of_features_takes_the_smaller_matrix(
+    num: int, largest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = FrechetReference(feature_statistics(features(80, width=12)))
+    sides = []
+    eigvalsh = torch.linalg.eigvalsh
+
+    def watched(matrix: Tensor) -> Tensor:
+        sides.append(len(matrix))
+        return eigvalsh(matrix)
+
+    monkeypatch.setattr(torch.linalg, "eigvalsh", watched)
+    reference.distance_of_features(features(num, width=12, seed=1))
+    assert sides == [largest]
+
+
+def test_the_reference_is_decomposed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = FrechetReference(feature_statistics(features(40)))
+    calls = []
+    eigh = torch.linalg.eigh
+    monkeypatch.setattr(
+        torch.linalg, "eigh", lambda cov: calls.append(len(cov)) or eigh(cov)
+    )
+    others = [feature_statistics(features(40, seed=seed)) for seed in (1, 2, 3)]
+    found = [reference.distance(other) for other in others]
+    assert calls == [6]
+    assert found == [frechet_distance(reference.statistics, b) for b in others]
+
+
+@pytest.mark.parametrize("num", [0, 1])
+def test_features_of_too_few_images_have_no_distance(num: int) -> None:
+    reference = FrechetReference(feature_statistics(features(40)))
+    with pytest.raises(ValueError, match="at least 2 images"):
+        reference.distance_of_features(features(40)[:num])
+
+
 def test_kernel_distance_is_the_unbiased_sum_over_pairs() -> None:
     x, y = features(7, width=3), features(5, width=3, seed=1)
 
@@ -171,7 +233,24 @@ def test_kernel_distance_is_the_unbiased_sum_over_pairs() -> None:
     )
     between = np.mean([k(a, b) for a in x for b in y])
     expected = within_x + within_y - 2 * between
-    assert kernel_distance(x, y) == pytest.approx(expected, rel=1e-10)
+    for block_size in (1, 3, 5, 7, 100):
+        found = kernel_distance(x, y, block_size=block_size)
+        assert found == pytest.approx(expected, rel=1e-10)
+
+
+def test_no_more_of_the_kernel_than_a_block_is_computed_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    largest = []
+    cubic = frechet._cubic
+
+    def watched(products: Tensor, num_features: int) -> Tensor:
+        largest.append(products.numel())
+        return cubic(products, num_features)
+
+    monkeypatch.setattr(frechet, "_cubic", watched)
+    kernel_distance(features(50), features(40, seed=1), block_size=8)
+    assert max(largest) == 8 * 8
 
 
 def test_kernel_distance_of_one_subset_is_that_of_clean_fid() -> None:

@@ -1,13 +1,24 @@
 from __future__ import annotations
 
-from pathlib import Path
+import threading
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from lct_pipeline.core.linear_combination import WeightLayout, combine
+from lct_pipeline.core.ema import EMABank, Track
+from lct_pipeline.core.ema_profiles import Profile, posthoc_coefficients, raw_basis
+from lct_pipeline.core.linear_combination import (
+    TILE,
+    ArrayMatrix,
+    WeightLayout,
+    combine,
+    project,
+)
+
+BUFFER = "1.num_batches_tracked"
 
 
 def state(seed: int) -> dict[str, Tensor]:
@@ -19,10 +30,24 @@ def state(seed: int) -> dict[str, Tensor]:
     return net.state_dict()
 
 
-def checkpoints(num: int) -> tuple[list[dict[str, Tensor]], WeightLayout, np.ndarray]:
-    states = [state(seed) for seed in range(num)]
-    layout = WeightLayout.of(states[0])
-    return states, layout, np.stack([layout.flatten(s) for s in states])
+def layout_of(tensors: Mapping[str, Tensor]) -> WeightLayout:
+    """Return the layout of a state dict whose integer buffers are constants."""
+    floating = {n: tuple(t.shape) for n, t in tensors.items() if t.is_floating_point()}
+    return WeightLayout(
+        floating, {name: t for name, t in tensors.items() if name not in floating}
+    )
+
+
+LAYOUT = layout_of(state(0))
+
+
+def flat(num: int) -> np.ndarray:
+    """Return K checkpoints of the small network, ``(K, N)``."""
+    return np.stack([LAYOUT.flatten(state(seed)) for seed in range(num)])
+
+
+def random_weights(num: int, num_weights: int) -> np.ndarray:
+    return np.random.default_rng(1).normal(size=(num, num_weights)).astype(np.float32)
 
 
 def alphas(num: int, num_checkpoints: int) -> np.ndarray:
@@ -30,74 +55,271 @@ def alphas(num: int, num_checkpoints: int) -> np.ndarray:
     return alpha + (1 - alpha.sum(1, keepdims=True)) / num_checkpoints
 
 
+def bits(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array).view(np.int32)
+
+
+class WatchedMatrix:
+    """Remembers what was read, and breaks down where it is told to."""
+
+    def __init__(self, array: np.ndarray, *, broken_from: int | None = None) -> None:
+        self.array, self.shape = array, array.shape
+        self.broken_from = broken_from
+        self.spans: list[tuple[int, int]] = []
+
+    def read(self, columns: slice, out: np.ndarray) -> None:
+        self.spans.append((columns.start, columns.stop))
+        if self.broken_from is not None and columns.start >= self.broken_from:
+            raise OSError(f"the disk is gone at {columns.start}")
+        out[:] = self.array[:, columns]
+
+
 @pytest.mark.parametrize("block_size", [1, 7, 64, 10_000])
-def test_blocks_agree_with_a_loop_over_state_dicts(block_size: int) -> None:
-    states, layout, matrix = checkpoints(5)
-    coefficients = alphas(3, 5)
-    combined = combine(matrix, coefficients, block_size=block_size)
-    assert combined.shape == (3, layout.num_weights)
+def test_blocks_agree_with_a_loop_over_state_dicts_in_float64(block_size: int) -> None:
+    states, coefficients = [state(seed) for seed in range(5)], alphas(3, 5)
+    combined = combine(ArrayMatrix(flat(5)), coefficients, block_size=block_size)
+    assert combined.shape == (3, LAYOUT.num_weights)
     assert combined.dtype == np.float32
     for alpha, weights in zip(coefficients, combined, strict=True):
-        mixed = layout.unflatten(weights)
-        for name in layout.shapes:
+        mixed = LAYOUT.unflatten(weights)
+        for name in LAYOUT.shapes:
             slow = sum(a * s[name].double() for a, s in zip(alpha, states, strict=True))
             torch.testing.assert_close(mixed[name], slow.float(), atol=2e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("num_weights", "block_size"),
+    [
+        (TILE, TILE),
+        (TILE + 1, TILE),
+        (TILE + 1, 2 * TILE),
+        (2 * TILE + 3, TILE + 5),
+        (3 * TILE - 1, 5 * TILE),
+        (1, 1),
+    ],
+)
+def test_tiles_and_blocks_of_any_size_meet_without_a_gap(
+    num_weights: int, block_size: int
+) -> None:
+    array, coefficients = random_weights(4, num_weights), alphas(2, 4)
+    found = combine(ArrayMatrix(array), coefficients, block_size=block_size)
+    slow = coefficients @ array.astype(np.float64)
+    np.testing.assert_allclose(found, slow, atol=5e-6)
+
+
 @pytest.mark.parametrize("block_size", [3, 10_000])
 def test_one_hot_coefficients_give_a_checkpoint_bit_for_bit(block_size: int) -> None:
-    states, layout, matrix = checkpoints(4)
-    combined = combine(matrix, np.eye(4), block_size=block_size)
-    assert np.array_equal(combined, matrix)
-    again = layout.unflatten(combined[2])
-    assert all(torch.equal(again[name], states[2][name]) for name in layout.shapes)
+    array = flat(4)
+    array[:, ::5] = -0.0
+    array[:, 1::5] = np.float32(1e-42)  # subnormal
+    combined = combine(ArrayMatrix(array), np.eye(4), block_size=block_size)
+    assert np.array_equal(bits(combined), bits(array))
+
+
+def test_one_hot_coefficients_among_others_are_taken_as_they_are() -> None:
+    array = flat(3)
+    array[:, ::2] = -0.0
+    mixed = np.concatenate([alphas(1, 3), np.eye(3)[[2]], alphas(1, 3)])
+    combined = combine(ArrayMatrix(array), mixed, block_size=50)
+    assert np.array_equal(bits(combined[1]), bits(array[2]))
+    np.testing.assert_allclose(combined, mixed @ array.astype(float), atol=2e-6)
+
+
+def test_a_checkpoint_of_coefficient_zero_has_no_part() -> None:
+    array = flat(3)
+    without = combine(ArrayMatrix(array[:2]), alphas(2, 2), block_size=40)
+    padded = np.concatenate([alphas(2, 2), np.zeros((2, 1))], axis=1)
+    np.testing.assert_allclose(
+        combine(ArrayMatrix(array), padded, block_size=40), without, atol=1e-6
+    )
+
+
+def test_coefficients_of_ones_are_added_up() -> None:
+    array = flat(3)
+    found = combine(ArrayMatrix(array), np.array([[1, 0, 1], [0, 0, 0]]), block_size=40)
+    np.testing.assert_allclose(found[0], array[0] + array[2], atol=1e-6)
+    assert (found[1] == 0).all()
+
+
+def test_weights_that_are_zero_stay_zero() -> None:
+    combined = combine(
+        ArrayMatrix(np.zeros((3, 9), np.float32)), alphas(2, 3), block_size=4
+    )
+    assert (combined == 0).all()
 
 
 def test_what_all_checkpoints_share_stays_the_same() -> None:
-    _, _, matrix = checkpoints(1)
-    same = np.repeat(matrix, 6, axis=0)
-    combined = combine(same, alphas(4, 6), block_size=16)
-    np.testing.assert_allclose(combined, np.repeat(matrix, 4, axis=0), rtol=1e-5)
+    same = np.repeat(flat(1), 6, axis=0)
+    combined = combine(ArrayMatrix(same), alphas(4, 6), block_size=16)
+    np.testing.assert_allclose(combined, same[:4], rtol=1e-5)
 
 
-def test_a_memory_map_is_combined_like_an_array_and_left_as_it_is(
-    tmp_path: Path,
+def test_the_result_is_put_where_it_is_wanted() -> None:
+    room = np.full((5, LAYOUT.num_weights), np.nan, np.float32)
+    matrix, coefficients = ArrayMatrix(flat(3)), alphas(2, 3)
+    found = combine(matrix, coefficients, block_size=30, out=room[1:3])
+    assert np.shares_memory(found, room)
+    assert np.array_equal(room[1:3], combine(matrix, coefficients, block_size=30))
+    assert np.isnan(room[[0, 3, 4]]).all()
+
+
+def test_the_matrix_is_left_as_it_is() -> None:
+    array = flat(3)
+    combine(ArrayMatrix(array), alphas(2, 3), block_size=30)
+    assert np.array_equal(array, flat(3))
+
+
+def test_every_column_is_read_once_and_no_more_than_a_block_at_a_time() -> None:
+    matrix = WatchedMatrix(random_weights(2, 25))
+    combine(matrix, alphas(1, 2), block_size=10)
+    assert matrix.spans == [(0, 10), (10, 20), (20, 25)]
+
+
+@pytest.mark.parametrize("broken_from", [0, 10, 20])
+@pytest.mark.parametrize("work", ["combine", "project"])
+def test_what_goes_wrong_in_reading_ahead_is_raised_to_the_caller(
+    work: str, broken_from: int
 ) -> None:
-    _, _, matrix = checkpoints(4)
-    np.save(tmp_path / "matrix.npy", matrix)
-    mapped = np.load(tmp_path / "matrix.npy", mmap_mode="r")
-    coefficients = alphas(2, 4)
-    combined = combine(mapped, coefficients, block_size=11)
-    assert np.array_equal(combined, combine(matrix, coefficients, block_size=11))
-    assert np.array_equal(np.load(tmp_path / "matrix.npy"), matrix)
+    matrix = WatchedMatrix(random_weights(2, 25), broken_from=broken_from)
+    with pytest.raises(OSError, match=f"the disk is gone at {broken_from}"):
+        if work == "combine":
+            combine(matrix, alphas(1, 2), block_size=10)
+        else:
+            project(matrix, np.ones(25, np.float32), block_size=10)
+    names = [thread.name for thread in threading.enumerate()]
+    assert not any("read checkpoints" in name for name in names)
 
 
-def test_flatten_and_unflatten_are_inverse_and_leave_integer_buffers_out() -> None:
+@pytest.mark.parametrize("block_size", [1, 100, TILE, 10 * TILE])
+def test_projections_are_the_plain_product_in_float64(block_size: int) -> None:
+    array = random_weights(5, 2 * TILE + 7)
+    vector = random_weights(1, 2 * TILE + 7)[0][::-1]
+    found = project(ArrayMatrix(array), vector, block_size=block_size)
+    assert found.shape == (5,)
+    assert found.dtype == np.float64
+    slow = array.astype(np.float64) @ vector.astype(np.float64)
+    np.testing.assert_allclose(
+        found, slow, atol=1e-6 * np.abs(array[0]) @ np.abs(vector)
+    )
+
+
+def test_a_projected_gradient_is_that_by_the_coefficients() -> None:
+    array, coefficients = random_weights(4, 60), alphas(1, 4)
+    alpha = torch.from_numpy(coefficients[0]).requires_grad_()
+    theta = alpha @ torch.from_numpy(array).double()
+    theta.sin().sum().backward()
+    by_weight = np.cos(combine(ArrayMatrix(array), coefficients, block_size=7)[0])
+    found = project(ArrayMatrix(array), by_weight, block_size=7)
+    np.testing.assert_allclose(found, alpha.grad, rtol=1e-4, atol=1e-5)
+
+
+def trained(num_steps: int) -> tuple[list[dict[str, Tensor]], EMABank]:
+    """Return the weights before and after every step of a small training, and its averages."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 8), nn.SiLU(), nn.Linear(8, 2))
+    bank = EMABank(net, (0.5, 0.9), (0.1, 0.25))
+    states = [{name: t.clone() for name, t in net.state_dict().items()}]
+    for step in range(1, num_steps + 1):
+        x = torch.randn(4, 3)
+        net.zero_grad()
+        (net(x) - x[:, :2].sin()).square().mean().backward()
+        with torch.no_grad():
+            for p in net.parameters():
+                p.sub_(0.3 * p.grad)
+        bank.update(step)
+        states.append({name: t.clone() for name, t in net.state_dict().items()})
+    return states, bank
+
+
+@pytest.mark.parametrize(
+    "track",
+    [
+        Track("rate", 0.5),
+        Track("rate", 0.9),
+        Track("power", 0.1),
+        Track("power", 0.25),
+    ],
+)
+def test_an_average_of_the_training_is_its_profile_as_coefficients(
+    track: Track,
+) -> None:
+    states, bank = trained(40)
+    layout = layout_of(states[0])
+    array = np.stack([layout.flatten(tensors) for tensors in states])
+    alpha = posthoc_coefficients(raw_basis(range(41)), track.profile(40))
+    weights = combine(ArrayMatrix(array), alpha[None], block_size=20)[0]
+    for name, tensor in layout.unflatten(weights).items():
+        torch.testing.assert_close(
+            tensor, bank.tracks[track][name], rtol=1e-5, atol=1e-6
+        )
+
+
+def test_the_trained_averages_are_not_the_weights_themselves() -> None:
+    states, bank = trained(40)
+    average = bank.tracks[Track("rate", 0.9)]["0.weight"]
+    assert (average - states[-1]["0.weight"]).abs().max() > 1e-3
+
+
+def test_a_profile_of_sparse_checkpoints_starts_from_the_oldest() -> None:
+    # the first checkpoint stands for all that is older
+    alpha = posthoc_coefficients(raw_basis([10, 20]), Profile.rate(20, 0.9))
+    np.testing.assert_allclose(alpha, [0.9**10, 1 - 0.9**10])
+
+
+def test_flatten_and_unflatten_are_inverse() -> None:
     original = state(0)
-    layout = WeightLayout.of(original)
-    again = layout.unflatten(layout.flatten(original))
-    floating = [name for name, t in original.items() if t.is_floating_point()]
-    assert list(layout.shapes) == list(again) == floating
-    assert all(torch.equal(again[name], original[name]) for name in floating)
+    again = LAYOUT.unflatten(LAYOUT.flatten(original))
+    assert again.keys() == original.keys()
+    assert all(torch.equal(again[name], original[name]) for name in original)
+
+
+def test_integer_buffers_and_constants_are_copied() -> None:
+    frozen = torch.full((5,), 0.1)
+    constants = {BUFFER: torch.tensor(17), "2.bias": frozen}
+    layout = WeightLayout(LAYOUT.shapes, constants)
+    array = flat(3)
+    weights = combine(ArrayMatrix(array), alphas(1, 3), block_size=11)[0]
+    found = layout.unflatten(weights)
+    assert found[BUFFER] == 17
+    assert found[BUFFER].dtype == torch.int64
+    assert torch.equal(found["2.bias"], frozen)
+    assert torch.equal(found["2.weight"], LAYOUT.unflatten(weights)["2.weight"])
+
+
+def test_a_combination_can_be_loaded_into_the_network() -> None:
+    net = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Linear(4, 5))
+    net.load_state_dict(LAYOUT.unflatten(flat(1)[0]))
+    assert torch.equal(net[2].weight, state(0)["2.weight"])
+
+
+def test_tensors_of_a_combination_share_its_memory() -> None:
+    weights = flat(1)[0]
+    tensors = LAYOUT.unflatten(weights)
+    weights[:] = 3
+    assert (tensors["0.weight"] == 3).all()
 
 
 def test_number_of_weights_counts_every_floating_value_once() -> None:
     tensors = state(0)
     expected = sum(t.numel() for t in tensors.values() if t.is_floating_point())
-    layout = WeightLayout.of(tensors)
-    assert layout.num_weights == expected == len(layout.flatten(tensors))
+    assert LAYOUT.num_weights == expected == len(LAYOUT.flatten(tensors))
+
+
+def test_scalars_have_a_place() -> None:
+    layout = WeightLayout({"a": (), "b": (2,)})
+    tensors = {"a": torch.tensor(3.0), "b": torch.tensor([1.0, 2.0])}
+    assert layout.flatten(tensors).tolist() == [3, 1, 2]
+    assert layout.unflatten(layout.flatten(tensors))["a"].shape == ()
 
 
 def test_a_missing_tensor_is_named() -> None:
-    layout = WeightLayout.of(state(0))
     tensors = state(0)
     del tensors["2.bias"]
     with pytest.raises(ValueError, match=r"'2\.bias' is missing"):
-        layout.flatten(tensors)
+        LAYOUT.flatten(tensors)
 
 
 def test_a_tensor_of_another_shape_is_named_with_both_shapes() -> None:
-    layout = WeightLayout.of(state(0))
     tensors = state(0) | {"2.bias": torch.zeros(6)}
     with pytest.raises(ValueError, match=r"'2\.bias' has shape \(6,\), expected \(5,"):
-        layout.flatten(tensors)
+        LAYOUT.flatten(tensors)

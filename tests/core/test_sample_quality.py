@@ -9,12 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from lct_pipeline.core.frechet import feature_statistics
+from lct_pipeline.core.randomness import derived_generator
 from lct_pipeline.core.sample_quality import (
+    feature_batches,
     features_of,
     frechet_fitness,
     generate_images,
     label_batches,
     noise_batches,
+    random_subset,
+    reduce_features,
 )
 
 SHAPE = (2, 3, 3)
@@ -119,6 +123,55 @@ def test_features_are_stacked_in_order_without_gradients() -> None:
     found = features_of(images.split(3), lambda batch: extractor(batch.float()))
     torch.testing.assert_close(found, extractor(images.float()).detach())
     assert not found.requires_grad
+
+
+def test_features_come_one_batch_at_a_time_in_single_precision() -> None:
+    made: list[int] = []
+
+    def extract(batch: Tensor) -> Tensor:
+        made.append(len(batch))
+        return batch.double() * linear
+
+    linear = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    batches = feature_batches(torch.zeros(5, 3, dtype=torch.uint8).split(2), extract)
+    assert made == []
+    first = next(batches)
+    assert made == [2]
+    assert first.dtype == torch.float32
+    assert not first.requires_grad
+    assert torch.is_grad_enabled()
+    assert [len(rest) for rest in batches] == [2, 1]
+
+
+@pytest.mark.parametrize("num_kept", [0, 1, 7])
+def test_all_features_are_in_the_statistics_and_the_chosen_are_kept(
+    num_kept: int,
+) -> None:
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(30, 4)))
+    keep = torch.zeros(30, dtype=torch.bool)
+    keep[torch.arange(3, 3 + 3 * num_kept, 3)] = True
+    statistics, kept = reduce_features(x.split(8), keep)
+    np.testing.assert_allclose(statistics.mu, x.mean(0))
+    np.testing.assert_allclose(statistics.cov, np.cov(x, rowvar=False))
+    assert statistics.num_images == 30
+    assert torch.equal(kept, x[3 : 3 + 3 * num_kept : 3])
+
+
+def test_a_random_subset_has_its_size_and_is_of_all_where_there_are_no_more() -> None:
+    def subset(num: int, num_kept: int, purpose: str = "a") -> Tensor:
+        return random_subset(num, num_kept, derived_generator(0, purpose))
+
+    assert subset(50, 20).sum() == 20
+    assert subset(20, 20).all()
+    assert subset(20, 50).all()
+    assert torch.equal(subset(50, 20), subset(50, 20))
+    assert not torch.equal(subset(50, 20), subset(50, 20, "b"))
+
+
+def test_every_image_is_as_likely_in_a_random_subset() -> None:
+    generators = [derived_generator(seed, "a") for seed in range(400)]
+    counts = sum(random_subset(12, 3, g).double() for g in generators)
+    assert torch.as_tensor(counts).sub(100).abs().max() < 5 * 75**0.5
 
 
 def test_fitness_is_the_frechet_distance_to_the_reference() -> None:

@@ -88,3 +88,10 @@ def test_preview_holds_the_last_rows(dataset: ParquetPartsDataset) -> None:
     dataset.save(piece(*range(30)))
     preview = dataset.preview(nrows=2)
     assert [row[0] for row in preview["data"]] == [28, 29]
+
+
+def test_without_a_key_each_save_is_the_whole_table(tmp_path: Path) -> None:
+    dataset = ParquetPartsDataset(path=str(tmp_path / "scores"), key=None)
+    dataset.save(piece(5, 10, 15))
+    dataset.save(piece(10))
+    assert dataset.load()["step"].tolist() == [10]

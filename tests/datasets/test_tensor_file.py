@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from kedro.io import DatasetError
 
-from lct_pipeline.datasets.files import DIGEST_KEY, write_tensors
+from lct_pipeline.datasets.files import DIGEST_KEY
 from lct_pipeline.datasets.tensor_file import (
     CheckpointsDataset,
     CheckpointStore,
@@ -38,10 +37,6 @@ def store(tmp_path: Path) -> CheckpointStore:
 
 def digests(store: CheckpointStore) -> list[str]:
     return [header[DIGEST_KEY] for header in store.headers().values()]
-
-
-def replace(store: CheckpointStore, name: str, tensors: dict[str, torch.Tensor]) -> str:
-    return write_tensors(store.path(name), tensors, {"step": 0})
 
 
 def test_a_tensor_file_comes_back_as_saved(tmp_path: Path) -> None:
@@ -127,60 +122,6 @@ def test_a_checkpoint_is_read_under_its_own_digest_only(store: CheckpointStore) 
     message = rf"{NAMES[0]}\.safetensors is not the checkpoint that was cataloged"
     with pytest.raises(DataError, match=message):
         store.read(NAMES[0], second)
-
-
-def test_matrix_equals_the_stack_of_flattened_tensors(store: CheckpointStore) -> None:
-    matrix = store.matrix(NAMES, digests(store))
-    assert matrix.shapes == {k: tuple(v.shape) for k, v in weights(0).items()}
-    expected = np.stack(
-        [
-            np.concatenate([weights(seed)[k].numpy().ravel() for k in matrix.shapes])
-            for seed in range(3)
-        ]
-    )
-    assert matrix.shape == expected.shape == (3, 18)
-    np.testing.assert_array_equal(matrix[:, :], expected)
-    np.testing.assert_array_equal(matrix[1:3, 5:11], expected[1:3, 5:11])
-
-
-def test_matrix_keeps_the_order_of_the_names(store: CheckpointStore) -> None:
-    forwards = store.matrix(NAMES, digests(store))[:, :]
-    backwards = store.matrix(NAMES[::-1], digests(store)[::-1])[:, :]
-    np.testing.assert_array_equal(backwards, forwards[::-1])
-
-
-def test_matrix_refuses_another_digest(store: CheckpointStore) -> None:
-    with pytest.raises(DataError, match=NAMES[1]):
-        store.matrix(NAMES, [digests(store)[0]] * 3)
-
-
-def test_matrix_names_tensor_and_file_of_another_shape(store: CheckpointStore) -> None:
-    replace(store, NAMES[2], {**weights(2), "in.bias": torch.zeros(5)})
-    message = rf"{NAMES[2]}\.safetensors .*'in\.bias' is \(5,\), expected \(4,\)"
-    with pytest.raises(DataError, match=message):
-        store.matrix(NAMES, digests(store))
-
-
-def test_matrix_names_a_missing_tensor_and_its_file(store: CheckpointStore) -> None:
-    rest = {k: v for k, v in weights(1).items() if k != "out.weight"}
-    replace(store, NAMES[1], rest)
-    message = rf"{NAMES[1]}\.safetensors .*'out\.weight' is missing, expected \(2, 3\)"
-    with pytest.raises(DataError, match=message):
-        store.matrix(NAMES, digests(store))
-
-
-def test_matrix_names_a_tensor_too_many_and_its_file(store: CheckpointStore) -> None:
-    replace(store, NAMES[1], {**weights(1), "extra": torch.zeros(2)})
-    message = rf"{NAMES[1]}\.safetensors .*'extra' is \(2,\), expected none"
-    with pytest.raises(DataError, match=message):
-        store.matrix(NAMES, digests(store))
-
-
-def test_matrix_refuses_tensors_that_are_not_float32(store: CheckpointStore) -> None:
-    replace(store, NAMES[0], {"steps": torch.arange(3)})
-    message = rf"{NAMES[0]}\.safetensors: tensor 'steps' is I64; only float32"
-    with pytest.raises(DataError, match=message):
-        store.matrix(NAMES, digests(store))
 
 
 def test_reading_a_missing_checkpoint_names_its_file(store: CheckpointStore) -> None:

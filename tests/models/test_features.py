@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lct_pipeline.errors import DataError
+from lct_pipeline.models.autoencoder import to_float
 from lct_pipeline.models.classifier import SmallClassifier
 from lct_pipeline.models.features import (
     INCEPTION_FILE,
+    FeatureExtractor,
     classifier_extractor,
     inception_extractor,
     inception_folder,
@@ -55,27 +57,25 @@ def inception(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def fitted(task: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def fitted(name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     torch.manual_seed(0)
     classifier = SmallClassifier(4, width=8, num_features=6)
-    about = {"num_classes": 4, "width": 8, "num_features": 6, "task": task}
+    about = {"num_classes": 4, "width": 8, "num_features": 6, "name": name}
     return classifier.state_dict(), about
 
 
 @pytest.mark.parametrize(
-    ("task", "name"), [("label", "classifier"), ("rotation", "rotation_classifier")]
+    "name", ["classifier", "rotation_classifier", "check_rotation_classifier"]
 )
-def test_a_classifiers_distances_are_named_after_it_and_never_fid(
-    task: str, name: str
-) -> None:
-    extractor = classifier_extractor(*fitted(task), CPU)
+def test_a_classifiers_distances_are_named_after_it_and_never_fid(name: str) -> None:
+    extractor = classifier_extractor(*fitted(name), CPU)
     assert extractor.name == name
     assert extractor.frechet_name == f"{name}_frechet_distance"
     assert extractor.kernel_name == f"{name}_kernel_distance"
 
 
 def test_a_classifiers_features_are_those_of_its_hidden_layer() -> None:
-    tensors, about = fitted("label")
+    tensors, about = fitted("classifier")
     classifier = SmallClassifier(4, width=8, num_features=6)
     classifier.load_state_dict(tensors)
     extractor = classifier_extractor(tensors, about, CPU)
@@ -144,3 +144,46 @@ def test_inception_resizing_is_clean_fids_and_not_torchs(inception: Path) -> Non
     with torch.no_grad():
         other = layers((resized - 128) / 128)
         assert not torch.allclose(extractor.extract(given), other, atol=1e-4)
+
+
+@pytest.mark.parametrize("side", [24, 299, 320])
+def test_differentiable_inception_features_are_the_same_up_to_rounding(
+    inception: Path, side: int
+) -> None:
+    extractor = inception_extractor(inception, CPU)
+    given = images(side=side)
+    with torch.no_grad():
+        found = extractor.differentiate(to_float(given))
+        torch.testing.assert_close(
+            found, extractor.extract(given), atol=1e-5, rtol=1e-4
+        )
+
+
+def test_differentiable_classifier_features_are_the_same() -> None:
+    extractor = classifier_extractor(*fitted("classifier"), CPU)
+    found = extractor.differentiate(to_float(images()))
+    assert torch.equal(found, extractor.extract(images()))
+
+
+def extractors(inception: Path) -> list[FeatureExtractor]:
+    return [
+        inception_extractor(inception, CPU),
+        classifier_extractor(*fitted("classifier"), CPU),
+    ]
+
+
+def test_features_can_be_differentiated_by_the_images(inception: Path) -> None:
+    for extractor in extractors(inception):
+        given = to_float(images()).requires_grad_()
+        extractor.differentiate(given).square().sum().backward()
+        assert given.grad is not None
+        assert given.grad.isfinite().all()
+        assert given.grad.abs().amax((1, 2, 3)).min() > 0
+
+
+def test_features_are_not_differentiated_by_the_extractors_weights(
+    inception: Path,
+) -> None:
+    for extractor in extractors(inception):
+        assert not extractor.differentiate(to_float(images())).requires_grad
+        assert not extractor.extract(images()).requires_grad

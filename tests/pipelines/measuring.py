@@ -16,13 +16,15 @@ from lct_pipeline.pipelines.references.nodes import extractor_of
 ONE_STEP = SamplingPlan(1, (80.0,))
 
 
-def generation_inputs(results: SmokeResults) -> tuple[Any, ...]:
+def generation_inputs(
+    results: SmokeResults, references: TensorFile | None = None
+) -> tuple[Any, ...]:
     load, parameters = results.catalog.load, results.parameters
     return (
         load("autoencoder"),
         load("latent_normalisation"),
         load("feature_extractor"),
-        load("reference_statistics"),
+        references or load("reference_statistics"),
         parameters.evaluation,
         parameters.sampling,
         parameters.runtime,
@@ -50,12 +52,21 @@ def distance(
     extractor = extractor_of(load("feature_extractor"), parameters.runtime)
     seed = parameters.evaluation.seed
     images = generator.images(count, plan, seed=seed, purpose=purpose)
-    real = load("reference_statistics").tensors[f"{split}.features"]
-    return clean_fid(features_of(images, extractor.extract), real)
+    references = load("reference_statistics").tensors
+    return clean_fid_to(
+        features_of(images, extractor.extract),
+        references[f"{split}.mu"],
+        references[f"{split}.cov"],
+    )
 
 
 def clean_fid(features: torch.Tensor, real: torch.Tensor) -> float:
-    x, y = features.double(), real.double()
+    y = real.double()
+    return clean_fid_to(features, y.mean(0), y.T.cov())
+
+
+def clean_fid_to(features: torch.Tensor, mu: torch.Tensor, cov: torch.Tensor) -> float:
+    x = features.double()
     return cleanfid_frechet_distance(
-        x.mean(0).numpy(), x.T.cov().numpy(), y.mean(0).numpy(), y.T.cov().numpy()
+        x.mean(0).numpy(), x.T.cov().numpy(), mu.numpy(), cov.numpy()
     )

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from conftest import SmokeResults
+from lct_pipeline.datasets.checkpoint_matrix import CheckpointMatrix
 from lct_pipeline.datasets.tensor_file import CheckpointStore
 from lct_pipeline.errors import DataError
-from lct_pipeline.pipelines.cataloging.nodes import index_checkpoints
+from lct_pipeline.pipelines.cataloging.nodes import NULLABLE, index_checkpoints
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def store(results: SmokeResults, tmp_path: Path) -> CheckpointStore:
     """Return a copy of two checkpoints that a test may damage."""
     folder = tmp_path / "a-run" / "checkpoints"
     folder.mkdir(parents=True)
-    for name in ("step-0000005-raw", "step-0000060-raw"):
+    for name in ("step-0000035-raw", "step-0000060-raw"):
         shutil.copy(results.run / "checkpoints" / f"{name}.safetensors", folder)
     return CheckpointStore(folder)
 
@@ -46,6 +47,12 @@ def test_an_average_is_cataloged_with_its_rate_or_its_width(
     assert index["ema_width"].notna().sum() == 3
 
 
+def test_what_our_own_training_says_has_the_same_types(results: SmokeResults) -> None:
+    index = results.catalog.load("checkpoint_index")
+    types = {column: str(index[column].dtype) for column in NULLABLE}
+    assert types == NULLABLE
+
+
 def test_a_truncated_checkpoint_is_named_and_refused(store: CheckpointStore) -> None:
     path = store.path("step-0000060-raw")
     path.write_bytes(path.read_bytes()[:-7])
@@ -62,12 +69,12 @@ def test_an_altered_checkpoint_is_named_and_refused_when_it_is_read(
     content[-3] ^= 1
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"step-0000060-raw.*altered"):
-        store.matrix(list(index["name"]), list(index["digest"]))
+        CheckpointMatrix(store, list(index["name"]), list(index["digest"]))
 
 
 def test_a_checkpoint_that_was_replaced_is_refused(store: CheckpointStore) -> None:
     index = index_checkpoints(store)
-    shutil.copy(store.path("step-0000005-raw"), store.path("step-0000060-raw"))
+    shutil.copy(store.path("step-0000035-raw"), store.path("step-0000060-raw"))
     with pytest.raises(DataError, match="not the checkpoint that was cataloged"):
         store.read("step-0000060-raw", index["digest"].iloc[-1])
 

@@ -1,26 +1,23 @@
 from __future__ import annotations
 
 import json
-import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 from measuring import ONE_STEP, distance, generation_inputs
 
 from conftest import SmokeResults
-from lct_pipeline.core.ema_profiles import gamma_of
-from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
+from lct_pipeline.datasets.tensor_file import TensorFile
 from lct_pipeline.errors import DataError
+from lct_pipeline.pipelines.averages import posthoc_alpha
 from lct_pipeline.pipelines.evaluation.choice import (
     Measure,
     choose_average,
     choose_second_step,
-    posthoc_average,
 )
 from lct_pipeline.pipelines.evaluation.nodes import plans_of
 from lct_pipeline.pipelines.generation import SamplingPlan
@@ -85,6 +82,21 @@ def test_the_best_average_is_that_of_the_least_distance(results: SmokeResults) -
     assert found == pytest.approx(least, rel=1e-4)
 
 
+def made_afterwards(results: SmokeResults, width: float) -> dict[str, torch.Tensor]:
+    """Return the power-function average of a width, added up from the snapshots in float64."""
+    load = results.catalog.load
+    index, store = load("checkpoint_index"), load("checkpoints")
+    snapshots = index[index["kind"] == "power"]
+    weights = [store.read(name).tensors for name in snapshots["name"]]
+    alpha = posthoc_alpha(snapshots, width)
+    return {
+        key: sum(
+            a * w[key].double() for a, w in zip(alpha, weights, strict=True)
+        ).float()
+        for key in weights[0]
+    }
+
+
 @pytest.mark.parametrize("place", range(5))
 def test_whichever_average_is_best_its_weights_are_returned(
     results: SmokeResults, fake_distances: FakeDistances, place: int
@@ -92,81 +104,27 @@ def test_whichever_average_is_best_its_weights_are_returned(
     fake_distances([2.0 - (number == place) for number in range(5)])
     _, best = average(results)
     load, name = results.catalog.load, AVERAGES[place]
-    store, index = load("checkpoints"), load("checkpoint_index")
-    snapshots = index[index["kind"] == "power"]
+    store = load("checkpoints")
     expected = (
-        posthoc_average(snapshots, store, float(name.removeprefix("post-hoc-")))
+        made_afterwards(results, float(name.removeprefix("post-hoc-")))
         if name.startswith("post-hoc")
         else store.read(name).tensors
     )
     assert best.metadata["name"] == name
     assert best.metadata["network"] == store.header(AVERAGES[0])["network"]
-    assert all(torch.equal(best.tensors[key], expected[key]) for key in expected)
+    assert best.tensors.keys() == expected.keys()
+    for key, tensor in expected.items():
+        if name.startswith("post-hoc"):
+            torch.testing.assert_close(best.tensors[key], tensor, rtol=1e-5, atol=1e-6)
+        else:
+            assert torch.equal(best.tensors[key], tensor)
 
 
-@pytest.fixture
-def snapshots(results: SmokeResults) -> pd.DataFrame:
-    index = results.catalog.load("checkpoint_index")
-    return index[index["kind"] == "power"]
-
-
-def test_an_average_made_afterwards_is_the_closest_combination_of_snapshots(
-    results: SmokeResults, snapshots: pd.DataFrame
-) -> None:
-    steps = snapshots["step"].tolist()
-    assert steps == [20, 40, 60]
-
-    def shares(last: int, width: float) -> np.ndarray:
-        cumulative = np.minimum(np.arange(61) / last, 1) ** (gamma_of(width) + 1)
-        return np.diff(cumulative)
-
-    p = np.stack([shares(step, 0.1) for step in steps], axis=1)
-    # least squares with sum 1, by its normal equations with a multiplier
-    normal = np.block([[p.T @ p, np.ones((3, 1))], [np.ones((1, 3)), np.zeros((1, 1))]])
-    alpha = np.linalg.solve(normal, np.append(p.T @ shares(60, 0.2), 1))[:3]
-    store = results.catalog.load("checkpoints")
-    weights = [store.read(name).tensors for name in snapshots["name"]]
-    found = posthoc_average(snapshots, store, 0.2)
-    assert found.keys() == weights[0].keys()
-    for key, tensor in found.items():
-        expected = sum(a * w[key].double() for a, w in zip(alpha, weights, strict=True))
-        torch.testing.assert_close(tensor, expected.float(), rtol=1e-5, atol=1e-6)
-
-
-def test_a_width_that_was_kept_gives_the_average_that_was_kept(
-    results: SmokeResults, snapshots: pd.DataFrame
-) -> None:
-    store = results.catalog.load("checkpoints")
-    found = posthoc_average(snapshots, store, 0.1)
-    for key, tensor in store.read("step-0000060-power-0.1").tensors.items():
-        torch.testing.assert_close(found[key], tensor, rtol=1e-5, atol=1e-7)
-
-
-def test_an_average_made_afterwards_holds_one_checkpoint_at_a_time(
-    results: SmokeResults, snapshots: pd.DataFrame
-) -> None:
-    read: list[weakref.ref[torch.Tensor]] = []
-    still_held: list[int] = []
-
-    class WatchedStore(CheckpointStore):
-        def read(self, name: str, digest: str | None = None) -> TensorFile:
-            still_held.append(sum(tensor() is not None for tensor in read))
-            file = super().read(name, digest)
-            read.extend(weakref.ref(tensor) for tensor in file.tensors.values())
-            return file
-
-    store = WatchedStore(results.catalog.load("checkpoints").folder)
-    posthoc_average(snapshots, store, 0.2)
-    assert len(still_held) == 3
-    assert max(still_held) <= 1  # the tensor that was added last
-
-
-def test_snapshots_that_were_replaced_are_refused(
-    results: SmokeResults, snapshots: pd.DataFrame
-) -> None:
-    store = results.catalog.load("checkpoints")
+def test_averages_that_were_replaced_are_refused(results: SmokeResults) -> None:
+    load = results.catalog.load
+    index = load("checkpoint_index").assign(digest="another")
     with pytest.raises(DataError, match="not the checkpoint that was cataloged"):
-        posthoc_average(snapshots.assign(digest="another"), store, 0.2)
+        choose_average(index, load("checkpoints"), *generation_inputs(results))
 
 
 def test_a_second_step_is_tried_at_each_level_with_each_kind_of_noise(

@@ -31,6 +31,7 @@ def evaluate(
     results: SmokeResults,
     combined: TensorFile | None,
     plans: list[SamplingPlan],
+    references: TensorFile | None = None,
     **changes: Any,
 ) -> pd.DataFrame:
     """Evaluate the models, the network described with changes."""
@@ -43,7 +44,7 @@ def evaluate(
         load("checkpoint_index"),
         load("checkpoints"),
         {"plans": [vars(plan) for plan in plans]},
-        *generation_inputs(results),
+        *generation_inputs(results, references),
     )[1]
 
 
@@ -64,6 +65,22 @@ def test_reported_distance_is_clean_fids_on_the_same_features(
     ]
     expected = clean_fid(validation[: parameters.evaluation.num_images], test)
     assert found["value"].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_frechet_distance_is_to_all_images_though_features_of_some_are_kept(
+    results: SmokeResults,
+) -> None:
+    stored = results.catalog.load("reference_statistics")
+    some = {"test.features": stored.tensors["test.features"][:40]}
+    fewer = replace(stored, tensors={**stored.tensors, **some})
+    whole = evaluate(results, None, [ONE_STEP])
+    rows = evaluate(results, None, [ONE_STEP], fewer)
+    frechet = rows["metric"].str.contains("frechet")
+    pd.testing.assert_frame_equal(rows[frechet], whole[frechet])
+    num_test = len(indices_of(results.catalog.load("image_manifest"), "test"))
+    assert set(rows["num_real"][frechet]) == {num_test}
+    assert set(rows["num_real"][~frechet]) == {40}
+    assert (rows["value"][~frechet] != whole["value"][~frechet]).all()
 
 
 def test_each_model_is_measured_with_its_own_weights_and_each_plan(

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from conftest import SmokeResults
+from lct_pipeline.core.feature_gradients import frechet_gradient
+from lct_pipeline.core.frechet import FrechetReference, feature_statistics
 from lct_pipeline.core.sample_quality import label_batches, noise_batches
+from lct_pipeline.errors import ParameterError
+from lct_pipeline.models.autoencoder import to_uint8
 from lct_pipeline.parameters import DiffusionSampling, Sampling
 from lct_pipeline.pipelines.generation import (
     Generator,
     SamplingPlan,
+    build_generator,
+    deployed_plan,
     diffusion_plans,
     first_plan,
     latent_decoder,
@@ -55,9 +62,14 @@ def sampling(**changes: Any) -> Sampling:
     return Sampling.model_validate(values | changes)
 
 
-def generator_of(network: dict[str, Any], **changes: Any) -> Generator:
-    """Return a generator of latents whose network does something at random."""
-    made = Generator(network, lambda x: x, sampling(**changes), torch.device("cpu"))
+def generator_of(
+    network: dict[str, Any],
+    decode: Callable[[Tensor], Tensor] = lambda x: x,
+    **changes: Any,
+) -> Generator:
+    """Return a generator whose network does something at random; its images are floats."""
+    device = torch.device("cpu")
+    made = Generator(network, decode, sampling(**changes), device, decode)
     random = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for weight in made.model.parameters():
@@ -94,6 +106,27 @@ def denoised(
     generator: Generator, x_t: Tensor, sigma: float, labels: Tensor | None = None
 ) -> Tensor:
     return generator.model(x_t, torch.full((len(x_t),), sigma).double(), labels)
+
+
+FEATURE_WEIGHTS = torch.randn(32, 5, generator=torch.Generator().manual_seed(3))
+
+
+def clamped(x: Tensor) -> Tensor:
+    """Return images of latents, of which a share lies at -1 and 1."""
+    return (2 * x).clamp(-1, 1)
+
+
+def features(images: Tensor) -> Tensor:
+    """Return features, ``(B, 5)``, of float images."""
+    return (images.flatten(1) @ FEATURE_WEIGHTS).tanh()
+
+
+def random_by_feature(count: int) -> Tensor:
+    return torch.randn(count, 5, generator=torch.Generator().manual_seed(4))
+
+
+def gradients(generator: Generator, by_feature: Tensor) -> dict[str, Tensor]:
+    return generator.gradients(by_feature, features, seed=0, purpose="a")
 
 
 def network_calls(generator: Generator) -> list[tuple[Any, ...]]:
@@ -242,6 +275,121 @@ def test_the_decoder_undoes_the_normalisation(results: SmokeResults) -> None:
     torch.testing.assert_close(decode(x).float(), expected, atol=0.51, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("network", "guidance"),
+    [(NETWORK, 1.0), (NETWORK | CLASSES, 1.0), (NETWORK | CLASSES, 3.0)],
+    ids=["unconditional", "conditional", "guided"],
+)
+def test_gradients_by_batches_are_those_of_all_images_at_once(
+    network: dict[str, Any], guidance: float
+) -> None:
+    generator = generator_of(network, clamped, guidance=guidance)  # batches of 4 and 2
+    by_feature = random_by_feature(6)
+    found = gradients(generator, by_feature)
+    generator.model.requires_grad_(True)
+    x_t, t = 80 * noise(6)[0], torch.full((6,), 80.0).double()
+    if network["num_classes"]:
+        batches = label_batches(6, [3, 1], batch_size=4, seed=0, purpose="a")
+        labels = torch.cat([batch for batch in batches if batch is not None])
+        D_null = generator.model(x_t, t, torch.full((6,), 2))
+        x = D_null + guidance * (generator.model(x_t, t, labels) - D_null)
+    else:
+        x = generator.model(x_t, t)
+    loss = (features(clamped(x)) * by_feature).sum()
+    weights = dict(generator.model.network.named_parameters())
+    expected = torch.autograd.grad(loss, list(weights.values()))
+    assert found.keys() == weights.keys()
+    for name, gradient in zip(weights, expected, strict=True):
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_gradients_are_the_slope_of_a_distance_of_the_images() -> None:
+    generator = generator_of(NETWORK, clamped)
+    random = torch.Generator().manual_seed(5)
+    real = FrechetReference(
+        feature_statistics(torch.randn(40, 5, generator=random) / 2)
+    )
+    by_feature = frechet_gradient(real, features(latents(generator, count=20)))
+    found = gradients(generator, by_feature)
+    weights = generator.model.network.state_dict()
+    direction = {
+        name: torch.randn(weight.shape, generator=random) * weight.std(correction=0)
+        for name, weight in weights.items()
+    }
+
+    def distance(step: float) -> float:
+        generator.load({n: w + step * direction[n] for n, w in weights.items()})
+        return real.distance_of_features(features(latents(generator, count=20)))
+
+    weights = {name: weight.clone() for name, weight in weights.items()}
+    expected = (distance(1e-3) - distance(-1e-3)) / 2e-3
+    slope = sum((found[name] * direction[name]).sum().item() for name in found)
+    assert abs(slope) > 0.1
+    assert slope == pytest.approx(expected, rel=1e-2)
+
+
+def test_what_is_clamped_has_no_gradient() -> None:
+    generator = generator_of(NETWORK, lambda x: 2 + x.tanh())
+    found = gradients(generator, random_by_feature(6))
+    assert all((gradient == 0).all() for gradient in found.values())
+
+
+def test_gradients_add_up_over_images_alone_and_not_over_calls() -> None:
+    generator = generator_of(NETWORK, clamped)
+    first = gradients(generator, random_by_feature(6))
+    second = gradients(generator, random_by_feature(6))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_gradients_leave_the_network_as_it_was() -> None:
+    generator = generator_of(NETWORK, clamped)
+    before = latents(generator)
+    gradients(generator, random_by_feature(6))
+    parameters = list(generator.model.parameters())
+    assert not any(p.requires_grad for p in parameters)
+    assert all(p.grad is None for p in parameters)
+    assert not any(m.training for m in generator.model.modules())
+    assert torch.equal(latents(generator), before)
+
+
+def test_images_of_a_generator_carry_no_graph() -> None:
+    generator = generator_of(NETWORK, clamped)
+    gradients(generator, random_by_feature(6))
+    assert not latents(generator).requires_grad
+
+
+def test_a_weight_without_influence_has_a_gradient_of_zero() -> None:
+    generator = generator_of(NETWORK, clamped)
+    generator.model.network.register_parameter("unused", nn.Parameter(torch.ones(3)))
+    found = gradients(generator, random_by_feature(6))
+    assert found["unused"].tolist() == [0, 0, 0]
+
+
+def test_gradients_go_through_the_images_that_are_generated_before_their_rounding(
+    results: SmokeResults,
+) -> None:
+    load, parameters = results.catalog.load, results.parameters
+    best = load("best_average")
+    generator = build_generator(
+        best.metadata["network"],
+        load("autoencoder"),
+        load("latent_normalisation"),
+        parameters.sampling,
+        parameters.runtime,
+    )
+    generator.load(best.tensors)
+    seen = []
+
+    def watched(images: Tensor) -> Tensor:
+        seen.append(images.detach())
+        return images.mean((2, 3))
+
+    found = generator.gradients(torch.ones(80, 3), watched, seed=0, purpose="a")
+    batches = generator.images(80, ONE_STEP, seed=0, purpose="a")
+    assert torch.equal(to_uint8(torch.cat(seen)), torch.cat(list(batches)))
+    assert any((gradient != 0).any() for gradient in found.values())
+
+
 def test_the_plan_of_one_step_starts_at_the_largest_level() -> None:
     assert one_step(NETWORK) == SamplingPlan(1, (80.0,))
 
@@ -284,3 +432,63 @@ def test_diffusion_plans_go_by_evaluations_fewest_first() -> None:
 def test_heun_has_no_plan_for_these_numbers(number: int) -> None:
     with pytest.raises(ValueError, match="odd numbers from 3 on"):
         DiffusionSampling(sampler="heun", num_evaluations=(5, number))
+
+
+def deployed(network: dict[str, Any], nfe: int | None, second: float) -> SamplingPlan:
+    return deployed_plan(network, sampling(), nfe, second, "same")
+
+
+def test_a_model_is_deployed_with_the_fewest_evaluations_where_none_are_given() -> None:
+    assert deployed(NETWORK, None, 0.5) == one_step(NETWORK)
+    assert deployed(DIFFUSION, None, 0.5) == SamplingPlan(3, solver="heun")
+
+
+def test_a_consistency_model_is_deployed_with_one_or_two_evaluations() -> None:
+    assert deployed(NETWORK, 1, 0.5) == one_step(NETWORK)
+    assert deployed(NETWORK, 2, 0.5) == SamplingPlan(2, (80.0, 0.5), "same")
+
+
+@pytest.mark.parametrize("nfe", [3, 8])
+def test_a_consistency_model_is_not_deployed_with_more(nfe: int) -> None:
+    with pytest.raises(ParameterError, match=f"{nfe} evaluations.*takes one or two"):
+        deployed(NETWORK, nfe, 0.5)
+
+
+@pytest.mark.parametrize("second", [0.3, 79.9])
+def test_a_second_level_may_lie_anywhere_in_the_range_of_training(
+    second: float,
+) -> None:
+    assert deployed(NETWORK, 2, second).sigmas == (80.0, second)
+
+
+@pytest.mark.parametrize(
+    ("change", "second"),
+    [({}, 0.29), ({}, 80.0), ({}, 90.0), ({"lowest_level": 1.0}, 0.5)],
+)
+def test_a_second_level_that_was_not_trained_is_refused(
+    change: dict[str, float], second: float
+) -> None:
+    with pytest.raises(ParameterError, match=f"the second at {second}: "):
+        deployed(NETWORK | change, 2, second)
+
+
+def test_one_evaluation_asks_for_no_second_level() -> None:
+    assert deployed(NETWORK, 1, 1000.0) == one_step(NETWORK)
+
+
+@pytest.mark.parametrize("nfe", [3, 17])
+def test_a_diffusion_model_is_deployed_with_its_solver(nfe: int) -> None:
+    assert deployed(DIFFUSION, nfe, 0.5) == SamplingPlan(nfe, solver="heun")
+
+
+@pytest.mark.parametrize("nfe", [1, 2, 8])
+def test_a_number_that_heun_does_not_have_is_refused(nfe: int) -> None:
+    with pytest.raises(ParameterError, match=rf"nfe={nfe}: .*odd number from 3 on"):
+        deployed(DIFFUSION, nfe, 0.5)
+
+
+@pytest.mark.parametrize("nfe", [1, 2, 8])
+def test_dpm_solver_takes_any_number(nfe: int) -> None:
+    given = sampling(diffusion={"sampler": "dpm_solver", "num_evaluations": (5,)})
+    plan = deployed_plan(DIFFUSION, given, nfe, 0.5, "same")
+    assert plan == SamplingPlan(nfe, solver="dpm_solver")

@@ -1,43 +1,210 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
+import torch
 
-from conftest import SmokeResults
+from conftest import SmokeResults, changed
+from lct_pipeline.datasets.tensor_file import TensorFile
 from lct_pipeline.errors import DataError
-from lct_pipeline.pipelines.references.nodes import extractor_of, prepare_extractor
+from lct_pipeline.pipelines.references import nodes
+from lct_pipeline.pipelines.references.nodes import (
+    CHECK,
+    SPLITS,
+    extractor_of,
+    measure_references,
+    prepare_check_extractor,
+    prepare_extractor,
+    statistics_of,
+)
+from lct_pipeline.pipelines.splits import indices_of
+
+NAMES = {"": "feature_extractor", CHECK: "check_extractor"}
+
+
+def prepare(
+    results: SmokeResults, *, check: bool = False, **features: Any
+) -> TensorFile:
+    """Prepare an extractor of images without labels."""
+    load, node = results.catalog.load, prepare_extractor
+    return (prepare_check_extractor if check else node)(
+        load("images"),
+        load("image_manifest").assign(label=None),
+        None,
+        changed(results.parameters.features, features),
+        results.parameters.runtime,
+    )
+
+
+def measure(
+    results: SmokeResults, previous: TensorFile | None = None, **changes: Any
+) -> TensorFile:
+    """Measure the real images, with changes to the inputs or to the parameters."""
+    load, features = results.catalog.load, results.parameters.features
+    inputs = ("images", "image_manifest", "feature_extractor", "check_extractor")
+    given = [changes.pop(name, None) or load(name) for name in inputs]
+    runtime = results.parameters.runtime
+    return measure_references(*given, previous, changed(features, changes), runtime)
+
+
+@pytest.fixture(scope="module")
+def references(results: SmokeResults) -> TensorFile:
+    return results.catalog.load("reference_statistics")
 
 
 def test_without_labels_the_classifier_learns_rotations(results: SmokeResults) -> None:
-    parameters = results.parameters
-    manifest = results.catalog.load("image_manifest").assign(label=None)
-    stored = prepare_extractor(
-        results.catalog.load("images"),
-        manifest,
-        None,
-        parameters.features,
-        parameters.runtime,
-    )
-    extractor = extractor_of(stored, parameters.runtime)
-    assert stored.metadata["task"] == "rotation"
+    extractor = extractor_of(prepare(results), results.parameters.runtime)
     assert extractor.frechet_name == "rotation_classifier_frechet_distance"
+
+
+def test_the_check_extractor_is_another_one_even_of_the_same_task(
+    results: SmokeResults,
+) -> None:
+    first, check = prepare(results), prepare(results, check=True)
+    assert first.metadata["num_classes"] == check.metadata["num_classes"] == 4
+    assert not torch.allclose(
+        first.tensors["head.weight"], check.tensors["head.weight"]
+    )
+    runtime = results.parameters.runtime
+    name = extractor_of(check, runtime).frechet_name
+    assert name == "check_rotation_classifier_frechet_distance"
+
+
+def test_the_check_extractor_learns_rotations_of_images_with_labels(
+    results: SmokeResults,
+) -> None:
+    stored = results.catalog.load("check_extractor")
+    assert results.catalog.load("feature_extractor").metadata["num_classes"] == 10
+    assert stored.metadata["name"] == "check_rotation_classifier"
+    same = prepare(results, check=True)
+    assert all(torch.equal(same.tensors[k], t) for k, t in stored.tensors.items())
+
+
+def test_beside_inception_the_check_extractor_is_a_classifier(
+    results: SmokeResults, tmp_path: Path
+) -> None:
+    changes = {"extractor": "inception", "inception_path": str(tmp_path)}
+    stored = prepare(results, check=True, **changes)
+    assert stored.metadata["name"] == "check_rotation_classifier"
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_a_fitted_classifier_is_taken_as_it_is_while_the_images_are_the_same(
+    results: SmokeResults, check: bool
+) -> None:
+    load, parameters = results.catalog.load, results.parameters
+    node = prepare_check_extractor if check else prepare_extractor
+    stored = load(NAMES[CHECK if check else ""])
+    inputs = load("images"), load("image_manifest")
+    settings = changed(parameters.features, {"classifier.num_steps": 1})
+    assert node(*inputs, stored, settings, parameters.runtime) is stored
+    other = replace(stored, metadata={**stored.metadata, "images": "others"})
+    found = node(*inputs, other, settings, parameters.runtime)
+    assert found.metadata == stored.metadata
+
+
+def places(manifest: pd.DataFrame) -> dict[str, Any]:
+    """Return which images each split compares with."""
+    return {name: indices_of(manifest, name) for name in SPLITS}
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("prefix", ["", CHECK])
+def test_mean_and_covariance_are_of_all_images_of_a_split(
+    results: SmokeResults, references: TensorFile, prefix: str, split: str
+) -> None:
+    load, runtime = results.catalog.load, results.parameters.runtime
+    extractor = extractor_of(load(NAMES[prefix]), runtime)
+    images = load("images").gather("images", places(load("image_manifest"))[split])
+    with torch.no_grad():
+        features = extractor.extract(images).double().numpy()
+    found = statistics_of(references, split, prefix)
+    np.testing.assert_allclose(found.mu, features.mean(0), rtol=1e-5, atol=1e-6)
+    expected = np.cov(features, rowvar=False)
+    np.testing.assert_allclose(found.cov, expected, rtol=1e-4, atol=1e-6)
+    assert found.num_images == len(features)
+    assert found.cov.dtype == torch.float64
+
+
+def test_the_number_of_images_is_known_though_features_of_some_are_kept(
+    results: SmokeResults, references: TensorFile
+) -> None:
+    manifest: pd.DataFrame = results.catalog.load("image_manifest")
+    counts = {split: len(indices) for split, indices in places(manifest).items()}
+    most = results.parameters.features.num_kept
+    assert counts["validation"] < most < counts["train"]
+    assert references.metadata["num_images"] == counts
+    for split, count in counts.items():
+        for prefix in NAMES:
+            kept = references.tensors[f"{prefix}{split}.features"]
+            assert len(kept) == min(count, most)
+
+
+def test_the_features_that_are_kept_are_of_the_same_images_each_time(
+    results: SmokeResults, references: TensorFile
+) -> None:
+    again, fewer = measure(results), measure(results, num_kept=20)
+    for name, tensor in references.tensors.items():
+        assert torch.equal(again.tensors[name], tensor), name
+        if not name.endswith(".features"):
+            assert torch.equal(fewer.tensors[name], tensor), name
+    all_features = {tuple(row) for row in references.tensors["test.features"].tolist()}
+    kept = fewer.tensors["test.features"].tolist()
+    assert len(kept) == 20
+    assert {tuple(row) for row in kept} <= all_features
+    assert kept != references.tensors["test.features"][:20].tolist()
+    other = measure(results, num_kept=20, seed=9).tensors["test.features"].tolist()
+    assert other != kept
+
+
+def test_memory_holds_a_batch_and_what_is_kept(
+    results: SmokeResults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    original = extractor_of
+
+    def watched(*arguments: Any) -> Any:
+        extractor = original(*arguments)
+
+        def extract(images: torch.Tensor) -> torch.Tensor:
+            sizes.append(len(images))
+            return extractor.extract(images)
+
+        return replace(extractor, extract=extract)
+
+    monkeypatch.setattr(nodes, "extractor_of", watched)
+    found = measure(results, num_kept=5, batch_size=50)
+    assert max(sizes) == 50
+    assert sum(sizes) == 2 * sum(found.metadata["num_images"].values())
+
+
+def test_references_are_measured_again_only_for_other_images_or_extractors(
+    results: SmokeResults, references: TensorFile
+) -> None:
+    assert measure(results, references) is references
+    others = replace(references, metadata={**references.metadata, "images": "others"})
+    assert measure(results, others).metadata == references.metadata
+    extractor = results.catalog.load("check_extractor")
+    tensors = {name: t + 1e-3 for name, t in extractor.tensors.items()}
+    found = measure(
+        results, references, check_extractor=replace(extractor, tensors=tensors)
+    )
+    assert not torch.equal(
+        found.tensors["check.test.mu"], references.tensors["check.test.mu"]
+    )
+    assert torch.equal(found.tensors["test.mu"], references.tensors["test.mu"])
 
 
 def test_inception_that_is_not_there_names_file_place_and_other_choice(
     results: SmokeResults, tmp_path: Path
 ) -> None:
-    features = results.parameters.features.model_copy(
-        update={"extractor": "inception", "inception_path": str(tmp_path)}
-    )
     with pytest.raises(DataError) as caught:
-        prepare_extractor(
-            results.catalog.load("images"),
-            results.catalog.load("image_manifest"),
-            None,
-            features,
-            results.parameters.runtime,
-        )
+        prepare(results, extractor="inception", inception_path=str(tmp_path))
     message = str(caught.value)
     for part in ("inception-2015-12-05.pt", str(tmp_path), "extractor=classifier"):
         assert part in message

@@ -65,10 +65,10 @@ def test_metrics_cover_the_run_with_the_curriculum(results: SmokeResults) -> Non
 def test_a_loss_that_is_not_finite_names_step_level_and_last_good_checkpoint(
     results: SmokeResults,
 ) -> None:
-    pieces = results.train({"optimizer.learning_rate": 1e30, "checkpoint_interval": 1})
+    changes = {"optimizer.learning_rate": 1e30, "checkpoint_interval": 1}
     steps = []
     with pytest.raises(TrainingError) as caught:
-        for piece in pieces:
+        for piece in results.train({**changes, "checkpoint_window": 1.0}):
             steps.append(piece.step)
     last = steps[-1]
     message = str(caught.value)
@@ -82,6 +82,12 @@ def test_a_first_step_that_is_not_finite_has_no_good_checkpoint(
 ) -> None:
     with pytest.raises(TrainingError, match="checkpoint: none was written yet"):
         list(results.train({"optimizer.learning_rate": 1e30}))
+
+
+def test_a_checkpoint_that_was_not_kept_is_not_named(results: SmokeResults) -> None:
+    changes = {"optimizer.learning_rate": 1e30, "checkpoint_interval": 1}
+    with pytest.raises(TrainingError, match="checkpoint: none was written yet"):
+        list(results.train(changes))  # diverges before the window of the raw ones
 
 
 def test_a_finished_run_is_not_trained_again(results: SmokeResults) -> None:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
 
 from conftest import DIFFUSION, SmokeResults
+from lct_pipeline.core.ema import Track
 from lct_pipeline.datasets.tensor_file import TensorFile
+from lct_pipeline.pipelines.training.assembly import level_schedule
+from lct_pipeline.pipelines.training.records import num_files
 
+WORKER = "lct_pipeline.pipelines.training.worker"
+NONE: set[str] = set()
 RAW, RATES, POWER = {"raw"}, {"ema-0.9", "ema-0.95"}, {"power-0.1"}
 ALL = RAW | RATES | POWER
 ABOUT = {
@@ -54,24 +61,37 @@ def names_by_step(
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        # stages end after steps 4, 8 and 12; weights are due each 5, snapshots each 6 steps
-        ({}, {4: ALL, 5: RAW, 6: POWER, 8: ALL, 10: RAW, 12: ALL}),
-        ({"checkpoint_interval": 6}, {4: ALL, 6: RAW | POWER, 8: ALL, 12: ALL}),
+        # stages end after steps 4, 8 and 12; weights are due each 5 of the last half, snapshots
+        # each 6 steps; the state is written where something would be due
+        ({}, {4: ALL, 5: NONE, 6: POWER, 8: ALL, 10: RAW, 12: ALL}),
+        (
+            {"checkpoint_window": 1.0},
+            {4: ALL, 5: RAW, 6: POWER, 8: ALL, 10: RAW, 12: ALL},
+        ),
+        (
+            {"checkpoint_window": 0.1},
+            {4: ALL, 5: NONE, 6: POWER, 8: ALL, 10: NONE, 12: ALL},
+        ),
+        ({"checkpoint_interval": 6}, {4: ALL, 6: POWER, 8: ALL, 12: ALL}),
+        (
+            {"checkpoint_interval": 6, "checkpoint_window": 0.6},
+            {4: ALL, 6: RAW | POWER, 8: ALL, 12: ALL},
+        ),
         (
             {"checkpoint_interval": 100, "ema.snapshot_interval": 100},
             {4: ALL, 8: ALL, 12: ALL},
         ),
-        ({"noise.s1": 4}, {5: RAW, 6: POWER, 10: RAW, 12: ALL}),
-        (DIFFUSION, {5: RAW, 6: POWER, 10: RAW, 12: ALL}),
+        ({"noise.s1": 4}, {5: NONE, 6: POWER, 10: RAW, 12: ALL}),
+        (DIFFUSION, {5: NONE, 6: POWER, 10: RAW, 12: ALL}),
         (
             {"noise.schedule": "continuous", "noise.continuous.num_stages": 2},
-            {5: RAW, 6: ALL, 10: RAW, 12: ALL},
+            {5: NONE, 6: ALL, 10: RAW, 12: ALL},
         ),
         ({"num_steps": 1}, {1: ALL}),
     ],
     ids=str,
 )
-def test_checkpoints_are_due_at_intervals_snapshots_and_ends_of_stages(
+def test_checkpoints_are_due_at_intervals_of_the_window_snapshots_and_ends_of_stages(
     results: SmokeResults, changes: dict[str, Any], expected: dict[int, set[str]]
 ) -> None:
     assert names_by_step(results, changes) == expected
@@ -128,24 +148,74 @@ def test_a_checkpoint_says_what_it_is(
 
 
 def test_a_checkpoint_between_ends_of_stages_says_so(results: SmokeResults) -> None:
-    pieces = {piece.step: piece for piece in results.train({})}
-    ends = {
-        step: [f.metadata["ends_stage"] for f in p.checkpoints.values()]
-        for step, p in pieces.items()
-    }
-    assert ends == {
-        4: [True] * 4,
-        5: [False],
-        6: [False],
-        8: [True] * 4,
-        10: [False],
-        12: [True] * 4,
-    }
-    levels = {
-        step: next(iter(p.checkpoints.values())).metadata["num_levels"]
-        for step, p in pieces.items()
-    }
-    assert levels == {4: 4, 5: 8, 6: 8, 8: 8, 10: 16, 12: 16}
+    pieces = list(results.train({"checkpoint_window": 1.0}))
+    ends, levels = (
+        {
+            piece.step: {file.metadata[key] for file in piece.checkpoints.values()}
+            for piece in pieces
+        }
+        for key in ("ends_stage", "num_levels")
+    )
+    between = {5, 6, 10}
+    assert ends == {step: {step not in between} for step in (4, 5, 6, 8, 10, 12)}
+    assert levels == {4: {4}, 5: {8}, 6: {8}, 8: {8}, 10: {16}, 12: {16}}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"checkpoint_window": 1.0},
+        {"checkpoint_interval": 1, "ema.snapshot_interval": 2},
+        {"ema.rates": []},
+        DIFFUSION,
+    ],
+    ids=str,
+)
+def test_as_many_checkpoints_are_announced_as_are_written(
+    results: SmokeResults, caplog: pytest.LogCaptureFixture, changes: dict[str, Any]
+) -> None:
+    caplog.set_level(logging.INFO, WORKER)
+    pieces = list(results.train(changes))
+    num_files = sum(len(piece.checkpoints) for piece in pieces)
+    assert f"Its {num_files} checkpoints take 0.00 GiB of disk." in caplog.text
+
+
+def test_the_smoke_run_wrote_as_many_checkpoints_as_it_announced(
+    results: SmokeResults,
+) -> None:
+    parameters = results.parameters.training
+    tracks = [Track("rate", rate) for rate in parameters.ema.rates]
+    tracks += [Track("power", width) for width in parameters.ema.widths]
+    num_levels = level_schedule(parameters).num_levels
+    announced = num_files(num_levels, tracks, parameters)
+    assert len(list((results.run / "checkpoints").iterdir())) == announced
+
+
+def test_raw_checkpoints_are_kept_in_the_window_and_where_stages_end(
+    results: SmokeResults,
+) -> None:
+    index = results.catalog.load("checkpoint_index")
+    raw = index.loc[index["kind"] == "raw", "step"]
+    assert raw.tolist() == [20, 35, 40, 45, 50, 55, 60]
+
+
+def test_too_little_disk_is_warned_of_with_what_helps(
+    results: SmokeResults,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    full = SimpleNamespace(free=2**20)
+    monkeypatch.setattr(f"{WORKER}.shutil.disk_usage", lambda _: full)
+    next(results.train({}))
+    assert "Only 0.00 GiB are free" not in caplog.text  # 14 checkpoints of 25 kB
+    full.free = 1000
+    next(results.train({}))
+    (record,) = [r for r in caplog.records if r.levelname == "WARNING"]
+    assert record.getMessage() == (
+        "Only 0.00 GiB are free there: raise training.checkpoint_interval, or lower "
+        "training.checkpoint_window."
+    )
 
 
 def test_the_index_of_a_run_has_rates_where_stages_end_and_widths_at_snapshots(

@@ -1,30 +1,13 @@
-"""Curves of training and of the search."""
+"""Curves of training, and of a second step."""
 
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
 from lct_pipeline.reporting.curves import (
-    draw_coefficients,
-    draw_search_progress,
     draw_second_step,
     draw_training_curves,
 )
-
-
-@pytest.fixture
-def history() -> pd.DataFrame:
-    rows = [
-        ("control", "last", 0, 5.0),
-        ("control", "best EMA", 0, 4.0),
-        ("control", "best EMA", 0, 3.0),
-        ("initial", None, 1, 6.0),
-        ("child", None, 2, 2.0),
-        ("child", None, 3, 4.0),
-        ("child", None, 4, 1.0),
-    ]
-    table = pd.DataFrame(rows, columns=["kind", "control", "evaluation", "fitness"])
-    return table.assign(metric="classifier_frechet_distance")
 
 
 def trace(figure: go.Figure, name: str) -> go.Scatter:
@@ -109,42 +92,3 @@ def test_without_levels_the_curve_goes_over_the_evaluations(
     assert list(line.y) == [5.0, 4.0, 3.0, 6.0, 2.0]
     assert figure.layout.xaxis.title.text == "number of evaluations"
     assert not figure.layout.shapes
-
-
-def test_search_progress_shows_every_evaluation_but_the_controls(
-    history: pd.DataFrame,
-) -> None:
-    found = trace(draw_search_progress(history), "evaluated combinations")
-    assert list(found.x) == [1, 2, 3, 4]
-    assert list(found.y) == [6.0, 2.0, 4.0, 1.0]
-
-
-def test_the_best_so_far_never_rises(history: pd.DataFrame) -> None:
-    found = trace(draw_search_progress(history), "best so far")
-    assert list(found.x) == [1, 2, 3, 4]
-    assert list(found.y) == [6.0, 2.0, 2.0, 1.0]
-
-
-def test_each_control_is_a_line_at_its_best(history: pd.DataFrame) -> None:
-    figure = draw_search_progress(history)
-    lines = {line.name: set(line.y) for line in figure.data[2:]}
-    assert lines == {"best EMA: 3": {3}, "last: 5": {5}}
-
-
-def test_the_axis_of_the_search_holds_every_control(history: pd.DataFrame) -> None:
-    low, high = draw_search_progress(history).layout.yaxis.range
-    assert low == 0
-    assert high > 5
-
-
-def test_the_axis_of_the_search_names_its_metric(history: pd.DataFrame) -> None:
-    layout = draw_search_progress(history).layout
-    assert layout.yaxis.title.text == "classifier frechet distance"
-
-
-def test_coefficients_stand_over_their_steps_with_their_sum() -> None:
-    combination = {"steps": [10, 20, 30], "alpha": [-0.5, 0.25, 1.25]}
-    figure = draw_coefficients(combination)
-    assert list(figure.data[0].x) == [10, 20, 30]
-    assert list(figure.data[0].y) == [-0.5, 0.25, 1.25]
-    assert figure.layout.title.text.endswith("sum 1.000")

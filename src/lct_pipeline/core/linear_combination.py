@@ -8,31 +8,56 @@ the same.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+TILE = 4096  # columns of one matrix product: its blocks then stay in the cache
+
+
+class WeightMatrix(Protocol):
+    """Flat weights of K checkpoints, ``(K, N)`` float32, wherever they lie."""
+
+    shape: tuple[int, int]
+
+    def read(self, columns: slice, out: np.ndarray) -> None:
+        """Put some columns of all rows into ``out``, ``(K, columns)``."""
+
+
+@dataclass(frozen=True)
+class ArrayMatrix:
+    """A :class:`WeightMatrix` in memory."""
+
+    array: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """K and N."""
+        return self.array.shape[0], self.array.shape[1]
+
+    def read(self, columns: slice, out: np.ndarray) -> None:
+        """Put some columns of all rows into ``out``."""
+        np.copyto(out, self.array[:, columns])
+
 
 @dataclass(frozen=True)
 class WeightLayout:
-    """Order and shapes of the floating-point tensors of a state dict in a flat vector."""
+    """How the tensors of a state dict lie in a flat vector of N weights.
 
-    shapes: dict[str, tuple[int, ...]]
+    Args:
+        shapes: Shapes of the floating-point tensors by name, in their order.
+        constants: Tensors that are copied instead of combined: integer buffers, and what is the
+            same in all checkpoints, such as frozen weights, which a combination would give back
+            only up to rounding.
+    """
 
-    @classmethod
-    def of(cls, tensors: Mapping[str, Tensor]) -> WeightLayout:
-        """Return the layout of a state dict; integer buffers are left out."""
-        return cls(
-            {
-                name: tuple(t.shape)
-                for name, t in tensors.items()
-                if t.is_floating_point()
-            }
-        )
+    shapes: Mapping[str, tuple[int, ...]]
+    constants: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def num_weights(self) -> int:
@@ -40,7 +65,7 @@ class WeightLayout:
         return sum(math.prod(shape) for shape in self.shapes.values())
 
     def flatten(self, tensors: Mapping[str, Tensor]) -> np.ndarray:
-        """Return the tensors as one float32 vector, ``(N,)``.
+        """Return the tensors, or gradients of them, as one float32 vector, ``(N,)``.
 
         Raises:
             ValueError: A tensor is missing or has another shape; names it.
@@ -56,30 +81,103 @@ class WeightLayout:
         return np.concatenate(parts)
 
     def unflatten(self, weights: np.ndarray) -> dict[str, Tensor]:
-        """Return the tensors of a flat vector, ``(N,)``."""
+        """Return the state dict of a flat vector, ``(N,)``; its tensors share the memory."""
         flat = torch.from_numpy(np.ascontiguousarray(weights, dtype=np.float32))
         sizes = [math.prod(shape) for shape in self.shapes.values()]
         pieces = dict(zip(self.shapes, flat.split(sizes), strict=True))
-        return {name: pieces[name].view(shape) for name, shape in self.shapes.items()}
+        combined = {
+            name: pieces[name].view(shape) for name, shape in self.shapes.items()
+        }
+        return {**combined, **self.constants}
 
 
-def combine(matrix: Any, alphas: np.ndarray, *, block_size: int) -> np.ndarray:
+def combine(
+    matrix: WeightMatrix,
+    alphas: np.ndarray,
+    *,
+    block_size: int,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
     """Return P combinations of K checkpoints as one blocked matrix product.
 
+    While a block is multiplied the next one is read. A one-hot alpha gives its checkpoint bit for
+    bit, negative zeros included.
+
     Args:
-        matrix: Flat weights of shape ``(K, N)``, float32; may be a memory map.
+        matrix: Flat weights of the checkpoints.
         alphas: Coefficients of shape ``(P, K)``.
-        block_size: Number of columns that are read at a time: memory is
-            ``block_size * (K + P)`` values beside the result.
+        block_size: Number of columns that are read at a time: memory is ``2 * block_size * K``
+            values beside the result.
+        out: Where to put the result; None makes room for it.
 
     Returns:
         Combined weights of shape ``(P, N)``, float32.
     """
     coefficients = torch.from_numpy(np.ascontiguousarray(alphas, dtype=np.float32))
-    num_weights = matrix.shape[1]
-    combined = torch.empty(len(alphas), num_weights)
-    for start in range(0, num_weights, block_size):
-        block = np.array(matrix[:, start : start + block_size], dtype=np.float32)
-        columns = combined[:, start : start + block_size]
-        columns.copy_(coefficients @ torch.from_numpy(block))
-    return combined.numpy()
+    if out is None:
+        out = np.empty((len(alphas), matrix.shape[1]), np.float32)
+    single = _one_hot_rows(alphas)
+    for columns, block in _blocks(matrix, block_size):
+        result = out[:, columns]
+        for start in range(0, block.shape[1], TILE):
+            tile = slice(start, start + TILE)
+            torch.mm(
+                coefficients,
+                torch.from_numpy(block[:, tile]),
+                out=torch.from_numpy(result[:, tile]),
+            )
+        for row, checkpoint in single.items():
+            result[row] = block[checkpoint]
+    return out
+
+
+def project(matrix: WeightMatrix, vector: np.ndarray, *, block_size: int) -> np.ndarray:
+    """Return the scalar products of K checkpoints with one vector.
+
+    With the gradient of a loss by the combined weights this is its gradient by alpha.
+
+    Args:
+        matrix: Flat weights of the checkpoints.
+        vector: ``(N,)``, float32.
+        block_size: Number of columns that are read at a time.
+
+    Returns:
+        Products of shape ``(K,)``, the sums of blocks added in float64.
+    """
+    total = np.zeros(matrix.shape[0])
+    for columns, block in _blocks(matrix, block_size):
+        total += block @ vector[columns]
+    return total
+
+
+def _blocks(
+    matrix: WeightMatrix, block_size: int
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield consecutive columns and their values, reading one block ahead."""
+    K, num_weights = matrix.shape
+    block_size = min(block_size, num_weights)
+    parts = [
+        slice(start, min(start + block_size, num_weights))
+        for start in range(0, num_weights, block_size)
+    ]
+    buffers = [np.empty((K, block_size), np.float32) for _ in range(2)]
+
+    def read(number: int) -> np.ndarray:
+        columns = parts[number]
+        block = buffers[number % 2][:, : columns.stop - columns.start]
+        matrix.read(columns, block)
+        return block
+
+    with ThreadPoolExecutor(1, thread_name_prefix="read checkpoints") as reader:
+        ahead = reader.submit(read, 0)
+        for number, columns in enumerate(parts):
+            block = ahead.result()
+            if number + 1 < len(parts):
+                ahead = reader.submit(read, number + 1)
+            yield columns, block
+
+
+def _one_hot_rows(alphas: np.ndarray) -> dict[int, int]:
+    """Return which checkpoint each one-hot row of ``(P, K)`` stands for."""
+    single = ((alphas == 0) | (alphas == 1)).all(1) & ((alphas == 1).sum(1) == 1)
+    return {int(row): int(alphas[row].argmax()) for row in np.flatnonzero(single)}

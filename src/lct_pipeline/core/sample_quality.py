@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from lct_pipeline.core.frechet import (
+    FeatureMoments,
     FeatureStatistics,
-    feature_statistics,
-    frechet_distance,
 )
 from lct_pipeline.core.randomness import derived_generator
 
@@ -78,13 +77,45 @@ def label_batches(
 
 
 @torch.no_grad()
+def feature_batches(
+    batches: Iterable[Tensor], extractor: Callable[[Tensor], Tensor]
+) -> Iterator[Tensor]:
+    """Yield the features, ``(B, D)``, float32 on the CPU, of each batch of uint8 images."""
+    for images in batches:
+        yield extractor(images).float().cpu()
+
+
 def features_of(
     batches: Iterable[Tensor], extractor: Callable[[Tensor], Tensor]
 ) -> Tensor:
     """Return the features, ``(N, D)``, of batches of uint8 images."""
-    return torch.cat([extractor(images).float().cpu() for images in batches])
+    return torch.cat(list(feature_batches(batches, extractor)))
 
 
-def frechet_fitness(features: Tensor, reference: FeatureStatistics) -> float:
-    """Return the Frechet distance between features ``(N, D)`` and reference statistics."""
-    return frechet_distance(feature_statistics(features), reference)
+def reduce_features(
+    batches: Iterable[Tensor], keep: Tensor
+) -> tuple[FeatureStatistics, Tensor]:
+    """Return the statistics of all features, and the features that are to be kept, ``(K, D)``.
+
+    One batch is in memory at a time, beside what is kept.
+
+    Args:
+        batches: Features, ``(B, D)`` each, N in all.
+        keep: Which of them to keep, bool, ``(N,)``.
+    """
+    moments: FeatureMoments | None = None
+    kept, start = [], 0
+    for features in batches:
+        moments = moments or FeatureMoments(features.shape[1])
+        moments.update(features)
+        kept.append(features[keep[start : start + len(features)]])
+        start += len(features)
+    assert moments is not None  # every split has images
+    return moments.statistics(), torch.cat(kept)
+
+
+def random_subset(num: int, num_kept: int, generator: torch.Generator) -> Tensor:
+    """Return which of ``num`` images are in a random subset of ``num_kept``, bool, ``(num,)``."""
+    chosen = torch.zeros(num, dtype=torch.bool)
+    chosen[torch.randperm(num, generator=generator)[:num_kept]] = True
+    return chosen

@@ -30,12 +30,16 @@ class ParquetPartsDataset(AbstractDataset[pd.DataFrame, pd.DataFrame]):
 
     Args:
         path: The folder.
-        key: Integer column that orders the pieces.
+        key: Integer column that orders the pieces; None where each save is the whole table.
         metadata: Anything, for plugins such as kedro-viz.
     """
 
     def __init__(
-        self, *, path: str, key: str, metadata: dict[str, Any] | None = None
+        self,
+        *,
+        path: str,
+        key: str | None,
+        metadata: dict[str, Any] | None = None,
     ) -> None:
         self._path = Path(path)
         self._key = key
@@ -50,8 +54,8 @@ class ParquetPartsDataset(AbstractDataset[pd.DataFrame, pd.DataFrame]):
         """Write one piece atomically; an empty piece is nothing."""
         if data.empty:
             return
-        name = f"part-{int(data[self._key].iloc[0]):09d}.parquet"
-        with atomic_path(self._path / name) as temporary:
+        number = 0 if self._key is None else int(data[self._key].iloc[0])
+        with atomic_path(self._path / f"part-{number:09d}.parquet") as temporary:
             data.to_parquet(temporary, index=False)
 
     def preview(self, nrows: int = 10) -> TablePreview:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from kedro.io import AbstractDataset
 
 from lct_pipeline.datasets.files import (
@@ -86,24 +85,6 @@ class TensorFileDataset(AbstractDataset[TensorFile, TensorFile | None]):
         return {"filepath": str(self._path), "optional": self._optional}
 
 
-class CheckpointMatrix:
-    """Flat weights of K checkpoints as one ``(K, N)`` float32 matrix that stays on disk.
-
-    The data of a safetensors file of float32 tensors is already one flat vector: each row is a
-    memory map of a checkpoint, so nothing is copied and memory does not grow with K.
-    """
-
-    def __init__(self, paths: list[Path], shapes: dict[str, tuple[int, ...]]) -> None:
-        self.shapes = shapes
-        self._rows = [_flat(path) for path in paths]
-        self.shape = (len(paths), len(self._rows[0]))
-
-    def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
-        """Return a block of rows and columns, read from disk."""
-        rows, columns = key
-        return np.stack([row[columns] for row in self._rows[rows]])
-
-
 @dataclass(frozen=True)
 class CheckpointStore:
     """A folder of checkpoints, one file each, read one at a time."""
@@ -140,50 +121,10 @@ class CheckpointStore:
         if digest is not None and self.header(name)[DIGEST_KEY] != digest:
             raise DataError(
                 f"{self.path(name)} is not the checkpoint that was cataloged: run "
-                "`kedro run --pipeline=train` to catalog what is there now."
+                "`kedro run --pipeline=train`, or `catalog` where another trainer wrote it, to "
+                "catalog what is there now."
             )
         return TensorFile(*read_tensors(self.path(name)))
-
-    def matrix(self, names: list[str], digests: list[str]) -> CheckpointMatrix:
-        """Return the verified weights of some checkpoints as one matrix.
-
-        Raises:
-            DataError: A checkpoint is damaged, or has other tensors than the first; names them.
-        """
-        first = _layout(self.path(names[0]))
-        for name, digest in zip(names, digests, strict=True):
-            self.read(name, digest)
-            _check_layout(self.path(name), first)
-        return CheckpointMatrix([self.path(name) for name in names], first)
-
-
-def _flat(path: Path) -> np.ndarray:
-    """Return the data of a file of float32 tensors as one read-only map, ``(N,)``."""
-    offset = read_header(path)[2]
-    return np.memmap(path, np.float32, "r", offset)
-
-
-def _layout(path: Path) -> dict[str, tuple[int, ...]]:
-    """Return shapes by name in the order of the file's data."""
-    entries = read_header(path)[1]
-    for name, entry in entries.items():
-        if entry["dtype"] != "F32":
-            raise DataError(
-                f"{path}: tensor {name!r} is {entry['dtype']}; only float32 can be combined."
-            )
-    ordered = sorted(entries.items(), key=lambda item: item[1]["data_offsets"])
-    return {name: tuple(entry["shape"]) for name, entry in ordered}
-
-
-def _check_layout(path: Path, expected: dict[str, tuple[int, ...]]) -> None:
-    """Refuse a checkpoint of another network, naming the first tensor that differs."""
-    found = _layout(path)
-    for name in [*expected, *found]:
-        if expected.get(name) != found.get(name):
-            raise DataError(
-                f"{path} is of another network: tensor {name!r} is {found.get(name, 'missing')}, "
-                f"expected {expected.get(name, 'none')}."
-            )
 
 
 class CheckpointsDataset(AbstractDataset[dict[str, TensorFile], CheckpointStore]):

@@ -24,6 +24,7 @@ from lct_pipeline.core.samplers import (
     sample_multistep,
 )
 from lct_pipeline.core.schedules import karras_sigmas
+from lct_pipeline.errors import ParameterError
 from lct_pipeline.models.autoencoder import decode, place, to_uint8
 from lct_pipeline.models.denoiser import build_model
 from lct_pipeline.models.device import choose_device
@@ -90,6 +91,51 @@ def first_plan(network: dict[str, Any], sampling: Sampling) -> SamplingPlan:
     return one_step(network)
 
 
+def deployed_plan(
+    network: dict[str, Any],
+    sampling: Sampling,
+    nfe: int | None,
+    second_sigma: float,
+    renoise: Renoise,
+) -> SamplingPlan:
+    """Return the plan that a model is going to be used with.
+
+    Args:
+        network: Description of the network.
+        sampling: Has the solver of diffusion models.
+        nfe: Number of evaluations; None is the smallest there is.
+        second_sigma: Level of the second evaluation of a consistency model.
+        renoise: Noise of it.
+
+    Raises:
+        ParameterError: A consistency model is asked for more than two, or at a level that it was
+            not trained on; Heun's method for a number that it does not have.
+    """
+    if nfe is None:
+        return first_plan(network, sampling)
+    if network["model"] == "diffusion":
+        return _solver_plan(nfe, sampling)
+    if nfe == 1:
+        return one_step(network)
+    low, high = max(network["lowest_level"], network["sigma_min"]), network["sigma_max"]
+    if nfe > 2 or not low <= second_sigma < high:
+        raise ParameterError(
+            f"combination.fitness: {nfe} evaluations, the second at {second_sigma}: a consistency "
+            f"model takes one or two, the second between {low} and {high}."
+        )
+    return SamplingPlan(2, (high, second_sigma), renoise)
+
+
+def _solver_plan(nfe: int, sampling: Sampling) -> SamplingPlan:
+    solver = sampling.diffusion.sampler
+    if solver == "heun" and (nfe < 3 or nfe % 2 == 0):
+        raise ParameterError(
+            f"combination.fitness.nfe={nfe}: heun evaluates twice a step but once in the last: "
+            "give an odd number from 3 on."
+        )
+    return SamplingPlan(nfe, solver=solver)
+
+
 class Generator:
     """Generates images with the weights it is given, always from the same noise for one purpose.
 
@@ -98,6 +144,8 @@ class Generator:
         decode_latents: Maps normalised latents to uint8 images.
         sampling: How to generate.
         device: Where to.
+        decode_float: Maps normalised latents to float images in [-1, 1], differentiable; for
+            :meth:`gradients` alone.
     """
 
     def __init__(
@@ -106,10 +154,12 @@ class Generator:
         decode_latents: Callable[[Tensor], Tensor],
         sampling: Sampling,
         device: torch.device,
+        decode_float: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.network = network
         self.model: Denoiser = build_model(network).to(device).eval()
-        self.decode_latents = decode_latents
+        self.model.requires_grad_(False)
+        self.decode_latents, self._decode_float = decode_latents, decode_float
         self.sampling = sampling
         self.device = device
         self.sample_shape = tuple(network["sample_shape"])
@@ -122,37 +172,88 @@ class Generator:
         self, num_images: int, plan: SamplingPlan, *, seed: int, purpose: str
     ) -> Iterator[Tensor]:
         """Yield batches of uint8 images ``(B, 3, H, W)``."""
+        noises, labels = self._inputs(
+            num_images, max(1, len(plan.sigmas)), seed, purpose
+        )
+        return generate_images(
+            lambda noise, classes: self._sample(noise, classes, plan),
+            self.decode_latents,
+            noises,
+            labels,
+        )
+
+    def gradients(
+        self,
+        by_feature: Tensor,
+        differentiate: Callable[[Tensor], Tensor],
+        *,
+        seed: int,
+        purpose: str,
+    ) -> dict[str, Tensor]:
+        """Return the gradient of a loss by each weight, from that by the features of its images.
+
+        The images are those of :meth:`images` in one evaluation of a consistency model, before they
+        are rounded to 256 levels. One batch is in memory at a time.
+
+        Args:
+            by_feature: Derivative of the loss by the features, ``(N, D)``.
+            differentiate: Maps float images in [-1, 1] to features.
+            seed: As for :meth:`images`.
+            purpose: As for :meth:`images`.
+        """
+        assert self._decode_float is not None
+        network = self.model.network
+        network.requires_grad_(True).zero_grad()
+        inputs = self._inputs(len(by_feature), 1, seed, purpose)
+        parts = by_feature.float().split(self.sampling.batch_size)
+        for (noise,), labels, part in zip(*inputs, parts, strict=True):
+            x = self._one_step(noise, labels)
+            images = self._decode_float(x).clamp(-1, 1)
+            differentiate(images).backward(part.to(self.device))
+        found = {
+            name: torch.zeros_like(p) if p.grad is None else p.grad
+            for name, p in network.named_parameters()
+        }
+        network.requires_grad_(False).zero_grad()
+        return found
+
+    def _inputs(
+        self, num_images: int, num_evaluations: int, seed: int, purpose: str
+    ) -> tuple[Iterator[Tensor], Iterator[Tensor | None]]:
+        """Return batches of noise and of classes, on the device."""
         stream: dict[str, Any] = {
             "batch_size": self.sampling.batch_size,
             "seed": seed,
             "purpose": purpose,
         }
         noises = noise_batches(
-            num_images,
-            self.sample_shape,
-            num_evaluations=max(1, len(plan.sigmas)),
-            **stream,
+            num_images, self.sample_shape, num_evaluations=num_evaluations, **stream
         )
-        classes = label_batches(
-            num_images, list(self.network["class_counts"].values()), **stream
-        )
-        return generate_images(
-            lambda noise, labels: self._sample(noise, labels, plan),
-            self.decode_latents,
+        counts = list(self.network["class_counts"].values())
+        classes = label_batches(num_images, counts, **stream)
+        return (
             (noise.to(self.device) for noise in noises),
             (c if c is None else c.to(self.device) for c in classes),
         )
+
+    def _guided(self, labels: Tensor | None) -> Callable[..., Tensor]:
+        if labels is None:
+            return self.model
+        weight, null_class = self.sampling.guidance, self.network["num_classes"]
+        return guided(self.model, weight, null_class=null_class)
+
+    def _one_step(self, noise: Tensor, labels: Tensor | None) -> Tensor:
+        """Return normalised latents of one evaluation, differentiable."""
+        sigma = self.network["sigma_max"]
+        t = torch.full((len(noise),), sigma, device=noise.device)
+        more = () if labels is None else (labels,)
+        return self._guided(labels)(sigma * noise, t, *more)
 
     def _sample(
         self, noise: list[Tensor], labels: Tensor | None, plan: SamplingPlan
     ) -> Tensor:
         """Return normalised latents ``(B, C, H, W)``."""
-        network = self.network
-        model: Callable[..., Tensor] = self.model
-        if labels is not None:
-            model = guided(
-                model, self.sampling.guidance, null_class=network["num_classes"]
-            )
+        network, model = self.network, self._guided(labels)
         grid = {k: network[k] for k in ("sigma_min", "sigma_max", "rho")}
         if plan.solver == "dpm_solver":
             return sample_dpm_solver(
@@ -190,7 +291,15 @@ def build_generator(
     """Return a generator for networks of one description."""
     device = choose_device(runtime.device)
     decode_latents = latent_decoder(autoencoder, latent_normalisation, device)
-    return Generator(network, decode_latents, sampling, device)
+    normalisation = normalisation_of(latent_normalisation).to(device)
+    fixed = autoencoder.model.requires_grad_(False)
+    return Generator(
+        network,
+        decode_latents,
+        sampling,
+        device,
+        lambda x: fixed.decode(normalisation.denormalise(x)).sample,
+    )
 
 
 def latent_decoder(

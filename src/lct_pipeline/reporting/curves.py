@@ -1,4 +1,4 @@
-"""Curves of training and of the search."""
+"""Curves of training, and of a second step."""
 
 from __future__ import annotations
 
@@ -74,69 +74,6 @@ def draw_second_step(second_step_choice: pd.DataFrame) -> Any:
         title="A second evaluation, validation split",
         xaxis_title=title,
         yaxis_title=str(table["metric"].iloc[0]).replace("_", " "),
-        template="plotly_white",
-    )
-    return figure
-
-
-def draw_search_progress(search_history: pd.DataFrame) -> Any:
-    """Return fitness by evaluation, the best so far, and the controls as lines.
-
-    The axis ends a little above the worst control: what is worse still is not shown.
-    """
-    import plotly.graph_objects as go
-
-    searched = search_history[search_history["kind"] != "control"]
-    figure = go.Figure()
-    figure.add_scatter(
-        x=searched["evaluation"],
-        y=searched["fitness"],
-        mode="markers",
-        marker={"size": 5, "opacity": 0.5},
-        name="evaluated combinations",
-    )
-    figure.add_scatter(
-        x=searched["evaluation"],
-        y=searched["fitness"].cummin(),
-        mode="lines",
-        name="best so far",
-    )
-    controls = best_controls(search_history)
-    ends = [search_history["evaluation"].min(), search_history["evaluation"].max()]
-    for name, fitness in controls.items():
-        figure.add_scatter(
-            x=ends,
-            y=[fitness, fitness],
-            mode="lines",
-            line={"dash": "dot"},
-            name=f"{name}: {fitness:.3g}",
-        )
-    top = max(controls.max(), searched["fitness"].iloc[-1]) * 1.25
-    figure.update_layout(
-        title="Search over coefficients (LCSC), validation split",
-        xaxis_title="evaluation",
-        yaxis_title=str(search_history["metric"].iloc[0]).replace("_", " "),
-        yaxis_range=[0, top],
-        template="plotly_white",
-    )
-    return figure
-
-
-def best_controls(search_history: pd.DataFrame) -> pd.Series:
-    """Return the fitness of the best candidate that stands for each control, by its name."""
-    controls = search_history[search_history["control"].notna()]
-    return controls.groupby("control")["fitness"].min().sort_values()
-
-
-def draw_coefficients(combination: dict[str, Any]) -> Any:
-    """Return the coefficients of the chosen combination over the training steps."""
-    import plotly.graph_objects as go
-
-    figure = go.Figure(go.Bar(x=combination["steps"], y=combination["alpha"]))
-    figure.update_layout(
-        title=f"Coefficients of the combination, sum {sum(combination['alpha']):.3f}",
-        xaxis_title="training step of the checkpoint",
-        yaxis_title="alpha",
         template="plotly_white",
     )
     return figure

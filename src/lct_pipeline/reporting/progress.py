@@ -42,3 +42,8 @@ def track(
         disable=silent or nothing,
         **options,
     )
+
+
+def gibibytes(num_bytes: int) -> str:
+    """Return a size as people read it."""
+    return f"{num_bytes / 2**30:.2f} GiB"

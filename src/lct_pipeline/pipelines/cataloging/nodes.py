@@ -17,6 +17,14 @@ COLUMNS = [
     "loss",
     "parameters_digest",
 ]
+NULLABLE = {  # what checkpoints of other trainers do not say, or averages alone
+    "num_images": "Int64",
+    "num_levels": "Int64",
+    "ema_rate": "float64",
+    "ema_width": "float64",
+    "loss": "float64",
+    "parameters_digest": "string",
+}
 
 
 def index_checkpoints(checkpoints: CheckpointStore) -> pd.DataFrame:
@@ -37,4 +45,5 @@ def index_checkpoints(checkpoints: CheckpointStore) -> pd.DataFrame:
     ]
     if not rows:
         raise DataError(f"{checkpoints.folder} holds no checkpoint: train first.")
-    return pd.DataFrame(rows).sort_values(["step", "name"], ignore_index=True)
+    index = pd.DataFrame(rows).astype(NULLABLE)
+    return index.sort_values(["step", "name"], ignore_index=True)

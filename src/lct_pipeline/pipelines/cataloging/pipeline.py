@@ -2,6 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from lct_pipeline.pipelines.cataloging.importing import import_checkpoints
 from lct_pipeline.pipelines.cataloging.nodes import index_checkpoints
 
 
@@ -17,3 +18,14 @@ def create_pipeline() -> Pipeline:
             )
         ]
     )
+
+
+def create_import_pipeline() -> Pipeline:
+    """Return the nodes from checkpoints of another trainer to ours and their index."""
+    copy = Node(
+        import_checkpoints,
+        inputs=["foreign_checkpoints", "previous_checkpoints"],
+        outputs="checkpoints",
+        name="import_checkpoints",
+    )
+    return Pipeline([copy]) + create_pipeline()

@@ -1,151 +1,164 @@
-"""From candidates of the search to weights, and from weights to their fitness."""
+"""From weights to the distance of what they generate: the fitness, and what a report measures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
-from lct_pipeline.lazy import pd
-from lct_pipeline.parameters import Combination
+from lct_pipeline.errors import DataError
+from lct_pipeline.pipelines.combination.sources import (
+    ModelSource,
+    Source,
+    SourceTask,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lct_pipeline.models.features import FeatureExtractor
-    from lct_pipeline.pipelines.generation import Generator
+    from lct_pipeline.core.frechet import FeatureStatistics
+
+    Extract = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """One thing to evaluate: a row of the search history without its fitness."""
+class Request:
+    """How candidates are measured: on which noise, and on how many images."""
 
-    kind: str  # initial, child, mean (of the survivors) or control
-    name: str
-    control: str | None  # which control of the table it stands for
-    alpha: np.ndarray | None  # None for a checkpoint that is not a combination
-
-
-class WindowWeights:
-    """Gives the weights of checkpoints, and of combinations of those in the window.
-
-    Args:
-        window: Rows of the checkpoint index that are combined, K of them.
-        checkpoints: The checkpoints.
-        block_size: Number of weights that are combined at a time.
-    """
-
-    def __init__(
-        self, window: pd.DataFrame, checkpoints: CheckpointStore, block_size: int
-    ) -> None:
-        from lct_pipeline.core.linear_combination import WeightLayout
-
-        names = list(window["name"])
-        self._store = checkpoints
-        self._matrix = checkpoints.matrix(names, list(window["digest"]))
-        self._layout = WeightLayout(self._matrix.shapes)
-        self._block_size = block_size
-        self.network = checkpoints.header(names[-1])["network"]
-
-    def of(self, alphas: list[np.ndarray]) -> Iterator[dict[str, Tensor]]:
-        """Yield the weights of combinations, each alpha ``(K,)``, combined together."""
-        from lct_pipeline.core.linear_combination import combine
-
-        combined = combine(self._matrix, np.stack(alphas), block_size=self._block_size)
-        for weights in combined:
-            yield self._layout.unflatten(weights)
-
-    def of_candidates(
-        self, candidates: list[Candidate]
-    ) -> Iterator[tuple[Candidate, dict[str, Tensor]]]:
-        """Yield each candidate with its weights."""
-        combined = self.of([c.alpha for c in candidates if c.alpha is not None])
-        for candidate in candidates:
-            if candidate.alpha is None:
-                yield candidate, self._store.read(candidate.name).tensors
-            else:
-                yield candidate, next(combined)
-
-    def model(self, row: Any, about: dict[str, Any]) -> TensorFile:
-        """Return the model of a row of the search history."""
-        metadata = {"network": self.network, "name": row["name"], **about}
-        return TensorFile(next(self.of([np.array(row["alpha"])])), metadata)
+    purpose: str  # of the noise; the same purpose is the same noise
+    num_images: int
+    seed: int
+    gradients: bool = False
 
 
-def fitness_on_validation(
-    generator: Generator,
-    extractor: FeatureExtractor,
-    reference_statistics: TensorFile,
-    parameters: Combination,
-) -> Callable[[], float]:
-    """Return the Frechet distance of what the generator makes now to the validation split.
+@dataclass(frozen=True)
+class Score:
+    """The fitness of a candidate, its parts, and its derivative by each weight where asked for."""
 
-    The noise is the same at every call.
-    """
-    from lct_pipeline.core.frechet import FeatureStatistics
-    from lct_pipeline.core.sample_quality import features_of, frechet_fitness
-    from lct_pipeline.pipelines.generation import first_plan
-
-    tensors = reference_statistics.tensors
-    num_real = len(tensors["validation.features"])
-    mu, cov = tensors["validation.mu"], tensors["validation.cov"]
-    reference = FeatureStatistics(mu, cov, num_real)
-    plan = first_plan(generator.network, generator.sampling)
-
-    def fitness() -> float:
-        images = generator.images(
-            parameters.num_images or num_real,
-            plan,
-            seed=parameters.seed,
-            purpose="search",
-        )
-        return frechet_fitness(features_of(images, extractor.extract), reference)
-
-    return fitness
+    fitness: float
+    frechet: float
+    kernel: float | None
+    gradients: dict[str, Tensor] | None = None
 
 
-class Evaluator:
-    """Turns candidates into rows of the search history.
+@dataclass(frozen=True)
+class Reference:
+    """Real features that candidates are compared with: statistics of all, features of some."""
+
+    statistics: FeatureStatistics
+    features: Tensor
+
+
+class Fitness:
+    """Weighted sum of Frechet and kernel distance to real images; lower is better.
 
     Args:
-        weights: Gives the weights of a candidate.
-        generator: Takes them.
-        fitness: Measures what the generator makes.
-        metric: Name of that measure.
+        task: What to generate with, and the weights of the sum.
+        reference: What to compare with, by the first extractor.
     """
 
-    def __init__(
-        self,
-        weights: WindowWeights,
-        generator: Generator,
-        fitness: Callable[[], float],
-        metric: str,
-    ) -> None:
-        self._weights, self._generator = weights, generator
-        self._fitness, self._metric = fitness, metric
+    def __init__(self, task: SourceTask, reference: Reference) -> None:
+        from lct_pipeline.core.frechet import FrechetReference
 
-    def rows(
-        self, candidates: list[Candidate], generation: int, first: int
-    ) -> list[dict[str, Any]]:
-        """Return one row per candidate, numbered from ``first``."""
-        rows: list[dict[str, Any]] = []
-        for candidate, tensors in self._weights.of_candidates(candidates):
-            self._generator.load(tensors)
-            alpha = None if candidate.alpha is None else candidate.alpha.tolist()
-            rows.append(
-                {
-                    "evaluation": first + len(rows),
-                    "generation": generation,
-                    "kind": candidate.kind,
-                    "control": candidate.control,
-                    "name": candidate.name,
-                    "fitness": self._fitness(),
-                    "metric": self._metric,
-                    "split": "validation",
-                    "alpha": alpha,
-                }
+        self._source: Source = task.source()
+        self._extractor = task.built_extractors()[0] if task.extractors else None
+        self._settings = task.parameters.fitness
+        self._frechet = FrechetReference(reference.statistics)
+        self._real = reference.features
+
+    def measure(self, weights: Mapping[str, Tensor], request: Request) -> Score:
+        """Return the score of a state dict."""
+        from lct_pipeline.core.frechet import kernel_distance
+
+        self._source.load(weights)
+        features = self.features(request)
+        if features.shape[1] != self._real.shape[1]:
+            raise DataError(
+                f"combination.generator gives features of {features.shape[1]} values an image, "
+                f"combination.references of {self._real.shape[1]}."
             )
-        return rows
+        settings = self._settings
+        frechet = self._frechet.distance_of_features(features)
+        fitness, kernel = settings.frechet_weight * frechet, None
+        if settings.kernel_weight > 0:
+            kernel = kernel_distance(features, self._real)
+            fitness += settings.kernel_weight * kernel
+        gradients = self._gradients(features, request) if request.gradients else None
+        return Score(fitness, frechet, kernel, gradients)
+
+    def features(self, request: Request) -> Tensor:
+        """Return the features, ``(N, D)``, of what is generated now.
+
+        Raises:
+            DataError: There are other than N, or the function of the user gives something else.
+        """
+        extract = self._extractor.extract if self._extractor else None
+        return features_of_source(self._source, [extract], request)[0]
+
+    def _gradients(self, features: Tensor, request: Request) -> dict[str, Tensor]:
+        from lct_pipeline.core.feature_gradients import (
+            frechet_gradient,
+            kernel_gradient,
+        )
+
+        assert isinstance(self._source, ModelSource) and self._extractor is not None
+        settings = self._settings
+        by_feature = settings.frechet_weight * frechet_gradient(self._frechet, features)
+        if settings.kernel_weight > 0:
+            by_feature += settings.kernel_weight * kernel_gradient(features, self._real)
+        return self._source.generator.gradients(
+            by_feature,
+            self._extractor.differentiate,
+            seed=request.seed,
+            purpose=request.purpose,
+        )
+
+
+def features_of_source(
+    source: Source, extracts: Sequence[Extract | None], request: Request
+) -> list[Tensor]:
+    """Return the features, ``(N, D)``, of ``request.num_images`` images, by each extractor.
+
+    Args:
+        source: Has the weights.
+        extracts: Each maps uint8 images to features; None stands for a source that gives features.
+        request: Noise and number.
+
+    Raises:
+        DataError: A function of the user gives something else.
+    """
+    import torch
+
+    parts: list[list[Tensor]] = [[] for _ in extracts]
+    with torch.no_grad():
+        for batch in source.batches(request.num_images, request.seed, request.purpose):
+            for found, extract in zip(parts, extracts, strict=True):
+                found.append(_features(batch, extract))
+    num_images = sum(len(part) for part in parts[0])
+    if num_images != request.num_images:
+        raise DataError(
+            f"combination.generator gave {num_images} images where {request.num_images} were "
+            "asked for."
+        )
+    features = [torch.cat(found) for found in parts]
+    if not all(found.isfinite().all() for found in features):
+        raise DataError("combination.generator gave values that are not finite.")
+    return features
+
+
+def _features(batch: Tensor, extract: Extract | None) -> Tensor:
+    """Return the features, ``(B, D)``, of a batch that a source made."""
+    import torch
+
+    found = type(batch).__name__
+    if isinstance(batch, torch.Tensor):
+        is_images = batch.dtype == torch.uint8 and batch.shape[1:2] == (3,)
+        if extract is not None and is_images and batch.ndim == 4:
+            return extract(batch).float().cpu()
+        if extract is None and batch.is_floating_point() and batch.ndim == 2:
+            return batch.float().cpu()
+        found = f"{batch.dtype} of shape {tuple(batch.shape)}"
+    raise DataError(
+        "combination.generator must yield batches of uint8 images (B, 3, H, W), or, with "
+        f"combination.references, of float features (B, D); it gave {found}."
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +9,12 @@ from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
 from lct_pipeline.lazy import pd
 from lct_pipeline.parameters import Evaluation, Runtime, Sampling
-from lct_pipeline.pipelines.references.nodes import extractor_of
+from lct_pipeline.pipelines.averages import averages_of
+from lct_pipeline.pipelines.references.nodes import extractor_of, statistics_of
+from lct_pipeline.pipelines.weights import CombinedWeights
 from lct_pipeline.reporting.progress import track
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from lct_pipeline.models.features import FeatureExtractor
     from lct_pipeline.pipelines.generation import Generator, SamplingPlan
 
@@ -44,17 +43,20 @@ def choose_average(
     )
     extractor = extractor_of(feature_extractor, runtime)
     measure = Measure(generator, extractor, reference_statistics, parameters)
-    rows: list[dict[str, Any]] = []
-    best: TensorFile | None = None
-    averages = _averages(checkpoint_index, checkpoints, parameters.posthoc_widths)
-    for name, kind, tensors in track(averages, "choose average", "average"):
-        generator.load(tensors)
+    averages = averages_of(checkpoint_index, parameters.posthoc_widths)
+    is_average = (checkpoint_index["kind"] != "raw").to_numpy()
+    weights = CombinedWeights(checkpoint_index[is_average], checkpoints)
+    rows = []
+    for average in track(averages, "choose average", "average"):
+        generator.load(weights.state_dict(average.alpha[is_average]))
         value = measure(first_plan(network, sampling), "choice")
-        if best is None or value < min(row["distance"] for row in rows):
-            best = TensorFile(tensors, {"network": network, "name": name, "kind": kind})
-        rows.append({"name": name, "kind": kind, "distance": value, **measure.about})
-    assert best is not None  # training keeps at least one average
-    return pd.DataFrame(rows), best
+        about = {"name": average.name, "kind": average.kind, "distance": value}
+        rows.append({**about, **measure.about})
+    table = pd.DataFrame(rows)
+    best = averages[int(table["distance"].argmin())]
+    about = {"network": network, "name": best.name, "kind": best.kind}
+    tensors = weights.state_dict(best.alpha[is_average])
+    return table, TensorFile(tensors, about)
 
 
 def choose_second_step(
@@ -124,65 +126,13 @@ def _row(plan: SamplingPlan) -> dict[str, Any]:
     return {"nfe": plan.num_evaluations, "second_sigma": second, "renoise": renoise}
 
 
-def _averages(
-    index: pd.DataFrame, checkpoints: CheckpointStore, widths: tuple[float, ...]
-) -> Iterator[tuple[str, str, dict[str, Tensor]]]:
-    """Yield name, kind and weights of the averages of the last step, stored and made afterwards."""
-    last_step = index["step"].max()
-    at_end = index[(index["step"] == last_step) & (index["kind"] != "raw")]
-    for name, kind, digest in zip(
-        at_end["name"], at_end["kind"], at_end["digest"], strict=True
-    ):
-        yield name, kind, checkpoints.read(name, digest).tensors
-    snapshots = index[index["kind"] == "power"]
-    if len(snapshots) > 1:
-        for width in widths:
-            yield (
-                f"post-hoc-{width}",
-                "posthoc",
-                posthoc_average(snapshots, checkpoints, width),
-            )
-
-
-def posthoc_average(
-    snapshots: pd.DataFrame, checkpoints: CheckpointStore, width: float
-) -> dict[str, Tensor]:
-    """Return the power-function average of relative ``width`` at the end of training.
-
-    Args:
-        snapshots: Rows of the checkpoint index, power-function averages at several steps.
-        checkpoints: The checkpoints.
-        width: Relative width sigma_rel of EDM2, below 0.28.
-    """
-    from lct_pipeline.core.ema_profiles import Profile, posthoc_coefficients
-
-    basis = [
-        Profile.power(int(step), float(w))
-        for step, w in zip(snapshots["step"], snapshots["ema_width"], strict=True)
-    ]
-    target = Profile.power(int(snapshots["step"].max()), width)
-    alpha = posthoc_coefficients(basis, target)
-    total: dict[str, Tensor] = {}
-    for name, digest, coefficient in zip(
-        snapshots["name"], snapshots["digest"], alpha, strict=True
-    ):
-        for key, value in checkpoints.read(name, digest).tensors.items():
-            if not value.is_floating_point():
-                total[key] = value
-            elif key in total:
-                total[key] += float(coefficient) * value.double()
-            else:
-                total[key] = float(coefficient) * value.double()
-    return {k: v.float() if v.is_floating_point() else v for k, v in total.items()}
-
-
 class Measure:
     """Frechet distance of what a generator makes to the validation split, from the same noise.
 
     Args:
         generator: Has the weights.
         extractor: Gives features.
-        reference_statistics: Features of the real images.
+        reference_statistics: Statistics of the real images.
         parameters: How many images.
     """
 
@@ -193,13 +143,11 @@ class Measure:
         reference_statistics: TensorFile,
         parameters: Evaluation,
     ) -> None:
-        from lct_pipeline.core.frechet import FeatureStatistics
+        from lct_pipeline.core.frechet import FrechetReference
 
-        tensors = reference_statistics.tensors
-        num_real = len(tensors["validation.features"])
-        self._reference = FeatureStatistics(
-            tensors["validation.mu"], tensors["validation.cov"], num_real
-        )
+        statistics = statistics_of(reference_statistics, "validation")
+        num_real = statistics.num_images
+        self._reference = FrechetReference(statistics)
         self._generator, self._extract = generator, extractor.extract
         self._seed = parameters.seed
         self._num_images = parameters.num_choice_images or num_real
@@ -212,9 +160,9 @@ class Measure:
 
     def __call__(self, plan: SamplingPlan, purpose: str) -> float:
         """Return the distance of ``num_choice_images`` images made with ``plan``."""
-        from lct_pipeline.core.sample_quality import features_of, frechet_fitness
+        from lct_pipeline.core.sample_quality import features_of
 
         images = self._generator.images(
             self._num_images, plan, seed=self._seed, purpose=purpose
         )
-        return frechet_fitness(features_of(images, self._extract), self._reference)
+        return self._reference.distance_of_features(features_of(images, self._extract))

@@ -12,13 +12,14 @@ from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
 from lct_pipeline.errors import DataError
 from lct_pipeline.lazy import pd
 from lct_pipeline.parameters import Evaluation, Runtime, Sampling
-from lct_pipeline.pipelines.references.nodes import extractor_of
+from lct_pipeline.pipelines.references.nodes import extractor_of, statistics_of
 from lct_pipeline.pipelines.splits import indices_of
 from lct_pipeline.reporting.progress import track
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from lct_pipeline.core.frechet import FrechetReference
     from lct_pipeline.models.features import FeatureExtractor
     from lct_pipeline.pipelines.generation import Generator, SamplingPlan
 
@@ -46,6 +47,7 @@ def evaluate_models(
     runtime: Runtime,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Return the distances to the test split, a row per model, plan and metric."""
+    from lct_pipeline.core.frechet import FrechetReference
     from lct_pipeline.pipelines.generation import build_generator
 
     if combined_model is None:
@@ -59,11 +61,11 @@ def evaluate_models(
     )
     weights = _weights(best_average, combined_model, checkpoint_index, checkpoints)
     plans = plans_of(sampling_plans)
+    reference = FrechetReference(statistics_of(reference_statistics, "test"))
     real = reference_statistics.tensors["test.features"]
-    count = parameters.num_images or len(real)
+    count = parameters.num_images or reference.statistics.num_images
     protocol = {
         "split": "test",
-        "num_real": len(real),
         "seed": parameters.seed,
         "extractor": extractor.name,
         "quantisation": "uint8",
@@ -78,7 +80,7 @@ def evaluate_models(
         "model",
         total=len(weights) * len(plans) + 2,
     ):
-        rows += _distances(about, features, real, extractor, protocol)
+        rows += _distances(about, features, reference, real, extractor, protocol)
     return {"rows": rows}, pd.DataFrame(rows)
 
 
@@ -168,21 +170,20 @@ def _decoded_gaussian_latents(
 def _distances(
     about: dict[str, Any],
     features: Tensor,
+    reference: FrechetReference,
     real: Tensor,
     extractor: FeatureExtractor,
     protocol: dict[str, Any],
 ) -> list[dict[str, Any]]:
-    from lct_pipeline.core.frechet import (
-        feature_statistics,
-        frechet_distance,
-        kernel_distance,
-    )
+    """Return a row for each distance: to the statistics of all real images, to features of some."""
+    from lct_pipeline.core.frechet import kernel_distance
 
-    values = {
-        extractor.frechet_name: frechet_distance(
-            feature_statistics(features), feature_statistics(real)
+    found = {
+        extractor.frechet_name: (
+            reference.distance_of_features(features),
+            reference.statistics.num_images,
         ),
-        extractor.kernel_name: kernel_distance(features, real),
+        extractor.kernel_name: (kernel_distance(features, real), len(real)),
     }
     return [
         {
@@ -190,9 +191,10 @@ def _distances(
             "metric": metric,
             "value": value,
             "num_generated": len(features),
+            "num_real": num_real,
             **protocol,
         }
-        for metric, value in values.items()
+        for metric, (value, num_real) in found.items()
     ]
 
 

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
+from lct_pipeline.datasets.files import content_digest
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.tensor_file import TensorFile
 from lct_pipeline.lazy import pd
 from lct_pipeline.parameters import Features, Runtime
+from lct_pipeline.pipelines.references.classifiers import (
+    fitted_classifier,
+    training_labels,
+)
 from lct_pipeline.pipelines.splits import indices_of
-from lct_pipeline.reporting.progress import track, track_losses
+from lct_pipeline.reporting.progress import track
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from lct_pipeline.core.frechet import FeatureStatistics
     from lct_pipeline.models.features import FeatureExtractor
 
 logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "validation", "test")
+CHECK = "check."  # begins the names of what is measured by the check extractor
 
 
 def prepare_extractor(
@@ -34,68 +44,45 @@ def prepare_extractor(
         return TensorFile(
             {}, {"folder": str(inception_folder(parameters.inception_path))}
         )
-    if previous_extractor is not None and previous_extractor.metadata["images"] == (
-        images.fingerprint
-    ):
-        logger.info("The classifier is already fitted.")
-        return previous_extractor
-    return _fit_classifier(images, image_manifest, parameters, runtime)
+    labels = training_labels(image_manifest)
+    return fitted_classifier(
+        previous_extractor,
+        images,
+        image_manifest,
+        labels,
+        parameters,
+        runtime,
+        name="rotation_classifier" if labels is None else "classifier",
+        seed=parameters.seed,
+    )
 
 
-def _fit_classifier(
+def prepare_check_extractor(
     images: ShardStore,
     image_manifest: pd.DataFrame,
+    previous_check_extractor: TensorFile | None,
     parameters: Features,
     runtime: Runtime,
 ) -> TensorFile:
-    import torch
+    """Return an extractor by which nothing is searched or chosen: a classifier of rotations.
 
-    from lct_pipeline.models.classifier import SmallClassifier, fit_classifier
-    from lct_pipeline.models.device import choose_device
-
-    settings = parameters.classifier
-    indices = indices_of(image_manifest, "train")
-    labels, num_classes = _labels(image_manifest)
-    torch.manual_seed(parameters.seed)
-    classifier = SmallClassifier(
-        num_classes, width=settings.width, num_features=settings.num_features
-    ).to(choose_device(runtime.device))
-    losses = fit_classifier(
-        classifier,
-        lambda batch: images.gather("images", indices[batch.numpy()]),
-        labels,
-        len(indices),
-        num_steps=settings.num_steps,
-        batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
-        seed=parameters.seed,
+    What fits the first extractor alone shows in its distances. It has another seed, so it is
+    another one even where the first is a classifier of rotations too.
+    """
+    return fitted_classifier(
+        previous_check_extractor,
+        images,
+        image_manifest,
+        None,
+        parameters,
+        runtime,
+        name="check_rotation_classifier",
+        seed=parameters.seed + 1,
     )
-    track_losses(losses, "fit classifier", settings.num_steps)
-    about = {
-        "task": "rotation" if labels is None else "label",
-        "num_classes": num_classes,
-        "width": settings.width,
-        "num_features": settings.num_features,
-        "images": images.fingerprint,
-    }
-    return TensorFile(dict(classifier.state_dict()), about)
-
-
-def _labels(image_manifest: pd.DataFrame) -> tuple[Tensor | None, int]:
-    """Return the training images' classes and their number; None and 4 without labels."""
-    import torch
-
-    usable = image_manifest[
-        image_manifest["index"].notna() & (image_manifest["split"] == "train")
-    ]
-    if usable["label"].isna().any() or usable["label"].nunique() < 2:
-        return None, 4
-    codes, names = pd.factorize(usable["label"], sort=True)
-    return torch.from_numpy(codes.astype("int64")), len(names)
 
 
 def extractor_of(stored: TensorFile, runtime: Runtime) -> FeatureExtractor:
-    """Return the extractor of a ``feature_extractor`` file."""
+    """Return the extractor of a ``feature_extractor`` or ``check_extractor`` file."""
     from pathlib import Path
 
     from lct_pipeline.models.device import choose_device
@@ -111,25 +98,79 @@ def measure_references(
     images: ShardStore,
     image_manifest: pd.DataFrame,
     feature_extractor: TensorFile,
+    check_extractor: TensorFile,
+    previous_reference_statistics: TensorFile | None,
     parameters: Features,
     runtime: Runtime,
 ) -> TensorFile:
-    """Return mean and covariance of the features of the validation and of the test split."""
-    from lct_pipeline.core.frechet import feature_statistics
-    from lct_pipeline.core.sample_quality import features_of
+    """Return what both extractors find in the real images of each split.
 
-    extractor = extractor_of(feature_extractor, runtime)
+    ``<split>.mu`` and ``<split>.cov`` are those of all its images, ``<split>.features`` of a
+    random ``num_kept`` at most; ``check.<split>.mu`` and so on are the check extractor's. The
+    metadata has the number of images by split.
+    """
+    stored = {"": feature_extractor, CHECK: check_extractor}
+    digests = [content_digest(file.tensors, file.metadata) for file in stored.values()]
+    origin = {"images": images.fingerprint, "extractors": digests}
+    previous = previous_reference_statistics
+    if previous is not None and origin.items() <= previous.metadata.items():
+        logger.info("The references are already measured.")
+        return previous
+    places = {split: indices_of(image_manifest, split) for split in SPLITS}
     tensors: dict[str, Tensor] = {}
-    for split in ("validation", "test"):
-        indices = indices_of(image_manifest, split)
-        batches = images.batches("images", parameters.batch_size, indices)
-        features = features_of(
-            track(batches, f"features of {split}", "batch"), extractor.extract
-        )
-        statistics = feature_statistics(features)
-        tensors |= {
-            f"{split}.mu": statistics.mu,
-            f"{split}.cov": statistics.cov,
-            f"{split}.features": features,
-        }
-    return TensorFile(tensors, {"extractor": extractor.name})
+    for prefix, file in stored.items():
+        extractor = extractor_of(file, runtime)
+        for split, indices in places.items():
+            found = _measure(images, indices, split, extractor, parameters)
+            tensors |= {f"{prefix}{split}.{key}": t for key, t in found.items()}
+    num_images = {split: len(indices) for split, indices in places.items()}
+    return TensorFile(tensors, {**origin, "num_images": num_images})
+
+
+def _measure(
+    images: ShardStore,
+    indices: Any,
+    split: str,
+    extractor: FeatureExtractor,
+    parameters: Features,
+) -> dict[str, Tensor]:
+    """Return ``mu``, ``cov`` and ``features`` of a split, by one extractor."""
+    from lct_pipeline.core.randomness import derived_generator
+    from lct_pipeline.core.sample_quality import (
+        feature_batches,
+        random_subset,
+        reduce_features,
+    )
+
+    generator = derived_generator(parameters.seed, "kept features", split)
+    kept = random_subset(len(indices), parameters.num_kept, generator)
+    batches = track(
+        images.batches("images", parameters.batch_size, indices),
+        f"{extractor.name} features of {split}".replace("_", " "),
+        "batch",
+        total=math.ceil(len(indices) / parameters.batch_size),
+    )
+    statistics, features = reduce_features(
+        feature_batches(batches, extractor.extract), kept
+    )
+    return {"mu": statistics.mu, "cov": statistics.cov, "features": features}
+
+
+def statistics_of(
+    reference_statistics: TensorFile, split: str, prefix: str = ""
+) -> FeatureStatistics:
+    """Return the statistics of all real images of a split.
+
+    Args:
+        reference_statistics: What was measured.
+        split: One of ``SPLITS``.
+        prefix: Empty for the extractor of all distances, ``CHECK`` for the check extractor.
+    """
+    from lct_pipeline.core.frechet import FeatureStatistics
+
+    tensors = reference_statistics.tensors
+    return FeatureStatistics(
+        tensors[f"{prefix}{split}.mu"],
+        tensors[f"{prefix}{split}.cov"],
+        reference_statistics.metadata["num_images"][split],
+    )

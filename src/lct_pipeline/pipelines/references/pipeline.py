@@ -4,6 +4,7 @@ from kedro.pipeline import Node, Pipeline
 
 from lct_pipeline.pipelines.references.nodes import (
     measure_references,
+    prepare_check_extractor,
     prepare_extractor,
 )
 
@@ -25,11 +26,25 @@ def create_pipeline() -> Pipeline:
                 name="prepare_extractor",
             ),
             Node(
+                prepare_check_extractor,
+                inputs=[
+                    "images",
+                    "image_manifest",
+                    "previous_check_extractor",
+                    "params:features",
+                    "params:runtime",
+                ],
+                outputs="check_extractor",
+                name="prepare_check_extractor",
+            ),
+            Node(
                 measure_references,
                 inputs=[
                     "images",
                     "image_manifest",
                     "feature_extractor",
+                    "check_extractor",
+                    "previous_reference_statistics",
                     "params:features",
                     "params:runtime",
                 ],

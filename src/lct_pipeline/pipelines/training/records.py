@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from lct_pipeline.lazy import pd
 from lct_pipeline.parameters import Training, parameters_digest
 
 if TYPE_CHECKING:
+    from lct_pipeline.core.ema import Track
     from lct_pipeline.core.training_loop import StepMetrics, Trainer
 
 AVERAGED = (
@@ -55,21 +57,50 @@ class MetricsRecorder:
 
 
 def is_checkpoint(trainer: Trainer, parameters: Training) -> bool:
-    """Return whether checkpoints are written after the steps done so far."""
+    """Return whether the state, and what is due with it, is written after the steps so far."""
     step = trainer.step
     return (
         step % parameters.checkpoint_interval == 0
         or step % parameters.ema.snapshot_interval == 0
-        or ends_stage(trainer, parameters)
+        or ends_stage(trainer.num_levels, step, parameters)
     )
 
 
-def ends_stage(trainer: Trainer, parameters: Training) -> bool:
-    """Return whether a stage of the curriculum, or the run, ends with the last step."""
-    step = trainer.step
-    return step == parameters.num_steps or (
-        trainer.num_levels(step) != trainer.num_levels(step - 1)
-    )
+def ends_stage(
+    num_levels: Callable[[int], int], step: int, parameters: Training
+) -> bool:
+    """Return whether a stage of the curriculum, or the run, ends with a step."""
+    return step == parameters.num_steps or num_levels(step) != num_levels(step - 1)
+
+
+def due_files(
+    num_levels: Callable[[int], int],
+    tracks: Collection[Track],
+    step: int,
+    parameters: Training,
+) -> tuple[bool, list[Track]]:
+    """Return whether the raw weights are kept after a step, and which averages are.
+
+    All are where a stage ends. Else raw weights are kept at each checkpoint interval of the
+    checkpoint window, and power-function averages at each snapshot interval.
+    """
+    if ends_stage(num_levels, step, parameters):
+        return True, list(tracks)
+    in_window = step > parameters.num_steps * (1 - parameters.checkpoint_window)
+    raw = in_window and step % parameters.checkpoint_interval == 0
+    snapshot = step % parameters.ema.snapshot_interval == 0
+    return raw, [track for track in tracks if snapshot and track.kind == "power"]
+
+
+def num_files(
+    num_levels: Callable[[int], int], tracks: Collection[Track], parameters: Training
+) -> int:
+    """Return how many checkpoints a whole run keeps."""
+    total = 0
+    for step in range(1, parameters.num_steps + 1):
+        raw, averages = due_files(num_levels, tracks, step, parameters)
+        total += raw + len(averages)
+    return total
 
 
 def checkpoints(
@@ -78,33 +109,29 @@ def checkpoints(
     description: dict[str, Any],
     parameters: Training,
 ) -> dict[str, TensorFile]:
-    """Return the raw weights and the averages that are due.
-
-    Power-function averages are due at each snapshot interval, those of a fixed rate where a stage
-    ends, which has them all.
-    """
+    """Return the raw weights and the averages that are due; see :func:`due_files`."""
     step, network = metrics.step, trainer.model.network
-    stage_end = ends_stage(trainer, parameters)
     about = {
         "step": step,
         "num_images": step * parameters.batch_size,
         "num_levels": metrics.num_levels,
-        "ends_stage": stage_end,
+        "ends_stage": ends_stage(trainer.num_levels, step, parameters),
         "loss": metrics.loss,
         "network": description,
         "parameters_digest": parameters_digest(parameters.model_dump(mode="json")),
     }
     none = {"ema_rate": None, "ema_width": None}
     files: dict[str, TensorFile] = {}
-    if stage_end or step % parameters.checkpoint_interval == 0:
+    keeps_raw, averages = due_files(
+        trainer.num_levels, trainer.ema.tracks, step, parameters
+    )
+    if keeps_raw:
         raw = TensorFile(network.state_dict(), {**about, **none, "kind": "raw"})
         files[f"step-{step:07d}-raw"] = raw
-    for track in trainer.ema.tracks:
-        snapshot = step % parameters.ema.snapshot_interval == 0
-        if stage_end or (track.kind == "power" and snapshot):
-            kind = {"rate": "ema", "power": "power"}[track.kind]
-            column = {"rate": "ema_rate", "power": "ema_width"}[track.kind]
-            tensors = trainer.ema.state_dict(track, network)
-            metadata = {**about, **none, "kind": kind, column: track.value}
-            files[f"step-{step:07d}-{track.name}"] = TensorFile(tensors, metadata)
+    for track in averages:
+        kind = {"rate": "ema", "power": "power"}[track.kind]
+        column = {"rate": "ema_rate", "power": "ema_width"}[track.kind]
+        tensors = trainer.ema.state_dict(track, network)
+        metadata = {**about, **none, "kind": kind, column: track.value}
+        files[f"step-{step:07d}-{track.name}"] = TensorFile(tensors, metadata)
     return files

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from lct_pipeline.datasets.tensor_file import TensorFile
 from lct_pipeline.errors import ParameterError, TrainingError
 from lct_pipeline.lazy import pd
 from lct_pipeline.parameters import Runtime, Training, first_difference
-from lct_pipeline.reporting.progress import track
+from lct_pipeline.reporting.progress import gibibytes, track
 
 if TYPE_CHECKING:
     from lct_pipeline.core.ranks import Ranks
@@ -102,9 +103,8 @@ def _steps(
 
     parameters = task.parameters
     prepare = _preparation(task, ranks)
-    num_weights = sum(p.numel() for p in trainer.model.parameters())
     if ranks.rank == 0:
-        logger.info("Training %.2f M weights on %s.", num_weights / 1e6, ranks.device)
+        _announce(task, trainer, ranks)
     progress = track(
         training_steps(trainer, prepare, parameters.num_steps),
         "train",
@@ -121,7 +121,30 @@ def _steps(
                 progress.set_postfix_str(recorder.close_row(), refresh=False)
             yield metrics
     except NonFiniteLossError as error:
-        raise TrainingError(_explain(error, parameters)) from error
+        raise TrainingError(_explain(error, trainer, parameters)) from error
+
+
+def _announce(task: TrainingTask, trainer: Trainer, ranks: Ranks) -> None:
+    """Log what is trained, and how much disk its checkpoints take in all."""
+    from lct_pipeline.pipelines.training.records import num_files
+
+    state = trainer.model.network.state_dict().values()
+    num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in state)
+    files = num_files(trainer.num_levels, trainer.ema.tracks, task.parameters)
+    logger.info(
+        "Training %.2f M weights on %s. Its %d checkpoints take %s of disk.",
+        sum(p.numel() for p in trainer.model.parameters()) / 1e6,
+        ranks.device,
+        files,
+        gibibytes(files * num_bytes),
+    )
+    free = shutil.disk_usage(task.latents.folder).free
+    if free < files * num_bytes:
+        logger.warning(
+            "Only %s are free there: raise training.checkpoint_interval, or lower "
+            "training.checkpoint_window.",
+            gibibytes(free),
+        )
 
 
 def _preparation(task: TrainingTask, ranks: Ranks) -> Any:
@@ -183,9 +206,13 @@ def check_state(state: TensorFile, origin: dict[str, Any]) -> None:
     logger.info("Continuing after step %d.", step)
 
 
-def _explain(error: NonFiniteLossError, parameters: Training) -> str:
-    last = error.step - error.step % parameters.checkpoint_interval
-    good = f"step-{last:07d}-raw" if last > 0 else "none was written yet"
+def _explain(error: NonFiniteLossError, trainer: Trainer, parameters: Training) -> str:
+    from lct_pipeline.pipelines.training.records import due_files
+
+    steps = range(error.step, 0, -1)
+    kept = (s for s in steps if due_files(trainer.num_levels, (), s, parameters)[0])
+    last = next(kept, None)
+    good = "none was written yet" if last is None else f"step-{last:07d}-raw"
     return (
         f"training stopped: {error}. Last good checkpoint: {good}. A lower "
         "training.optimizer.learning_rate usually helps; nothing that was saved is lost."

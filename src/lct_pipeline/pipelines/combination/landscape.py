@@ -1,0 +1,91 @@
+"""The nodes behind the pictures of the landscape: along a line, and over three checkpoints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lct_pipeline.datasets.autoencoder import StoredAutoencoder
+from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
+from lct_pipeline.lazy import pd
+from lct_pipeline.parameters import Combination, Runtime, Sampling
+from lct_pipeline.pipelines.combination.choosing import best_rows
+from lct_pipeline.pipelines.combination.fitness import Request
+from lct_pipeline.pipelines.combination.members import Members
+from lct_pipeline.pipelines.combination.stage import CHOICE_SPLIT, Stage
+from lct_pipeline.reporting.progress import track
+
+BEYOND = 0.5  # how far the line, and the plane, go on beyond their ends
+
+
+def measure_landscape(
+    candidate_scores: pd.DataFrame,
+    combination: dict[str, Any],
+    checkpoint_index: pd.DataFrame,
+    checkpoints: CheckpointStore,
+    autoencoder: StoredAutoencoder | None,
+    latent_normalisation: TensorFile | None,
+    feature_extractor: TensorFile,
+    reference_statistics: TensorFile,
+    parameters: Combination,
+    sampling: Sampling,
+    runtime: Runtime,
+) -> pd.DataFrame:
+    """Return the fitness on the validation split along a line and over a plane.
+
+    The line goes from the best EMA, x = 0, to the combination, x = 1. The plane is that of the
+    first, the middle and the last checkpoint of the window (Liu et al. 2024): theta(x, y) =
+    theta_0 + x (theta_1 - theta_0) + y (theta_2 - theta_0).
+    """
+    stage = Stage(
+        checkpoint_index,
+        checkpoints,
+        autoencoder,
+        latent_normalisation,
+        (feature_extractor,),
+        reference_statistics,
+        parameters,
+        sampling,
+        runtime,
+    )
+    alpha_of = best_rows(candidate_scores).set_index("name")["alpha"]
+    start = np.array(alpha_of[combination["best_ema"]["name"]])
+    end = np.array(alpha_of[combination["name"]])
+    places, alphas = line(start, end, parameters.num_line_points)
+    rows = [{"figure": "line", "x": x, "y": 0.0} for x in places]
+    plane_rows, plane_alphas = plane(stage.members, parameters.landscape_size)
+    rows, alphas = rows + plane_rows, np.concatenate([alphas, plane_alphas])
+    columns = ["figure", "x", "y", "fitness", "metric"]
+    if not rows:
+        return pd.DataFrame(columns=columns)
+    request = Request("choice", parameters.choice.num_images, parameters.seed)
+    measurer = stage.measurer(parameters.search.population, CHOICE_SPLIT)
+    try:
+        scores = measurer.measure(alphas, request)
+        for place, score in track(
+            scores, "measure landscape", "point", total=len(rows)
+        ):
+            rows[place] |= {"fitness": score.fitness, "metric": stage.metric}
+    finally:
+        measurer.close()
+    return pd.DataFrame(rows, columns=columns)
+
+
+def line(start: np.ndarray, end: np.ndarray, num: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``num`` places along the line through two combinations, and their coefficients."""
+    places = np.linspace(-BEYOND, 1 + BEYOND, num)
+    return places, start + places[:, None] * (end - start)
+
+
+def plane(members: Members, size: int) -> tuple[list[dict[str, Any]], np.ndarray]:
+    """Return ``size`` x ``size`` places over three checkpoints, and their coefficients."""
+    num = members.window_size
+    axis = np.linspace(-BEYOND, 1 + BEYOND, size)
+    rows, alphas = [], np.zeros((size * size, len(members.rows)))
+    for number, (y, x) in enumerate((y, x) for y in axis for x in axis):
+        rows.append({"figure": "plane", "x": x, "y": y})
+        alphas[number, 0] += 1 - x - y
+        alphas[number, num // 2] += x
+        alphas[number, num - 1] += y
+    return rows, alphas

@@ -1,0 +1,143 @@
+"""The node that searches: each method with each seed, and every evaluation is saved."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from lct_pipeline.datasets.autoencoder import StoredAutoencoder
+from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
+from lct_pipeline.errors import DataError
+from lct_pipeline.lazy import pd
+from lct_pipeline.parameters import Combination, Runtime, Sampling
+from lct_pipeline.pipelines.combination.measuring import Measurer
+from lct_pipeline.pipelines.combination.records import records_of
+from lct_pipeline.pipelines.combination.runs import SearchRun
+from lct_pipeline.pipelines.combination.stage import SEARCH_SPLIT, Stage
+from lct_pipeline.reporting.progress import track
+
+logger = logging.getLogger(__name__)
+
+
+def search_combination(
+    checkpoint_index: pd.DataFrame,
+    checkpoints: CheckpointStore,
+    autoencoder: StoredAutoencoder | None,
+    latent_normalisation: TensorFile | None,
+    feature_extractor: TensorFile,
+    reference_statistics: TensorFile,
+    previous_search_state: TensorFile | None,
+    parameters: Combination,
+    sampling: Sampling,
+    runtime: Runtime,
+) -> Iterator[tuple[pd.DataFrame, TensorFile]]:
+    """Search, or continue; yield the history's rows by generation, and the state.
+
+    The state is saved after each evaluation: what a killed run loses are those under way.
+    """
+    stage = Stage(
+        checkpoint_index,
+        checkpoints,
+        autoencoder,
+        latent_normalisation,
+        (feature_extractor,),
+        reference_statistics,
+        parameters,
+        sampling,
+        runtime,
+    )
+    origin = origin_of(stage)
+    records = records_of(previous_search_state, origin)
+    runs = [
+        SearchRun(number, method, seed, stage.members, parameters, records)
+        for number, (method, seed) in enumerate(planned(parameters))
+    ]
+    for rows in searched(runs, stage):
+        yield rows, records.state(origin)
+
+
+def origin_of(stage: Stage) -> dict[str, Any]:
+    """Return all that the evaluations of a search depend on."""
+    later = {"memory_mib", "choice", "num_line_points", "landscape_size"}
+    sampled = {"guidance", "diffusion", "batch_size"}  # noise is drawn by batches
+    has_own = stage.parameters.references is not None
+    return {
+        "combination": stage.parameters.model_dump(mode="json", exclude=later),
+        "sampling": stage.sampling.model_dump(mode="json", include=sampled),
+        "autoencoder": stage.autoencoder.digest if stage.autoencoder else None,
+        "references": None if has_own else stage.reference_statistics.metadata,
+        "checkpoints": list(stage.members.window["digest"]),
+    }
+
+
+def planned(parameters: Combination) -> list[tuple[str, int]]:
+    """Return method and seed of each search."""
+    first, num = parameters.seed, parameters.search.num_seeds
+    seeds = range(first, first + num)
+    return [(method, seed) for method in parameters.search.methods for seed in seeds]
+
+
+def searched(runs: list[SearchRun], stage: Stage) -> Iterator[pd.DataFrame]:
+    """Yield the rows of each generation, numbered through, and none after each evaluation.
+
+    Nothing is read or built where all is known.
+    """
+    number, measurer = 0, None
+    try:
+        for run in runs:
+            with _bar(run, stage.parameters) as bar:
+                while not run.search.stop:
+                    work = run.next_work()
+                    if work is None:
+                        rows = run.tell()
+                        rows.insert(0, "evaluation", range(number, number + len(rows)))
+                        rows.insert(1, "metric", stage.metric)
+                        number += len(rows)
+                        bar.update(int(run.search.spent) - bar.n)
+                        best = rows["fitness"].min()
+                        bar.set_postfix_str(f"{best:.3g}", refresh=False)
+                        yield rows
+                        continue
+                    if measurer is None:
+                        measurer = stage.measurer(
+                            stage.parameters.search.population, SEARCH_SPLIT
+                        )
+                    yield from _measured(run, stage, measurer)
+    finally:
+        if measurer is not None:
+            measurer.close()
+
+
+def _measured(
+    run: SearchRun, stage: Stage, measurer: Measurer
+) -> Iterator[pd.DataFrame]:
+    """Measure what is missing of a generation; yield after each evaluation."""
+    work = run.next_work()
+    assert work is not None
+    padded = stage.members.padded(work.alphas)
+    for candidate, score in measurer.measure(padded, work.request, work.skip):
+        gradient = None
+        if score.gradients is not None:
+            num = stage.members.window_size
+            gradient = stage.weights.gradient_by_alpha(score.gradients, num)
+            _check_finite(gradient)
+        run.add(candidate, work, score, gradient)
+        yield pd.DataFrame()
+
+
+def _check_finite(gradient: np.ndarray) -> None:
+    if not np.isfinite(gradient).all():
+        raise DataError(
+            "the derivative of the fitness is not finite any more: the search has left the region "
+            "where the network works. Lower combination.search.gradient.step_size."
+        )
+
+
+def _bar(run: SearchRun, parameters: Combination) -> Any:
+    nothing: list[int] = []
+    total = parameters.search.num_evaluations
+    title = f"search by {run.method}, seed {run.seed}"
+    return track(nothing, title, "evaluation", total=total)

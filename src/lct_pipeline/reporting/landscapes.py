@@ -1,0 +1,208 @@
+"""Figures of the quality around a combination: along a line, and over three checkpoints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lct_pipeline.lazy import pd
+from lct_pipeline.reporting.fitness_axes import (
+    CONTROL_COLOR,
+    METHOD_COLORS,
+    fitness_axis,
+    is_wide,
+    log_ticks,
+    metric_title,
+)
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+HALO = "rgba(255, 255, 255, 0.75)"
+SIDES: dict[str, dict[str, Any]] = {
+    "left": {"xanchor": "right", "xshift": -12},
+    "right": {"xanchor": "left", "xshift": 12},
+    "top": {"yanchor": "bottom", "yshift": 12, "xanchor": "center"},
+    "bottom": {"yanchor": "top", "yshift": -12, "xanchor": "center"},
+}  # of a point, where its text stands
+
+
+def draw_line(landscape: pd.DataFrame, combination: dict[str, Any]) -> Any:
+    """Return the fitness along the line from the best EMA, x = 0, to the combination, x = 1.
+
+    Args:
+        landscape: Rows of ``measure_landscape``; those of the line may be missing.
+        combination: What ``verify_combination`` chose.
+    """
+    import plotly.graph_objects as go
+
+    title = "Quality along the line from the best EMA to the combination"
+    rows = landscape[landscape["figure"] == "line"].sort_values("x")
+    if rows.empty:
+        return _not_measured(title, "num_line_points")
+    fitness = rows["fitness"]
+    line = {"color": "#777777", "width": 2}
+    figure = go.Figure()
+    figure.add_scatter(
+        x=rows["x"], y=fitness, line=line, mode="lines+markers", marker_size=8
+    )
+    ema, color = combination["best_ema"], METHOD_COLORS[combination["method"]]
+    _mark_place(figure, 0, f"best EMA<br><b>{ema['name']}</b>", CONTROL_COLOR)
+    _mark_place(figure, 1, f"combination<br><b>{combination['name']}</b>", color)
+    best = rows.sort_values("fitness").iloc[0]
+    figure.update_layout(
+        title=f"{title}<br><sub>validation split; "
+        f"lowest {best.fitness:.3g} at x = {best.x:.3g}</sub>",
+        xaxis_title="x: alpha = (1 - x) alpha<sub>EMA</sub> + x alpha<sub>combination</sub>",
+        yaxis={
+            "title": metric_title(rows["metric"].iloc[0]),
+            **fitness_axis(fitness.min(), fitness.max()),
+        },
+        template="plotly_white",
+        margin_t=125,
+        title_y=0.94,
+    )
+    return figure
+
+
+def draw_landscape(landscape: pd.DataFrame, combination: dict[str, Any]) -> Any:
+    """Return the fitness over the plane of the first, the middle and the last checkpoint.
+
+    Inside the triangle all coefficients are positive. Colours are logarithmic where the values are
+    far apart.
+
+    Args:
+        landscape: Rows of ``measure_landscape``; those of the plane may be missing.
+        combination: What ``verify_combination`` chose.
+    """
+    import plotly.graph_objects as go
+
+    title = "Quality over the plane of three checkpoints"
+    rows = landscape[landscape["figure"] == "plane"]
+    if rows.empty:
+        return _not_measured(title, "landscape_size")
+    figure = go.Figure([_contours(rows), _triangle()])
+    _mark_checkpoints(figure, combination["steps"])
+    _mark_best(figure, rows)
+    figure.update_layout(
+        title=f"{title}<br><sub>validation split; theta = theta<sub>first</sub> + x "
+        "(theta<sub>middle</sub> - theta<sub>first</sub>) + y (theta<sub>last</sub> - "
+        "theta<sub>first</sub>)</sub>",
+        xaxis={"title": "x: towards the middle checkpoint", "range": _ends(rows["x"])},
+        yaxis={"title": "y: towards the last checkpoint", "range": _ends(rows["y"])},
+        template="plotly_white",
+    )
+    figure.update_xaxes(ticks="outside")
+    figure.update_yaxes(ticks="outside")
+    return figure
+
+
+def _not_measured(title: str, parameter: str) -> Any:
+    """Return an empty figure that says why."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    text = f"This measurement is switched off: combination.{parameter} = 0"
+    figure.add_annotation(text=text, showarrow=False, font_size=15)
+    figure.update_layout(
+        title=title, template="plotly_white", xaxis_visible=False, yaxis_visible=False
+    )
+    return figure
+
+
+def _mark_place(figure: go.Figure, x: float, text: str, color: str) -> None:
+    """Add a vertical line with a text above it."""
+    figure.add_vline(x=x, line={"color": color, "dash": "dot", "width": 2})
+    figure.add_annotation(
+        x=x,
+        y=1,
+        yref="paper",
+        yanchor="bottom",
+        text=text,
+        showarrow=False,
+        font_color=color,
+    )
+
+
+def _contours(rows: pd.DataFrame) -> go.Contour:
+    import plotly.graph_objects as go
+
+    grid = rows.pivot(index="y", columns="x", values="fitness")
+    values, ticks = grid.to_numpy(), {}
+    low, high = values.min(), values.max()
+    if wide := is_wide((low, high)):
+        ticks = log_ticks(low, high)
+        ticks["tickvals"] = np.log10(ticks["tickvals"])
+    title = metric_title(rows["metric"].iloc[0])
+    return go.Contour(
+        x=grid.columns,
+        y=grid.index,
+        z=np.log10(values) if wide else values,
+        customdata=values,
+        hovertemplate=f"x %{{x:.2f}}, y %{{y:.2f}}: {title} %{{customdata:.3g}}<extra></extra>",
+        colorscale="Viridis",
+        ncontours=20,
+        line={"width": 0.5, "color": "rgba(255, 255, 255, 0.5)"},
+        colorbar={"title": {"text": title, "side": "right"}, **ticks},
+    )
+
+
+def _ends(places: pd.Series) -> list[float]:
+    """Return the first and the last place of the grid."""
+    return [places.min(), places.max()]
+
+
+def _triangle() -> go.Scatter:
+    """Return the edges between the three checkpoints."""
+    import plotly.graph_objects as go
+
+    return go.Scatter(
+        x=[0, 1, 0, 0],
+        y=[0, 0, 1, 0],
+        mode="lines",
+        line={"color": "white", "width": 1.5, "dash": "dot"},
+        hoverinfo="skip",
+        showlegend=False,
+    )
+
+
+def _mark_checkpoints(figure: go.Figure, steps: list[int]) -> None:
+    """Add the three checkpoints, and their mean."""
+    first, middle, last = steps[0], steps[len(steps) // 2], steps[-1]
+    _mark_point(figure, 0, 0, f"first: step {first}", "left")
+    _mark_point(figure, 1, 0, f"middle: step {middle}", "right")
+    _mark_point(figure, 0, 1, f"last: step {last}", "left")
+    _mark_point(figure, 1 / 3, 1 / 3, "uniform average", "right", "diamond")
+
+
+def _mark_best(figure: go.Figure, rows: pd.DataFrame) -> None:
+    """Add the best point of the grid; its text keeps clear of the others and of the edges."""
+    best = rows.sort_values("fitness").iloc[0]
+    left, right = _ends(rows["x"])
+    if best.x in (left, right):
+        side = "right" if best.x == left else "left"
+    else:
+        side = "top" if (best.y >= 0.5) != (best.y in _ends(rows["y"])) else "bottom"
+    _mark_point(figure, best.x, best.y, f"best: {best.fitness:.3g}", side, "star")
+
+
+def _mark_point(
+    figure: go.Figure, x: float, y: float, text: str, side: str, symbol: str = "circle"
+) -> None:
+    """Add a point with a text beside it."""
+    outline = {"color": "black", "width": 1.5}
+    size = 16 if symbol == "star" else 10
+    marker = {"symbol": symbol, "size": size, "color": "white", "line": outline}
+    figure.add_scatter(
+        x=[x],
+        y=[y],
+        mode="markers",
+        marker=marker,
+        cliponaxis=False,
+        name=text,
+        showlegend=False,
+    )
+    figure.add_annotation(
+        x=x, y=y, text=text, showarrow=False, bgcolor=HALO, **SIDES[side]
+    )

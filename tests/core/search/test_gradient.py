@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from bowls import K, bowl, build, initial, run, slope, tell
+
+from lct_pipeline.core.search import GradientSearch
+from lct_pipeline.core.search.base import sum_zero_basis
+
+SIZE = 0.3 / K**0.5  # of the first step, in each direction
+PULL = np.random.default_rng(1).normal(size=K)  # a gradient that is the same everywhere
+
+
+def started(**changes: float) -> GradientSearch:
+    search = build("gradient", **changes)
+    tell(search, search.ask())
+    return search
+
+
+def walk(search: GradientSearch, pull: np.ndarray = PULL) -> np.ndarray:
+    """Return z, (S, K - 1), of all steps under one gradient; the start is at 0."""
+    origin, path = search.ask()[0], []
+    while not search.asks_centre:
+        path.append(search.ask()[0])
+        search.tell(search.ask(), np.zeros(1), pull[None])
+    return (np.stack(path) - origin) @ sum_zero_basis(K)
+
+
+def test_it_starts_at_the_best_of_the_start() -> None:
+    best = initial()[bowl(initial()).argmin()]
+    assert np.array_equal(started().ask()[0], best)
+
+
+def test_a_generation_is_one_candidate_whatever_the_population() -> None:
+    sizes = [len(alphas) for alphas in run(build("gradient", population=10))]
+    assert set(sizes[1:]) == {1}
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_the_first_step_is_down_the_slope_and_of_the_size_that_was_given(
+    scale: float,
+) -> None:
+    first = walk(started(), scale * PULL)[1]
+    expected = -SIZE * np.sign(PULL @ sum_zero_basis(K))
+    np.testing.assert_allclose(first, expected, rtol=1e-4)
+
+
+def test_steps_fall_linearly_to_zero() -> None:
+    search = started()
+    path = walk(search)
+    lengths = np.abs(np.diff(path, axis=0)).mean(1)
+    num = len(path)  # the last of so many steps leads to what the centre alone knows
+    np.testing.assert_allclose(lengths, SIZE * (1 - np.arange(num - 1) / num))
+
+
+def test_there_are_as_many_steps_as_the_budget_pays_for() -> None:
+    assert len(walk(started(num_evaluations=len(initial()) + 1 + 4 * 9 + 3))) == 9
+
+
+def test_the_centre_is_the_mean_of_the_last_half_of_the_path() -> None:
+    search = started(num_evaluations=len(initial()) + 1 + 4 * 5)
+    path, origin = walk(search), initial()[bowl(initial()).argmin()]
+    last = path[-1] - SIZE / 5 * np.sign(PULL @ sum_zero_basis(K))
+    mean = np.concatenate([path[3:], last[None]]).mean(0)
+    expected = origin + sum_zero_basis(K) @ mean
+    np.testing.assert_allclose(search.centre, expected, atol=1e-9)
+
+
+def test_what_all_coefficients_gain_alike_moves_nothing() -> None:
+    plain, shifted = walk(started(), PULL), walk(started(), PULL + 5)
+    np.testing.assert_allclose(plain, shifted, atol=1e-9)
+
+
+def test_steps_are_those_of_torchs_adam_with_a_linear_schedule() -> None:
+    search = started(num_evaluations=90)
+    origin, basis = search.ask()[0], torch.from_numpy(sum_zero_basis(K))
+    z = torch.zeros(K - 1, dtype=torch.float64, requires_grad=True)
+    adam = torch.optim.Adam([z], lr=SIZE, betas=(0.9, 0.99), eps=1e-12)
+    num = (90 - 1 - len(initial())) // 4
+    falling = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: 1 - step / num)
+    for _ in range(num):
+        alpha = torch.from_numpy(origin) + basis @ z
+        np.testing.assert_allclose(search.ask()[0], alpha.detach(), atol=1e-12)
+        tell(search, search.ask())
+        z.grad = basis.T @ torch.from_numpy(slope(alpha.detach().numpy()[None])[0])
+        adam.step()
+        falling.step()
+    assert search.asks_centre
+
+
+def test_noisy_gradients_are_averaged_out() -> None:
+    search = started(num_evaluations=400)
+    rng = np.random.default_rng(3)
+    while not search.stop:
+        alphas = search.ask()
+        noise = rng.normal(size=alphas.shape)  # longer than most gradients
+        search.tell(alphas, bowl(alphas), slope(alphas) + noise)
+    assert bowl(alphas)[0] < 0.2 * bowl(initial()).min()

@@ -1,0 +1,232 @@
+"""Figures of the searches over coefficients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+
+from lct_pipeline.reporting.fitness_axes import METHOD_COLORS
+from lct_pipeline.reporting.searches import draw_coefficients, draw_search_progress
+
+START = {"EMA 0.99": 4.0, "uniform": 5.0}
+
+
+def history_of(*searches: tuple[str, int, list[list[float]], float]) -> pd.DataFrame:
+    """Return the history of searches: method, seed, fitness by generation, and of the centre."""
+    rows: list[dict[str, Any]] = []
+    for number, (method, seed, generations, centre) in enumerate(searches):
+        about = {"method": method, "seed": seed, "search": number}
+        kinds = ["initial", *["candidate"] * len(generations), "centre"]
+        spent = 0
+        values = [list(START.values()), *generations, [centre]]
+        for generation, (kind, fitness) in enumerate(zip(kinds, values, strict=True)):
+            spent += len(fitness)
+            names = list(START) if kind == "initial" else [kind] * len(fitness)
+            told = {"kind": kind, "generation": generation, "spent": float(spent)}
+            rows += [
+                {**about, **told, "name": name, "fitness": value}
+                for name, value in zip(names, fitness, strict=True)
+            ]
+    table = pd.DataFrame(rows).assign(num_images=800, metric="fid", split="train")
+    alphas = pd.Series([[0.5, 0.5]] * len(table))
+    return table.assign(
+        evaluation=range(len(table)), frechet=table["fitness"], alpha=alphas
+    )
+
+
+def marks(figure: go.Figure, kind: str, color: str) -> go.Scatter:
+    (found,) = [t for t in figure.data if t.name == kind and t.marker.color == color]
+    return found
+
+
+def lines(figure: go.Figure, name: str) -> list[tuple[list[float], list[float]]]:
+    return [(list(t.x), list(t.y)) for t in figure.data if t.name == name]
+
+
+def highest(figure: go.Figure) -> float:
+    axis = figure.layout.yaxis
+    return 10 ** axis.range[1] if axis.type == "log" else axis.range[1]
+
+
+EVOLUTION = ("evolution", 0, [[3.5, 4.5], [3.6, 3.0]], 3.2)
+
+
+def test_evaluations_are_spread_over_what_their_generation_spent() -> None:
+    figure = draw_search_progress(history_of(EVOLUTION))
+    points = marks(figure, "candidate", METHOD_COLORS["evolution"])
+    assert list(points.x) == [3, 4, 5, 6]
+    assert list(points.y) == [3.5, 4.5, 3.6, 3.0]
+
+
+def test_a_line_is_the_best_that_was_told_so_far() -> None:
+    figure = draw_search_progress(history_of(EVOLUTION))
+    assert lines(figure, "evolutionary: best so far") == [([2, 4, 6], [4.0, 3.5, 3.0])]
+
+
+def test_the_line_of_the_gradient_search_is_the_median_of_its_last_five_steps() -> None:
+    steps = [[3.0], [4.0], [2.0], [1.9], [9.0], [1.8], [1.7]]
+    figure = draw_search_progress(history_of(("gradient", 0, steps, 1.75)))
+    ((x, y),) = lines(figure, "gradient: median of 5 steps")
+    assert x == [3, 4, 5, 6, 7, 8, 9]
+    assert y == [3.0, 3.5, 3.0, 2.5, 3.0, 2.0, 1.9]
+
+
+def test_the_centre_is_a_star_at_the_end_of_the_budget() -> None:
+    figure = draw_search_progress(history_of(EVOLUTION))
+    star = marks(figure, "centre", METHOD_COLORS["evolution"])
+    assert (list(star.x), list(star.y)) == ([7], [3.2])
+    assert star.marker.symbol == "star"
+
+
+def test_each_search_has_a_line_and_each_method_one_place_in_the_legend() -> None:
+    searches = [
+        (method, seed, [[3.0]], 3.0) for method in METHOD_COLORS for seed in (0, 1)
+    ]
+    figure = draw_search_progress(history_of(*searches))
+    drawn = [t for t in figure.data if t.mode == "lines" and t.line.dash is None]
+    assert [t.line.color for t in drawn] == list(
+        np.repeat(list(METHOD_COLORS.values()), 2)
+    )
+    assert [t.showlegend for t in drawn] == [True, False] * len(METHOD_COLORS)
+
+
+def test_the_best_of_the_start_is_a_line_at_its_mean_over_the_searches() -> None:
+    table = history_of(EVOLUTION, ("cma", 1, [[3.0]], 3.0))
+    second = (table["search"] == 1) & (table["name"] == "EMA 0.99")
+    table.loc[second, "fitness"] = 4.4
+    figure = draw_search_progress(table)
+    ((x, y),) = lines(figure, "best of the start: EMA 0.99, 4.2")
+    assert x == [0, 7]
+    assert y == pytest.approx([4.2, 4.2])
+
+
+def test_outliers_do_not_stretch_the_axis_and_are_counted() -> None:
+    figure = draw_search_progress(history_of(("cma", 0, [[3.0, 1e6, 70.0]], 3.1)))
+    assert 1.25 * 4.0 <= highest(figure) <= 1.15 * 1.25 * 4.0
+    assert "2 evaluations lie above the axis" in figure.layout.title.text
+
+
+def test_the_axis_ends_with_the_evaluations_where_none_is_far() -> None:
+    figure = draw_search_progress(history_of(EVOLUTION))
+    low, high = figure.layout.yaxis.range
+    assert (low, high) == pytest.approx((3.0 - 0.08, 5.0 + 0.08))
+    assert "above the axis" not in figure.layout.title.text
+
+
+def test_a_search_that_ends_badly_is_seen_whole() -> None:
+    figure = draw_search_progress(history_of(("cma", 0, [[3.9, 50.0]], 12.0)))
+    assert 12.0 < highest(figure) <= 1.15 * 12.0
+
+
+@pytest.mark.parametrize(("lowest", "scale"), [(1.05, "log"), (1.15, None)])
+def test_the_axis_is_logarithmic_where_what_is_shown_covers_a_factor_of_5(
+    lowest: float, scale: str | None
+) -> None:
+    figure = draw_search_progress(history_of(("cma", 0, [[lowest, 1e6]], 1.2)))
+    assert highest(figure) == pytest.approx(5.6, rel=0.05)
+    assert figure.layout.yaxis.type == scale
+
+
+def test_what_was_evaluated_on_fewer_images_is_left_out() -> None:
+    table = history_of(EVOLUTION)
+    halved = (table["kind"] == "candidate") & table["fitness"].isin([4.5, 3.6])
+    table.loc[halved, "num_images"] = 200
+    figure = draw_search_progress(table)
+    points = marks(figure, "candidate", METHOD_COLORS["evolution"])
+    assert list(points.y) == [3.5, 3.0]
+    assert list(points.x) == [4, 6]
+
+
+def test_gradient_steps_on_fewer_images_than_the_start_are_drawn() -> None:
+    table = history_of(("gradient", 0, [[3.0], [2.0]], 2.5))
+    table.loc[table["kind"] == "candidate", "num_images"] = 400
+    figure = draw_search_progress(table)
+    assert list(marks(figure, "candidate", METHOD_COLORS["gradient"]).y) == [3.0, 2.0]
+
+
+def test_a_gradient_search_without_a_step_is_drawn() -> None:
+    figure = draw_search_progress(history_of(("gradient", 0, [], 3.9)))
+    assert lines(figure, "gradient: median of 5 steps") == [([], [])]
+
+
+def test_the_axis_names_the_metric_or_the_sum() -> None:
+    table = history_of(EVOLUTION)
+    assert draw_search_progress(table).layout.yaxis.title.text == "FID"
+    weighted = table.assign(fitness=table["fitness"] + 1)
+    title = draw_search_progress(weighted).layout.yaxis.title.text
+    assert title == "fitness: FID and kernel distance, weighted"
+
+
+COMBINATION: dict[str, Any] = {
+    "steps": [10, 20, 30],
+    "alpha": [-0.5, 0.25, 1.25],
+    "name": "gradient 0, centre",
+    "method": "gradient",
+    "kept": "gradient 0, centre",
+    "gain_survives": True,
+    "control": {"name": "EMA 0.99"},
+}
+
+
+@pytest.fixture
+def scores() -> pd.DataFrame:
+    rows = [
+        ("EMA 0.99", "control", -1, [0.2, 0.3, 0.5, 0.0], 4.0),
+        ("kept average", "control", -1, [0.0, 0.0, 0.0, 1.0], 4.1),
+        ("gradient 0, centre", "gradient", 0, [-0.5, 0.25, 1.25, 0.0], 2.0),
+        ("gradient 0, step", "gradient", 0, [9.0, 9.0, -17.0, 0.0], 2.5),
+        ("gradient 1, step", "gradient", 1, [0.0, 0.1, 0.9, 0.0], 2.4),
+        ("cma 0, worse", "cma", 0, [0.7, 0.1, 0.2, 0.0], 3.6),
+        ("cma 0, better", "cma", 0, [0.6, 0.1, 0.3, 0.0], 3.5),
+        ("cma 1, only", "cma", 1, [0.5, 0.1, 0.4, 0.0], 3.4),
+    ]
+    columns = ["name", "method", "seed", "alpha", "choice_fitness"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_chosen_coefficients_stand_over_their_steps(scores: pd.DataFrame) -> None:
+    bars = draw_coefficients(COMBINATION, scores).data[0]
+    assert (list(bars.x), list(bars.y)) == ([10, 20, 30], [-0.5, 0.25, 1.25])
+    assert bars.marker.color == METHOD_COLORS["gradient"]
+    assert bars.name == "chosen: gradient 0, centre"
+
+
+def test_of_each_other_search_the_best_is_a_line(scores: pd.DataFrame) -> None:
+    figure = draw_coefficients(COMBINATION, scores)
+    gradient, cma = "other search: gradient", "other search: CMA-ES"
+    steps = [10, 20, 30]
+    assert lines(figure, gradient) == [(steps, [0.0, 0.1, 0.9])]
+    assert lines(figure, cma) == [(steps, [0.5, 0.1, 0.4]), (steps, [0.6, 0.1, 0.3])]
+    assert [t.showlegend for t in figure.data if t.name == cma] == [True, False]
+
+
+def test_the_control_is_a_dotted_line(scores: pd.DataFrame) -> None:
+    line = draw_coefficients(COMBINATION, scores).data[-1]
+    assert line.name == "best control: EMA 0.99"
+    assert list(line.y) == [0.2, 0.3, 0.5]
+    assert line.line.dash == "dot"
+
+
+def test_a_control_of_averages_alone_is_not_drawn(scores: pd.DataFrame) -> None:
+    combination = {**COMBINATION, "control": {"name": "kept average"}}
+    names = [trace.name for trace in draw_coefficients(combination, scores).data]
+    assert not [name for name in names if "control" in name]
+
+
+def test_a_search_whose_best_is_the_control_is_drawn_once(scores: pd.DataFrame) -> None:
+    combination = {**COMBINATION, "control": {"name": "cma 1, only"}}
+    figure = draw_coefficients(combination, scores)
+    assert lines(figure, "other search: CMA-ES") == [([10, 20, 30], [0.6, 0.1, 0.3])]
+    assert len(lines(figure, "best control: cma 1, only")) == 1
+
+
+def test_the_title_gives_the_sums_and_what_is_kept(scores: pd.DataFrame) -> None:
+    title = draw_coefficients(COMBINATION, scores).layout.title.text
+    assert "sum 1.000, sum of |alpha| 2.00, largest |alpha| 1.25" in title
+    assert "better than the best control" in title
+    lost = {**COMBINATION, "gain_survives": False, "kept": "EMA 0.99"}
+    assert "EMA 0.99 is kept" in draw_coefficients(lost, scores).layout.title.text

@@ -1,0 +1,83 @@
+"""The code in the documentation does what it says."""
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+
+
+def block(page: str, first_line: str) -> str:
+    """Return the code block of a page that begins with a line."""
+    text = (ROOT / "docs" / page).read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    return next(code for code in blocks if code.startswith(first_line))
+
+
+@pytest.fixture
+def unet(tmp_path: Path) -> Any:
+    """Save a tiny U-Net as diffusers' training script does."""
+    from diffusers import UNet2DModel
+
+    torch.manual_seed(0)
+    model = UNet2DModel(
+        sample_size=8,
+        block_out_channels=(8,),
+        down_block_types=("DownBlock2D",),
+        up_block_types=("UpBlock2D",),
+        layers_per_block=1,
+        norm_num_groups=2,
+    )
+    model.save_pretrained(tmp_path / "checkpoint-1000" / "unet")
+    return model
+
+
+@pytest.fixture
+def my_unet(tmp_path: Path, unet: Any) -> ModuleType:
+    """Return the module of the example, with the folder and sizes of this test."""
+    code = block("other_checkpoints.md", "# my_unet.py")
+    settings = f'OUTPUT, BATCH, NUM_STEPS = "{tmp_path}", 2, 2'
+    code, count = re.subn(r"OUTPUT, BATCH, NUM_STEPS = .*", settings, code)
+    assert count == 1
+    path = tmp_path / "my_unet.py"
+    path.write_text(code)
+    spec = importlib.util.spec_from_file_location("my_unet", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_example_generates_as_many_images_as_are_asked_for(
+    my_unet: ModuleType, unet: Any
+) -> None:
+    batches = list(my_unet.generate(unet.state_dict(), num_images=5, seed=1))
+    assert [len(batch) for batch in batches] == [2, 2, 1]
+    assert all(batch.dtype == torch.uint8 for batch in batches)
+    assert batches[0].shape[1:] == (3, 8, 8)
+
+
+def test_the_example_generates_from_the_noise_of_its_seed(
+    my_unet: ModuleType, unet: Any
+) -> None:
+    def images(seed: int) -> torch.Tensor:
+        return torch.cat(
+            list(my_unet.generate(unet.state_dict(), num_images=3, seed=seed))
+        )
+
+    assert torch.equal(images(1), images(1))
+    assert not torch.equal(images(1), images(2))
+
+
+def test_the_example_generates_with_the_weights_it_is_given(
+    my_unet: ModuleType, unet: Any
+) -> None:
+    first = torch.cat(list(my_unet.generate(unet.state_dict(), num_images=2, seed=1)))
+    other = {name: 2 * tensor for name, tensor in unet.state_dict().items()}
+    second = torch.cat(list(my_unet.generate(other, num_images=2, seed=1)))
+    assert not torch.equal(first, second)
