@@ -13,6 +13,7 @@ process holds by itself, without the pages that it maps and the system may take 
 from __future__ import annotations
 
 import argparse
+import mmap
 import os
 import tempfile
 import time
@@ -46,6 +47,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         store = CheckpointStore(Path(folder))
         write_checkpoints(store, arguments.checkpoints, arguments.weights)
+        os.sync()  # what is not on the disk yet cannot be dropped from the cache
         rows = pd.DataFrame(
             {"name": n, "digest": store.header(n)[DIGEST_KEY]} for n in store.names()
         )
@@ -79,7 +81,7 @@ def measure(
     paths = [store.path(name) for name in store.names()]
     alphas = np.random.default_rng(0).normal(size=(population, len(paths)))
     group = min(population, weights.group_size)
-    out = np.empty((group, weights.num_weights), np.float32)
+    out = np.full((group, weights.num_weights), 1.0, np.float32)
     scale = len(paths) * population / LOOP_CHECKPOINTS
 
     def combine_population() -> None:
@@ -102,7 +104,10 @@ def measure(
     for state in ("cached", "from disk"):
         floor = 0.0
         for what, function, factor in ways:
-            seconds, mebibytes = timed(function, paths if state == "from disk" else [])
+            drop = (
+                (lambda: drop_cache(weights, paths)) if state == "from disk" else None
+            )
+            seconds, mebibytes = timed(function, drop)
             seconds *= factor
             floor = floor or seconds
             rows.append(
@@ -111,7 +116,7 @@ def measure(
                     "what": what if factor == 1 else f"{what} (scaled up)",
                     "seconds": seconds,
                     "over reading": seconds / floor,
-                    "memory, MiB": mebibytes + (out.nbytes >> 20) * (factor == 1),
+                    "memory beside the result, MiB": mebibytes,
                 }
             )
     return pd.DataFrame(rows)
@@ -126,13 +131,23 @@ def read_all(paths: list[Path]) -> None:
                 pass
 
 
-def timed(function: Callable[[], None], drop: list[Path]) -> tuple[float, int]:
+def drop_cache(weights: CombinedWeights, paths: list[Path]) -> None:
+    """Have the system forget the files: first the pages that are mapped, then the rest (Linux)."""
+    for row in weights.matrix.rows(range(len(paths))).maps:
+        row._mmap.madvise(mmap.MADV_DONTNEED)
+    for path in paths:
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def timed(
+    function: Callable[[], None], drop: Callable[[], None] | None
+) -> tuple[float, int]:
     """Return the best of three times, and the growth of the process's own memory in MiB."""
     seconds, before = [], own_memory()
     for _ in range(3):
-        for path in drop:
-            with path.open("rb") as file:
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        if drop is not None:
+            drop()
         start = time.perf_counter()
         function()
         seconds.append(time.perf_counter() - start)

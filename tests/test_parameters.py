@@ -142,7 +142,7 @@ def test_a_wrong_type_is_named_with_value_and_type(
         ("runtime.num_threads", -1, "greater than or equal to 0"),
         ("runtime.num_processes", 0, "greater than 0"),
         ("runtime.gradient_accumulation", 0, "greater than 0"),
-        ("features.num_kept", 1, "greater than or equal to 2"),
+        ("features.num_kept", 3, "greater than or equal to 4"),
         ("evaluation.seed", -1, "greater than or equal to 0"),
         ("run_id", "../elsewhere", "pattern"),
         ("run_id", "", "pattern"),
@@ -198,6 +198,7 @@ def test_an_element_out_of_range_is_named_by_its_place(values: dict[str, Any]) -
             {"frechet_weight": 0.0, "kernel_weight": 0.0},
             "frechet_weight or kernel_weight must be above 0",
         ),
+        ("evaluation", {"num_images": 3}, "num_images must be at least 4, or 0"),
         (
             "combination.search",
             {"methods": ["cma", "random", "cma"]},

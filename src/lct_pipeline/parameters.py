@@ -159,7 +159,7 @@ class Features(Group):
     extractor: Literal["classifier", "inception"]
     inception_path: str | None
     classifier: FittedClassifier
-    num_kept: Annotated[int, Field(ge=2)]
+    num_kept: Annotated[int, Field(ge=4)]  # precision and recall: the third neighbour
     batch_size: Positive
     seed: Count
 
@@ -171,6 +171,14 @@ class Evaluation(Group):
     num_choice_images: Count
     posthoc_widths: tuple[Width, ...]
     seed: Count
+
+    @model_validator(mode="after")
+    def _images_have_a_third_neighbour(self) -> Evaluation:
+        if 0 < self.num_images < 4:
+            raise ValueError(
+                "num_images must be at least 4, or 0 for as many as the test split has"
+            )
+        return self
 
 
 class Parameters(Group):

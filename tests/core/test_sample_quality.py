@@ -4,16 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import scipy.linalg
 import torch
 from torch import Tensor, nn
 
-from lct_pipeline.core.frechet import feature_statistics
 from lct_pipeline.core.randomness import derived_generator
 from lct_pipeline.core.sample_quality import (
     feature_batches,
     features_of,
-    frechet_fitness,
     generate_images,
     label_batches,
     noise_batches,
@@ -172,15 +169,3 @@ def test_every_image_is_as_likely_in_a_random_subset() -> None:
     generators = [derived_generator(seed, "a") for seed in range(400)]
     counts = sum(random_subset(12, 3, g).double() for g in generators)
     assert torch.as_tensor(counts).sub(100).abs().max() < 5 * 75**0.5
-
-
-def test_fitness_is_the_frechet_distance_to_the_reference() -> None:
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(50, 3)), rng.normal(1, 2, size=(60, 3))
-    covariances = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
-    cross = scipy.linalg.sqrtm(covariances[0] @ covariances[1]).real
-    expected = np.sum((x.mean(0) - y.mean(0)) ** 2)
-    expected += np.trace(covariances[0] + covariances[1] - 2 * cross)
-    reference = feature_statistics(torch.from_numpy(y))
-    found = frechet_fitness(torch.from_numpy(x), reference)
-    assert found == pytest.approx(expected, rel=1e-9)

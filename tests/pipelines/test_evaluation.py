@@ -204,7 +204,7 @@ def test_a_table_without_rows_is_refused() -> None:
 
 def test_in_a_whole_run_evaluation_waits_for_the_combination() -> None:
     whole = register_pipelines()["__default__"]
-    after = {node.name for node in whole.from_nodes("choose_models").nodes}
+    after = {node.name for node in whole.from_nodes("verify_combination").nodes}
     assert {"choose_second_step", "evaluate_models", "draw_sample_grid"} <= after
     assert "combined_model_if_any" not in whole.datasets()
 
