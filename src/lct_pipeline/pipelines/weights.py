@@ -43,8 +43,8 @@ class CombinedWeights:
             checkpoints, list(rows["name"]), list(rows["digest"])
         )
         self.layout = WeightLayout(self.matrix.shapes, self.matrix.constants)
-        num_checkpoints, self.num_weights = self.matrix.shape
-        self.block_size = max(1, BLOCK_BYTES // (4 * num_checkpoints))
+        self.num_weights = self.layout.num_weights
+        self.block_size = max(1, BLOCK_BYTES // (4 * len(rows)))
         self.group_size = 1 if memory_mib is None else self._fitting(memory_mib)
 
     def _fitting(self, memory_mib: int) -> int:

@@ -15,7 +15,7 @@ from lct_pipeline.lazy import pd
 from lct_pipeline.parameters import Combination, Runtime, Sampling
 from lct_pipeline.pipelines.combination.measuring import Measurer
 from lct_pipeline.pipelines.combination.records import records_of
-from lct_pipeline.pipelines.combination.runs import SearchRun
+from lct_pipeline.pipelines.combination.runs import SearchRun, Work
 from lct_pipeline.pipelines.combination.stage import SEARCH_SPLIT, Stage
 from lct_pipeline.reporting.progress import track
 
@@ -105,18 +105,16 @@ def searched(runs: list[SearchRun], stage: Stage) -> Iterator[pd.DataFrame]:
                         measurer = stage.measurer(
                             stage.parameters.search.population, SEARCH_SPLIT
                         )
-                    yield from _measured(run, stage, measurer)
+                    yield from _measured(run, work, stage, measurer)
     finally:
         if measurer is not None:
             measurer.close()
 
 
 def _measured(
-    run: SearchRun, stage: Stage, measurer: Measurer
+    run: SearchRun, work: Work, stage: Stage, measurer: Measurer
 ) -> Iterator[pd.DataFrame]:
     """Measure what is missing of a generation; yield after each evaluation."""
-    work = run.next_work()
-    assert work is not None
     padded = stage.members.padded(work.alphas)
     for candidate, score in measurer.measure(padded, work.request, work.skip):
         gradient = None
