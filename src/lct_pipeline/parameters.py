@@ -13,19 +13,18 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from lct_pipeline.combination_parameters import Combination
+from lct_pipeline.data_parameters import Encoding, Ingestion
 from lct_pipeline.errors import ParameterError
+from lct_pipeline.evaluation_parameters import Comparison, Evaluation, Features
 from lct_pipeline.parameter_types import (
     Count,
     Group,
     GroupExpression,
-    NonNegativeFloat,
     Positive,
     PositiveFloat,
     RegularExpression,
     RunName,
-    Share,
     Text,
-    Width,
 )
 from lct_pipeline.training_parameters import Training
 
@@ -35,65 +34,11 @@ class Runtime(Group):
 
     device: Literal["auto", "cpu", "cuda", "mps"]
     num_threads: Count
+    num_workers: Count
     num_processes: Positive
     gradient_accumulation: Positive
     compile: bool
     latents_on_device: bool
-
-
-class Splits(Group):
-    """Shares of the images; the rest is the training split."""
-
-    validation: Share
-    test: Share
-
-    @model_validator(mode="after")
-    def _leave_training_images(self) -> Splits:
-        if self.validation + self.test >= 1:
-            raise ValueError(
-                "validation and test together must leave a share for training"
-            )
-        return self
-
-
-class Ingestion(Group):
-    """Which images, and how they become squares of one size."""
-
-    source: str = Field(min_length=1)
-    image_size: int = Field(ge=8, multiple_of=8)
-    splits: Splits
-    max_problem_share: Share
-    max_pixels: Positive
-    shard_size: Positive
-
-
-class FittedAutoencoder(Group):
-    """The small AutoencoderKL that is fitted when no autoencoder is named."""
-
-    block_channels: tuple[Positive, ...] = Field(min_length=1)
-    latent_channels: Positive
-    num_steps: Positive
-    batch_size: Positive
-    learning_rate: PositiveFloat
-    kl_weight: NonNegativeFloat
-
-    @model_validator(mode="after")
-    def _groups_divide_channels(self) -> FittedAutoencoder:
-        groups = max(1, min(self.block_channels) // 2)
-        if any(channels % groups for channels in self.block_channels):
-            raise ValueError(f"block_channels must all be multiples of {groups}")
-        return self
-
-
-class Encoding(Group):
-    """The autoencoder and the latents."""
-
-    autoencoder: str | None
-    fitted: FittedAutoencoder
-    horizontal_flips: bool
-    warn_below_psnr: NonNegativeFloat
-    batch_size: Positive
-    seed: Count
 
 
 class Cataloging(Group):
@@ -143,44 +88,6 @@ class Sampling(Group):
     grid_size: Positive
 
 
-class FittedClassifier(Group):
-    """The small classifier whose features stand in where Inception is not at hand."""
-
-    width: int = Field(ge=8, multiple_of=8)
-    num_features: Positive
-    num_steps: Positive
-    batch_size: Positive
-    learning_rate: PositiveFloat
-
-
-class Features(Group):
-    """The feature extractor of all distances, and what is kept of the real images."""
-
-    extractor: Literal["classifier", "inception"]
-    inception_path: str | None
-    classifier: FittedClassifier
-    num_kept: Annotated[int, Field(ge=4)]  # precision and recall: the third neighbour
-    batch_size: Positive
-    seed: Count
-
-
-class Evaluation(Group):
-    """What is chosen on the validation split, and the final numbers."""
-
-    num_images: Count
-    num_choice_images: Count
-    posthoc_widths: tuple[Width, ...]
-    seed: Count
-
-    @model_validator(mode="after")
-    def _images_have_a_third_neighbour(self) -> Evaluation:
-        if 0 < self.num_images < 4:
-            raise ValueError(
-                "num_images must be at least 4, or 0 for as many as the test split has"
-            )
-        return self
-
-
 class Parameters(Group):
     """All parameters of the project."""
 
@@ -195,6 +102,7 @@ class Parameters(Group):
     combination: Combination
     features: Features
     evaluation: Evaluation
+    comparison: Comparison
 
     @model_validator(mode="after")
     def _imported_checkpoints_have_a_run(self) -> Parameters:

@@ -107,7 +107,7 @@ def test_a_missing_inception_is_named_with_what_works_without(
     message = str(caught.value)
     assert INCEPTION_FILE in message
     assert str(tmp_path) in message
-    assert "features.inception_path" in message
+    assert "features.extractor.path" in message
     assert "features.extractor=classifier" in message
 
 

@@ -13,10 +13,10 @@ from PIL import Image
 
 from conftest import SmokeResults
 from lct_pipeline.cli import user_error_in
+from lct_pipeline.data_parameters import Ingestion, Splits
 from lct_pipeline.datasets.image_source import FolderSource, RawImage, open_source
 from lct_pipeline.datasets.shards import ShardsDataset, ShardStore
 from lct_pipeline.errors import DataError
-from lct_pipeline.parameters import Ingestion, Splits
 from lct_pipeline.pipelines.ingestion import create_pipeline
 from lct_pipeline.pipelines.ingestion.nodes import ingest_images, split_of
 
@@ -34,7 +34,7 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def parameters(results: SmokeResults) -> Ingestion:
-    changes = {"image_size": 8, "shard_size": 7}
+    changes = {"image_size": 8}
     return results.parameters.ingestion.model_copy(update=changes)
 
 

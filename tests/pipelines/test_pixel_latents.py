@@ -21,7 +21,7 @@ from lct_pipeline.pipelines.splits import indices_of
 
 CPU = torch.device("cpu")
 PARAMETERS: dict[str, Any] = {
-    "ingestion": {"image_size": 8, "shard_size": 700},
+    "ingestion": {"image_size": 8},
     "encoding": {"autoencoder": "pixels"},
 }
 

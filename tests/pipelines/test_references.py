@@ -88,7 +88,7 @@ def test_the_check_extractor_learns_rotations_of_images_with_labels(
 def test_beside_inception_the_check_extractor_is_a_classifier(
     results: SmokeResults, tmp_path: Path
 ) -> None:
-    changes = {"extractor": "inception", "inception_path": str(tmp_path)}
+    changes = {"extractor": {"kind": "inception", "path": str(tmp_path)}}
     stored = prepare(results, check=True, **changes)
     assert stored.metadata["name"] == "check_rotation_classifier"
 
@@ -204,7 +204,7 @@ def test_inception_that_is_not_there_names_file_place_and_other_choice(
     results: SmokeResults, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError) as caught:
-        prepare(results, extractor="inception", inception_path=str(tmp_path))
+        prepare(results, extractor={"kind": "inception", "path": str(tmp_path)})
     message = str(caught.value)
     for part in ("inception-2015-12-05.pt", str(tmp_path), "extractor=classifier"):
         assert part in message

@@ -74,9 +74,9 @@ def inception_folder(given: str | None) -> Path:
     folder = path.parent if path.name == INCEPTION_FILE else path
     if not (folder / INCEPTION_FILE).is_file():
         raise DataError(
-            f"features.extractor=inception needs the file {INCEPTION_FILE} (TorchScript, 95 MB, "
-            f"the one that clean-fid downloads), and it is not in {folder}. Put it there or give "
-            "its folder as features.inception_path; features.extractor=classifier works without."
+            f"extractor inception needs the file {INCEPTION_FILE} (TorchScript, 95 MB, the one that "
+            f"clean-fid downloads), and it is not in {folder}. Put it there or give its folder "
+            "as features.extractor.path; features.extractor.kind=classifier works without."
         )
     return folder
 

@@ -6,11 +6,12 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+from lct_pipeline.data_parameters import Ingestion, Splits
 from lct_pipeline.datasets.image_source import ImageSource, RawImage
 from lct_pipeline.datasets.shards import Shard, ShardStore, ShardStream
 from lct_pipeline.errors import DataError
 from lct_pipeline.lazy import pd
-from lct_pipeline.parameters import Ingestion, Splits, parameters_digest
+from lct_pipeline.parameters import parameters_digest
 from lct_pipeline.reporting.progress import track
 
 logger = logging.getLogger(__name__)
@@ -22,7 +23,7 @@ def ingest_images(
     """Decode all images into shards; continue after the shards that are already there."""
     digest = parameters_digest(parameters.model_dump())
     fingerprint = f"{image_source.fingerprint}-{digest}"
-    num_shards = -(-len(image_source) // parameters.shard_size)
+    num_shards = -(-len(image_source) // images_a_shard(parameters))
     finished = min(previous_images.num_finished_shards(fingerprint), num_shards)
     if finished == num_shards:
         logger.info("All %d images are already ingested.", len(image_source))
@@ -33,16 +34,20 @@ def ingest_images(
     return ShardStream(fingerprint, shards, first_shard=finished)
 
 
+def images_a_shard(parameters: Ingestion) -> int:
+    """Return how many images are in a shard."""
+    return max(1, parameters.shard_mib * 2**20 // (3 * parameters.image_size**2))
+
+
 def _decoded_shards(
     source: ImageSource, parameters: Ingestion, first: int, last: int, problems: int
 ) -> Iterator[Shard]:
     """Yield shard after shard; stop where too many files cannot be decoded."""
     allowed = parameters.max_problem_share * len(source)
+    size = images_a_shard(parameters)
     for number in track(range(first, last), "ingest", "shard"):
-        start = number * parameters.shard_size
-        shard = _decode_shard(
-            source.read(start, start + parameters.shard_size), parameters
-        )
+        start = number * size
+        shard = _decode_shard(source.read(start, start + size), parameters)
         bad = [row for row in shard.rows if row["problem"] is not None]
         problems += len(bad)
         if problems > allowed:

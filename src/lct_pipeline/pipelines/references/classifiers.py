@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lct_pipeline.datasets.shards import ShardStore
+    from lct_pipeline.evaluation_parameters import Features, FittedClassifier
     from lct_pipeline.models.classifier import SmallClassifier
-    from lct_pipeline.parameters import Features, FittedClassifier, Runtime
+    from lct_pipeline.parameters import Runtime
 
 logger = logging.getLogger(__name__)
 

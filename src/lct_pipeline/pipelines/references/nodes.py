@@ -38,11 +38,11 @@ def prepare_extractor(
     runtime: Runtime,
 ) -> TensorFile:
     """Return the extractor of all distances: Inception by name, or a classifier fitted here."""
-    if parameters.extractor == "inception":
+    if parameters.extractor.kind == "inception":
         from lct_pipeline.models.features import inception_folder
 
         return TensorFile(
-            {}, {"folder": str(inception_folder(parameters.inception_path))}
+            {}, {"folder": str(inception_folder(parameters.extractor.path))}
         )
     labels = training_labels(image_manifest)
     return fitted_classifier(
