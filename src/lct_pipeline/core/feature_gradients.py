@@ -1,4 +1,4 @@
-"""Derivatives of the distances of :mod:`lct_pipeline.core.frechet` by the generated features.
+"""Derivatives of the Frechet and the kernel distance by the generated features.
 
 They are written out, because the square root of a covariance of few images has eigenvalues near 0,
 where a derivative that follows each operation is not finite.
@@ -17,8 +17,8 @@ SMALLEST = 1e-9  # eigenvalues below so much of the largest count as 0
 def frechet_gradient(reference: FrechetReference, features: Tensor) -> Tensor:
     """Return the derivative of the squared Frechet distance by each feature, ``(N, D)``, float64.
 
-    With M = C_r^(1/2) C C_r^(1/2) the derivative by C is I - C_r^(1/2) M^(-1/2) C_r^(1/2), that by
-    mu is 2 (mu - mu_r); mu and C are those of the features. The inverse is taken where M is not 0.
+    With C_r = F F^T and M = F^T C F the derivative by C is I - F M^(-1/2) F^T, that by mu is
+    2 (mu - mu_r); mu and C are those of the features. The inverse is taken where M is not 0.
 
     Args:
         reference: What the features are compared with.
@@ -28,13 +28,13 @@ def frechet_gradient(reference: FrechetReference, features: Tensor) -> Tensor:
     num_images, num_features = features.shape
     mu = features.mean(0)
     centred = features - mu
-    root = reference.root
-    M = root @ (centred.T @ centred / (num_images - 1)) @ root
+    F = reference.factor.matrix
+    M = F.T @ (centred.T @ centred / (num_images - 1)) @ F
     eigenvalues, vectors = torch.linalg.eigh(M)
     nonzero = eigenvalues > SMALLEST * eigenvalues[-1]
     inverse = torch.where(nonzero, eigenvalues.clamp_min(1e-300).rsqrt(), 0.0)
     by_cov = torch.eye(num_features, dtype=torch.float64)
-    by_cov -= root @ (vectors * inverse) @ vectors.T @ root
+    by_cov -= F @ (vectors * inverse) @ vectors.T @ F.T
     by_mu = 2 * (mu - reference.statistics.mu)
     return by_mu / num_images + 2 / (num_images - 1) * centred @ by_cov
 

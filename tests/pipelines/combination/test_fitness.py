@@ -26,8 +26,8 @@ from lct_pipeline.core.frechet import (
     FrechetReference,
     feature_statistics,
     frechet_distance,
-    kernel_distance,
 )
+from lct_pipeline.core.kernel_distance import kernel_distance
 from lct_pipeline.errors import DataError
 from lct_pipeline.models.autoencoder import PixelAutoencoder
 from lct_pipeline.pipelines.combination.fitness import (
@@ -76,7 +76,7 @@ def test_the_frechet_distance_is_that_to_the_features(run: Run) -> None:
 
 
 def test_the_kernel_distance_is_that_to_the_features(run: Run) -> None:
-    expected = kernel_distance(made(), references(SEARCH_SPLIT))
+    expected = kernel_distance(made(), references(SEARCH_SPLIT)).value
     assert score(run, 1.0, 0.5).kernel == pytest.approx(expected)
 
 
@@ -160,7 +160,7 @@ def unrounded(stage: Stage, alpha: np.ndarray, request: Request) -> float:
         features = extractor.differentiate(images)
     settings, reference = stage.parameters.fitness, stage.reference(SEARCH_SPLIT)
     frechet = FrechetReference(reference.statistics).distance_of_features(features)
-    kernel = kernel_distance(features, reference.features)
+    kernel = kernel_distance(features, reference.features).value
     return settings.frechet_weight * frechet + settings.kernel_weight * kernel
 
 

@@ -34,7 +34,6 @@ from lct_pipeline.pipelines.combination.fitness import Fitness, Request
 from lct_pipeline.pipelines.combination.sources import (
     FunctionSource,
     ModelSource,
-    imported,
 )
 from lct_pipeline.pipelines.combination.stage import SEARCH_SPLIT
 from lct_pipeline.pipelines.generation import build_generator, one_step
@@ -57,12 +56,6 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(sys, "path", [*sys.path])
     yield tmp_path / "my_model.py"
     sys.modules.pop("my_model", None)
-
-
-def test_a_function_is_imported_from_the_current_folder(module: Path) -> None:
-    module.write_text("def generate(weights): return 7\n")
-    importlib.invalidate_caches()
-    assert imported("my_model:generate", "combination.generator")(None) == 7
 
 
 @pytest.mark.parametrize(

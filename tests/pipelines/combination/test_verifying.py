@@ -22,11 +22,11 @@ from torch import Tensor
 
 from conftest import SmokeResults, changed
 from lct_pipeline.core.frechet import feature_statistics, frechet_distance
-from lct_pipeline.core.precision_recall import precision_recall
+from lct_pipeline.core.manifolds import manifold_metrics
 from lct_pipeline.core.sample_quality import features_of
 from lct_pipeline.datasets.tensor_file import TensorFile
 from lct_pipeline.pipelines.generation import build_generator, first_plan
-from lct_pipeline.pipelines.references.nodes import extractor_of
+from lct_pipeline.pipelines.references.extractors import extractor_of
 
 SEARCHED: dict[str, Any] = {
     "search.methods": ("cma", "random"),
@@ -249,9 +249,9 @@ def test_the_final_figures_are_those_of_the_kept_weights(
         test = real[f"{prefix}test.features"]
         distance = frechet_distance(*map(feature_statistics, (features, test)))
         assert row[f"{name}_frechet_distance"] == pytest.approx(distance, rel=1e-4)
-        quality = precision_recall(test, features[: len(test)], k=3)
-        assert row[f"{name}_precision"] == quality[0]
-        assert row[f"{name}_recall"] == quality[1]
+        quality = manifold_metrics(test, features[: len(test)], k=3, k_density=5)
+        assert row[f"{name}_precision"] == quality.precision
+        assert row[f"{name}_recall"] == quality.recall
 
 
 def final_features(run: Run, model: TensorFile, stored: TensorFile, num: int) -> Tensor:

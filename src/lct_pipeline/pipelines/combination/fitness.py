@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lct_pipeline.errors import DataError
+from lct_pipeline.errors import DataError, ParameterError
 from lct_pipeline.pipelines.combination.sources import (
     ModelSource,
     Source,
@@ -68,7 +68,7 @@ class Fitness:
 
     def measure(self, weights: Mapping[str, Tensor], request: Request) -> Score:
         """Return the score of a state dict."""
-        from lct_pipeline.core.frechet import kernel_distance
+        from lct_pipeline.core.kernel_distance import kernel_distance
 
         self._source.load(weights)
         features = self.features(request)
@@ -81,7 +81,7 @@ class Fitness:
         frechet = self._frechet.distance_of_features(features)
         fitness, kernel = settings.frechet_weight * frechet, None
         if settings.kernel_weight > 0:
-            kernel = kernel_distance(features, self._real)
+            kernel = kernel_distance(features, self._real).value
             fitness += settings.kernel_weight * kernel
         gradients = self._gradients(features, request) if request.gradients else None
         return Score(fitness, frechet, kernel, gradients)
@@ -102,6 +102,12 @@ class Fitness:
         )
 
         assert isinstance(self._source, ModelSource) and self._extractor is not None
+        if self._extractor.differentiate is None:
+            raise ParameterError(
+                f"the feature extractor {self._extractor.name} cannot be differentiated, and the "
+                "gradient search goes through it: give combination.search.methods=[cma], or "
+                "evolution."
+            )
         settings = self._settings
         by_feature = settings.frechet_weight * frechet_gradient(self._frechet, features)
         if settings.kernel_weight > 0:

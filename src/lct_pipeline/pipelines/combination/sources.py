@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.tensor_file import TensorFile
-from lct_pipeline.errors import DataError, ParameterError
+from lct_pipeline.errors import DataError
+from lct_pipeline.importing import imported
 from lct_pipeline.parameters import Combination, Runtime, Sampling
 from lct_pipeline.pipelines.references.nodes import extractor_of
 
@@ -75,26 +73,6 @@ class FunctionSource:
         return self._function(
             self._weights, num_images=num_images, seed=derived_seed(seed, purpose)
         )
-
-
-def imported(path: str, key: str) -> Callable[..., Any]:
-    """Return the function that an import path ``package.module:function`` names.
-
-    Modules in the current folder are found too.
-
-    Raises:
-        ParameterError: There is none.
-    """
-    module, _, name = path.partition(":")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ParameterError(
-            f"{key}={path!r} cannot be imported: {error}. Give package.module:function, of a "
-            "module in the current folder or installed."
-        ) from error
 
 
 @dataclass(frozen=True)

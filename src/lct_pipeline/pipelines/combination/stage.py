@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
 from lct_pipeline.errors import DataError
+from lct_pipeline.importing import imported
 from lct_pipeline.lazy import pd
 from lct_pipeline.parameters import Combination, Runtime, Sampling
 from lct_pipeline.pipelines.combination.fitness import Reference
 from lct_pipeline.pipelines.combination.measuring import Measurer
 from lct_pipeline.pipelines.combination.members import Members, members_of
-from lct_pipeline.pipelines.combination.sources import SourceTask, imported
+from lct_pipeline.pipelines.combination.sources import SourceTask
 from lct_pipeline.pipelines.references.nodes import statistics_of
 from lct_pipeline.pipelines.weights import CombinedWeights
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-NEIGHBOURS = 3  # of precision and recall, as their authors
+NEIGHBOURS = {"k": 3, "k_density": 5}  # as in the papers of precision, and of density
 CONTROL_METHODS = ("control", "random")
 
 
@@ -114,20 +114,21 @@ def _judges(stage: Stage) -> Iterator[tuple[FeatureExtractor | None, Reference]]
 def _distances(
     features: Tensor, reference: Reference, extractor: FeatureExtractor | None
 ) -> dict[str, float]:
-    from lct_pipeline.core.frechet import FrechetReference, kernel_distance
-    from lct_pipeline.core.precision_recall import precision_recall
+    from lct_pipeline.core.frechet import FrechetReference
+    from lct_pipeline.core.kernel_distance import kernel_distance
+    from lct_pipeline.core.manifolds import manifold_metrics
 
     frechet = extractor.frechet_name if extractor else "frechet_distance"
     kernel = extractor.kernel_name if extractor else "kernel_distance"
     kept = features[: len(reference.features)]
-    precision, recall = precision_recall(reference.features, kept, k=NEIGHBOURS)
+    manifolds = manifold_metrics(reference.features, kept, **NEIGHBOURS)
     prefix = f"{extractor.name}_" if extractor else ""
     distance = FrechetReference(reference.statistics).distance_of_features(features)
     return {
         frechet: distance,
-        kernel: kernel_distance(features, reference.features),
-        f"{prefix}precision": precision,
-        f"{prefix}recall": recall,
+        kernel: kernel_distance(features, reference.features).value,
+        f"{prefix}precision": manifolds.precision,
+        f"{prefix}recall": manifolds.recall,
     }
 
 
