@@ -1,106 +1,106 @@
-"""Feature extractors of the distances: the fitted classifier and clean-fid's Inception."""
+"""Feature extractors of the distances: one that was fitted here, or one that a kind names."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from lct_pipeline.errors import DataError
+from lct_pipeline.digests import tensors_digest
+from lct_pipeline.errors import ParameterError
 from lct_pipeline.models.autoencoder import to_float
 from lct_pipeline.models.classifier import SmallClassifier
-
-INCEPTION_FILE = (
-    "inception-2015-12-05.pt"  # the TorchScript file that clean-fid downloads
+from lct_pipeline.models.extractors.base import FeatureExtractor, frozen
+from lct_pipeline.models.extractors.dinov2 import dinov2_extractor
+from lct_pipeline.models.extractors.inception import inception_extractor
+from lct_pipeline.models.extractors.inception_pytorch import inception_pytorch_extractor
+from lct_pipeline.models.extractors.own import (
+    UNCHANGED_MEAN,
+    UNCHANGED_STD,
+    Normalisation,
+    is_own,
+    own_extractor,
 )
 
+__all__ = ["FeatureExtractor", "build_extractor", "classifier_extractor"]
 
-@dataclass(frozen=True)
-class FeatureExtractor:
-    """Maps uint8 images ``(B, 3, S, S)`` to features ``(B, D)``, and names what they measure.
+KNOWN = {
+    "inception": inception_extractor,
+    "inception_pytorch": inception_pytorch_extractor,
+    "dinov2": dinov2_extractor,
+}
 
-    Only Inception's Frechet distance is called FID. ``differentiate`` maps float images in
-    [-1, 1] to the same features, up to rounding, and can be differentiated.
+
+def build_extractor(
+    kind: str,
+    path: str | None,
+    size: int | None,
+    mean: Normalisation,
+    std: Normalisation,
+    device: torch.device,
+) -> FeatureExtractor:
+    """Return the extractor that a kind names, all but a fitted classifier.
+
+    Args:
+        kind: ``inception``, ``inception_pytorch``, ``dinov2``, an import path or a file.
+        path: Its weights, or what the imported function is given; None: the usual place; nothing.
+        size: Side that images are resized to, for a network of one's own; None: as they are.
+        mean: Subtracted from images in [0, 1], likewise.
+        std: What they are then divided by, likewise.
+        device: Where it runs.
+
+    Raises:
+        ParameterError: There is no such kind, or it does not go with the other values.
+        DataError: A file or a package that it needs is missing, or a file is damaged.
     """
-
-    name: str
-    frechet_name: str
-    kernel_name: str
-    extract: Callable[[Tensor], Tensor]
-    differentiate: Callable[[Tensor], Tensor]
+    if is_own(kind):
+        return own_extractor(kind, path, size, mean, std, device)
+    if kind not in KNOWN:
+        raise ParameterError(
+            f"features.extractor.kind={kind!r} is not known: give classifier, {', '.join(KNOWN)}, "
+            "the import path package.module:name of a function that returns a network, or a "
+            "TorchScript (.pt, .pth, .ts) or .onnx file."
+        )
+    if (size, mean, std) != (None, UNCHANGED_MEAN, UNCHANGED_STD):
+        raise ParameterError(
+            f"features.extractor.kind={kind} resizes and normalises as it must: size, mean and std "
+            "are for networks of one's own."
+        )
+    return KNOWN[kind](path, device)
 
 
 def classifier_extractor(
     tensors: dict[str, Tensor], metadata: dict[str, Any], device: torch.device
 ) -> FeatureExtractor:
-    """Return the features of a fitted :class:`SmallClassifier`, named as its metadata says."""
+    """Return the features of a fitted :class:`SmallClassifier`, named as its metadata says.
+
+    Its score is that of its own classes. One that was fitted to rotations has none.
+    """
     classifier = SmallClassifier(
         metadata["num_classes"],
         width=metadata["width"],
         num_features=metadata["num_features"],
     )
     classifier.load_state_dict(tensors)
-    classifier.to(device).eval().requires_grad_(False)
+    frozen(classifier, device)
     name = metadata["name"]
+    has_classes = not name.endswith("rotation_classifier")
 
     def extract(images: Tensor) -> Tensor:
         return classifier.features(to_float(images.to(device)))
 
+    def classify(features: Tensor) -> Tensor:
+        return classifier.head(features.to(device)).softmax(1)
+
     return FeatureExtractor(
-        name,
-        f"{name}_frechet_distance",
-        f"{name}_kernel_distance",
-        extract,
-        classifier.features,
+        name=name,
+        frechet_name=f"{name}_frechet_distance",
+        kernel_name=f"{name}_kernel_distance",
+        score_name=f"{name}_score" if has_classes else None,
+        digest=tensors_digest(tensors),
+        resize="none",
+        extract=extract,
+        differentiate=classifier.features,
+        classify=classify if has_classes else None,
     )
-
-
-def inception_folder(given: str | None) -> Path:
-    """Return the folder that holds clean-fid's Inception.
-
-    Args:
-        given: The file or its folder; None is the system's temporary folder, clean-fid's own.
-
-    Raises:
-        DataError: The file is not there; says where to put it and what works without.
-    """
-    path = Path(given) if given else Path(tempfile.gettempdir())
-    folder = path.parent if path.name == INCEPTION_FILE else path
-    if not (folder / INCEPTION_FILE).is_file():
-        raise DataError(
-            f"extractor inception needs the file {INCEPTION_FILE} (TorchScript, 95 MB, the one that "
-            f"clean-fid downloads), and it is not in {folder}. Put it there or give its folder "
-            "as features.extractor.path; features.extractor.kind=classifier works without."
-        )
-    return folder
-
-
-def inception_extractor(folder: Path, device: torch.device) -> FeatureExtractor:
-    """Return clean-fid's Inception behind clean-fid's resizing, in its ``clean`` mode."""
-    from cleanfid.inception_torchscript import InceptionV3W
-    from cleanfid.resize import build_resizer
-
-    network = InceptionV3W(str(folder), download=False).to(device).eval()
-    network.requires_grad_(False)
-    resize = build_resizer("clean")
-
-    def extract(images: Tensor) -> Tensor:
-        arrays = images.permute(0, 2, 3, 1).cpu().numpy()
-        resized = torch.stack(
-            [torch.from_numpy(resize(a)).permute(2, 0, 1) for a in arrays]
-        )
-        return network(resized.to(device))
-
-    def differentiate(images: Tensor) -> Tensor:
-        resized = F.interpolate(
-            images, size=(299, 299), mode="bicubic", antialias=True
-        )  # agrees with clean-fid's to 3e-4 of 255 after the clamp: it overshoots
-        return network((resized.clamp(-1, 1) + 1) * 127.5)
-
-    return FeatureExtractor("inception", "fid", "kid", extract, differentiate)
