@@ -25,7 +25,7 @@ from lct_pipeline.core.sample_quality import features_of, noise_batches
 from lct_pipeline.parameters import check_parameters
 from lct_pipeline.pipelines.evaluation.nodes import TITLES, plans_of
 from lct_pipeline.pipelines.generation import Generator, build_generator
-from lct_pipeline.pipelines.references.nodes import extractor_of
+from lct_pipeline.pipelines.references.extractors import extractor_of
 
 BATCH = 64
 REAL, GAUSSIAN = "real, other half", "Gaussian latents, matched"

@@ -142,7 +142,7 @@ def test_a_wrong_type_is_named_with_value_and_type(
         ("runtime.num_threads", -1, "greater than or equal to 0"),
         ("runtime.num_processes", 0, "greater than 0"),
         ("runtime.gradient_accumulation", 0, "greater than 0"),
-        ("features.num_kept", 3, "greater than or equal to 4"),
+        ("features.num_kept", 5, "greater than or equal to 6"),
         ("evaluation.seed", -1, "greater than or equal to 0"),
         ("run_id", "../elsewhere", "pattern"),
         ("run_id", "", "pattern"),
@@ -198,7 +198,17 @@ def test_an_element_out_of_range_is_named_by_its_place(values: dict[str, Any]) -
             {"frechet_weight": 0.0, "kernel_weight": 0.0},
             "frechet_weight or kernel_weight must be above 0",
         ),
-        ("evaluation", {"num_images": 3}, "num_images must be at least 4, or 0"),
+        ("evaluation", {"num_images": 7}, "num_images must be at least 8"),
+        (
+            "evaluation.reference",
+            {"path": "a.npz", "protocol": None, "num_images": 9},
+            "statistics of others say nothing about themselves: give protocol",
+        ),
+        (
+            "evaluation.neighbours",
+            {"num_images": 4, "num_shown": 8},
+            "num_shown must not be more than num_images",
+        ),
         (
             "combination.search",
             {"methods": ["cma", "random", "cma"]},
@@ -279,7 +289,9 @@ def test_parameters_cannot_be_changed(values: dict[str, Any]) -> None:
     assert hash(parameters.training) == hash(check_parameters(values).training)
 
 
-def test_no_value_but_the_run_name_has_a_default() -> None:
+def test_no_value_but_the_run_name_and_what_an_extractor_may_lack_has_a_default() -> (
+    None
+):
     def defaults(group: Any, path: str = "") -> list[str]:
         found = []
         for name, field in group.model_fields.items():
@@ -289,7 +301,9 @@ def test_no_value_but_the_run_name_has_a_default() -> None:
                 found += defaults(field.annotation, f"{path}{name}.")
         return found
 
-    assert defaults(Parameters) == ["run_id"]
+    may_lack = ("path", "size", "mean", "std")  # extractors are also given in a list
+    of_extractors = [f"features.extractor.{name}" for name in may_lack]
+    assert defaults(Parameters) == ["run_id", *of_extractors]
 
 
 def test_digest_does_not_depend_on_the_order_of_keys() -> None:

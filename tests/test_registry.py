@@ -25,6 +25,7 @@ OPTIONAL = {  # need not be there
     "autoencoder_if_any",
     "latent_normalisation_if_any",
     "combined_model_if_any",
+    "given_reference",
 }
 NAMES = (
     "ingest",
@@ -34,6 +35,7 @@ NAMES = (
     "catalog",
     "combine",
     "evaluate",
+    "compare",
 )
 
 each_pipeline = pytest.mark.parametrize("name", [*NAMES, "__default__"])
@@ -118,6 +120,7 @@ def test_what_is_called_previous_is_the_same_file(catalog: dict[str, Any]) -> No
         "previous_extractor": "feature_extractor",
         "previous_check_extractor": "check_extractor",
         "previous_reference_statistics": "reference_statistics",
+        "previous_further_references": "further_references",
     }
     assert {name for name in catalog if name.startswith("previous_")} == set(originals)
     for name in ("autoencoder", "latent_normalisation", "combined_model"):
@@ -139,6 +142,12 @@ def test_checkpoints_of_others_are_cataloged_by_a_pipeline_of_its_own() -> None:
     assert needed(PIPELINES["catalog"]) == {"foreign_checkpoints"}
     assert PIPELINES["catalog"].all_outputs() == {"checkpoints", "checkpoint_index"}
     assert "foreign_checkpoints" not in PIPELINES["__default__"].datasets()
+
+
+def test_a_comparison_needs_nothing_that_a_pipeline_writes() -> None:
+    outputs = PIPELINES["__default__"].all_outputs()
+    assert not needed(PIPELINES["compare"]) & outputs
+    assert PIPELINES["compare"].all_outputs() == {"comparison"}
 
 
 @pytest.mark.parametrize("name", ["combine", "evaluate"])

@@ -115,7 +115,14 @@ class Evaluation(Group):
 
 
 class Comparison(Group):
-    """Two sets of images, or statistics of one, that `--pipeline=compare` compares."""
+    """Two sets of images, or one and statistics, that `--pipeline=compare` compares."""
 
     generated: Text | None
     reference: Text | None
+    statistics: ReferenceStatistics
+
+    @model_validator(mode="after")
+    def _have_one_reference(self) -> Comparison:
+        if self.reference is not None and self.statistics.path is not None:
+            raise ValueError("give reference or statistics, not both")
+        return self

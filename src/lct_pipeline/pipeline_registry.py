@@ -5,6 +5,7 @@ from kedro.pipeline import Pipeline, pipeline
 from lct_pipeline.pipelines import (
     cataloging,
     combination,
+    comparison,
     encoding,
     evaluation,
     ingestion,
@@ -18,7 +19,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     """Return each pipeline with all that it needs from stages before it.
 
     ``train`` works from nothing; ``combine`` and ``evaluate`` work on what it left. ``catalog``
-    takes checkpoints that another trainer wrote.
+    takes checkpoints that another trainer wrote, ``compare`` images that anybody made.
     """
     train = (
         ingestion.create_pipeline()
@@ -44,4 +45,5 @@ def register_pipelines() -> dict[str, Pipeline]:
         "catalog": cataloging.create_import_pipeline(),
         "combine": combine,
         "evaluate": evaluate,
+        "compare": comparison.create_pipeline(),
     }

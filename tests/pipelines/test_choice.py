@@ -19,7 +19,7 @@ from lct_pipeline.pipelines.evaluation.choice import (
     choose_average,
     choose_second_step,
 )
-from lct_pipeline.pipelines.evaluation.nodes import plans_of
+from lct_pipeline.pipelines.evaluation.models import plans_of
 from lct_pipeline.pipelines.generation import SamplingPlan
 
 AVERAGES = [

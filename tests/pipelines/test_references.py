@@ -13,13 +13,15 @@ from conftest import SmokeResults, changed
 from lct_pipeline.datasets.tensor_file import TensorFile
 from lct_pipeline.errors import DataError
 from lct_pipeline.pipelines.references import nodes
+from lct_pipeline.pipelines.references.extractors import (
+    extractor_of,
+    prepare_check_extractor,
+    prepare_extractor,
+)
 from lct_pipeline.pipelines.references.nodes import (
     CHECK,
     SPLITS,
-    extractor_of,
     measure_references,
-    prepare_check_extractor,
-    prepare_extractor,
     statistics_of,
 )
 from lct_pipeline.pipelines.splits import indices_of
@@ -178,7 +180,7 @@ def test_memory_holds_a_batch_and_what_is_kept(
         return replace(extractor, extract=extract)
 
     monkeypatch.setattr(nodes, "extractor_of", watched)
-    found = measure(results, num_kept=5, batch_size=50)
+    found = measure(results, num_kept=6, batch_size=50)
     assert max(sizes) == 50
     assert sum(sizes) == 2 * sum(found.metadata["num_images"].values())
 
@@ -206,5 +208,5 @@ def test_inception_that_is_not_there_names_file_place_and_other_choice(
     with pytest.raises(DataError) as caught:
         prepare(results, extractor={"kind": "inception", "path": str(tmp_path)})
     message = str(caught.value)
-    for part in ("inception-2015-12-05.pt", str(tmp_path), "extractor=classifier"):
+    for part in ("inception-2015-12-05.pt", str(tmp_path), "kind=classifier"):
         assert part in message

@@ -287,10 +287,12 @@ def build_generator(
     latent_normalisation: TensorFile,
     sampling: Sampling,
     runtime: Runtime,
+    *,
+    quantise: Callable[[Tensor], Tensor] = to_uint8,
 ) -> Generator:
     """Return a generator for networks of one description."""
     device = choose_device(runtime.device)
-    decode_latents = latent_decoder(autoencoder, latent_normalisation, device)
+    decode_latents = latent_decoder(autoencoder, latent_normalisation, device, quantise)
     normalisation = normalisation_of(latent_normalisation).to(device)
     fixed = autoencoder.model.requires_grad_(False)
     return Generator(
@@ -306,8 +308,9 @@ def latent_decoder(
     autoencoder: StoredAutoencoder,
     latent_normalisation: TensorFile,
     device: torch.device,
+    quantise: Callable[[Tensor], Tensor] = to_uint8,
 ) -> Callable[[Tensor], Tensor]:
     """Return the function from normalised latents to uint8 images."""
     normalisation = normalisation_of(latent_normalisation).to(device)
     model = place(autoencoder.model, device)
-    return lambda x: to_uint8(decode(model, normalisation.denormalise(x)))
+    return lambda x: quantise(decode(model, normalisation.denormalise(x)))

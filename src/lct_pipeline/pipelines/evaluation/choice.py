@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
+from lct_pipeline.evaluation_parameters import Evaluation
 from lct_pipeline.lazy import pd
-from lct_pipeline.parameters import Evaluation, Runtime, Sampling
+from lct_pipeline.parameters import Runtime, Sampling
 from lct_pipeline.pipelines.averages import averages_of
-from lct_pipeline.pipelines.references.nodes import extractor_of, statistics_of
+from lct_pipeline.pipelines.references.extractors import extractor_of
+from lct_pipeline.pipelines.references.nodes import statistics_of
 from lct_pipeline.pipelines.weights import CombinedWeights
 from lct_pipeline.reporting.progress import track
 

@@ -3,33 +3,44 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
 from lct_pipeline.errors import DataError
+from lct_pipeline.evaluation_parameters import Evaluation, Features
 from lct_pipeline.lazy import pd
-from lct_pipeline.parameters import Evaluation, Runtime, Sampling
-from lct_pipeline.pipelines.references.nodes import extractor_of, statistics_of
+from lct_pipeline.parameters import Runtime, Sampling
+from lct_pipeline.pipelines.evaluation.further import judges_of
+from lct_pipeline.pipelines.evaluation.judges import Judge
+from lct_pipeline.pipelines.evaluation.measures import control_set, rows_of
+from lct_pipeline.pipelines.evaluation.models import (
+    NO_PLAN,
+    TITLES,
+    Subject,
+    decoded_noise,
+    gaussian_images,
+    plans_of,
+    reconstructions,
+    trained_models,
+    weights_of,
+)
+from lct_pipeline.pipelines.evaluation.protocols import (
+    CLEAN,
+    FORMATS,
+    PAPER_NUM_IMAGES,
+    ImageFormat,
+    log_by_protocol,
+)
 from lct_pipeline.pipelines.splits import indices_of
 from lct_pipeline.reporting.progress import track
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from lct_pipeline.core.frechet import FrechetReference
-    from lct_pipeline.models.features import FeatureExtractor
-    from lct_pipeline.pipelines.generation import Generator, SamplingPlan
+    from lct_pipeline.core.feature_sets import FeatureSet
 
 logger = logging.getLogger(__name__)
-
-TITLES = {
-    "last": "last checkpoint",
-    "best_ema": "best average",
-    "combined": "combined (LCSC)",
-}
 
 
 def evaluate_models(
@@ -40,162 +51,151 @@ def evaluate_models(
     sampling_plans: dict[str, Any],
     autoencoder: StoredAutoencoder,
     latent_normalisation: TensorFile,
+    latents: ShardStore,
+    image_manifest: pd.DataFrame,
     feature_extractor: TensorFile,
+    check_extractor: TensorFile,
     reference_statistics: TensorFile,
+    further_references: TensorFile,
+    given_reference: TensorFile | None,
     parameters: Evaluation,
+    features: Features,
     sampling: Sampling,
     runtime: Runtime,
-) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Return the distances to the test split, a row per model, plan and metric."""
-    from lct_pipeline.core.frechet import FrechetReference
+) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
+    """Return every figure of every model and plan, and distances by the number of images."""
     from lct_pipeline.pipelines.generation import build_generator
 
+    _tell(combined_model, parameters)
+    image_format = FORMATS[parameters.protocol]
+    judges = judges_of(
+        feature_extractor,
+        check_extractor,
+        reference_statistics,
+        further_references,
+        given_reference,
+        parameters,
+        features,
+        runtime,
+    )
+    generator = build_generator(
+        best_average.metadata["network"],
+        autoencoder,
+        latent_normalisation,
+        sampling,
+        runtime,
+        quantise=image_format.quantise,
+    )
+    weights = weights_of(best_average, combined_model, checkpoint_index, checkpoints)
+    plans = plans_of(sampling_plans)
+    count = parameters.num_images or judges[0].references[0].num_images
+    subjects = chain(
+        trained_models(weights, plans, generator, count),
+        [
+            decoded_noise(generator, count),
+            reconstructions(
+                latents,
+                image_manifest,
+                autoencoder,
+                image_format.quantise,
+                generator.device,
+                sampling.batch_size,
+            ),
+        ],
+    )
+    panel = Panel(judges, image_format, parameters, features.num_kept)
+    for subject in track(
+        subjects, "evaluate", "model", total=len(weights) * len(plans) + 2
+    ):
+        panel.judge(subject)
+    if parameters.split != "all" and image_format == CLEAN:
+        panel.judge_held_out()
+    return {"rows": panel.rows}, pd.DataFrame(panel.rows), pd.DataFrame(panel.points)
+
+
+def _tell(combined_model: TensorFile | None, parameters: Evaluation) -> None:
     if combined_model is None:
         logger.info(
             "There is no combined model yet: `kedro run --pipeline=combine` makes one."
         )
-    extractor = extractor_of(feature_extractor, runtime)
-    network = best_average.metadata["network"]
-    generator = build_generator(
-        network, autoencoder, latent_normalisation, sampling, runtime
-    )
-    weights = _weights(best_average, combined_model, checkpoint_index, checkpoints)
-    plans = plans_of(sampling_plans)
-    reference = FrechetReference(statistics_of(reference_statistics, "test"))
-    real = reference_statistics.tensors["test.features"]
-    count = parameters.num_images or reference.statistics.num_images
-    protocol = {
-        "split": "test",
-        "seed": parameters.seed,
-        "extractor": extractor.name,
-        "quantisation": "uint8",
-    }
-    validation = reference_statistics.tensors["validation.features"]
-    rows = []
-    for about, features in track(
-        _features_by_model(
-            weights, plans, generator, extractor, validation, count, parameters.seed
-        ),
-        "evaluate",
-        "model",
-        total=len(weights) * len(plans) + 2,
+    if (
+        parameters.protocol == "slct_paper"
+        and parameters.num_images != PAPER_NUM_IMAGES
     ):
-        rows += _distances(about, features, reference, real, extractor, protocol)
-    return {"rows": rows}, pd.DataFrame(rows)
+        logger.warning(
+            "evaluation.num_images=%d: the paper's FID is of %d images; with fewer it is higher.",
+            parameters.num_images,
+            PAPER_NUM_IMAGES,
+        )
 
 
-def plans_of(sampling_plans: dict[str, Any]) -> list[SamplingPlan]:
-    """Return the chosen plans."""
-    from lct_pipeline.pipelines.generation import SamplingPlan
+class Panel:
+    """All judges together: each image is generated once and seen by each of them.
 
-    return [
-        SamplingPlan(**{**plan, "sigmas": tuple(plan["sigmas"])})
-        for plan in sampling_plans["plans"]
-    ]
+    Args:
+        judges: Who judges.
+        image_format: How images are stored.
+        parameters: Number of seeds and blocks.
+        num_kept: Number of images whose features are kept, at most.
+    """
 
+    def __init__(
+        self,
+        judges: list[Judge],
+        image_format: ImageFormat,
+        parameters: Evaluation,
+        num_kept: int,
+    ) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.points: list[dict[str, Any]] = []
+        self._judges, self._format = judges, image_format
+        self._parameters, self._num_kept = parameters, num_kept
 
-def _weights(
-    best_average: TensorFile,
-    combined_model: TensorFile | None,
-    checkpoint_index: pd.DataFrame,
-    checkpoints: CheckpointStore,
-) -> dict[str, dict[str, Tensor]]:
-    """Return the weights of the models that are compared."""
-    raw = checkpoint_index[checkpoint_index["kind"] == "raw"]
-    last = raw.sort_values("step").iloc[-1]
-    weights = {
-        "last": checkpoints.read(last["name"], last["digest"]).tensors,
-        "best_ema": best_average.tensors,
-    }
-    if combined_model is None:
-        return weights
-    return {**weights, "combined": combined_model.tensors}
+    def judge(self, subject: Subject) -> None:
+        """Add the rows of one model and plan."""
+        first = self._parameters.seed
+        last = first + (self._parameters.num_seeds if subject.depends_on_seed else 1)
+        seeds = list(range(first, last))
+        by_seed = [self._sets(subject, seed) for seed in seeds]
+        for judge, sets in zip(self._judges, zip(*by_seed, strict=True), strict=True):
+            self._add(subject.about, list(sets), judge, seeds)
 
+    def judge_held_out(self) -> None:
+        """Add the rows of real images that are not the reference."""
+        about = {"model": "real_validation_images", **NO_PLAN}
+        for judge in self._judges:
+            assert judge.held_out is not None  # the validation split is always measured
+            self._add(about, [control_set(judge.held_out)], judge, [])
 
-def _features_by_model(
-    weights: dict[str, dict[str, Tensor]],
-    plans: list[SamplingPlan],
-    generator: Generator,
-    extractor: FeatureExtractor,
-    validation: Tensor,
-    count: int,
-    seed: int,
-) -> Iterator[tuple[dict[str, Any], Tensor]]:
-    """Yield what is measured and its features, then the same of two controls without a model."""
-    from lct_pipeline.core.sample_quality import features_of
+    def _sets(self, subject: Subject, seed: int) -> list[FeatureSet]:
+        """Return what each judge's extractor finds in the images of one seed."""
+        import torch
 
-    for name, tensors in weights.items():
-        generator.load(tensors)
-        for plan in plans:
-            images = generator.images(count, plan, seed=seed, purpose="evaluation")
-            yield _about(name, plan), features_of(images, extractor.extract)
-    gaussian = _decoded_gaussian_latents(generator, count, seed)
-    none = {"nfe": 0, "second_sigma": None, "renoise": None, "solver": None}
-    yield (
-        {"model": "gaussian_latents", **none},
-        features_of(gaussian, extractor.extract),
-    )
-    yield {"model": "real_validation_images", **none}, validation[:count]
+        from lct_pipeline.core.feature_sets import FeatureReducer
 
+        keep = torch.arange(subject.num_images) < self._num_kept
+        num_blocks = min(self._parameters.num_blocks, subject.num_images // 2)
+        reducers = [FeatureReducer(keep, num_blocks=num_blocks) for _ in self._judges]
+        store = self._format.store
+        with torch.no_grad():
+            for images in subject.batches(seed):
+                stored = store(images)
+                for judge, reducer in zip(self._judges, reducers, strict=True):
+                    features = judge.extractor.extract(stored)
+                    classify = judge.extractor.classify
+                    reducer.update(features, classify and classify(features))
+        return [reducer.result() for reducer in reducers]
 
-def _about(model: str, plan: SamplingPlan) -> dict[str, Any]:
-    second = plan.sigmas[1] if len(plan.sigmas) > 1 else None
-    return {
-        "model": model,
-        "nfe": plan.num_evaluations,
-        "second_sigma": second,
-        "renoise": None if second is None else plan.renoise,
-        "solver": plan.solver,
-    }
-
-
-def _decoded_gaussian_latents(
-    generator: Generator, count: int, seed: int
-) -> Iterator[Tensor]:
-    """Yield images of noise with the latents' mean and standard deviation: no model at all."""
-    from lct_pipeline.core.sample_quality import noise_batches
-
-    sigma_data = generator.model.sigma_data
-    for noise in noise_batches(
-        count,
-        generator.sample_shape,
-        num_evaluations=1,
-        batch_size=64,
-        seed=seed,
-        purpose="gaussian",
-    ):
-        yield generator.decode_latents(sigma_data * noise[0].to(generator.device))
-
-
-def _distances(
-    about: dict[str, Any],
-    features: Tensor,
-    reference: FrechetReference,
-    real: Tensor,
-    extractor: FeatureExtractor,
-    protocol: dict[str, Any],
-) -> list[dict[str, Any]]:
-    """Return a row for each distance: to the statistics of all real images, to features of some."""
-    from lct_pipeline.core.frechet import kernel_distance
-
-    found = {
-        extractor.frechet_name: (
-            reference.distance_of_features(features),
-            reference.statistics.num_images,
-        ),
-        extractor.kernel_name: (kernel_distance(features, real), len(real)),
-    }
-    return [
-        {
-            **about,
-            "metric": metric,
-            "value": value,
-            "num_generated": len(features),
-            "num_real": num_real,
-            **protocol,
-        }
-        for metric, (value, num_real) in found.items()
-    ]
+    def _add(
+        self,
+        about: dict[str, Any],
+        sets: list[FeatureSet],
+        judge: Judge,
+        seeds: list[int],
+    ) -> None:
+        rows, points = rows_of(about, sets, judge, self._format, seeds)
+        self.rows += rows
+        self.points += points
 
 
 def draw_sample_grid(
@@ -224,7 +224,7 @@ def draw_sample_grid(
         sampling,
         runtime,
     )
-    weights = _weights(best_average, combined_model, checkpoint_index, checkpoints)
+    weights = weights_of(best_average, combined_model, checkpoint_index, checkpoints)
     first, *more = plans_of(sampling_plans)
     panels = {
         f"{TITLES[name]}, NFE {first.num_evaluations}": generator.grid(
@@ -237,7 +237,7 @@ def draw_sample_grid(
         title = f"{TITLES[final]}, NFE {plan.num_evaluations}"
         panels[title] = generator.grid(weights[final], plan, seed=0)
     count = sampling.grid_size**2
-    noise = torch.cat(list(_decoded_gaussian_latents(generator, count, seed=0)))
+    noise = torch.cat(list(gaussian_images(generator, count, seed=0)))
     panels["no model: decoded noise"] = noise.cpu()
     test = indices_of(image_manifest, "test")[:count]
     panels["real images (test split)"] = images.gather("images", test)
@@ -245,12 +245,7 @@ def draw_sample_grid(
 
 
 def log_evaluation(evaluation_table: pd.DataFrame) -> None:
-    """Log the table that a person looks for at the end of a run."""
+    """Log what a person looks for at the end of a run, a table for each protocol."""
     if evaluation_table.empty:
         raise DataError("the evaluation has no rows.")
-    order = evaluation_table["model"].drop_duplicates()
-    wide = evaluation_table.pivot(
-        index=["model", "nfe"], columns="metric", values="value"
-    )
-    table = wide.reindex(order, level="model").to_string(float_format="{:.3f}".format)
-    logger.info("Distance to the test split (lower is better):\n%s", table)
+    log_by_protocol(evaluation_table)

@@ -3,12 +3,15 @@
 from kedro.pipeline import Node, Pipeline
 
 from lct_pipeline.pipelines.evaluation.choice import choose_average, choose_second_step
+from lct_pipeline.pipelines.evaluation.copying import find_nearest_neighbours
+from lct_pipeline.pipelines.evaluation.further import measure_further_references
 from lct_pipeline.pipelines.evaluation.nodes import (
     draw_sample_grid,
     evaluate_models,
     log_evaluation,
 )
 from lct_pipeline.reporting.curves import draw_second_step
+from lct_pipeline.reporting.size_bias import draw_size_bias
 
 GENERATION = [
     "autoencoder",
@@ -19,6 +22,7 @@ GENERATION = [
     "params:sampling",
     "params:runtime",
 ]
+MODELS = ["best_average", "combined_model_if_any", "checkpoint_index", "checkpoints"]
 
 
 def create_pipeline() -> Pipeline:
@@ -44,25 +48,68 @@ def create_pipeline() -> Pipeline:
                 name="draw_second_step",
             ),
             Node(
+                measure_further_references,
+                inputs=[
+                    "images",
+                    "image_manifest",
+                    "previous_further_references",
+                    "params:evaluation",
+                    "params:features",
+                    "params:runtime",
+                ],
+                outputs="further_references",
+                name="measure_further_references",
+            ),
+            Node(
                 evaluate_models,
+                inputs=[
+                    *MODELS,
+                    "sampling_plans",
+                    "autoencoder",
+                    "latent_normalisation",
+                    "latents",
+                    "image_manifest",
+                    "feature_extractor",
+                    "check_extractor",
+                    "reference_statistics",
+                    "further_references",
+                    "given_reference",
+                    "params:evaluation",
+                    "params:features",
+                    "params:sampling",
+                    "params:runtime",
+                ],
+                outputs=["evaluation", "evaluation_table", "distance_by_size"],
+                name="evaluate_models",
+            ),
+            Node(
+                draw_size_bias,
+                inputs="distance_by_size",
+                outputs="size_bias",
+                name="draw_size_bias",
+            ),
+            Node(
+                find_nearest_neighbours,
                 inputs=[
                     "best_average",
                     "combined_model_if_any",
-                    "checkpoint_index",
-                    "checkpoints",
-                    "sampling_plans",
-                    *GENERATION,
+                    "autoencoder",
+                    "latent_normalisation",
+                    "images",
+                    "image_manifest",
+                    "feature_extractor",
+                    "params:evaluation",
+                    "params:features",
+                    "params:sampling",
+                    "params:runtime",
                 ],
-                outputs=["evaluation", "evaluation_table"],
-                name="evaluate_models",
+                outputs=["copying", "nearest_neighbours"],
+                name="find_nearest_neighbours",
             ),
             Node(
                 draw_sample_grid,
                 inputs=[
-                    "best_average",
-                    "combined_model_if_any",
-                    "checkpoint_index",
-                    "checkpoints",
+                    *MODELS,
                     "sampling_plans",
                     "images",
                     "image_manifest",

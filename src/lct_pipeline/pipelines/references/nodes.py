@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from lct_pipeline.datasets.files import content_digest
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.tensor_file import TensorFile
+from lct_pipeline.evaluation_parameters import Features
 from lct_pipeline.lazy import pd
-from lct_pipeline.parameters import Features, Runtime
-from lct_pipeline.pipelines.references.classifiers import (
-    fitted_classifier,
-    training_labels,
-)
+from lct_pipeline.parameters import Runtime
+from lct_pipeline.pipelines.references.extractors import digest_of, extractor_of
 from lct_pipeline.pipelines.splits import indices_of
 from lct_pipeline.reporting.progress import track
 
@@ -28,70 +26,6 @@ logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
 CHECK = "check."  # begins the names of what is measured by the check extractor
-
-
-def prepare_extractor(
-    images: ShardStore,
-    image_manifest: pd.DataFrame,
-    previous_extractor: TensorFile | None,
-    parameters: Features,
-    runtime: Runtime,
-) -> TensorFile:
-    """Return the extractor of all distances: Inception by name, or a classifier fitted here."""
-    if parameters.extractor.kind == "inception":
-        from lct_pipeline.models.features import inception_folder
-
-        return TensorFile(
-            {}, {"folder": str(inception_folder(parameters.extractor.path))}
-        )
-    labels = training_labels(image_manifest)
-    return fitted_classifier(
-        previous_extractor,
-        images,
-        image_manifest,
-        labels,
-        parameters,
-        runtime,
-        name="rotation_classifier" if labels is None else "classifier",
-        seed=parameters.seed,
-    )
-
-
-def prepare_check_extractor(
-    images: ShardStore,
-    image_manifest: pd.DataFrame,
-    previous_check_extractor: TensorFile | None,
-    parameters: Features,
-    runtime: Runtime,
-) -> TensorFile:
-    """Return an extractor by which nothing is searched or chosen: a classifier of rotations.
-
-    What fits the first extractor alone shows in its distances. It has another seed, so it is
-    another one even where the first is a classifier of rotations too.
-    """
-    return fitted_classifier(
-        previous_check_extractor,
-        images,
-        image_manifest,
-        None,
-        parameters,
-        runtime,
-        name="check_rotation_classifier",
-        seed=parameters.seed + 1,
-    )
-
-
-def extractor_of(stored: TensorFile, runtime: Runtime) -> FeatureExtractor:
-    """Return the extractor of a ``feature_extractor`` or ``check_extractor`` file."""
-    from pathlib import Path
-
-    from lct_pipeline.models.device import choose_device
-    from lct_pipeline.models.features import classifier_extractor, inception_extractor
-
-    device = choose_device(runtime.device)
-    if "folder" in stored.metadata:
-        return inception_extractor(Path(stored.metadata["folder"]), device)
-    return classifier_extractor(stored.tensors, stored.metadata, device)
 
 
 def measure_references(
@@ -110,21 +44,72 @@ def measure_references(
     metadata has the number of images by split.
     """
     stored = {"": feature_extractor, CHECK: check_extractor}
-    digests = [content_digest(file.tensors, file.metadata) for file in stored.values()]
-    origin = {"images": images.fingerprint, "extractors": digests}
-    previous = previous_reference_statistics
-    if previous is not None and origin.items() <= previous.metadata.items():
+    digests = {prefix: digest_of(file) for prefix, file in stored.items()}
+    return measured(
+        images,
+        image_manifest,
+        {prefix: extractor_of(file, runtime) for prefix, file in stored.items()},
+        digests,
+        previous_reference_statistics,
+        parameters,
+    )
+
+
+def measured(
+    images: ShardStore,
+    image_manifest: pd.DataFrame,
+    extractors: Mapping[str, FeatureExtractor],
+    digests: Mapping[str, str],
+    previous: TensorFile | None,
+    parameters: Features,
+    *,
+    transform: Callable[[Tensor], Tensor] | None = None,
+) -> TensorFile:
+    """Return the statistics of all splits by each extractor; those that are there are reused.
+
+    Args:
+        images: All real images.
+        image_manifest: Which of them are in a split.
+        extractors: By the prefix of the names of what they find.
+        digests: Of each extractor, and of whatever else its figures depend on.
+        previous: What was measured before.
+        parameters: How many features are kept.
+        transform: What is done to the images first, such as writing them to JPEG files.
+    """
+    places = {split: indices_of(image_manifest, split) for split in SPLITS}
+    common = {
+        "images": images.fingerprint,
+        "num_images": {split: len(indices) for split, indices in places.items()},
+        "kept": [parameters.num_kept, parameters.seed],
+    }
+    known = _still_valid(previous, common)
+    if previous is not None and known == digests:
         logger.info("The references are already measured.")
         return previous
-    places = {split: indices_of(image_manifest, split) for split in SPLITS}
     tensors: dict[str, Tensor] = {}
-    for prefix, file in stored.items():
-        extractor = extractor_of(file, runtime)
+    for prefix, extractor in extractors.items():
+        if previous is not None and known.get(prefix) == digests[prefix]:
+            tensors |= _of_prefix(previous.tensors, prefix)
+            continue
         for split, indices in places.items():
-            found = _measure(images, indices, split, extractor, parameters)
+            found = _measure(images, indices, split, extractor, parameters, transform)
             tensors |= {f"{prefix}{split}.{key}": t for key, t in found.items()}
-    num_images = {split: len(indices) for split, indices in places.items()}
-    return TensorFile(tensors, {**origin, "num_images": num_images})
+    return TensorFile(tensors, {**common, "extractors": dict(digests)})
+
+
+def _still_valid(
+    previous: TensorFile | None, common: Mapping[str, Any]
+) -> dict[str, str]:
+    """Return the digests of the extractors whose figures are of the same images."""
+    if previous is None or not common.items() <= previous.metadata.items():
+        return {}
+    return previous.metadata["extractors"]
+
+
+def _of_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with a prefix and a split."""
+    starts = tuple(f"{prefix}{split}." for split in SPLITS)
+    return {name: t for name, t in tensors.items() if name.startswith(starts)}
 
 
 def _measure(
@@ -133,6 +118,7 @@ def _measure(
     split: str,
     extractor: FeatureExtractor,
     parameters: Features,
+    transform: Callable[[Tensor], Tensor] | None,
 ) -> dict[str, Tensor]:
     """Return ``mu``, ``cov`` and ``features`` of a split, by one extractor."""
     from lct_pipeline.core.randomness import derived_generator
@@ -150,8 +136,9 @@ def _measure(
         "batch",
         total=math.ceil(len(indices) / parameters.batch_size),
     )
+    changed = batches if transform is None else map(transform, batches)
     statistics, features = reduce_features(
-        feature_batches(batches, extractor.extract), kept
+        feature_batches(changed, extractor.extract), kept
     )
     return {"mu": statistics.mu, "cov": statistics.cov, "features": features}
 

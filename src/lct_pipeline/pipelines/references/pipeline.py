@@ -2,11 +2,11 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from lct_pipeline.pipelines.references.nodes import (
-    measure_references,
+from lct_pipeline.pipelines.references.extractors import (
     prepare_check_extractor,
     prepare_extractor,
 )
+from lct_pipeline.pipelines.references.nodes import measure_references
 
 
 def create_pipeline() -> Pipeline:
