@@ -14,7 +14,8 @@ from lct_pipeline.datasets.autoencoder import (
 )
 from lct_pipeline.datasets.files import tensors_digest
 from lct_pipeline.errors import DataError
-from lct_pipeline.models.autoencoder import PixelAutoencoder, build_autoencoder
+from lct_pipeline.models.autoencoder import PixelAutoencoder, encode
+from lct_pipeline.models.fitted_autoencoder import build_autoencoder
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -186,3 +187,67 @@ def test_a_folder_of_pixels_with_another_digest_is_refused(tmp_path: Path) -> No
     (tmp_path / "kept" / "provenance.json").write_text('{"sha256": "0"}')
     with pytest.raises(DatasetError, match="was altered after it was written"):
         load(tmp_path / "kept")
+
+
+def other_classes() -> dict[str, torch.nn.Module]:
+    from diffusers import AutoencoderDC, AutoencoderTiny
+
+    torch.manual_seed(0)
+    widths = {f"{side}_block_out_channels": (8, 8) for side in ("encoder", "decoder")}
+    blocks = {f"num_{side}_blocks": (1, 1) for side in ("encoder", "decoder")}
+    levels = {
+        f"{side}_{name}": value
+        for side in ("encoder", "decoder")
+        for name, value in {
+            "block_types": "ResBlock",
+            "layers_per_block": (1, 1),
+            "qkv_multiscales": ((), ()),
+        }.items()
+    }
+    return {
+        "AutoencoderTiny": AutoencoderTiny(latent_channels=3, **widths, **blocks),
+        "AutoencoderDC": AutoencoderDC(
+            latent_channels=4, attention_head_dim=4, **widths, **levels
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", ["AutoencoderTiny", "AutoencoderDC"])
+def test_an_autoencoder_is_of_the_class_that_its_folder_names(
+    tmp_path: Path, name: str
+) -> None:
+    model = other_classes()[name].eval()
+    model.save_pretrained(tmp_path / "given")
+    given = load_given(str(tmp_path / "given"))
+    AutoencoderDataset(path=str(tmp_path / "kept")).save(given.model)
+    kept = load(tmp_path / "kept")
+    assert type(kept.model).__name__ == name and not kept.model.training
+    assert kept.digest == given.digest == tensors_digest(model.state_dict())
+    images = torch.randint(256, (1, 3, 8, 8)).byte()
+    assert torch.equal(encode(kept.model, images)[0], encode(model, images)[0])
+    weights = tmp_path / "kept" / WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-2] + b"\0\1")
+    with pytest.raises(DatasetError, match="was altered after it was written"):
+        load(tmp_path / "kept")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"_class_name": "AsymmetricAutoencoderKL"},
+            "is of class AsymmetricAutoencoderKL",
+        ),
+        ({"_class_name": "Popen"}, "it can be of AutoencoderKL, AutoencoderTiny"),
+        ({"in_channels": 1}, "is of images of 1 channels, not 3"),
+    ],
+)
+def test_other_classes_and_other_images_are_refused(
+    folder: Path, changes: dict[str, object], message: str
+) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    with pytest.raises(DatasetError, match=message) as caught:
+        load_given(str(folder))
+    assert isinstance(caught.value.__cause__, DataError)
+    assert f"encoding.autoencoder='{folder}'" in str(caught.value)

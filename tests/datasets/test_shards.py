@@ -3,18 +3,21 @@
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from kedro.io import DatasetError
 
-from lct_pipeline.datasets.files import DIGEST_KEY
+from lct_pipeline.datasets import shards as shards_module
+from lct_pipeline.datasets.files import DIGEST_KEY, write_tensors
+from lct_pipeline.datasets.shard_file import ShardFile
 from lct_pipeline.datasets.shards import (
     Shard,
-    ShardFile,
     ShardsDataset,
     ShardStore,
     ShardStream,
@@ -85,9 +88,10 @@ def test_gather_without_an_index_is_refused(store: ShardStore) -> None:
         store.gather("images", np.array([], np.int64))
 
 
-def test_gather_beyond_the_end_is_refused(store: ShardStore) -> None:
+@pytest.mark.parametrize("index", [9, -1])
+def test_gather_beyond_the_ends_is_refused(store: ShardStore, index: int) -> None:
     with pytest.raises(IndexError):
-        store.gather("images", np.array([9]))
+        store.gather("images", np.array([0, index]))
 
 
 def test_batches_cover_all_records_in_order(store: ShardStore) -> None:
@@ -144,6 +148,55 @@ def test_continuing_gives_the_same_bytes_as_writing_at_once(tmp_path: Path) -> N
     first = ShardStore(tmp_path / "twice").num_finished_shards("f")
     save(tmp_path / "twice", first=first)
     assert contents(tmp_path / "twice") == contents(tmp_path / "once")
+
+
+def test_a_shard_is_written_while_the_next_is_made_and_none_waits_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "plain")
+    made, wanted = [-1], [threading.Event() for _ in range(len(SIZES) + 1)]
+    ahead: list[int] = []
+
+    def stream() -> Iterator[Shard]:
+        for number, shard in enumerate(shards()):
+            wanted[number].set()
+            made.append(number)
+            yield shard
+        wanted[len(SIZES)].set()
+
+    def write(path: Path, *args: Any) -> str:
+        number = int(path.stem.removeprefix("shard-"))
+        assert wanted[number + 1].wait(10), "the next shard is not made meanwhile"
+        ahead.append(made[-1] - number)
+        return write_tensors(path, *args)
+
+    monkeypatch.setattr(shards_module, "write_tensors", write)
+    ShardsDataset(path=str(tmp_path / "slow")).save(ShardStream("f", stream()))
+    assert contents(tmp_path / "slow") == contents(tmp_path / "plain")
+    assert set(ahead) <= {0, 1}
+
+
+def test_a_write_that_fails_ends_the_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = []
+
+    def stream() -> Iterator[Shard]:
+        try:
+            yield from shards()
+        finally:
+            closed.append(True)
+
+    def write(path: Path, *args: Any) -> str:
+        if path == shard_path(tmp_path, 1):
+            raise OSError("disk full")
+        return write_tensors(path, *args)
+
+    monkeypatch.setattr(shards_module, "write_tensors", write)
+    with pytest.raises(DatasetError, match="disk full"):
+        ShardsDataset(path=str(tmp_path)).save(ShardStream("f", stream()))
+    assert closed == [True]
+    assert sorted(contents(tmp_path)) == [shard_path(tmp_path, 0).name]
 
 
 def test_finished_shards_are_not_written_again(store: ShardStore) -> None:
@@ -218,7 +271,7 @@ def test_a_missing_shard_of_a_finished_store_is_named(store: ShardStore) -> None
 
 def test_the_index_holds_the_digests_of_the_shards(store: ShardStore) -> None:
     index = json.loads((store.folder / "index.json").read_text())
-    digests = [shard.metadata[DIGEST_KEY] for shard in store.shards]
+    digests = [shard.digest for shard in store.shards]
     assert [entry[DIGEST_KEY] for entry in index["shards"]] == digests
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,16 +10,20 @@ import torch
 from torch import Tensor
 
 from lct_pipeline.models.autoencoder import (
+    Autoencoder,
     PixelAutoencoder,
-    build_autoencoder,
+    automatic_precision,
+    copy_for_encoding,
     decode,
     encode,
-    fit_autoencoder,
     place,
     psnr,
+    side_divisor,
+    squared_error,
     to_float,
     to_uint8,
 )
+from lct_pipeline.models.fitted_autoencoder import build_autoencoder
 
 
 def autoencoder(block_channels: Sequence[int] = (8, 16)) -> Any:
@@ -34,23 +38,6 @@ def images(num: int = 6) -> Tensor:
     slopes = rng.uniform(-120, 120, size=(num, 3, 2, 1, 1))
     values = 128 + slopes[:, :, 0] * grid[:, None] + slopes[:, :, 1] * grid / 2
     return torch.from_numpy(values.clip(0, 255).astype(np.uint8))
-
-
-def fit(
-    model: Any, *, num_steps: int, kl_weight: float = 1e-6, seed: int = 0
-) -> list[float]:
-    given = images()
-    losses = fit_autoencoder(
-        model,
-        lambda indices: given[indices],
-        len(given),
-        num_steps=num_steps,
-        batch_size=4,
-        learning_rate=5e-3,
-        kl_weight=kl_weight,
-        seed=seed,
-    )
-    return list(losses)
 
 
 def test_every_uint8_level_survives_the_way_to_float_and_back() -> None:
@@ -71,8 +58,20 @@ def test_psnr_is_its_formula_and_infinite_for_equal_images() -> None:
     a = images(2)
     b = to_uint8(to_float(a) + 0.1)
     mse = np.mean((a.numpy().astype(float) - b.numpy().astype(float)) ** 2)
-    assert psnr(a, b) == pytest.approx(20 * math.log10(255) - 10 * math.log10(mse))
-    assert psnr(a, a) == math.inf
+    assert squared_error(a, b) == pytest.approx(mse * a.numel())
+    found = psnr(squared_error(a, b), a.numel())
+    assert found == pytest.approx(20 * math.log10(255) - 10 * math.log10(mse))
+    assert psnr(squared_error(a, a), a.numel()) == math.inf
+
+
+def test_squared_errors_of_parts_add_up_without_overflow() -> None:
+    black, white = (
+        torch.full((2, 3, 256, 256), v, dtype=torch.uint8) for v in (0, 255)
+    )
+    whole = squared_error(black, white)
+    assert whole == 255**2 * black.numel() > 2**31
+    assert 2 * squared_error(black[:1], white[:1]) == whole
+    assert psnr(whole, black.numel()) == 0
 
 
 @pytest.mark.parametrize("block_channels", [(8,), (8, 16), (4, 8, 8), (1,), (1, 3)])
@@ -102,74 +101,6 @@ def test_decoding_is_the_decoder_of_raw_latents() -> None:
     expected = model.decoder(model.post_quant_conv(z)).detach()
     torch.testing.assert_close(decode(model, z), expected)
     assert not decode(model, z).requires_grad
-
-
-def test_fitting_lowers_the_loss_and_raises_the_psnr() -> None:
-    model = autoencoder()
-
-    def quality() -> float:
-        reconstruction = decode(model, encode(model, images())[0])
-        return psnr(images(), to_uint8(reconstruction))
-
-    before = quality()
-    losses = fit(model, num_steps=40)
-    assert len(losses) == 40
-    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
-    assert quality() > before + 3
-    assert not model.training
-
-
-def test_the_first_loss_is_reconstruction_plus_weighted_divergence() -> None:
-    plain, weighted = (
-        fit(autoencoder(), num_steps=1, kl_weight=weight)[0] for weight in (0.0, 2.0)
-    )
-    model = autoencoder()
-    mean, std = encode(model, images())
-    divergence = 0.5 * (mean**2 + std**2 - 1 - (std**2).log())
-    of_images = divergence.mean((1, 2, 3))  # the step draws some of the images
-    added = (weighted - plain) / 2.0
-    assert of_images.min() <= added <= of_images.max()
-
-
-def test_the_decoder_is_fitted_on_samples_of_the_posterior() -> None:
-    model = autoencoder()
-    moments: list[Tensor] = []
-    latents: list[Tensor] = []
-    model.quant_conv.register_forward_hook(lambda *given: moments.append(given[2]))
-    model.post_quant_conv.register_forward_pre_hook(
-        lambda _, given: latents.append(given[0])
-    )
-    fit(model, num_steps=2)
-    eps = [
-        (z - both[:, :2]) / both[:, 2:].mul(0.5).exp()
-        for z, both in zip(latents, moments, strict=True)
-    ]
-    for noise in eps:  # 512 values
-        assert abs(noise.mean().item()) < 5 / 512**0.5
-        assert noise.std().item() == pytest.approx(1, abs=5 / 1024**0.5)
-    assert not torch.allclose(eps[0], eps[1])
-
-
-def test_a_strong_divergence_pulls_the_posterior_to_a_standard_normal() -> None:
-    def distance(kl_weight: float) -> float:
-        model = autoencoder()
-        fit(model, num_steps=25, kl_weight=kl_weight)
-        mean, std = encode(model, images())
-        return (mean**2 + (std - 1) ** 2).mean().item()
-
-    assert distance(10.0) < 0.5 * distance(0.0)
-
-
-def test_fitting_repeats_itself_and_another_seed_does_not() -> None:
-    first, second, other = (
-        fit(autoencoder(), num_steps=3, seed=seed) for seed in (0, 0, 1)
-    )
-    assert first == second != other
-
-
-@pytest.mark.parametrize("num_steps", [1, 2, 9, 10, 11])
-def test_short_fits_do_every_step(num_steps: int) -> None:
-    assert len(fit(autoencoder((4,)), num_steps=num_steps)) == num_steps
 
 
 def test_placing_changes_no_result() -> None:
@@ -202,3 +133,112 @@ def test_pixels_have_no_weights_and_know_their_device() -> None:
     assert not list(model.parameters()) and not model.state_dict()
     assert model.device == torch.device("cpu")
     assert place(model, torch.device("meta")).device == torch.device("meta")
+
+
+def tiny() -> Autoencoder:
+    from diffusers import AutoencoderTiny
+
+    torch.manual_seed(0)
+    return AutoencoderTiny(
+        encoder_block_out_channels=(8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8),
+        num_encoder_blocks=(1, 1, 1),
+        num_decoder_blocks=(1, 1, 1),
+        latent_channels=3,
+    ).eval()
+
+
+def deep_compression() -> Autoencoder:
+    from diffusers import AutoencoderDC
+
+    torch.manual_seed(0)
+    levels: dict[str, Any] = {
+        "block_types": "ResBlock",
+        "block_out_channels": (8, 16),
+        "layers_per_block": (1, 1),
+        "qkv_multiscales": ((), ()),
+    }
+    sides = {f"{s}_{k}": v for s in ("encoder", "decoder") for k, v in levels.items()}
+    return AutoencoderDC(latent_channels=4, attention_head_dim=4, **sides).eval()
+
+
+MAKERS = [autoencoder, tiny, deep_compression, PixelAutoencoder]
+
+
+def output(model: Autoencoder, x: Tensor) -> Tensor:
+    """Return what the encoder of diffusers gives for float images: the latents' mean."""
+    encoded = model.encode(x, return_dict=False)[0]
+    return encoded if isinstance(encoded, Tensor) else encoded.mean
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"), [(tiny, (3, 4, 4)), (deep_compression, (4, 8, 8))]
+)
+def test_deterministic_encoders_are_called_with_floats_and_have_no_spread(
+    make: Callable[[], Any], shape: tuple[int, ...]
+) -> None:
+    model, given = make(), images(3)
+    mean, std = encode(model, given)
+    with torch.no_grad():
+        expected = output(model, given.float() / 127.5 - 1)
+        decoded = model.decode(expected, return_dict=False)[0]
+    assert mean.shape == std.shape == (3, *shape)
+    torch.testing.assert_close(mean, expected, atol=1e-5, rtol=1e-4)
+    assert (std == 0).all()
+    torch.testing.assert_close(decode(model, mean), decoded, atol=1e-5, rtol=1e-4)
+    assert decoded.shape == given.shape
+
+
+def test_images_of_a_tiny_autoencoder_are_between_minus_1_and_1() -> None:
+    model = tiny()
+    torch.nn.init.zeros_(model.decoder.layers[-1].weight)
+    for level in (0.0, 1.0):  # its own decoder is of images between 0 and 1
+        torch.nn.init.constant_(model.decoder.layers[-1].bias, level)
+        found = decode(model, torch.zeros(1, 3, 4, 4))
+        assert (found == 2 * level - 1).all()
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_decoding_can_be_differentiated_by_the_latents(make: Callable[[], Any]) -> None:
+    model = make().requires_grad_(False)
+    z = encode(model, images(1))[0].clamp(-0.9, 0.9).requires_grad_()
+    model.decode(z).sample.square().sum().backward()
+    assert z.grad is not None and (z.grad != 0).any()
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_the_side_is_divided_as_often_as_it_is_said(make: Callable[[], Any]) -> None:
+    model = make()
+    mean, _ = encode(model.eval(), images(1))
+    assert 16 / mean.shape[-1] == side_divisor(model)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_half_precision_gives_float32_near_the_exact_posterior(
+    make: Callable[[], Any],
+) -> None:
+    model = make().eval()
+    before = {name: p.clone() for name, p in model.state_dict().items()}
+    copy = copy_for_encoding(model, torch.device("cpu"), "bfloat16", compiled=False)
+    exact, found = encode(model, images()), encode(copy, images())
+    for a, b in zip(exact, found, strict=True):
+        assert b.dtype == torch.float32
+        error = (a - b).square().mean().sqrt()
+        assert error <= 0.02 * a.square().mean().sqrt()
+    is_changed = any(
+        not torch.equal(p, before[n]) for n, p in model.state_dict().items()
+    )
+    assert not is_changed
+    if before:
+        assert not torch.equal(exact[0], found[0])
+
+
+def test_latents_in_half_precision_are_decoded_in_the_weights_own() -> None:
+    model = autoencoder().eval()
+    z = torch.randn(1, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(decode(model, z.half()), decode(model, z.half().float()))
+
+
+def test_a_processor_encodes_in_float32() -> None:
+    assert automatic_precision(torch.device("cpu")) == "float32"

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.shards import Shard, ShardsDataset, ShardStore, ShardStream
-from lct_pipeline.models.autoencoder import build_autoencoder, encode
+from lct_pipeline.models.autoencoder import encode
+from lct_pipeline.models.fitted_autoencoder import build_autoencoder
 from lct_pipeline.parameters import Encoding, Runtime
 from lct_pipeline.pipelines.encoding.nodes import encode_images, measure_normalisation
 from lct_pipeline.training_parameters import Noise

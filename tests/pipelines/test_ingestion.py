@@ -1,64 +1,49 @@
 from __future__ import annotations
 
+import gc
 import re
+import weakref
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from kedro.io import DataCatalog, DatasetError, MemoryDataset
-from kedro.runner import SequentialRunner
+from ingesting import ingest, ingestion, noise_png, opened, runtime
+from kedro.io import DatasetError
 from PIL import Image
 
-from conftest import SmokeResults
 from lct_pipeline.cli import user_error_in
 from lct_pipeline.data_parameters import Ingestion, Splits
-from lct_pipeline.datasets.image_source import FolderSource, RawImage, open_source
 from lct_pipeline.datasets.shards import ShardsDataset, ShardStore
+from lct_pipeline.datasets.sources import ImageSource, RawImage
 from lct_pipeline.errors import DataError
-from lct_pipeline.pipelines.ingestion import create_pipeline
-from lct_pipeline.pipelines.ingestion.nodes import ingest_images, split_of
+from lct_pipeline.pipelines.ingestion.entries import split_of
+from lct_pipeline.pipelines.ingestion.nodes import images_a_shard, ingest_images
+from lct_pipeline.pipelines.splits import indices_of
+
+IN_SHARDS = {"image_size": 224, "shard_mib": 1}  # six images each
 
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     folder = tmp_path / "photos"
     folder.mkdir()
-    rng = np.random.default_rng(0)
     for number in range(30):
-        pixels = rng.integers(0, 255, (12, 16, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{number:02d}.png")
+        (folder / f"{number:02d}.png").write_bytes(noise_png(number))
     return folder
 
 
-@pytest.fixture
-def parameters(results: SmokeResults) -> Ingestion:
-    changes = {"image_size": 8}
-    return results.parameters.ingestion.model_copy(update=changes)
-
-
-def _run(source: FolderSource, folder: Path, parameters: Ingestion) -> pd.DataFrame:
-    manifest = MemoryDataset()
-    catalog = DataCatalog(
-        {
-            "image_source": MemoryDataset(source, copy_mode="assign"),
-            "previous_images": ShardsDataset(path=str(folder)),
-            "images": ShardsDataset(path=str(folder)),
-            "image_manifest": manifest,
-            "params:ingestion": MemoryDataset(parameters),
-        }
-    )
-    SequentialRunner().run(create_pipeline(), catalog)
-    return manifest.load()
+def shards(source: ImageSource, previous: ShardStore, parameters: Ingestion) -> object:
+    return ingest_images(source, previous, parameters, runtime())
 
 
 def test_manifest_index_is_the_place_in_the_shards(
-    photos: Path, tmp_path: Path, parameters: Ingestion
+    photos: Path, tmp_path: Path
 ) -> None:
     (photos / "05b.png").write_bytes(b"not an image")
-    manifest = _run(FolderSource(photos), tmp_path / "images", parameters)
-    store = ShardStore(tmp_path / "images")
+    manifest, store = ingest(photos, tmp_path / "images", ingestion())
     assert len(manifest) == 31 and len(store) == 30
     usable = manifest.dropna(subset="index")
     assert usable["index"].tolist() == list(range(30))
@@ -67,59 +52,212 @@ def test_manifest_index_is_the_place_in_the_shards(
         expected = image.resize((8, 8), Image.Resampling.BICUBIC, box=(2, 0, 14, 12))
     stored = store.gather("images", np.array([row["index"]]))[0]
     assert np.array_equal(stored.numpy().transpose(1, 2, 0), np.asarray(expected))
+    assert (row["width"], row["height"]) == (16, 12)
 
 
-def test_bad_files_are_rows_with_their_reason(
-    photos: Path, tmp_path: Path, parameters: Ingestion
+def test_what_cannot_be_used_is_a_row_with_its_reason_and_in_no_split(
+    photos: Path, tmp_path: Path
 ) -> None:
     (photos / "text.jpg").write_text("hello")
-    manifest = _run(FolderSource(photos), tmp_path / "images", parameters)
-    (reason,) = manifest["problem"].dropna()
-    assert "not an image" in reason
+    (photos / "outside.png").symlink_to("/etc/passwd")
+    (photos / "tiny.png").write_bytes(noise_png(0, 7, 20))
+    manifest, _ = ingest(photos, tmp_path / "images", ingestion())
+    rows = manifest.dropna(subset="problem").set_index("source")
+    assert set(rows.index) == {"text.jpg", "outside.png", "tiny.png"}
+    assert "not an image" in rows.loc["text.jpg", "problem"]
+    assert "leads out" in rows.loc["outside.png", "problem"]
+    assert "7 x 20 pixels" in rows.loc["tiny.png", "problem"]
+    assert rows[["index", "split", "width", "height", "duplicate_of"]].isna().all(axis=None)
+    assert rows["digest"].isna().tolist() == [True, False, False]  # only what was read
 
 
-class _DiesAt(FolderSource):
-    """A source whose files from one on cannot be read, as when a process is killed."""
+@pytest.mark.parametrize("num_workers", [2, 5])
+def test_threads_change_nothing(tmp_path: Path, num_workers: int) -> None:
+    (tmp_path / "photos").mkdir()
+    for number in range(40):  # some above, some below what threads are worth
+        content = noise_png(number, 10 + 5 * number, 60) if number % 7 else b"no image"
+        (tmp_path / "photos" / f"{number:02d}.png").write_bytes(content)
+    parameters = ingestion(**IN_SHARDS)
+    ingest(tmp_path / "photos", tmp_path / "one", parameters)
+    ingest(tmp_path / "photos", tmp_path / "many", parameters, num_workers)
+    assert_same_files(tmp_path / "one", tmp_path / "many")
 
-    limit = 16
+
+def assert_same_files(one: Path, other: Path) -> None:
+    names = sorted(path.name for path in one.iterdir())
+    assert names == sorted(path.name for path in other.iterdir())
+    assert len(names) > 2
+    for name in names:
+        assert (one / name).read_bytes() == (other / name).read_bytes()
+
+
+class DiesAt:
+    """A source whose images from one on cannot be read, as when a process is killed."""
+
+    def __init__(self, source: ImageSource, limit: int) -> None:
+        self._source, self._limit = source, limit
+        self.fingerprint = source.fingerprint
+
+    def __len__(self) -> int:
+        return len(self._source)
 
     def read(self, start: int, stop: int) -> Iterator[RawImage]:
-        for number, raw in enumerate(super().read(start, stop), start=start):
-            if number >= self.limit:
-                raise KeyboardInterrupt
-            yield raw
+        yield from self._source.read(start, min(stop, self._limit))
+        raise KeyboardInterrupt
 
 
+@pytest.mark.parametrize("limit", [0, 5, 16, 29])
 def test_an_interrupted_ingestion_continues_after_the_last_whole_shard(
-    photos: Path, tmp_path: Path, parameters: Ingestion
+    photos: Path, tmp_path: Path, limit: int
 ) -> None:
+    parameters = ingestion(**IN_SHARDS)
+    source = opened(photos, parameters)
     dataset = ShardsDataset(path=str(tmp_path / "images"))
     with pytest.raises(KeyboardInterrupt):
-        dataset.save(ingest_images(_DiesAt(photos), dataset.load(), parameters))
+        dataset.save(shards(DiesAt(source, limit), dataset.load(), parameters))
     assert not dataset.load().complete
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "images").glob("shard-*")}
-    assert len(before) == 2
-    stream = ingest_images(FolderSource(photos), dataset.load(), parameters)
-    assert stream.first_shard == 2
+    assert limit // 6 - 1 <= len(before) <= limit // 6
+    stream = shards(source, dataset.load(), parameters)
+    assert stream.first_shard == len(before)
     dataset.save(stream)
     assert {p: p.stat().st_mtime_ns for p in before} == before
-    other = ShardsDataset(path=str(tmp_path / "other"))
-    other.save(ingest_images(FolderSource(photos), other.load(), parameters))
-    for path in sorted((tmp_path / "other").iterdir()):
-        assert path.read_bytes() == (tmp_path / "images" / path.name).read_bytes()
+    ingest(photos, tmp_path / "other", parameters)
+    assert_same_files(tmp_path / "other", tmp_path / "images")
 
 
+def test_what_is_there_is_not_made_again_unless_it_is_of_other_images(
+    photos: Path, tmp_path: Path
+) -> None:
+    parameters = ingestion(**IN_SHARDS)
+    _, store = ingest(photos, tmp_path / "images", parameters)
+    same = shards(opened(photos, parameters), store, parameters)
+    assert list(same.shards) == [] and same.first_shard == len(store.shards) == 5
+    (photos / "30.png").write_bytes(noise_png(30))
+    assert shards(opened(photos, parameters), store, parameters).first_shard == 0
+    other = ingestion(**IN_SHARDS, min_side=9)
+    assert shards(opened(photos, other), store, other).first_shard == 0
+
+
+def test_no_shard_stays_in_memory_once_the_next_is_there(
+    photos: Path, tmp_path: Path
+) -> None:
+    parameters = ingestion(**IN_SHARDS)
+    empty = ShardsDataset(path=str(tmp_path / "none")).load()
+    alive: list[weakref.ref] = []
+    for shard in shards(opened(photos, parameters), empty, parameters).shards:
+        alive.append(weakref.ref(shard))
+        del shard
+        gc.collect()
+        assert sum(reference() is not None for reference in alive) <= 1
+    assert len(alive) == 5
+
+
+def test_a_source_that_ends_early_is_not_taken_for_whole(
+    photos: Path, tmp_path: Path
+) -> None:
+    class EndsEarly(DiesAt):
+        def read(self, start: int, stop: int) -> Iterator[RawImage]:
+            yield from self._source.read(start, min(stop, self._limit))
+
+    dataset = ShardsDataset(path=str(tmp_path / "images"))
+    source = EndsEarly(opened(photos, ingestion()), 20)
+    with pytest.raises(DatasetError, match="ended after 20 of 30 images"):
+        dataset.save(shards(source, dataset.load(), ingestion()))
+    assert not dataset.load().complete
+
+
+@pytest.mark.parametrize("shard_mib", [1, 16])
 def test_too_many_bad_files_stop_it_with_the_last_one_named(
-    tmp_path: Path, parameters: Ingestion
+    photos: Path, tmp_path: Path, shard_mib: int
 ) -> None:
     for number in range(10):
-        (tmp_path / f"{number}.jpg").write_text("hello")
-    dataset = ShardsDataset(path=str(tmp_path / "images"))
-    source = open_source(str(tmp_path))
+        (photos / f"1{number}.png").write_text("hello")
+    allowed = ingestion(image_size=224, shard_mib=shard_mib, max_problem_share=0.34)
+    manifest, _ = ingest(photos, tmp_path / "allowed", allowed)
+    assert manifest["problem"].notna().sum() == 10
+    refused = ingestion(image_size=224, shard_mib=shard_mib, max_problem_share=0.33)
     with pytest.raises(DatasetError) as caught:
-        dataset.save(ingest_images(source, dataset.load(), parameters))
+        ingest(photos, tmp_path / "refused", refused)
     message = str(user_error_in(caught.value))
-    assert re.search(r"max_problem_share.*\d\.jpg: not an image", message)
+    assert re.search(r"10 of the 20 .*\(of 30\).*max_problem_share=0\.33", message)
+    assert re.search(r"The last: 19\.png: not an image", message)
+
+
+@pytest.fixture
+def copies(photos: Path) -> Path:
+    """Photos of which 3 is also 10 and 25, and 7 is also 8; 4 and 5 are the same text."""
+    for original, copy in ((3, 10), (3, 25), (7, 8)):
+        content = (photos / f"{original:02d}.png").read_bytes()
+        (photos / f"{copy:02d}.png").write_bytes(content)
+    for number in (4, 5):
+        (photos / f"{number:02d}.png").write_text("no image")
+    return photos
+
+
+@pytest.mark.parametrize("duplicates", ["keep", "drop"])
+def test_exact_copies_are_listed_with_the_first_of_them(
+    copies: Path,
+    tmp_path: Path,
+    duplicates: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "lct_pipeline")
+    parameters = ingestion(**IN_SHARDS, duplicates=duplicates)
+    manifest, store = ingest(copies, tmp_path / "images", parameters)
+    found = manifest.set_index("source")["duplicate_of"].dropna().to_dict()
+    assert found == {"08.png": "07.png", "10.png": "03.png", "25.png": "03.png"}
+    assert manifest["index"].notna().sum() == len(store) == 28
+    assert "3 images are exact copies of others" in caplog.text
+    splits = manifest.set_index("source")["split"]
+    if duplicates == "keep":
+        assert splits["10.png"] == splits["25.png"] == splits["03.png"]
+        assert splits["08.png"] == splits["07.png"]
+    else:
+        assert splits[list(found)].isna().all()
+        assert splits[["03.png", "07.png"]].notna().all()
+
+
+def test_dropped_copies_are_in_the_shards_and_used_by_nobody(
+    copies: Path, tmp_path: Path
+) -> None:
+    parameters = ingestion(duplicates="drop")
+    manifest, _ = ingest(copies, tmp_path / "images", parameters)
+    used = [indices_of(manifest, split) for split in ("train", "validation", "test")]
+    indices = np.sort(np.concatenate(used))
+    copied = manifest.loc[manifest["duplicate_of"].notna(), "index"]
+    assert len(indices) == 25
+    assert sorted([*indices, *copied]) == list(range(28))
+
+
+def test_labels_and_all_kinds_of_columns_come_back_from_the_file(
+    tmp_path: Path,
+) -> None:
+    with zipfile.ZipFile(tmp_path / "pets.zip", "w") as archive:
+        for number in range(30):
+            name = f"{'cat' if number % 2 else 'dog'}/{number}.png"
+            archive.writestr(name, noise_png(number))
+    manifest, _ = ingest(tmp_path / "pets.zip", tmp_path / "images", ingestion())
+    assert manifest["label"].value_counts().to_dict() == {"cat": 15, "dog": 15}
+    assert list(manifest.columns) == [
+        "index",
+        "source",
+        "digest",
+        "label",
+        "split",
+        "width",
+        "height",
+        "problem",
+        "duplicate_of",
+    ]
+    assert manifest["digest"].str.len().eq(64).all()
+
+
+def test_a_shard_has_a_bounded_number_of_rows() -> None:
+    assert images_a_shard(ingestion(image_size=32, shard_mib=16)) == 5461
+    assert images_a_shard(ingestion(image_size=256, shard_mib=16)) == 85
+    assert images_a_shard(ingestion(image_size=4096, shard_mib=1)) == 1
+    assert images_a_shard(ingestion(image_size=8, shard_mib=1024)) == 8192
 
 
 def test_splits_have_their_shares_and_follow_from_content_alone() -> None:
@@ -132,9 +270,8 @@ def test_splits_have_their_shares_and_follow_from_content_alone() -> None:
     assert split_of(digests[0], splits) == split_of(digests[0], splits)
 
 
-def test_too_few_images_for_the_splits_are_refused_by_name(
-    tmp_path: Path, parameters: Ingestion
-) -> None:
-    Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
-    with pytest.raises(DataError, match="split has 0 of 1 images"):
-        _run(FolderSource(tmp_path), tmp_path / "images", parameters)
+def test_too_few_images_for_the_splits_are_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "one.png").write_bytes(noise_png(0))
+    with pytest.raises(DataError, match=r"split has [01] of 1 images"):
+        ingest(tmp_path / "photos", tmp_path / "images", ingestion())

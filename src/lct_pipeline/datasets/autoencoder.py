@@ -13,8 +13,6 @@ from lct_pipeline.datasets.files import atomic_path, tensors_digest
 from lct_pipeline.errors import DataError
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
-
     from lct_pipeline.models.autoencoder import Autoencoder
 
 PIXELS = "pixels"  # names no autoencoder at all
@@ -32,7 +30,7 @@ class StoredAutoencoder:
 
 
 class AutoencoderDataset(AbstractDataset["Autoencoder", StoredAutoencoder | None]):
-    """``AutoencoderDataset`` keeps an AutoencoderKL in the folder format of diffusers.
+    """``AutoencoderDataset`` keeps an autoencoder in the folder format of diffusers.
 
     A PixelAutoencoder, which has no weights, is a folder whose ``config.json`` says so.
 
@@ -152,17 +150,42 @@ def _save_model(model: Autoencoder, folder: Path) -> None:
         model.save_pretrained(folder)
 
 
-def _from_pretrained(path: str) -> AutoencoderKL:
-    from diffusers import AutoencoderKL
+def _from_pretrained(source: str) -> Autoencoder:
+    """Read the autoencoder of the class that its ``config.json`` names."""
+    import diffusers
 
     try:
-        return AutoencoderKL.from_pretrained(
-            path, use_safetensors=True, low_cpu_mem_usage=False
+        config = diffusers.AutoencoderKL.load_config(source)
+        found = getattr(diffusers, _checked_class(source, config))
+        return found.from_pretrained(
+            source, use_safetensors=True, low_cpu_mem_usage=False
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(
-            f"encoding.autoencoder={path!r} is neither a folder nor a hub id of a diffusers "
-            f"AutoencoderKL that can be reached from here ({str(error).splitlines()[0]}). Give a "
+            f"encoding.autoencoder={source!r} is neither a folder nor a hub id of a diffusers "
+            f"autoencoder that can be reached from here ({str(error).splitlines()[0]}). Give a "
             "folder with config.json and diffusion_pytorch_model.safetensors, or leave it null to "
             "have a small one fitted."
         ) from error
+
+
+def _checked_class(source: str, config: dict[str, Any]) -> str:
+    """Return the name of the class.
+
+    Raises:
+        DataError: It is none of those that are known, or not of colour images.
+    """
+    from lct_pipeline.models.autoencoder import DIFFUSERS_CLASSES
+
+    name = config.get("_class_name")
+    if name not in DIFFUSERS_CLASSES:
+        raise DataError(
+            f"encoding.autoencoder={source!r} is of class {name}; it can be of "
+            f"{', '.join(DIFFUSERS_CLASSES)}."
+        )
+    num_channels = config.get("in_channels", 3)
+    if num_channels != 3:
+        raise DataError(
+            f"encoding.autoencoder={source!r} is of images of {num_channels} channels, not 3."
+        )
+    return name

@@ -3,12 +3,18 @@
 A store is a folder of ``shard-00000.safetensors``, ... and an ``index.json`` that is written last:
 a folder without one is incomplete. Each shard names the fingerprint of what it was made from, so
 an interrupted writer continues after the last whole shard and never mixes two sources.
+
+Memory does not grow with the number of records: records are read from the files, not mapped, since
+pages of a map count as memory of the process for as long as it is open; and a shard is written
+while the next is made, never more than one.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,16 +26,14 @@ from kedro.io import AbstractDataset
 from lct_pipeline.datasets.files import (
     DIGEST_KEY,
     atomic_path,
-    content_digest,
     read_header,
     write_tensors,
 )
+from lct_pipeline.datasets.shard_file import ShardFile
 from lct_pipeline.errors import DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_NUMPY_TYPES = {"U8": np.uint8, "F16": np.float16, "F32": np.float32, "I64": np.int64}
 
 
 @dataclass(frozen=True)
@@ -44,56 +48,13 @@ class Shard:
 class ShardStream:
     """What a node hands to a :class:`ShardsDataset`: shards from ``first_shard`` on.
 
-    The shards before ``first_shard`` are already in the folder, with the same fingerprint.
+    The shards before ``first_shard`` are already in the folder, with the same fingerprint. A shard
+    is written while the next is made: its tensors are not to be changed once it is yielded.
     """
 
     fingerprint: str
     shards: Iterable[Shard]
     first_shard: int = 0
-
-
-class ShardFile:
-    """One shard on disk, memory-mapped when it is first read and verified then."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.metadata, self._entries, self._offset = read_header(path)
-
-    @property
-    def num_items(self) -> int:
-        """Number of records, the length of every tensor."""
-        return next(iter(self._entries.values()))["shape"][0]
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """The rows that were written with the tensors."""
-        return self.metadata["rows"]
-
-    @cached_property
-    def arrays(self) -> dict[str, np.ndarray]:
-        """The tensors as read-only maps of the file; no values are in memory yet.
-
-        Raises:
-            DataError: The content does not have the digest that was written with it.
-        """
-        import torch
-
-        maps = {name: self._map(entry) for name, entry in self._entries.items()}
-        content = {name: torch.from_numpy(a) for name, a in maps.items()}
-        about = {k: v for k, v in self.metadata.items() if k != DIGEST_KEY}
-        if content_digest(content, about) != self.metadata[DIGEST_KEY]:
-            raise DataError(
-                f"{self.path} was altered after it was written. Remove it and run again."
-            )
-        return maps
-
-    def _map(self, entry: dict[str, Any]) -> np.ndarray:
-        start = self._offset + entry["data_offsets"][0]
-        dtype, shape = _NUMPY_TYPES[entry["dtype"]], tuple(entry["shape"])
-        if 0 in shape:
-            return np.empty(shape, dtype)
-        # mode "c": pages are private copies, so torch may wrap them and the file stays as it is
-        return np.memmap(self.path, dtype, "c", start, shape)
 
 
 class ShardStore:
@@ -131,7 +92,7 @@ class ShardStore:
         shards = []
         for entry in self._index["shards"]:
             shard = ShardFile(self.folder / entry["name"])
-            if shard.metadata[DIGEST_KEY] != entry[DIGEST_KEY]:
+            if shard.digest != entry[DIGEST_KEY]:
                 raise DataError(
                     f"{shard.path} is not the shard that was written. Remove it."
                 )
@@ -162,24 +123,26 @@ class ShardStore:
             path = shard_path(self.folder, number)
             if not path.exists():
                 return
-            yield from ShardFile(path).rows
+            yield from read_header(path)[0]["rows"]
             number += 1
 
     def gather(self, name: str, indices: np.ndarray) -> Tensor:
         """Return the records ``indices``, ``(B,)``, of the tensor ``name``, in that order."""
         import torch
 
+        if len(indices) == 0:
+            raise ValueError("gather needs at least one index")
+        if indices.min() < 0 or indices.max() >= len(self):
+            raise IndexError(f"{self.folder} has {len(self)} records")
         which = np.searchsorted(self._ends, indices, side="right")
         out: np.ndarray | None = None
         for number in np.unique(which):
             shard, at = self.shards[number], np.flatnonzero(which == number)
             start = self._ends[number] - shard.num_items
-            values = shard.arrays[name][indices[at] - start]
+            values = shard.read(name, indices[at] - start)
             if out is None:
                 out = np.empty((len(indices), *values.shape[1:]), values.dtype)
             out[at] = values
-        if out is None:
-            raise ValueError("gather needs at least one index")
         return torch.from_numpy(out)
 
     def batches(
@@ -224,13 +187,30 @@ class ShardsDataset(AbstractDataset[ShardStream, ShardStore]):
         """Write the shards as they come, then the index; remove what an older run left."""
         index_path = self._path / "index.json"
         self._drop_index_of_another(index_path, data.fingerprint)
-        number = data.first_shard
-        for shard in data.shards:
-            metadata = {"fingerprint": data.fingerprint, "rows": shard.rows}
-            write_tensors(shard_path(self._path, number), shard.tensors, metadata)
-            number += 1
+        number = self._write_shards(data)
         self._remove_from(number)
         self._write_index(index_path, data.fingerprint, number)
+
+    def _write_shards(self, data: ShardStream) -> int:
+        """Write each shard while the next is made; return how many there are in all.
+
+        What is being written when the stream ends, or fails, is written to its end.
+        """
+        number, writing = data.first_shard, Future[None]()
+        writing.set_result(None)
+        with ThreadPoolExecutor(1, "shard writer") as pool, _closing(data.shards):
+            for shard in data.shards:
+                writing.result()
+                writing = pool.submit(
+                    self._write_shard, number, shard, data.fingerprint
+                )
+                number += 1
+            writing.result()
+        return number
+
+    def _write_shard(self, number: int, shard: Shard, fingerprint: str) -> None:
+        metadata = {"fingerprint": fingerprint, "rows": shard.rows}
+        write_tensors(shard_path(self._path, number), shard.tensors, metadata)
 
     def _drop_index_of_another(self, index_path: Path, fingerprint: str) -> None:
         if (
@@ -261,3 +241,13 @@ class ShardsDataset(AbstractDataset[ShardStream, ShardStore]):
 
     def _describe(self) -> dict[str, Any]:
         return {"path": str(self._path)}
+
+
+@contextmanager
+def _closing(shards: Iterable[Shard]) -> Iterator[None]:
+    """Close a generator at the end, whatever happens: processes may work for it."""
+    try:
+        yield
+    finally:
+        if isinstance(shards, Generator):
+            shards.close()

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from lct_pipeline.data_parameters import Encoding
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.shards import Shard, ShardStore, ShardStream
 from lct_pipeline.datasets.tensor_file import TensorFile
+from lct_pipeline.errors import ParameterError
 from lct_pipeline.lazy import pd
-from lct_pipeline.parameters import Encoding, Runtime
+from lct_pipeline.parameters import Runtime
+from lct_pipeline.pipelines.batch_sizes import batch_size_for
+from lct_pipeline.pipelines.encoding.worker import MIRRORED, EncodingTask
 from lct_pipeline.pipelines.splits import indices_of
 from lct_pipeline.reporting.progress import track, track_losses
 from lct_pipeline.training_parameters import Noise
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import torch
 
     from lct_pipeline.models.autoencoder import Autoencoder
+    from lct_pipeline.pipelines.encoding.plan import EncodingPlan
 
 logger = logging.getLogger(__name__)
-
-MIRRORED = "_flipped"  # ends the names of the mirror images' tensors
 
 
 def prepare_autoencoder(
@@ -34,8 +39,13 @@ def prepare_autoencoder(
     parameters: Encoding,
     runtime: Runtime,
 ) -> Any:
-    """Return the named autoencoder, the one fitted earlier, or one fitted now."""
+    """Return the named autoencoder, the one fitted earlier, or one fitted now.
+
+    Raises:
+        ParameterError: The side of the images is not a multiple of what it divides it by.
+    """
     if given_autoencoder is not None:
+        _check_side(images, given_autoencoder.model)
         return given_autoencoder.model
     if previous_autoencoder is not None:
         logger.info("The autoencoder is already fitted.")
@@ -43,17 +53,29 @@ def prepare_autoencoder(
     return _fit(images, indices_of(image_manifest, "train"), parameters, runtime)
 
 
+def _check_side(images: ShardStore, autoencoder: Autoencoder) -> None:
+    from lct_pipeline.models.autoencoder import side_divisor
+
+    side = images.shards[0].record_shape("images")[-1]
+    divisor = side_divisor(autoencoder)
+    if side % divisor:
+        raise ParameterError(
+            f"ingestion.image_size={side}: the autoencoder divides the side by {divisor}; give a "
+            "multiple of that."
+        )
+
+
 def _fit(
     images: ShardStore, indices: Any, parameters: Encoding, runtime: Runtime
 ) -> Autoencoder:
     import torch
 
-    from lct_pipeline.models.autoencoder import (
+    from lct_pipeline.models.autoencoder import place
+    from lct_pipeline.models.device import choose_device
+    from lct_pipeline.models.fitted_autoencoder import (
         build_autoencoder,
         fit_autoencoder,
-        place,
     )
-    from lct_pipeline.models.device import choose_device
 
     fitted = parameters.fitted
     torch.manual_seed(parameters.seed)
@@ -63,6 +85,7 @@ def _fit(
         ),
         choose_device(runtime.device),
     )
+    _check_side(images, autoencoder)
     losses = fit_autoencoder(
         autoencoder,
         lambda batch: images.gather("images", indices[batch.numpy()]),
@@ -85,47 +108,41 @@ def encode_images(
     runtime: Runtime,
 ) -> ShardStream:
     """Encode shard by shard; continue after the shards that are already there."""
-    ending = MIRRORED if parameters.horizontal_flips else ""
-    fingerprint = f"{images.fingerprint}{ending}-{autoencoder.digest}"
-    num_shards = len(images.shards)
-    finished = min(previous_latents.num_finished_shards(fingerprint), num_shards)
-    if finished == num_shards:
-        logger.info("All %d latents are already encoded.", len(images))
-    shards = _encoded_shards(images, autoencoder, finished, parameters, runtime)
-    return ShardStream(fingerprint, shards, first_shard=finished)
-
-
-def _encoded_shards(
-    images: ShardStore,
-    autoencoder: StoredAutoencoder,
-    first: int,
-    parameters: Encoding,
-    runtime: Runtime,
-) -> Iterator[Shard]:
-    import torch
-
-    from lct_pipeline.models.autoencoder import place
     from lct_pipeline.models.device import choose_device
+    from lct_pipeline.pipelines.encoding.plan import plan_encoding
+    from lct_pipeline.pipelines.encoding.processes import encode_in_processes
 
-    model = place(autoencoder.model, choose_device(runtime.device))
-    for shard in track(images.shards[first:], "encode", "shard"):
-        batches = torch.from_numpy(shard.arrays["images"]).split(parameters.batch_size)
-        tensors = _posteriors(model, batches)
-        if parameters.horizontal_flips:
-            mirrored = _posteriors(model, (batch.flip(-1) for batch in batches))
-            tensors |= {f"{name}{MIRRORED}": z for name, z in mirrored.items()}
-        yield Shard(tensors)
+    device = choose_device(runtime.device)
+    plan = plan_encoding(
+        images, autoencoder.digest, previous_latents, parameters, device
+    )
+    _announce(len(images), plan, device)
+    task = EncodingTask(images, plan.precision, parameters, runtime.compile)
+    shards = encode_in_processes(task, autoencoder.model, plan.numbers, runtime)
+    tracked = _tracked(shards, len(plan.numbers))
+    return ShardStream(plan.fingerprint, tracked, first_shard=plan.numbers.start)
 
 
-def _posteriors(model: Autoencoder, batches: Iterable[Tensor]) -> dict[str, Tensor]:
-    """Return ``mean`` and ``std`` of the posteriors of uint8 images, all batches together."""
-    import torch
+def _tracked(shards: Generator[Shard], num_shards: int) -> Iterator[Shard]:
+    """Yield shards behind a progress bar; close them, and their processes, at the end."""
+    with closing(shards):
+        yield from track(
+            shards, "encode", "shard", silent=num_shards == 0, total=num_shards
+        )
 
-    from lct_pipeline.models.autoencoder import encode
 
-    encoded = [encode(model, batch) for batch in batches]
-    means, stds = (torch.cat(parts) for parts in zip(*encoded, strict=True))
-    return {"mean": means, "std": stds}
+def _announce(num_images: int, plan: EncodingPlan, device: torch.device) -> None:
+    if not plan.numbers:
+        logger.info("All %d latents are already encoded.", num_images)
+        return
+    first = plan.numbers.start
+    logger.info(
+        "Encoding %d images%s in %s on %s.",
+        num_images,
+        f", from shard {first} on," if first else "",
+        plan.precision,
+        device,
+    )
 
 
 def build_latent_manifest(
@@ -133,9 +150,9 @@ def build_latent_manifest(
 ) -> pd.DataFrame:
     """Return one row per latent, in the order of the shards."""
     usable = image_manifest[image_manifest["index"].notna()]
-    ends = [shard.num_items for shard in latents.shards]
-    shard_of = [number for number, count in enumerate(ends) for _ in range(count)]
     columns = ["index", "source", "digest", "label", "split"]
+    counts = [shard.num_items for shard in latents.shards]
+    shard_of = np.repeat(np.arange(len(counts)), counts)
     return usable[columns].assign(shard=shard_of).reset_index(drop=True)
 
 
@@ -152,10 +169,12 @@ def measure_normalisation(
     from lct_pipeline.core.normalisation import PosteriorMoments
 
     indices = indices_of(latent_manifest, "train")
-    moments = PosteriorMoments(latents.shards[0].arrays["mean"].shape[1:])
+    shape = latents.shards[0].record_shape("mean")
+    size = batch_size_for(parameters.batch_size, shape)
+    moments = PosteriorMoments(shape)
     for ending in ("", MIRRORED) if parameters.horizontal_flips else ("",):
         means, stds = (
-            latents.batches(f"{name}{ending}", parameters.batch_size, indices)
+            latents.batches(f"{name}{ending}", size, indices)
             for name in ("mean", "std")
         )
         for batch in zip(means, stds, strict=True):
@@ -175,41 +194,33 @@ def measure_reconstruction(
     parameters: Encoding,
     runtime: Runtime,
 ) -> dict[str, Any]:
-    """Return the PSNR of the validation split through the autoencoder: the floor of all below.
+    """Measure the validation split through the autoencoder: the floor of all below.
 
     Where every pixel comes back, as with ``pixels``, ``exact`` is true and ``psnr_db`` None: it
-    is infinite, which JSON cannot say.
+    is infinite, which JSON cannot say. ``lpips`` is None where it cannot be computed.
     """
-    import torch
-
-    from lct_pipeline.models.autoencoder import decode, place, psnr, to_uint8
+    from lct_pipeline.models.autoencoder import decode, place, to_uint8
     from lct_pipeline.models.device import choose_device
+    from lct_pipeline.pipelines.encoding.quality import (
+        as_json,
+        lpips_if_there,
+        reconstruction_quality,
+        tell,
+    )
 
     device = choose_device(runtime.device)
     model = place(autoencoder.model, device)
+    shape = images.shards[0].record_shape("images")
+    size = batch_size_for(parameters.batch_size, shape)
     indices = indices_of(image_manifest, "validation")
-    decoded: list[Tensor] = [
-        to_uint8(decode(model, z.to(device))).cpu()
-        for z in latents.batches("mean", parameters.batch_size, indices)
-    ]
-    originals = list(images.batches("images", parameters.batch_size, indices))
-    quality = psnr(torch.cat(originals), torch.cat(decoded))
-    _tell(quality, parameters.warn_below_psnr)
-    exact = quality == math.inf
-    return {
-        "psnr_db": None if exact else quality,
-        "exact": exact,
-        "split": "validation",
-        "num_images": len(indices),
-    }
-
-
-def _tell(quality: float, warn_below: float) -> None:
-    """Log a PSNR, with what helps if it is low."""
-    logger.info("Reconstruction of the validation split: %.1f dB.", quality)
-    if quality < warn_below:
-        logger.warning(
-            "Samples cannot be sharper than that. Name a trained autoencoder "
-            "(encoding.autoencoder), or raise encoding.fitted.num_steps and "
-            "encoding.fitted.latent_channels."
-        )
+    originals = images.batches("images", size, indices)
+    means = latents.batches("mean", size, indices)
+    pairs = (
+        (x.to(device), to_uint8(decode(model, z.to(device))))
+        for x, z in zip(originals, means, strict=True)
+    )
+    quality = reconstruction_quality(
+        pairs, lpips_if_there(parameters, shape[-1], device)
+    )
+    tell(quality, parameters.warn_below_psnr)
+    return {**as_json(quality), "split": "validation"}

@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
 from typing import Any
 
-from lct_pipeline.data_parameters import Ingestion, Splits
-from lct_pipeline.datasets.image_source import ImageSource, RawImage
+from lct_pipeline.data_parameters import Ingestion
 from lct_pipeline.datasets.shards import Shard, ShardStore, ShardStream
+from lct_pipeline.datasets.sources import ImageSource, RawImage
 from lct_pipeline.errors import DataError
-from lct_pipeline.lazy import pd
-from lct_pipeline.parameters import parameters_digest
+from lct_pipeline.parameters import Runtime, parameters_digest
+from lct_pipeline.pipelines.ingestion.entries import Entry, ingest_entry
 from lct_pipeline.reporting.progress import track
+from lct_pipeline.workers import automatic_num_workers, ordered_map
 
 logger = logging.getLogger(__name__)
 
+# Smaller files are decoded before a thread would have begun, and decoding them holds the
+# interpreter's lock for most of the time. Larger ones would need their size for each in flight.
+_SMALL_FILE, _LARGE_FILE = 8 * 2**10, 16 * 2**20
+
+_MOST_ROWS = 2**13  # of a shard: a safetensors header has 100 MB at most
+
 
 def ingest_images(
-    image_source: ImageSource, previous_images: ShardStore, parameters: Ingestion
+    image_source: ImageSource,
+    previous_images: ShardStore,
+    parameters: Ingestion,
+    runtime: Runtime,
 ) -> ShardStream:
     """Decode all images into shards; continue after the shards that are already there."""
     digest = parameters_digest(parameters.model_dump())
@@ -30,111 +42,109 @@ def ingest_images(
     problems = sum(
         row["problem"] is not None for row in previous_images.rows(0, finished)
     )
-    shards = _decoded_shards(image_source, parameters, finished, num_shards, problems)
+    start = finished * images_a_shard(parameters)
+    shards = _shards(image_source, parameters, runtime, start, problems)
     return ShardStream(fingerprint, shards, first_shard=finished)
 
 
 def images_a_shard(parameters: Ingestion) -> int:
-    """Return how many images are in a shard."""
-    return max(1, parameters.shard_mib * 2**20 // (3 * parameters.image_size**2))
+    """Return how many images are in a shard; their rows lie in a header of bounded size."""
+    of_pixels = parameters.shard_mib * 2**20 // (3 * parameters.image_size**2)
+    return min(max(1, of_pixels), _MOST_ROWS)
 
 
-def _decoded_shards(
-    source: ImageSource, parameters: Ingestion, first: int, last: int, problems: int
+def _shards(
+    source: ImageSource,
+    parameters: Ingestion,
+    runtime: Runtime,
+    start: int,
+    problems: int,
 ) -> Iterator[Shard]:
-    """Yield shard after shard; stop where too many files cannot be decoded."""
-    allowed = parameters.max_problem_share * len(source)
-    size = images_a_shard(parameters)
-    for number in track(range(first, last), "ingest", "shard"):
-        start = number * size
-        shard = _decode_shard(source.read(start, start + size), parameters)
-        bad = [row for row in shard.rows if row["problem"] is not None]
-        problems += len(bad)
-        if problems > allowed:
-            raise DataError(
-                f"{problems} of the {start + len(shard.rows)} images read so far (of "
-                f"{len(source)}) in {parameters.source!r} cannot be decoded, more than "
-                f"ingestion.max_problem_share={parameters.max_problem_share} allows. The last: "
-                f"{bad[-1]['source']}: {bad[-1]['problem']}."
-            )
-        yield shard
+    """Yield shard after shard from entry ``start`` on.
 
-
-def _decode_shard(raw_images: Iterator[RawImage], parameters: Ingestion) -> Shard:
-    import numpy as np
-    import torch
-
-    from lct_pipeline.datasets.decoding import UndecodableImageError, decode_image
-
-    pixels, rows = [], []
-    for raw in raw_images:
-        row = _row(raw, parameters.splits)
-        try:
-            pixels.append(
-                decode_image(
-                    raw.content,
-                    size=parameters.image_size,
-                    max_pixels=parameters.max_pixels,
-                )
-            )
-        except UndecodableImageError as problem:
-            row["problem"] = str(problem)
-        rows.append(row)
-    size = parameters.image_size
-    images = np.stack(pixels) if pixels else np.empty((0, 3, size, size), np.uint8)
-    return Shard({"images": torch.from_numpy(images)}, rows)
-
-
-def _row(raw: RawImage, splits: Splits) -> dict[str, Any]:
-    return {
-        "source": raw.name,
-        "digest": raw.digest,
-        "label": raw.label,
-        "split": split_of(raw.digest, splits),
-        "problem": None,
-    }
-
-
-def split_of(digest: str, splits: Splits) -> str:
-    """Return the split of an image, from its content alone.
-
-    The same image is in the same split whatever else is in the source, so copies of it cannot be
-    in two.
-    """
-    place = int(digest[:12], 16) / 16**12
-    if place < splits.test:
-        return "test"
-    return "validation" if place < splits.test + splits.validation else "train"
-
-
-def build_image_manifest(images: ShardStore) -> pd.DataFrame:
-    """Return one row per source entry; ``index`` is the image's place in the shards.
+    ``problems`` is the number of entries before it that cannot be used.
 
     Raises:
-        DataError: A split has fewer than two images.
+        DataError: More files cannot be used than ``max_problem_share`` allows, or there are fewer
+            than the source announced.
     """
-    manifest = pd.DataFrame(images.rows())
-    usable = manifest["problem"].isna()
-    manifest.insert(0, "index", usable.cumsum().sub(1).where(usable).astype("Int64"))
-    if not usable.all():
-        logger.warning(
-            "%d of %d images cannot be decoded and are left out: see column `problem` of the "
-            "image manifest.",
-            (~usable).sum(),
-            len(manifest),
+    entries = ordered_map(
+        partial(ingest_entry, parameters=parameters),
+        source.read(start, len(source)),
+        automatic_num_workers(runtime.num_workers),
+        worth_a_thread=_is_worth_a_thread,
+    )
+    progress = track(entries, "ingest", "image", total=len(source), initial=start)
+    with closing(entries):
+        shard, num_done = _ShardUnderWay(parameters, len(source) - start), start
+        for entry in progress:
+            num_done += 1
+            shard.add(entry)
+            problems += entry.pixels is None
+            if problems > parameters.max_problem_share * len(source):
+                raise _too_many_problems(
+                    problems, num_done, entry.row, source, parameters
+                )
+            if shard.is_full:
+                yield shard.finish()
+                shard = _ShardUnderWay(parameters, len(source) - num_done)
+    if num_done < len(source):
+        raise DataError(
+            f"{parameters.source!r} ended after {num_done} of {len(source)} images."
         )
-    _check_splits(manifest.loc[usable, "split"])
-    return manifest
 
 
-def _check_splits(split: pd.Series) -> None:
-    counts = {
-        name: int((split == name).sum()) for name in ("train", "validation", "test")
-    }
-    logger.info("Images by split: %s.", counts)
-    for name, count in counts.items():
-        if count < 2:
-            raise DataError(
-                f"the {name} split has {count} of {len(split)} images and needs at least 2: give "
-                "more images or other shares in ingestion.splits."
-            )
+def _is_worth_a_thread(raw: RawImage) -> bool:
+    num_bytes = (
+        len(raw.content) if isinstance(raw.content, bytes) else raw.content.nbytes
+    )
+    return _SMALL_FILE < num_bytes < _LARGE_FILE
+
+
+class _ShardUnderWay:
+    """The next shard: its pixels are laid into one array as they come.
+
+    Args:
+        parameters: Size of the images, and of a shard.
+        num_left: How many entries there are from its first on.
+    """
+
+    def __init__(self, parameters: Ingestion, num_left: int) -> None:
+        import torch
+
+        self._size = min(images_a_shard(parameters), num_left)
+        side = parameters.image_size
+        self._images = torch.empty((self._size, 3, side, side), dtype=torch.uint8)
+        self._pixels = self._images.numpy()
+        self._count = 0
+        self._rows: list[dict[str, Any]] = []
+
+    def add(self, entry: Entry) -> None:
+        """Append an entry: its row, and its pixels if it has any."""
+        self._rows.append(entry.row)
+        if entry.pixels is not None:
+            self._pixels[self._count] = entry.pixels
+            self._count += 1
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all its entries are there."""
+        return len(self._rows) == self._size
+
+    def finish(self) -> Shard:
+        """Return the shard."""
+        return Shard({"images": self._images[: self._count]}, self._rows)
+
+
+def _too_many_problems(
+    problems: int,
+    num_done: int,
+    last: dict[str, Any],
+    source: ImageSource,
+    parameters: Ingestion,
+) -> DataError:
+    return DataError(
+        f"{problems} of the {num_done} images read so far (of {len(source)}) in "
+        f"{parameters.source!r} cannot be used, more than ingestion.max_problem_share="
+        f"{parameters.max_problem_share} allows. The last: {last['source']}: {last['problem']}."
+    )

@@ -2,7 +2,8 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from lct_pipeline.pipelines.ingestion.nodes import build_image_manifest, ingest_images
+from lct_pipeline.pipelines.ingestion.manifest import build_image_manifest
+from lct_pipeline.pipelines.ingestion.nodes import ingest_images
 
 
 def create_pipeline() -> Pipeline:
@@ -11,13 +12,18 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 ingest_images,
-                inputs=["image_source", "previous_images", "params:ingestion"],
+                inputs=[
+                    "image_source",
+                    "previous_images",
+                    "params:ingestion",
+                    "params:runtime",
+                ],
                 outputs="images",
                 name="ingest_images",
             ),
             Node(
                 build_image_manifest,
-                inputs="images",
+                inputs=["images", "params:ingestion"],
                 outputs="image_manifest",
                 name="build_image_manifest",
             ),

@@ -10,6 +10,7 @@ from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
 from lct_pipeline.lazy import pd
 from lct_pipeline.parameters import Encoding, Runtime, Statistics, Training
+from lct_pipeline.pipelines.batch_sizes import batch_size_for
 from lct_pipeline.pipelines.splits import indices_of
 
 
@@ -33,7 +34,8 @@ def _measure(
     from lct_pipeline.core.outliers import outlier_statistics
 
     indices = indices_of(manifest, "train")
-    rows = outlier_statistics(lambda: store.batches(name, batch_size, indices))
+    size = batch_size_for(batch_size, store.shards[0].record_shape(name))
+    rows = outlier_statistics(lambda: store.batches(name, size, indices))
     return pd.DataFrame([asdict(row) for row in rows])
 
 
@@ -63,6 +65,7 @@ def measure_temporal_differences(
     rows: list[dict[str, Any]] = []
     names, device = stage_ends(checkpoints, training), choose_device(runtime.device)
     if names:
+        shape = latents.shards[0].record_shape("mean")
         batches = training_batches(
             latents,
             latent_manifest,
@@ -71,7 +74,7 @@ def measure_temporal_differences(
             training,
             device,
             num_images=parameters.num_td_images,
-            batch_size=encoding.batch_size,
+            batch_size=batch_size_for(encoding.batch_size, shape),
         )
     for name in names:
         rows += stage_rows(

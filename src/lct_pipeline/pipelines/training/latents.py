@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lct_pipeline.datasets.tensor_file import TensorFile
 
 FLIPPED = "_flipped"
+CPU_BYTES = 2**30
 
 
 class LatentReader:
@@ -125,7 +126,7 @@ class LatentReader:
 
 def has_flips(latents: ShardStore) -> bool:
     """Return whether mirror images were encoded too."""
-    return f"mean{FLIPPED}" in latents.shards[0].arrays
+    return f"mean{FLIPPED}" in latents.shards[0].names
 
 
 def fits_beside_the_model(
@@ -133,13 +134,12 @@ def fits_beside_the_model(
 ) -> bool:
     """Return whether the posteriors of ``num_items`` images take less than half of a GPU's rest.
 
-    On a CPU the memory-mapped shards are in memory already where there is room.
+    On a CPU, less than 1 GiB: more stay in their files, and in the system's cache of them.
     """
-    if device.type != "cuda":
-        return False
-    arrays = latents.shards[0].arrays.values()
-    num_bytes = num_items * sum(a[0].nbytes for a in arrays)
-    return num_bytes < torch.cuda.mem_get_info(device)[0] / 2
+    num_bytes = num_items * latents.shards[0].record_bytes
+    if device.type == "cuda":
+        return num_bytes < torch.cuda.mem_get_info(device)[0] / 2
+    return device.type == "cpu" and num_bytes < CPU_BYTES
 
 
 def _codes(rows: pd.DataFrame, class_counts: dict[str, int]) -> Tensor | None:

@@ -1,0 +1,203 @@
+"""Images in a NumPy array: an .npy, or one of an .npz, read image by image.
+
+The values lie one after the other behind a short header, so an image is a slice of the file: of an
+.npy, or of the member of an .npz, which may be compressed. Nothing is loaded as a whole.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from lct_pipeline.datasets.sources.base import (
+    MEBIBYTE,
+    RawImage,
+    SourceOptions,
+    digest_of,
+    stamp,
+)
+from lct_pipeline.datasets.sources.labels import Labels, refuse_csv
+from lct_pipeline.errors import DataError
+
+_USUAL_KEYS = ("images", "arr_0")
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where in a file an array's values begin, and what they are."""
+
+    shape: tuple[int, ...]
+    in_fortran_order: bool
+    dtype: np.dtype
+    offset: int
+
+
+class ArraySource:
+    """The images of an array, uint8: (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W).
+
+    Args:
+        path: An .npy; or an .npz, of which ``image_column`` names the array, and with ``labels:
+            column`` ``label_column`` that of the labels, (N,).
+        options: How it is read.
+
+    Raises:
+        DataError: There are no such arrays, or they are damaged.
+    """
+
+    def __init__(self, path: Path, options: SourceOptions) -> None:
+        refuse_csv(str(path), options)
+        self._path = path
+        self._key = _choose_key(path, options)
+        with _open(path, self._key) as file:
+            self._layout = _read_layout(file)
+        self._channels_at = _channels_at(self._layout, str(path), options)
+        self._labels = _read_labels(path, len(self), options)
+        self.fingerprint = digest_of([stamp(path), self._labels.digest])
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return self._layout.shape[0]
+
+    def read(self, start: int, stop: int) -> Iterator[RawImage]:
+        """Yield the images as grey (H, W) or RGB (H, W, 3) pixels."""
+        shape = self._layout.shape[1:]
+        num_bytes = prod(shape)
+        with _open(self._path, self._key) as file:
+            file.seek(self._layout.offset + start * num_bytes)
+            for number in range(start, min(stop, len(self))):
+                values = file.read(num_bytes)
+                if len(values) < num_bytes:
+                    raise EOFError(f"only {number} images of {len(self)} are there")
+                pixels = np.frombuffer(values, np.uint8).reshape(shape)
+                name = f"{self._key or self._path.name}[{number}]"
+                yield RawImage(name, self._channels_last(pixels), self._labels[number])
+
+    def _channels_last(self, pixels: np.ndarray) -> np.ndarray:
+        if self._channels_at is None:
+            return pixels
+        last = np.moveaxis(pixels, self._channels_at, -1)
+        return last[..., 0] if last.shape[-1] == 1 else last
+
+
+@contextmanager
+def _open(path: Path, key: str | None) -> Iterator[IO[bytes]]:
+    """Yield the bytes of an .npy, or of that in an .npz which ``key`` names.
+
+    Raises:
+        DataError: They are damaged or cut short.
+    """
+    try:
+        if key is None:
+            with path.open("rb") as file:
+                yield file
+        else:
+            with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as file:
+                yield file
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(
+            f"{path} cannot be read as a NumPy file ({error}): it is damaged or cut short. Copy or "
+            "download it again."
+        ) from error
+
+
+def _read_layout(file: IO[bytes]) -> _Layout:
+    """Read the header of an .npy, NumPy's format 1.0 or 2.0."""
+    version = np.lib.format.read_magic(file)
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in readers:
+        raise ValueError(f"version {version} of the format")
+    return _Layout(*readers[version](file), file.tell())
+
+
+def _choose_key(path: Path, options: SourceOptions) -> str | None:
+    """Return which array of an .npz holds the images, None for an .npy."""
+    if path.suffix.lower() == ".npy":
+        return None
+    keys = _keys(path)
+    others = [key for key in keys if key != options.label_column]
+    usual = [key for key in _USUAL_KEYS if key in keys]
+    chosen = options.image_column or next(iter(usual or others), "")
+    if chosen not in keys or (
+        not options.image_column and not usual and len(others) > 1
+    ):
+        raise DataError(
+            f"{path} has the arrays {', '.join(keys) or 'none'}: set ingestion.image_column to "
+            "that of the images."
+        )
+    return chosen
+
+
+def _keys(path: Path) -> list[str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError) as error:
+        raise DataError(f"{path} cannot be read as an .npz: {error}.") from error
+    return [name.removesuffix(".npy") for name in names if name.endswith(".npy")]
+
+
+def _channels_at(layout: _Layout, source: str, options: SourceOptions) -> int | None:
+    """Return which axis of an image is that of the channels, None for grey (N, H, W).
+
+    Raises:
+        DataError: The array is not one of images.
+    """
+    shape = layout.shape
+    found = f"{source}: an array of {layout.dtype}, shape {shape}"
+    if layout.dtype != np.uint8:
+        raise DataError(
+            f"{found}. Images are uint8 from 0 to 255: of values from 0 to 1, save "
+            "(255 * images).round().astype('uint8')."
+        )
+    if layout.in_fortran_order:
+        raise DataError(
+            f"{found}, in Fortran order: save np.ascontiguousarray(images)."
+        )
+    if prod(shape[1:]) > options.max_mib * MEBIBYTE:
+        raise DataError(
+            f"{found}: its images exceed ingestion.max_mib={options.max_mib}."
+        )
+    for axis in (2, 0):  # of an image: last, first
+        if len(shape) == 4 and shape[1 + axis] in (1, 3) and min(shape) > 0:
+            return axis
+    if len(shape) == 3 and min(shape) > 0:
+        return None
+    raise DataError(
+        f"{found}. Images are (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W)."
+    )
+
+
+def _read_labels(path: Path, num_images: int, options: SourceOptions) -> Labels:
+    """Return the labels that stand in another array of an .npz, or none."""
+    if options.labels != "column":
+        return Labels(None for _ in range(num_images))
+    key = options.label_column
+    keys = [] if path.suffix.lower() == ".npy" else _keys(path)
+    if key not in keys:
+        raise DataError(
+            f"ingestion.label_column={key!r}: {path} has no such array; there are: "
+            f"{', '.join(keys) or 'no arrays beside the images'}. Or set ingestion.labels=none."
+        )
+    with _open(path, key) as file:
+        layout = _read_layout(file)
+        if (
+            layout.shape not in ((num_images,), (num_images, 1))
+            or layout.dtype.kind not in "iuUb"
+        ):
+            raise DataError(
+                f"ingestion.label_column={key!r} of {path} is of {layout.dtype}, shape "
+                f"{layout.shape}: labels are {num_images} whole numbers or texts."
+            )
+        values = file.read(num_images * layout.dtype.itemsize)
+    return Labels(str(value) for value in np.frombuffer(values, layout.dtype).tolist())

@@ -1,0 +1,105 @@
+"""What every source of images is: a fixed order, a fingerprint, and a stream from any place.
+
+A source knows at most names and places when it is opened. What is wrong with one entry is told in
+that entry; what is wrong with the source as a whole is a DataError.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import IO, Protocol
+
+import numpy as np
+
+MEBIBYTE = 2**20
+
+
+class RefusedEntryError(Exception):
+    """An entry is not read, or not to its end; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """How a source is read, apart from where it is; see ``parameters_ingestion.yml``."""
+
+    labels: str
+    image_column: str | None
+    label_column: str
+    hub_split: str
+    max_mib: int
+
+
+@dataclass(frozen=True)
+class RawImage:
+    """One entry of a source.
+
+    Attributes:
+        name: Its name in the source.
+        content: The bytes of a file, or pixels, uint8: grey ``(H, W)`` or RGB ``(H, W, 3)``. No
+            bytes where there is a problem.
+        label: Its class, None where it has none.
+        problem: Why it was not read, None where it was.
+    """
+
+    name: str
+    content: bytes | np.ndarray
+    label: str | None
+    problem: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the content, which fixes the image's split."""
+        if isinstance(self.content, bytes):
+            return hashlib.sha256(self.content).hexdigest()
+        return hashlib.sha256(np.ascontiguousarray(self.content).data).hexdigest()
+
+
+class ImageSource(Protocol):
+    """A series of images in a fixed order, read one at a time."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when an image, its name, its label or their order does."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of entries."""
+        ...
+
+    def read(self, start: int, stop: int) -> Iterator[RawImage]:
+        """Yield the entries from ``start`` to ``stop``, or to the end if there are fewer."""
+        ...
+
+
+def digest_of(parts: Iterable[str]) -> str:
+    """Return the SHA-256 of a series of texts."""
+    sha = hashlib.sha256()
+    for part in parts:
+        sha.update(f"{part}\n".encode("utf-8", "surrogateescape"))
+    return sha.hexdigest()
+
+
+def stamp(path: str | os.PathLike[str]) -> str:
+    """Return size and time of change of a file, ``unreadable`` for a link to nothing."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return "unreadable"
+    return f"{status.st_size}:{status.st_mtime_ns}"
+
+
+def refuse_large(num_bytes: int, max_mib: int) -> None:
+    """Raise RefusedEntryError where an entry is larger than ``ingestion.max_mib``."""
+    if num_bytes > max_mib * MEBIBYTE:
+        size = f"{num_bytes / MEBIBYTE:.1f} MiB"
+        raise RefusedEntryError(f"{size}, more than ingestion.max_mib={max_mib}")
+
+
+def read_bounded(file: IO[bytes], max_mib: int) -> bytes:
+    """Return a file's bytes; raise RefusedEntryError, having read one too many, if it is large."""
+    content = file.read(max_mib * MEBIBYTE + 1)
+    refuse_large(len(content), max_mib)
+    return content

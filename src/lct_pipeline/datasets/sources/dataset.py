@@ -1,0 +1,69 @@
+"""The catalog's entry for images that are read from outside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kedro.io import AbstractDataset
+
+from lct_pipeline.datasets.sources.base import ImageSource, SourceOptions
+from lct_pipeline.datasets.sources.opening import open_source
+from lct_pipeline.errors import DataError
+
+
+class ImageSourceDataset(AbstractDataset[None, ImageSource | None]):
+    """``ImageSourceDataset`` opens the images that are to be read.
+
+    Example for the catalog:
+
+    .. code-block:: yaml
+
+        image_source:
+          type: lct_pipeline.datasets.sources.ImageSourceDataset
+          source: shards/train-{000..009}.tar
+          labels: folders
+          image_column: null
+          label_column: label
+          hub_split: train
+          max_mib: 256
+
+    Args:
+        source: The built-in ``digits``, a folder, an archive, a table or array file, a pattern of
+            them, or ``hf://datasets/<id>``. With None there is nothing to load, and None is.
+        labels: ``folders``, ``column``, ``none``, or a .csv.
+        image_column: Of a table, an array file or the .csv; None: the only one that can be meant.
+        label_column: Of a table, an array file or the .csv.
+        hub_split: Of a Hugging Face data set.
+        max_mib: Larger files are not read.
+        metadata: Anything, for plugins such as kedro-viz.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: str | None,
+        labels: str,
+        image_column: str | None,
+        label_column: str,
+        hub_split: str,
+        max_mib: int,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self._source = source
+        self._options = SourceOptions(
+            labels, image_column, label_column, hub_split, max_mib
+        )
+        self.metadata = metadata
+
+    def load(self) -> ImageSource | None:
+        """Return the source; images are read when they are asked for."""
+        if self._source is None:
+            return None
+        return open_source(self._source, self._options)
+
+    def save(self, data: None) -> None:
+        """Sources are only read."""
+        raise DataError("an image source cannot be written.")
+
+    def _describe(self) -> dict[str, Any]:
+        return {"source": self._source}

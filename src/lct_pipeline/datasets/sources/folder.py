@@ -1,0 +1,136 @@
+"""Images in a folder and the folders below it."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from lct_pipeline.datasets.sources.base import (
+    RawImage,
+    RefusedEntryError,
+    SourceOptions,
+    digest_of,
+    read_bounded,
+    refuse_large,
+    stamp,
+)
+from lct_pipeline.datasets.sources.labels import choose_labels, refuse_column
+from lct_pipeline.datasets.sources.names import (
+    folder_of,
+    is_hidden,
+    is_image_name,
+    readable,
+)
+from lct_pipeline.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+# errors that stay when the run is continued; others, as of a network disk, stop it
+_OF_ONE_FILE = {errno.ENOENT, errno.EACCES, errno.ELOOP}
+
+
+class FolderSource:
+    """All image files below a folder, in the order of their names; sub-folders are labels.
+
+    Symbolic links are read where they lead to a file inside the folder. Others are entries with a
+    problem, links to folders elsewhere too; folders behind links are never entered.
+    """
+
+    def __init__(self, folder: Path, options: SourceOptions) -> None:
+        refuse_column(str(folder), options)
+        self._folder = os.path.realpath(folder)
+        self._max_mib = options.max_mib
+        self._names = self._find_images()
+        shown = [readable(name) for name in self._names]
+        self._labels = choose_labels(shown, map(folder_of, shown), options)
+        stamps = (f"{name}:{stamp(self._path(name))}" for name in self._names)
+        self.fingerprint = digest_of([*stamps, self._labels.digest])
+
+    def __len__(self) -> int:
+        """Number of files."""
+        return len(self._names)
+
+    def read(self, start: int, stop: int) -> Iterator[RawImage]:
+        """Yield the files' bytes."""
+        for number in range(start, min(stop, len(self))):
+            name, label = self._names[number], self._labels[number]
+            try:
+                yield RawImage(readable(name), self._content(name), label)
+            except RefusedEntryError as problem:
+                yield RawImage(readable(name), b"", label, str(problem))
+
+    def _find_images(self) -> list[str]:
+        names, num_others = [], 0
+        for name, is_outside_folder in walk(self._folder):
+            if is_outside_folder or is_image_name(name):
+                names.append(name)
+            else:
+                num_others += 1
+        if num_others:
+            logger.info("%d files without an image's suffix are ignored.", num_others)
+        return sorted(names)
+
+    def _content(self, name: str) -> bytes:
+        path = self._path(name)
+        if os.path.islink(path) and _leads_outside(path, self._folder):
+            raise RefusedEntryError("a symbolic link that leads out of the folder")
+        try:
+            status = os.stat(path)
+            if not stat.S_ISREG(status.st_mode):
+                raise RefusedEntryError("not a regular file")
+            refuse_large(status.st_size, self._max_mib)
+            with open(path, "rb") as file:
+                return read_bounded(file, self._max_mib)
+        except OSError as error:
+            if error.errno not in _OF_ONE_FILE:
+                raise
+            raise RefusedEntryError(f"cannot be read: {error.strerror}") from error
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._folder, name)
+
+
+def walk(folder: str) -> Iterator[tuple[str, bool]]:
+    """Yield relative names of the files below a folder that are not hidden, with ``/``.
+
+    With each: whether it is a link to a folder elsewhere. Links to folders are not followed.
+    """
+    for parent, folders, files in os.walk(folder, onerror=_refuse_unlisted):
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        base = os.path.relpath(parent, folder).replace(os.sep, "/")
+        prefix = "" if base == "." else f"{base}/"
+        for name in folders:
+            path = os.path.join(parent, name)
+            if os.path.islink(path) and _leads_outside(path, folder):
+                yield prefix + name, True
+        for name in files:
+            if not is_hidden(name):
+                yield prefix + name, False
+
+
+def files_below(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    """Return the files below a folder by their names, in order, of those with a suffix.
+
+    Raises:
+        DataError: One is a symbolic link that leads out of the folder.
+    """
+    root = os.path.realpath(folder)
+    found = (name for name, _ in walk(root) if name.lower().endswith(suffixes))
+    files = {name: Path(root, name) for name in sorted(found)}
+    for path in files.values():
+        if path.is_symlink() and _leads_outside(str(path), root):
+            raise DataError(f"{path} is a symbolic link that leads out of the folder.")
+    return files
+
+
+def _leads_outside(path: str, folder: str) -> bool:
+    """Return whether a link's target is not below ``folder``, which is free of links itself."""
+    return os.path.commonpath([os.path.realpath(path), folder]) != folder
+
+
+def _refuse_unlisted(error: OSError) -> None:
+    raise DataError(f"{error.filename} cannot be listed: {error.strerror}.")

@@ -1,0 +1,173 @@
+"""Labels of images: from their folders, from beside them, or from a .csv."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from lct_pipeline.datasets.sources.base import SourceOptions, digest_of
+from lct_pipeline.datasets.sources.names import SUFFIXES
+from lct_pipeline.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+LONGEST_LABEL = 500  # characters; a longer text is no class
+
+
+class Labels:
+    """One label or None for each entry: a number each, and every text once."""
+
+    def __init__(self, labels: Iterable[str | None] = ()) -> None:
+        self._codes = array("i")
+        self._codes_of: dict[str | None, int] = {}
+        self._texts: list[str | None] = []
+        for label in labels:
+            self.append(label)
+
+    def append(self, label: str | None) -> None:
+        """Add the label of the next entry."""
+        if label not in self._codes_of:
+            self._codes_of[label] = len(self._texts)
+            self._texts.append(label)
+        self._codes.append(self._codes_of[label])
+
+    def __len__(self) -> int:
+        """Number of entries."""
+        return len(self._codes)
+
+    def __getitem__(self, number: int) -> str | None:
+        """Return the label of an entry."""
+        return self._texts[self._codes[number]]
+
+    def __iter__(self) -> Iterator[str | None]:
+        """Yield the labels in order."""
+        return (self._texts[code] for code in self._codes)
+
+    @property
+    def digest(self) -> str:
+        """Fixed by the labels and their order."""
+        return digest_of([repr(self._texts), self._codes.tobytes().hex()])
+
+
+def choose_labels(
+    names: Sequence[str], own: Iterable[str | None], options: SourceOptions
+) -> Labels:
+    """Return the labels of named entries.
+
+    Args:
+        names: Relative names of the entries.
+        own: What the source itself says of each, by its folder or otherwise.
+        options: ``labels`` is ``none``, a .csv, or leaves it to the source.
+
+    Raises:
+        DataError: The .csv cannot be used.
+    """
+    if options.labels == "none" or not names:
+        return Labels(None for _ in names)
+    if options.labels in {"folders", "column"}:
+        return Labels(own)
+    return _labels_from_csv(names, options)
+
+
+def refuse_column(source: str, options: SourceOptions) -> None:
+    """Raise DataError where labels are to come from a column and there is no table."""
+    if options.labels == "column":
+        raise DataError(
+            f"ingestion.labels=column: ingestion.source={source!r} has no columns. Give folders, "
+            "none, or a .csv of image names and labels."
+        )
+
+
+def refuse_csv(source: str, options: SourceOptions) -> None:
+    """Raise DataError where labels are to come from a .csv and entries have no names."""
+    if options.labels not in {"folders", "column", "none"}:
+        raise DataError(
+            f"ingestion.labels={options.labels!r}: the images in ingestion.source={source!r} have "
+            "no file names that a .csv could list. Give column (ingestion.label_column) or none."
+        )
+
+
+def _labels_from_csv(names: Sequence[str], options: SourceOptions) -> Labels:
+    """Match whole names; if none is listed, base names; then base names without their suffix."""
+    rows = _read_csv(Path(options.labels).expanduser(), options)
+    keys: tuple[Callable[[str], str], ...] = (_whole_name, _base_name, _stem)
+    for key in keys:
+        labels = _match(names, rows, key)
+        found = sum(label is not None for label in labels)
+        if found:
+            logger.info("%s labels %d of %d images.", options.labels, found, len(names))
+            return Labels(labels)
+    raise DataError(
+        f"ingestion.labels={options.labels!r} names none of the images: it has for example "
+        f"{next(iter(rows), None)!r}, the source {names[0]!r}."
+    )
+
+
+def _match(
+    names: Sequence[str], rows: dict[str, str], key: Callable[[str], str]
+) -> list[str | None]:
+    """Return the label of each name; none where a key stands for several images or labels."""
+    labels: dict[str, str | None] = {}
+    for name, label in rows.items():
+        known = labels.setdefault(key(name), label)
+        if known != label:
+            labels[key(name)] = None
+    counts = Counter(map(key, names))
+    return [labels.get(key(n)) if counts[key(n)] == 1 else None for n in names]
+
+
+def _whole_name(name: str) -> str:
+    return name
+
+
+def _base_name(name: str) -> str:
+    return PurePosixPath(name).name
+
+
+def _stem(name: str) -> str:
+    """Return the base name without an image's suffix."""
+    path = PurePosixPath(name)
+    return path.stem if path.suffix.lower() in SUFFIXES else path.name
+
+
+def _read_csv(path: Path, options: SourceOptions) -> dict[str, str]:
+    if path.suffix.lower() != ".csv" or not path.is_file():
+        raise DataError(
+            f"ingestion.labels={options.labels!r} is none of folders, column and none, and there "
+            "is no .csv file of that name."
+        )
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return _rows_by_name(csv.DictReader(file), options)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"ingestion.labels={options.labels!r} cannot be read as UTF-8 text of comma separated "
+            f"values: {error}."
+        ) from error
+
+
+def _rows_by_name(
+    reader: csv.DictReader[str], options: SourceOptions
+) -> dict[str, str]:
+    """Return name to label; an empty label is none."""
+    columns = list(reader.fieldnames or [])
+    image_column = options.image_column or next(iter(columns), "")
+    for column in (image_column, options.label_column):
+        if column not in columns:
+            raise DataError(
+                f"ingestion.labels={options.labels!r} has no column {column!r}; there are: "
+                f"{', '.join(columns)}. Set ingestion.image_column and ingestion.label_column."
+            )
+    rows: dict[str, str] = {}
+    for row in reader:
+        name, label = row[image_column] or "", row[options.label_column]
+        if label and rows.setdefault(name, label) != label:
+            raise DataError(
+                f"ingestion.labels={options.labels!r} has {name!r} with two labels, "
+                f"{rows[name]!r} and {label!r}."
+            )
+    return rows

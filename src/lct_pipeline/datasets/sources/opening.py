@@ -1,0 +1,108 @@
+"""Which kind of source ``ingestion.source`` is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from lct_pipeline.datasets.sources import tar_archive
+from lct_pipeline.datasets.sources.arrays import ArraySource
+from lct_pipeline.datasets.sources.base import ImageSource, SourceOptions
+from lct_pipeline.datasets.sources.braces import expand, is_pattern
+from lct_pipeline.datasets.sources.digits import BUILT_IN, DigitsSource
+from lct_pipeline.datasets.sources.folder import FolderSource, files_below, walk
+from lct_pipeline.datasets.sources.hub import (
+    PREFIX,
+    is_saved_dataset,
+    open_hub,
+    open_saved,
+)
+from lct_pipeline.datasets.sources.names import SUFFIXES, is_image_name
+from lct_pipeline.datasets.sources.table import TableSource
+from lct_pipeline.datasets.sources.tar_archive import TarSource
+from lct_pipeline.datasets.sources.zip_archive import ZipSource
+from lct_pipeline.errors import DataError
+
+_ONE: dict[str, Callable[[Path, SourceOptions], ImageSource]] = {
+    ".zip": ZipSource,
+    ".npy": ArraySource,
+    ".npz": ArraySource,
+}
+_SEVERAL: dict[Callable[[dict[str, Path], SourceOptions], ImageSource], tuple[str, ...]]
+_SEVERAL = {TableSource: (".parquet",), TarSource: tar_archive.SUFFIXES}
+
+_KINDS = (
+    "a folder, .zip, .tar, .parquet, .npy or .npz; a pattern of .tar or .parquet files; "
+    f"{PREFIX}<id>; or {BUILT_IN!r} for the built-in images"
+)
+
+
+def open_source(source: str, options: SourceOptions) -> ImageSource:
+    """Return the images that ``ingestion.source`` names.
+
+    Raises:
+        DataError: There is nothing of that name, it is damaged, or it holds no image.
+    """
+    images = _open(source, options)
+    if len(images) == 0:
+        raise DataError(
+            f"ingestion.source={source!r} holds no image: none of {', '.join(SUFFIXES)} below it, "
+            "nor rows of images."
+        )
+    return images
+
+
+def _open(source: str, options: SourceOptions) -> ImageSource:
+    if source == BUILT_IN:
+        return DigitsSource(options)
+    if source.startswith(PREFIX):
+        return open_hub(source, options)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _open_folder(path, options)
+    if path.exists():
+        return _open_file(path, options)
+    if is_pattern(str(path)):
+        return _open_pattern(str(path), options)
+    raise DataError(f"ingestion.source={source!r} does not exist. Give {_KINDS}.")
+
+
+def _open_folder(folder: Path, options: SourceOptions) -> ImageSource:
+    """Return the images of a folder; where it has none, those of its .parquet or .tar files."""
+    if is_saved_dataset(folder):
+        return open_saved(folder, options)
+    if not any(is_image_name(name) for name, _ in walk(str(folder))):
+        for kind, suffixes in _SEVERAL.items():
+            files = files_below(folder, suffixes)
+            if files:
+                return kind(files, options)
+    return FolderSource(folder, options)
+
+
+def _open_file(path: Path, options: SourceOptions) -> ImageSource:
+    if path.suffix.lower() in _ONE:
+        return _ONE[path.suffix.lower()](path, options)
+    for kind, suffixes in _SEVERAL.items():
+        if path.name.lower().endswith(suffixes):
+            return kind({"" if kind is TarSource else path.name: path}, options)
+    raise DataError(f"ingestion.source={str(path)!r} is none of: {_KINDS}.")
+
+
+def _open_pattern(pattern: str, options: SourceOptions) -> ImageSource:
+    """Return the images of all files that a pattern stands for, all of one kind."""
+    paths = [Path(name) for name in expand(pattern)]
+    missing = next((path for path in paths if not path.is_file()), None)
+    if missing or not paths:
+        raise DataError(
+            f"ingestion.source={pattern!r}: there is no file {str(missing or pattern)!r}."
+        )
+    top = os.path.commonpath([path.parent for path in paths])
+    files = {os.path.relpath(path, top): path for path in paths}
+    for kind, suffixes in _SEVERAL.items():
+        if all(name.lower().endswith(suffixes) for name in files):
+            return kind(files, options)
+    raise DataError(
+        f"ingestion.source={pattern!r} stands for {paths[0].name!r} and others: a pattern stands "
+        "for .tar files or for .parquet files."
+    )

@@ -1,0 +1,188 @@
+"""Images in a zip, read member by member from the places that its directory names.
+
+The standard library lists the members; what it keeps of each is larger than what is needed to read
+one. Reading follows PKWARE's APPNOTE: 4.3.7 (local header), 4.4.5 (compression method).
+"""
+
+from __future__ import annotations
+
+import bz2
+import logging
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from lct_pipeline.datasets.sources.base import (
+    RawImage,
+    RefusedEntryError,
+    SourceOptions,
+    digest_of,
+    refuse_large,
+)
+from lct_pipeline.datasets.sources.labels import choose_labels, refuse_column
+from lct_pipeline.datasets.sources.names import (
+    folder_of,
+    is_image_name,
+    readable,
+    refused_name,
+)
+from lct_pipeline.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+_LOCAL_HEADER = struct.Struct("<26xHH")  # lengths of name and extra, which follow it
+_ENCRYPTED = 1  # bit of the flags
+
+_MEMBER = np.dtype(
+    [
+        ("offset", "i8"),
+        ("compressed", "i8"),
+        ("size", "i8"),
+        ("crc", "u4"),
+        ("method", "u2"),
+        ("flags", "u2"),
+        ("is_file", "?"),
+        ("overlaps", "?"),
+    ]
+)
+
+# compressed content and the size that its member claims -> at most one byte more
+_DECOMPRESS: dict[int, Callable[[bytes, int], bytes]] = {
+    zipfile.ZIP_STORED: lambda data, size: data[: size + 1],
+    zipfile.ZIP_DEFLATED: lambda data, size: zlib.decompressobj(-15).decompress(
+        data, size + 1
+    ),
+    zipfile.ZIP_BZIP2: lambda data, size: bz2.BZ2Decompressor().decompress(
+        data, size + 1
+    ),
+}
+
+
+class ZipSource:
+    """All image members of a zip, in the order of their names; folders are labels.
+
+    Nothing is extracted, and a member is never inflated beyond the size that it claims.
+    """
+
+    def __init__(self, path: Path, options: SourceOptions) -> None:
+        refuse_column(str(path), options)
+        self._path, self._max_mib = path, options.max_mib
+        self._names, self._members = _list_images(path)
+        shown = [readable(name) for name in self._names]
+        self._labels = choose_labels(shown, map(folder_of, shown), options)
+        known = zip(
+            self._names, self._members["crc"], self._members["size"], strict=True
+        )
+        stamps = (f"{name}:{crc}:{size}" for name, crc, size in known)
+        self.fingerprint = digest_of([*stamps, self._labels.digest])
+
+    def __len__(self) -> int:
+        """Number of members."""
+        return len(self._names)
+
+    def read(self, start: int, stop: int) -> Iterator[RawImage]:
+        """Yield the members' bytes."""
+        with self._path.open("rb") as file:
+            for number in range(start, min(stop, len(self))):
+                name, label = readable(self._names[number]), self._labels[number]
+                try:
+                    content = self._content(file, number)
+                    yield RawImage(name, content, label)
+                except RefusedEntryError as problem:
+                    yield RawImage(name, b"", label, str(problem))
+
+    def _content(self, file: IO[bytes], number: int) -> bytes:
+        member = self._members[number]
+        self._refuse(self._names[number], member)
+        stored, size = _stored(file, member), int(member["size"])
+        try:
+            content = _DECOMPRESS[int(member["method"])](stored, size)
+        except (zlib.error, OSError) as error:
+            raise RefusedEntryError(f"damaged in its archive: {error}") from error
+        if len(content) != size:
+            more_or_less = "more" if len(content) > size else "fewer"
+            raise RefusedEntryError(f"{more_or_less} bytes than its archive claims")
+        if zlib.crc32(content) != member["crc"]:
+            raise RefusedEntryError("damaged in its archive: wrong checksum")
+        return content
+
+    def _refuse(self, name: str, member: np.void) -> None:
+        """Raise RefusedEntryError for what is not read at all."""
+        reasons = {
+            "not a regular file": not member["is_file"],
+            "encrypted": member["flags"] & _ENCRYPTED,
+            "it shares bytes with another member": member["overlaps"],
+            "compressed by another method than deflate and bzip2": (
+                member["method"] not in _DECOMPRESS
+            ),
+        }
+        for reason in [
+            refused_name(name),
+            *(r for r, applies in reasons.items() if applies),
+        ]:
+            if reason is not None:
+                raise RefusedEntryError(reason)
+        refuse_large(int(member["size"]), self._max_mib)
+        refuse_large(int(member["compressed"]), self._max_mib)
+
+
+def _list_images(path: Path) -> tuple[list[str], np.ndarray]:
+    """Return names and members of the images, in the order of their names."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            listed = [info for info in archive.infolist() if not info.is_dir()]
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise DataError(
+            f"ingestion.source={str(path)!r} cannot be read as a zip ({error}): it is "
+            "damaged or cut short. Copy or download it again."
+        ) from error
+    members = np.array([_member(info) for info in listed], _MEMBER)
+    _mark_overlaps(members)
+    names = [info.filename for info in listed]
+    chosen = sorted(
+        (n for n, name in enumerate(names) if is_image_name(name)),
+        key=names.__getitem__,
+    )
+    if len(chosen) < len(names):
+        logger.info(
+            "%d members without an image's suffix are ignored.",
+            len(names) - len(chosen),
+        )
+    return [names[number] for number in chosen], members[chosen]
+
+
+def _member(info: zipfile.ZipInfo) -> tuple[object, ...]:
+    kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the writer did not say
+    return (
+        info.header_offset,
+        info.compress_size,
+        info.file_size,
+        info.CRC,
+        info.compress_type,
+        info.flag_bits,
+        kind in (0, stat.S_IFREG),
+        False,
+    )
+
+
+def _mark_overlaps(members: np.ndarray) -> None:
+    """Mark the members whose bytes reach into the next one: many small ones make a huge bomb."""
+    order = np.argsort(members["offset"], kind="stable")
+    end = members["offset"] + members["compressed"] + _LOCAL_HEADER.size
+    members["overlaps"][order[:-1]] = end[order[:-1]] > members["offset"][order[1:]]
+
+
+def _stored(file: IO[bytes], member: np.void) -> bytes:
+    """Return a member's bytes as they are in the archive."""
+    file.seek(max(0, int(member["offset"])))
+    header = file.read(_LOCAL_HEADER.size)
+    if len(header) < _LOCAL_HEADER.size or not header.startswith(b"PK\3\4"):
+        raise RefusedEntryError("damaged in its archive: no header where it should be")
+    file.seek(sum(_LOCAL_HEADER.unpack(header)), 1)
+    return file.read(int(member["compressed"]))

@@ -1,0 +1,67 @@
+"""Encoding in one process, or in several that take shards in turn, one per GPU."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Generator
+from itertools import count
+from typing import TYPE_CHECKING
+
+from lct_pipeline.datasets.shards import Shard
+from lct_pipeline.models.device import choose_device
+from lct_pipeline.parameters import Runtime
+from lct_pipeline.pipelines.encoding.worker import EncodingTask, encoded_shards
+from lct_pipeline.pipelines.launching import Handover, Launch, check_devices, launched
+
+if TYPE_CHECKING:
+    from lct_pipeline.core.ranks import Ranks
+    from lct_pipeline.models.autoencoder import Autoencoder
+
+NUM_AHEAD = 1  # shards that a process hands over before the first is written; it computes another
+
+
+def encode_in_processes(
+    task: EncodingTask, autoencoder: Autoencoder, numbers: range, runtime: Runtime
+) -> Generator[Shard]:
+    """Yield the latents of the shards ``numbers``, in order, from ``runtime.num_processes``.
+
+    Raises:
+        ParameterError: There are fewer GPUs than processes, or the latents are not finite.
+        UserError: A process failed.
+    """
+    import torch
+
+    device = choose_device(runtime.device)
+    num_processes = min(runtime.num_processes, len(numbers))
+    if num_processes <= 1:
+        yield from encoded_shards(task, autoencoder, numbers, device)
+        return
+    check_devices(num_processes, device)
+    launch = Launch(
+        work=_encode,
+        arguments=(task, pickle.dumps(autoencoder), numbers),  # its weights by value
+        title="encoding",
+        num_processes=num_processes,
+        device=device,
+        num_threads=runtime.num_threads,
+        num_ahead=NUM_AHEAD,
+    )
+    for arrays in launched(launch):
+        yield Shard({name: torch.from_numpy(array) for name, array in arrays.items()})
+
+
+def _encode(
+    ranks: Ranks,
+    handover: Handover,
+    task: EncodingTask,
+    autoencoder: bytes,
+    numbers: range,
+) -> None:
+    """Encode each ``ranks.num_processes``-th shard and hand it over."""
+    own = numbers[ranks.rank :: ranks.num_processes]
+    shards = encoded_shards(task, pickle.loads(autoencoder), own, ranks.device)
+    places = count(ranks.rank, ranks.num_processes)
+    for place, shard in zip(places, shards, strict=False):
+        arrays = {name: z.numpy() for name, z in shard.tensors.items()}
+        if not handover.give(ranks.rank, place, arrays):
+            return

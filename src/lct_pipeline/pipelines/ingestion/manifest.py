@@ -1,0 +1,78 @@
+"""The manifest of the images: one row for each entry of the source."""
+
+from __future__ import annotations
+
+import logging
+
+from lct_pipeline.data_parameters import Ingestion
+from lct_pipeline.datasets.shards import ShardStore
+from lct_pipeline.errors import DataError
+from lct_pipeline.lazy import pd
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "validation", "test")
+
+
+def build_image_manifest(images: ShardStore, parameters: Ingestion) -> pd.DataFrame:
+    """Return one row per source entry; ``index`` is the image's place in the shards.
+
+    ``duplicate_of`` names the first image with the same content, null in that one and in all that
+    have no copy. With ``ingestion.duplicates=drop`` copies are in no split.
+
+    Raises:
+        DataError: A split has fewer than two images.
+    """
+    manifest = _read_rows(images)
+    usable = manifest["problem"].isna()
+    manifest.insert(0, "index", usable.cumsum().sub(1).where(usable).astype("Int64"))
+    manifest["duplicate_of"] = _originals(manifest, usable)
+    copies = manifest["duplicate_of"].notna()
+    if parameters.duplicates == "drop":
+        manifest["split"] = manifest["split"].mask(copies)
+    _report(manifest, int(copies.sum()), parameters)
+    _check_splits(manifest["split"])
+    return manifest
+
+
+def _read_rows(images: ShardStore) -> pd.DataFrame:
+    """Return the rows of all shards; as columns shard by shard, which takes less memory."""
+    shards = [pd.DataFrame(shard.rows) for shard in images.shards]
+    manifest = pd.concat(shards, ignore_index=True)
+    return manifest.astype({"width": "Int32", "height": "Int32"})
+
+
+def _originals(manifest: pd.DataFrame, usable: pd.Series) -> pd.Series:
+    """Return the name of the first image with the same content, null for that one itself."""
+    digests = manifest.loc[usable, "digest"]
+    copies = digests[digests.duplicated()]
+    first = manifest.loc[usable].drop_duplicates("digest").set_index("digest")["source"]
+    return copies.map(first).astype("string").reindex(manifest.index)
+
+
+def _report(manifest: pd.DataFrame, num_copies: int, parameters: Ingestion) -> None:
+    problems = manifest["problem"].dropna()
+    if len(problems):
+        logger.warning(
+            "%d of %d images cannot be used and are left out: see column `problem` of the image "
+            "manifest.",
+            len(problems),
+            len(manifest),
+        )
+    if num_copies:
+        logger.info(
+            "%d images are exact copies of others (column `duplicate_of`) and are %s.",
+            num_copies,
+            "kept" if parameters.duplicates == "keep" else "in no split",
+        )
+
+
+def _check_splits(split: pd.Series) -> None:
+    counts = {name: int((split == name).sum()) for name in SPLITS}
+    logger.info("Images by split: %s.", counts)
+    for name, count in counts.items():
+        if count < 2:
+            raise DataError(
+                f"the {name} split has {count} of {split.notna().sum()} images and needs at least "
+                "2: give more images or other shares in ingestion.splits."
+            )

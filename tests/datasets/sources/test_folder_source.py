@@ -1,0 +1,177 @@
+"""Images in a folder."""
+
+import os
+from pathlib import Path
+
+import pytest
+from made_sources import (
+    FILES,
+    LABELS,
+    NAMES,
+    fingerprint,
+    labels,
+    options,
+    problems,
+    read,
+    write_folder,
+)
+
+from lct_pipeline.datasets.sources import open_source
+from lct_pipeline.datasets.sources.folder import files_below
+from lct_pipeline.errors import DataError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_folder(tmp_path / "images", FILES)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    return write_folder(tmp_path / "elsewhere", {"secret.png": b"secret"})
+
+
+def test_it_is_read_below_and_in_order_without_hidden_files(folder: Path) -> None:
+    images = read(folder)
+    assert [image.name for image in images] == NAMES
+    assert [image.content for image in images] == [FILES[name] for name in NAMES]
+    assert len(open_source(str(folder), options())) == len(NAMES)
+
+
+def test_the_folder_that_an_image_lies_in_is_its_label(folder: Path) -> None:
+    assert labels(folder) == LABELS
+    assert labels(folder, labels="none") == [None] * 5
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 0), (1, 3), (4, 5), (3, 100), (7, 9)])
+def test_a_part_is_read(folder: Path, start: int, stop: int) -> None:
+    assert [image.name for image in read(folder, start, stop)] == NAMES[start:stop]
+
+
+def test_a_folder_named_like_an_image_is_none(folder: Path) -> None:
+    write_folder(folder, {"album.png/1.png": b"inside"})
+    images = read(folder)
+    assert [i.name for i in images] == [*NAMES[:1], "album.png/1.png", *NAMES[1:]]
+    assert images[1].label == "album.png"
+
+
+def test_a_link_inside_is_read_like_a_file(folder: Path) -> None:
+    (folder / "b" / "3.jpg").symlink_to(folder / "a" / "noending")
+    found = {image.name: image.content for image in read(folder)}
+    assert found["b/3.jpg"] == FILES["a/noending"]
+
+
+def test_links_that_lead_outside_are_never_read(folder: Path, elsewhere: Path) -> None:
+    (folder / "absolute.png").symlink_to(elsewhere / "secret.png")
+    (folder / "b" / "relative.png").symlink_to("../../elsewhere/secret.png")
+    (folder / "b" / "inner.png").symlink_to(folder / "absolute.png")
+    found = problems(folder)
+    assert set(found) == {"absolute.png", "b/inner.png", "b/relative.png"}
+    assert set(found.values()) == {"a symbolic link that leads out of the folder"}
+
+
+def test_a_folder_beside_with_the_same_beginning_is_outside(folder: Path) -> None:
+    write_folder(folder.parent / "images-2", {"1.png": b"other"})
+    (folder / "link.png").symlink_to(folder.parent / "images-2" / "1.png")
+    assert "link.png" in problems(folder)
+
+
+def test_linked_folders_are_not_entered_and_those_outside_are_listed(
+    folder: Path, elsewhere: Path
+) -> None:
+    (folder / "outside").symlink_to(elsewhere)
+    (folder / "a" / "loop").symlink_to(folder)
+    assert list(problems(folder)) == ["outside"]
+    assert len(read(folder)) == len(NAMES) + 1
+
+
+def test_the_source_itself_may_be_a_link(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(folder)
+    assert read(tmp_path / "link") == read(folder)
+
+
+def test_links_to_nothing_and_in_circles_are_problems(folder: Path) -> None:
+    (folder / "gone.png").symlink_to(folder / "nothing.png")
+    (folder / "circle.png").symlink_to(folder / "circle.png")
+    found = problems(folder)
+    assert "No such file" in found["gone.png"]
+    assert "symbolic links" in found["circle.png"]
+
+
+def test_what_is_no_regular_file_is_not_waited_for(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.png")
+    assert problems(folder) == {"pipe.png": "not a regular file"}
+
+
+def test_a_large_file_is_refused_with_its_size(folder: Path) -> None:
+    with (folder / "b" / "large.png").open("wb") as file:
+        file.truncate(3 * 2**20)
+    message = "3.0 MiB, more than ingestion.max_mib=2"
+    assert problems(folder, max_mib=2) == {"b/large.png": message}
+    assert problems(folder, max_mib=3) == {}
+
+
+def test_a_file_that_says_nothing_of_its_size_is_read_up_to_the_limit() -> None:
+    from lct_pipeline.datasets.sources.base import RefusedEntryError, read_bounded
+
+    with open("/dev/zero", "rb") as endless, pytest.raises(RefusedEntryError):
+        read_bounded(endless, max_mib=1)
+
+
+def test_names_that_are_no_text_are_written_as_what_can_be(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"a.png": b"a"})
+    with open(os.fsencode(tmp_path) + b"/\xff.png", "wb") as file:
+        file.write(b"odd")
+    odd = read(tmp_path)[1]
+    assert (odd.name, odd.content) == ("\\udcff.png", b"odd")
+
+
+@pytest.mark.parametrize("change", ["touch", "content", "add", "remove", "rename"])
+def test_the_fingerprint_changes_with(folder: Path, change: str) -> None:
+    before, file = fingerprint(folder), folder / "b" / "2.jpg"
+    assert fingerprint(folder) == before
+    stat = file.stat()
+    if change == "touch":
+        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
+    elif change == "content":
+        file.write_bytes(b"longer than it was")
+        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    elif change == "add":
+        (folder / "b" / "3.jpg").write_bytes(b"new")
+    elif change == "remove":
+        file.unlink()
+    else:
+        file.rename(folder / "b" / "3.jpg")
+    assert fingerprint(folder) != before
+
+
+def test_the_fingerprint_ignores_other_files_and_follows_the_labels(
+    folder: Path,
+) -> None:
+    before = fingerprint(folder)
+    (folder / "notes.md").write_text("about these images")
+    assert fingerprint(folder) == before
+    assert fingerprint(folder, labels="none") != before
+
+
+def test_other_files_are_counted(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "lct_pipeline")
+    open_source(str(folder), options())
+    assert "2 files without an image's suffix" in caplog.text
+
+
+def test_labels_of_a_column_are_refused(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"labels=column.*images' has no columns"):
+        open_source(str(folder), options(labels="column"))
+
+
+def test_files_of_a_kind_are_found_below_unless_they_lead_outside(
+    folder: Path, elsewhere: Path
+) -> None:
+    write_folder(folder, {"2.tar": b"", "b/1.TAR": b"", ".hidden.tar": b""})
+    assert list(files_below(folder, (".tar",))) == ["2.tar", "b/1.TAR"]
+    (folder / "3.tar").symlink_to(elsewhere / "secret.png")
+    with pytest.raises(DataError, match=r"3\.tar is a symbolic link that leads out"):
+        files_below(folder, (".tar",))

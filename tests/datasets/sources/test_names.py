@@ -1,0 +1,72 @@
+"""Names of entries and patterns of file names."""
+
+import pytest
+
+from lct_pipeline.datasets.sources.braces import expand, is_pattern
+from lct_pipeline.datasets.sources.names import (
+    folder_of,
+    is_hidden,
+    is_image_name,
+    readable,
+    refused_name,
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.jpg", True),
+        ("a/b.TIFF", True),
+        ("./a.png", True),
+        ("../a.png", True),  # an entry, which is refused by its name
+        ("a.png.txt", False),
+        ("png", False),
+        (".a.png", False),
+        ("a/.b/c.png", False),
+        ("__MACOSX/a/._b.png", False),
+    ],
+)
+def test_images_are_told_by_their_suffix_unless_hidden(
+    name: str, expected: bool
+) -> None:
+    assert is_image_name(name) is expected
+
+
+@pytest.mark.parametrize("name", ["a/b.png", "a..b/c...png", "C/x.png", "ab:c.png"])
+def test_names_that_stay_inside_are_not_refused(name: str) -> None:
+    assert refused_name(name) is None
+    assert not is_hidden(name)
+
+
+def test_the_folder_is_the_last_one() -> None:
+    assert folder_of("a/b/c.png") == "b"
+    assert folder_of("c.png") is None
+
+
+def test_any_name_can_be_written_as_utf_8() -> None:
+    assert readable("bücher/☃.png") == "bücher/☃.png"
+    assert readable("\udcff\udc00x").encode() == b"\\udcff\\udc00x"
+    assert len(readable("x" * 10_000)) == 500
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("a", ["a"]),
+        ("a-{0..3}", ["a-0", "a-1", "a-2", "a-3"]),
+        ("{08..11}.tar", ["08.tar", "09.tar", "10.tar", "11.tar"]),
+        ("{b,a}{0..1}", ["b0", "b1", "a0", "a1"]),
+        ("{x,y}/{,z}", ["x/", "x/z", "y/", "y/z"]),
+        ("{3..1}", []),
+    ],
+)
+def test_braces_are_expanded_as_shells_do(pattern: str, names: list[str]) -> None:
+    assert list(expand(pattern)) == names
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("a{0..1}", True), ("a*", True), ("a?", True), ("[a]", True), ("a}{", False)],
+)
+def test_patterns_are_told_from_names(name: str, expected: bool) -> None:
+    assert is_pattern(name) is expected

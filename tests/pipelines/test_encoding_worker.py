@@ -1,0 +1,290 @@
+"""From shards of images to shards of latents: classes, precisions, formats, processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from kedro.io import DatasetError
+from small_encoding import (
+    SIZES,
+    AutoencoderDC,
+    base,
+    deep_compression,
+    encode_into,
+    encoding,
+    kl,
+    manifest_of,
+    runtime,
+    smooth_images,
+    store_images,
+    stored,
+    tiny,
+)
+
+from lct_pipeline.core.outliers import outlier_statistics
+from lct_pipeline.datasets.autoencoder import StoredAutoencoder
+from lct_pipeline.datasets.shards import ShardsDataset, ShardStore
+from lct_pipeline.errors import ParameterError
+from lct_pipeline.models.autoencoder import PixelAutoencoder
+from lct_pipeline.pipelines.batch_sizes import batch_size_for
+from lct_pipeline.pipelines.encoding.nodes import (
+    encode_images,
+    measure_normalisation,
+    measure_reconstruction,
+    prepare_autoencoder,
+)
+from lct_pipeline.pipelines.statistics.nodes import measure_latents
+from lct_pipeline.training_parameters import Noise
+
+EVERY = np.arange(sum(SIZES))
+MAKERS = [
+    kl,
+    tiny,
+    deep_compression,
+    lambda: StoredAutoencoder(PixelAutoencoder(), "0"),
+]
+IDS = ["AutoencoderKL", "AutoencoderTiny", "AutoencoderDC", "pixels"]
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> ShardStore:
+    return store_images(tmp_path / "images")
+
+
+@pytest.mark.parametrize(
+    ("given", "shape", "expected"),
+    [
+        (7, (3, 1024, 1024), 7),
+        (0, (3, 32, 32), 512),
+        (0, (3, 128, 128), 256),
+        (0, (3, 256, 256), 64),
+        (0, (3, 1024, 1024), 4),
+        (0, (3, 4096, 4096), 1),
+        (0, (4, 32, 32), 512),
+    ],
+)
+def test_a_batch_is_as_large_as_said_or_as_four_million_pixels(
+    given: int, shape: tuple[int, ...], expected: int
+) -> None:
+    assert batch_size_for(given, shape) == expected
+
+
+@pytest.mark.parametrize("make", MAKERS, ids=IDS)
+def test_every_class_goes_from_images_to_normalised_latents_and_back(
+    images: ShardStore, tmp_path: Path, make: Callable[[], StoredAutoencoder]
+) -> None:
+    autoencoder, parameters = make(), encoding(warn_below_psnr=0)
+    latents = encode_into(tmp_path / "latents", images, autoencoder, parameters)
+    x = smooth_images(len(EVERY), 16).float() / 127.5 - 1
+    with torch.no_grad():
+        output = autoencoder.model.encode(x)
+        posterior = getattr(output, "latent_dist", None)
+        mean = posterior.mean if posterior else next(iter(vars(output).values()))
+        std = torch.zeros_like(mean) if posterior is None else posterior.std
+        decoded = autoencoder.model.decode(mean).sample
+    for name, expected in (("mean", mean), ("std", std)):
+        found = latents.gather(name, EVERY)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    noise = Noise.model_validate(base("training")["noise"])
+    normalisation = measure_normalisation(
+        latents, manifest_of(images), parameters, noise
+    )
+    assert normalisation.tensors["mean"].shape == mean.shape[1:]
+    quality = measure_reconstruction(
+        images,
+        latents,
+        manifest_of(images, "validation"),
+        autoencoder,
+        parameters,
+        runtime(),
+    )
+    rounded = ((decoded.clamp(-1, 1) + 1) * 127.5).round()
+    original = smooth_images(len(EVERY), 16).float()
+    mse = (rounded - original).square().mean().item()
+    psnr = None if mse == 0 else 10 * np.log10(255**2 / mse)
+    assert quality["psnr_db"] == pytest.approx(psnr, abs=0.01)
+    assert quality["exact"] == (make is MAKERS[-1])
+    assert quality["lpips"] is None and quality["num_images"] == len(EVERY)
+
+
+def test_encoding_leaves_the_autoencoder_as_it_was(
+    images: ShardStore, tmp_path: Path
+) -> None:
+    autoencoder = kl()
+    before = {n: p.clone() for n, p in autoencoder.model.state_dict().items()}
+    strides = autoencoder.model.encoder.conv_in.weight.stride()
+    encode_into(tmp_path / "l", images, autoencoder, encoding(precision="bfloat16"))
+    for name, tensor in autoencoder.model.state_dict().items():
+        assert tensor.dtype == torch.float32 and torch.equal(tensor, before[name])
+    assert autoencoder.model.encoder.conv_in.weight.stride() == strides
+
+
+def test_latents_in_half_precision_are_the_rounded_ones(
+    images: ShardStore, tmp_path: Path
+) -> None:
+    autoencoder = kl()
+    full = encode_into(tmp_path / "full", images, autoencoder, encoding())
+    parameters = encoding(stored_as="float16")
+    half = encode_into(tmp_path / "half", images, autoencoder, parameters)
+    for name in ("mean", "std"):
+        found = half.gather(name, EVERY)
+        assert found.dtype == torch.float16
+        assert torch.equal(found, full.gather(name, EVERY).half())
+    assert 2 * half.shards[0].record_bytes == full.shards[0].record_bytes
+
+
+def test_latents_in_half_precision_are_measured_as_they_are(
+    images: ShardStore, tmp_path: Path
+) -> None:
+    parameters = encoding(stored_as="float16", batch_size=0, warn_below_psnr=0)
+    autoencoder, rows = kl(), manifest_of(images)
+    latents = encode_into(tmp_path / "half", images, autoencoder, parameters)
+    mean, std = (latents.gather(n, EVERY).double() for n in ("mean", "std"))
+    noise = Noise.model_validate(base("training")["noise"])
+    found = measure_normalisation(latents, rows, parameters, noise).tensors
+    spread = (mean.var(0) + std.square().mean(0)).sqrt()
+    torch.testing.assert_close(found["mean"], mean.mean(0).float())
+    torch.testing.assert_close(found["std"], spread.float())
+    statistics = measure_latents(latents, rows, parameters)
+    expected = [asdict(row) for row in outlier_statistics(lambda: iter([mean]))]
+    for row, (_, other) in zip(expected, statistics.iterrows(), strict=True):
+        assert other["std"] == pytest.approx(row["std"])
+        assert other["median"] == row["median"]
+    validation = manifest_of(images, "validation")
+    measure_reconstruction(
+        images, latents, validation, autoencoder, parameters, runtime()
+    )
+
+
+def test_latents_that_do_not_fit_into_half_precision_are_refused(
+    images: ShardStore, tmp_path: Path
+) -> None:
+    autoencoder = kl()
+    torch.nn.init.constant_(autoencoder.model.quant_conv.bias, 1e5)
+    with pytest.raises(DatasetError, match=r"not finite.*stored as float16") as caught:
+        parameters = encoding(stored_as="float16")
+        encode_into(tmp_path / "half", images, autoencoder, parameters)
+    assert isinstance(caught.value.__cause__, ParameterError)
+    assert not (tmp_path / "half").exists()
+
+
+def test_a_shard_without_an_image_becomes_one_without_a_latent(tmp_path: Path) -> None:
+    images = store_images(tmp_path / "images", [2, 0, 1])
+    parameters = encoding(horizontal_flips=True)
+    latents = encode_into(tmp_path / "latents", images, kl(), parameters)
+    assert [shard.num_items for shard in latents.shards] == [2, 0, 1]
+    assert latents.shards[1].arrays["std_flipped"].shape == (0, 2, 8, 8)
+    assert latents.gather("mean", np.arange(3)).shape == (3, 2, 8, 8)
+
+
+def fingerprint(
+    images: ShardStore, autoencoder: StoredAutoencoder, folder: Path, **changes: str
+) -> str:
+    empty = ShardsDataset(path=str(folder)).load()
+    parameters = encoding(**changes)
+    stream = encode_images(images, autoencoder, empty, parameters, runtime())
+    return stream.fingerprint
+
+
+def test_latents_of_another_precision_or_format_have_another_fingerprint(
+    images: ShardStore, tmp_path: Path
+) -> None:
+    autoencoder = kl()
+    plain = fingerprint(images, autoencoder, tmp_path)
+    assert plain == f"images-{autoencoder.digest}"
+    assert plain == fingerprint(images, autoencoder, tmp_path, precision="float32")
+    others = {
+        fingerprint(images, autoencoder, tmp_path, **changes)
+        for changes in (
+            {"precision": "bfloat16"},
+            {"stored_as": "float16"},
+            {"precision": "bfloat16", "stored_as": "float16"},
+        )
+    }
+    assert len(others | {plain}) == 4
+    assert all(other.endswith(f"-{autoencoder.digest}") for other in others)
+
+
+def test_automatic_precision_goes_on_with_what_is_there(
+    images: ShardStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Latents that a GPU began are continued by a CPU, in their own precision."""
+    autoencoder, folder = kl(), tmp_path / "latents"
+    parameters = encoding(precision="bfloat16")
+    whole = encode_into(folder, images, autoencoder, parameters)
+    expected = {shard.path.name: shard.path.read_bytes() for shard in whole.shards}
+    for name in ("shard-00002.safetensors", "index.json"):
+        (folder / name).unlink()
+    encode_into(folder, images, autoencoder, encoding(precision="auto"))
+    for shard in ShardsDataset(path=str(folder)).load().shards:
+        assert shard.path.read_bytes() == expected[shard.path.name]
+    again = encode_images(
+        images,
+        autoencoder,
+        ShardsDataset(path=str(folder)).load(),
+        encoding(precision="float32"),
+        runtime(),
+    )
+    assert again.first_shard == 0  # what is asked for is not replaced by what is there
+
+
+def test_two_processes_write_the_files_of_one(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    autoencoder = stored(AutoencoderDC())
+    images = store_images(tmp_path / "images", [3, 2, 0, 2, 4])
+    parameters = encoding(horizontal_flips=True, stored_as="float16")
+    one, two = (
+        encode_into(tmp_path / str(n), images, autoencoder, parameters, num_processes=n)
+        for n in (1, 2)
+    )
+    assert not multiprocessing.active_children()
+    names = {path.name for path in one.folder.iterdir()}
+    assert {path.name for path in two.folder.iterdir()} == names
+    for name in names:
+        assert (two.folder / name).read_bytes() == (one.folder / name).read_bytes()
+
+
+def test_compiled_the_encoder_gives_the_same(
+    images: ShardStore, tmp_path: Path
+) -> None:
+    from torch._inductor import config
+
+    if not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
+        pytest.skip("torch.compile needs a C++ compiler, and there is none")
+    torch.manual_seed(0)
+    autoencoder = stored(AutoencoderDC())
+    plain = encode_into(tmp_path / "plain", images, autoencoder, encoding())
+    with config.patch(compile_threads=1):
+        compiled = encode_into(
+            tmp_path / "compiled", images, autoencoder, encoding(), compile=True
+        )
+    for name in ("mean", "std"):
+        expected = plain.gather(name, EVERY)
+        torch.testing.assert_close(compiled.gather(name, EVERY), expected)
+    assert compiled.fingerprint == plain.fingerprint
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_images_whose_side_cannot_be_divided_are_refused(
+    tmp_path: Path, given: bool
+) -> None:
+    images = store_images(tmp_path / "images", side=12)
+    blocks = (4, 4, 4, 4)  # a side of 12 is divided by 8
+    parameters = encoding(
+        fitted=base("encoding")["fitted"] | {"block_channels": blocks}
+    )
+    autoencoder = kl(block_channels=blocks) if given else None
+    with pytest.raises(
+        ParameterError, match=r"image_size=12: .* divides the side by 8"
+    ):
+        prepare_autoencoder(
+            images, manifest_of(images), autoencoder, None, parameters, runtime()
+        )

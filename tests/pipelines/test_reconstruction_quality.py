@@ -1,0 +1,159 @@
+"""PSNR and LPIPS beside the latents."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_encoding import (
+    encode_into,
+    encoding,
+    kl,
+    manifest_of,
+    runtime,
+    smooth_images,
+    store_images,
+)
+from torch import Tensor
+
+from lct_pipeline.datasets.autoencoder import StoredAutoencoder
+from lct_pipeline.datasets.shards import ShardStore
+from lct_pipeline.errors import DataError
+from lct_pipeline.models.autoencoder import decode, encode, to_uint8
+from lct_pipeline.models.lpips_distance import ALEXNET_FILE, lpips_distance
+from lct_pipeline.pipelines.encoding.nodes import measure_reconstruction
+from lct_pipeline.pipelines.encoding.quality import reconstruction_quality
+
+CPU = torch.device("cpu")
+SIDE = 64
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of torchvision's AlexNet."""
+    from torchvision.models import AlexNet
+
+    torch.manual_seed(0)
+    features = AlexNet().features
+    folder = tmp_path_factory.mktemp("weights")
+    named = {f"features.{name}": p for name, p in features.state_dict().items()}
+    torch.save(named, folder / ALEXNET_FILE)
+    return folder / ALEXNET_FILE
+
+
+@pytest.fixture(scope="module")
+def autoencoder() -> StoredAutoencoder:
+    return kl(block_channels=(4, 4))
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> ShardStore:
+    return store_images(tmp_path_factory.mktemp("images"), [3, 2], SIDE)
+
+
+@pytest.fixture(scope="module")
+def latents(
+    images: ShardStore,
+    autoencoder: StoredAutoencoder,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> ShardStore:
+    folder = tmp_path_factory.mktemp("latents")
+    return encode_into(folder, images, autoencoder, encoding())
+
+
+@pytest.fixture
+def measure(
+    images: ShardStore, latents: ShardStore, autoencoder: StoredAutoencoder
+) -> Any:
+    def measured(**changes: Any) -> dict[str, Any]:
+        return measure_reconstruction(
+            images,
+            latents,
+            manifest_of(images, "validation"),
+            autoencoder,
+            encoding(warn_below_psnr=0, **changes),
+            runtime(),
+        )
+
+    return measured
+
+
+def reconstructed(autoencoder: StoredAutoencoder) -> tuple[Tensor, Tensor]:
+    given = smooth_images(5, SIDE)
+    mean, _ = encode(autoencoder.model, given)
+    return given, to_uint8(decode(autoencoder.model, mean))
+
+
+def test_lpips_is_the_mean_distance_of_images_and_reconstructions(
+    measure: Any, weights: Path, autoencoder: StoredAutoencoder
+) -> None:
+    expected = lpips_distance(weights, CPU)(*reconstructed(autoencoder)).mean().item()
+    for batch_size in (0, 2):
+        found = measure(lpips_path=str(weights), batch_size=batch_size)
+        assert found["lpips"] == pytest.approx(expected, rel=1e-4)
+        assert found["split"] == "validation" and found["num_images"] == 5
+
+
+def test_a_reduction_over_batches_is_that_of_all_together() -> None:
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randint(256, (7, 3, 8, 8), generator=generator).byte() for _ in "ab")
+    whole, parts = (
+        reconstruction_quality(
+            zip(a.split(size), b.split(size), strict=True),
+            lambda x, y: (x.float() - y.float()).abs().mean((1, 2, 3)),
+        )
+        for size in (7, 3)
+    )
+    assert parts.psnr == whole.psnr and parts.num_images == whole.num_images == 7
+    assert parts.lpips == pytest.approx((a.float() - b.float()).abs().mean().item())
+
+
+def test_without_weights_lpips_is_left_out_and_the_file_is_named(
+    measure: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with caplog.at_level(logging.INFO):
+        assert measure()["lpips"] is None
+    lines = [line for line in caplog.messages if "LPIPS" in line]
+    assert len(lines) == 1 and ALEXNET_FILE in lines[0]
+    assert str(tmp_path / "checkpoints") in lines[0]
+
+
+def test_weights_in_the_folder_of_torch_hub_are_found(
+    measure: Any, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / ALEXNET_FILE).symlink_to(weights)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    assert measure()["lpips"] > 0
+
+
+def test_named_weights_that_are_not_there_are_an_error(
+    measure: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=rf"lpips_path=.*{ALEXNET_FILE} is not there"):
+        measure(lpips_path=str(tmp_path))
+
+
+def test_lpips_of_small_images_is_left_out_with_the_reason(
+    weights: Path,
+    autoencoder: StoredAutoencoder,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    images = store_images(tmp_path / "images", [2], 32)
+    parameters = encoding(lpips_path=str(weights))
+    latents = encode_into(tmp_path / "latents", images, autoencoder, parameters)
+    rows = manifest_of(images, "validation")
+    with caplog.at_level(logging.INFO):
+        quality = measure_reconstruction(
+            images, latents, rows, autoencoder, parameters, runtime()
+        )
+    assert quality["lpips"] is None
+    assert "images of 32 pixels; it needs 64" in caplog.text
