@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
 import pytest
-import torch
 from kedro.io import DataCatalog
 
 from lct_pipeline.datasets.shards import ShardStore
@@ -21,6 +20,7 @@ from lct_pipeline.datasets.tensor_file import (
     CheckpointStore,
     TensorFile,
 )
+from lct_pipeline.models.device import limit_threads
 from lct_pipeline.parameter_types import Group
 from lct_pipeline.parameters import Parameters, Training, check_parameters
 
@@ -30,7 +30,7 @@ os.environ["DO_NOT_TRACK"] = "1"
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
-    torch.set_num_threads(1)
+    limit_threads(1)
 
 
 def copy_project(target: Path) -> Path:

@@ -83,7 +83,7 @@ def test_the_number_of_threads_is_the_asked_one_or_that_of_the_cores(
     monkeypatch: pytest.MonkeyPatch, asked: int, expected: int
 ) -> None:
     calls: list[int] = []
-    monkeypatch.setattr(torch, "set_num_threads", calls.append)
+    monkeypatch.setattr("lct_pipeline.models.device.limit_threads", calls.append)
     monkeypatch.setattr("os.cpu_count", lambda: 5)
     hook = RuntimeHook()
     hook.after_context_created(context(runtime={"num_threads": asked}))

@@ -54,9 +54,9 @@ class RuntimeHook:
     @hook_impl
     def before_pipeline_run(self) -> None:
         """Two busy processes with two threads each on two cores are ten times slower."""
-        import torch
+        from lct_pipeline.models.device import limit_threads
 
-        torch.set_num_threads(self._num_threads or os.cpu_count() or 1)
+        limit_threads(self._num_threads or os.cpu_count() or 1)
 
 
 class RunRecordHook:

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.models.device import choose_device
+from lct_pipeline.models.device import choose_device, limit_threads
 
 
 def pretend(patch: pytest.MonkeyPatch, *, cuda: bool, mps: bool) -> None:
@@ -47,3 +48,16 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are(
         ParameterError, match=f"runtime.device={name}.*there is: {there}"
     ):
         choose_device(name)
+
+
+def test_threads_are_those_of_torch_and_of_linear_algebra() -> None:
+    try:
+        limit_threads(2)
+        assert torch.get_num_threads() == 2
+        limit_threads(1)
+        assert torch.get_num_threads() == 1
+        blas = [lib for lib in threadpool_info() if lib["user_api"] == "blas"]
+        assert blas
+        assert all(lib["num_threads"] == 1 for lib in blas)
+    finally:
+        limit_threads(1)

@@ -34,7 +34,12 @@ class ManifoldMetrics(NamedTuple):
 
 
 def manifold_metrics(
-    real: Tensor, generated: Tensor, *, k: int, k_density: int, block_size: int = 1024
+    real: Tensor,
+    generated: Tensor,
+    *,
+    k: int = 3,
+    k_density: int = 5,
+    block_size: int = 1024,
 ) -> ManifoldMetrics:
     """Return the precision, recall, density and coverage of generated images.
 

@@ -26,3 +26,12 @@ def choose_device(name: str) -> torch.device:
             f"runtime.device={name}: not on this machine; there is: {there}"
         )
     return torch.device(name)
+
+
+def limit_threads(num_threads: int) -> None:
+    """Set the number of CPU threads, of torch and of the linear algebra of NumPy and SciPy."""
+    import scipy.linalg  # noqa: F401  # a library that is not loaded yet cannot be limited
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(num_threads)
+    threadpool_limits(num_threads, user_api="blas")

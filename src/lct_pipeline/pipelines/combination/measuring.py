@@ -150,10 +150,12 @@ def _start_worker(
 
     import torch
 
+    from lct_pipeline.models.device import limit_threads
+
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    torch.set_num_threads(threads)
+    limit_threads(threads)
     with counter.get_lock():
         number = counter.value
         counter.value += 1

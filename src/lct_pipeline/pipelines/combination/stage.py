@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # three image splits, each with noise of its own: no figure is measured on what it was chosen by
 SEARCH_SPLIT, CHOICE_SPLIT, FINAL_SPLIT = "train", "validation", "test"
+LEAST = 6  # real images: density and coverage take the fifth neighbour
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Stage:
 
 
 def check_real_features(features: Any) -> None:
-    """Refuse what is not features of at least two real images.
+    """Refuse what is not features of as many real images as all metrics need.
 
     Raises:
         DataError: The function of the user gave it.
@@ -107,12 +108,12 @@ def check_real_features(features: Any) -> None:
     found = type(features).__name__
     if isinstance(features, torch.Tensor):
         is_matrix = features.is_floating_point() and features.ndim == 2
-        if is_matrix and len(features) > 1 and features.isfinite().all():
+        if is_matrix and len(features) >= LEAST and features.isfinite().all():
             return
         found = f"{features.dtype} of shape {tuple(features.shape)}"
-        if is_matrix and len(features) > 1:
+        if is_matrix and len(features) >= LEAST:
             found = "values that are not finite"
     raise DataError(
-        "combination.references must return float features (N, D) of at least 2 real images; it "
-        f"gave {found}."
+        f"combination.references must return float features (N, D) of at least {LEAST} real "
+        f"images; it gave {found}."
     )

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-NEIGHBOURS = {"k": 3, "k_density": 5}  # as in the papers of precision, and of density
 CONTROL_METHODS = ("control", "random")
 
 
@@ -121,7 +120,7 @@ def _distances(
     frechet = extractor.frechet_name if extractor else "frechet_distance"
     kernel = extractor.kernel_name if extractor else "kernel_distance"
     kept = features[: len(reference.features)]
-    manifolds = manifold_metrics(reference.features, kept, **NEIGHBOURS)
+    manifolds = manifold_metrics(reference.features, kept)
     prefix = f"{extractor.name}_" if extractor else ""
     distance = FrechetReference(reference.statistics).distance_of_features(features)
     return {

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from lct_pipeline.core.feature_sets import FeatureSet
 
-NEIGHBOURS = {"k": 3, "k_density": 5}  # as in the papers of precision, and of density
-
 
 @dataclass(frozen=True)
 class Figure:
@@ -134,9 +132,7 @@ def _of_features(
     kernels = [kernel_distance(some.kept, real) for some in sets]
     count = min(len(real), *(len(some.kept) for some in sets))
     as_many = _some_of(real, count)
-    manifolds = [
-        manifold_metrics(as_many, some.kept[:count], **NEIGHBOURS) for some in sets
-    ]
+    manifolds = [manifold_metrics(as_many, some.kept[:count]) for some in sets]
     kernel = _over_seeds(
         [k.value for k in kernels], [k.standard_error for k in kernels]
     )
