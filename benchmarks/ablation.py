@@ -204,6 +204,13 @@ def _keep(
     temporary.replace(path)
 
 
+def is_frechet(entry: dict[str, Any]) -> bool:
+    """Return whether a row is the Frechet distance by the extractor that choices are made by."""
+    if entry["extractor"].startswith("check_"):
+        return False
+    return entry["metric"] in ("fid", f"{entry['extractor']}_frechet_distance")
+
+
 def results(arguments: argparse.Namespace) -> Any:
     """Return one row per run: its distances on the test split, and its speed.
 
@@ -218,7 +225,7 @@ def results(arguments: argparse.Namespace) -> Any:
             kept = json.loads(result_file(arguments, name, seed).read_text())
             row = {"variant": name, "seed": seed}
             for entry in kept["rows"]:
-                if "frechet" in entry["metric"] or entry["metric"] == "fid":
+                if is_frechet(entry):
                     row[f"{entry['model']}, NFE {entry['nfe']}"] = entry["value"]
                     row["metric"] = entry["metric"]
             for noise in ("fresh", "same"):

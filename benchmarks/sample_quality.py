@@ -23,7 +23,7 @@ from kedro.framework.startup import bootstrap_project
 from lct_pipeline.core.frechet import FrechetReference, feature_statistics
 from lct_pipeline.core.sample_quality import features_of, noise_batches
 from lct_pipeline.parameters import check_parameters
-from lct_pipeline.pipelines.evaluation.nodes import TITLES, plans_of
+from lct_pipeline.pipelines.evaluation.models import TITLES, plans_of
 from lct_pipeline.pipelines.generation import Generator, build_generator
 from lct_pipeline.pipelines.references.extractors import extractor_of
 
