@@ -145,8 +145,13 @@ def run_one(arguments: argparse.Namespace, name: str, seed: int) -> None:
     _run(
         arguments.env, parameters, {"node_names": ["train_model", "index_checkpoints"]}
     )
-    choices = ["choose_average", "choose_second_step", "evaluate_models"]
-    catalog, version = _run(arguments.env, parameters, {"node_names": choices})
+    nodes = [
+        "choose_average",
+        "choose_second_step",
+        "measure_further_references",
+        "evaluate_models",
+    ]
+    catalog, version = _run(arguments.env, parameters, {"node_names": nodes})
     tables = {
         "rows": catalog.load("evaluation_table", version=version),
         "second_step": catalog.load("second_step_choice"),
