@@ -81,3 +81,34 @@ def test_the_example_generates_with_the_weights_it_is_given(
     other = {name: 2 * tensor for name, tensor in unet.state_dict().items()}
     second = torch.cat(list(my_unet.generate(other, num_images=2, seed=1)))
     assert not torch.equal(first, second)
+
+
+def test_the_example_of_a_feature_extractor_gives_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchvision.models import resnet18
+
+    from lct_pipeline.models.features import build_extractor
+
+    (tmp_path / "my_features.py").write_text(block("measuring.md", "# my_features.py"))
+    torch.manual_seed(0)
+    network = resnet18().eval()
+    torch.save(network.state_dict(), tmp_path / "resnet18.pth")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    extractor = build_extractor(
+        "my_features:resnet18_features",
+        "resnet18.pth",
+        64,
+        mean,
+        std,
+        torch.device("cpu"),
+    )
+    assert extractor.frechet_name == "resnet18_features_frechet_distance"
+    images = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)
+    shift, scale = (torch.tensor(v).reshape(3, 1, 1) for v in (mean, std))
+    network.fc = torch.nn.Identity()
+    with torch.no_grad():
+        expected = network((images / 255 - shift) / scale)
+    torch.testing.assert_close(extractor.extract(images), expected)
