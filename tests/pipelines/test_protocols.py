@@ -29,6 +29,8 @@ PROTOCOL = Protocol(
     reference_digest="abcd",
     num_generated=5000,
     num_real=1000,
+    kept_generated=500,
+    kept_real=400,
 )
 
 
@@ -43,13 +45,21 @@ def test_every_part_of_a_protocol_makes_another_one(name: str) -> None:
 def table() -> pd.DataFrame:
     fewer = replace(PROTOCOL, num_generated=400)
     rows = [
-        {"model": model, "nfe": 1, "metric": metric, "value": value, **made.columns()}
+        {
+            "model": model,
+            "nfe": 1,
+            "metric": metric,
+            "value": value,
+            "std": 0.25 if metric == "fid" else None,
+            "standard_error": 0.125 if metric == "kid" else None,
+            **made.columns(),
+        }
         for model, made, value in [
             ("last", PROTOCOL, 9.0),
             ("real", fewer, 3.0),
             ("combined", PROTOCOL, 5.0),
         ]
-        for metric in ("fid", "kid")
+        for metric in ("fid", "kid", "inception_score")
     ]
     return pd.DataFrame(rows)
 
@@ -73,8 +83,12 @@ def test_the_log_keeps_the_order_of_models_and_says_how_figures_were_made(
         log_by_protocol(table())
     one, other = (record.getMessage() for record in caplog.records)
     assert one.index("last") < one.index("combined")
-    assert "real" not in one and "9.000" in one
-    assert "400 images" in other and "3.000" in other
+    titles = one.splitlines()[1].split()
+    assert titles == ["FID", "KID", "score"]
+    last = next(line for line in one.splitlines() if line.startswith("last"))
+    assert last.split() == "last 1 9 ± 0.2 9 ± 0.1 9".split()
+    assert "real" not in one
+    assert "400 images" in other and "3 ± 0.2" in other
 
 
 def test_the_papers_format_truncates_and_goes_through_jpeg_files() -> None:

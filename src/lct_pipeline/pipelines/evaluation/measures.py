@@ -48,7 +48,7 @@ def rows_of(
     """
     rows, points = [], []
     for reference in judge.references:
-        protocol = _protocol(judge, reference, image_format, sets[0].num_images)
+        protocol = _protocol(judge, reference, image_format, sets[0])
         made = {**protocol.columns(), "seeds": seeds, "versions": library_versions()}
         curve = _curve(sets, reference)
         figures = {
@@ -66,7 +66,7 @@ def rows_of(
 
 
 def _protocol(
-    judge: Judge, reference: Reference, image_format: ImageFormat, num_generated: int
+    judge: Judge, reference: Reference, image_format: ImageFormat, generated: FeatureSet
 ) -> Protocol:
     return Protocol(
         extractor=judge.extractor.name,
@@ -76,8 +76,10 @@ def _protocol(
         file_format=image_format.file_format,
         reference=reference.title,
         reference_digest=reference.digest,
-        num_generated=num_generated,
+        num_generated=generated.num_images,
         num_real=reference.num_images,
+        kept_generated=len(generated.kept),
+        kept_real=0 if reference.features is None else len(reference.features),
     )
 
 

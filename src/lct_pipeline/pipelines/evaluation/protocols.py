@@ -70,6 +70,9 @@ class Protocol:
         reference_digest: Of the real images, or of the statistics.
         num_generated: Number of generated images of one figure.
         num_real: Number of real images.
+        kept_generated: Of how many generated images there are features, not moments alone: for
+            kernel distance, precision, recall, density and coverage.
+        kept_real: Likewise of real images.
     """
 
     extractor: str
@@ -81,6 +84,8 @@ class Protocol:
     reference_digest: str
     num_generated: int
     num_real: int
+    kept_generated: int
+    kept_real: int
 
     @property
     def digest(self) -> str:
