@@ -61,6 +61,7 @@ def test_copies_are_found_and_shown_first(
     record, figure = find(results, num_images=8, num_shown=2)
     assert record["smallest_ratio"] == pytest.approx(0, abs=1e-6)
     assert record["share_below_half"] == pytest.approx(2 / 8)
+    assert record["held_out_share_below_half"] < 0.5
     picture = figure.axes[0].images[0].get_array()
     step = picture.shape[0] // 2
     for row in range(2):

@@ -112,24 +112,31 @@ def _record(found: Neighbours, num_generated: int, num_training: int) -> dict[st
     from lct_pipeline.core.neighbours import copy_ratios
 
     nearest = found.distances[:, 0]
-    ratios = copy_ratios(nearest[:num_generated], nearest[num_generated:])
+    held_out = nearest[num_generated:]
+    ratios = copy_ratios(nearest[:num_generated], held_out)
     record = {
         "num_images": num_generated,
         "num_held_out": len(nearest) - num_generated,
         "num_training": num_training,
         "median_ratio": ratios.median().item(),
         "smallest_ratio": ratios.min().item(),
-        "share_below_half": (ratios < 0.5).double().mean().item(),
+        "share_below_half": _share_below_half(ratios),
+        "held_out_share_below_half": _share_below_half(copy_ratios(held_out, held_out)),
     }
     logger.info(
         "Generated images are %.2f times as far from the nearest training image as new real ones "
-        "are (median of %d; the nearest %.2f times; %.1f %% below 0.5).",
+        "are (median of %d; the nearest %.2f times; %.1f %% below 0.5, of new real ones %.1f %%).",
         record["median_ratio"],
         num_generated,
         record["smallest_ratio"],
         100 * record["share_below_half"],
+        100 * record["held_out_share_below_half"],
     )
     return record
+
+
+def _share_below_half(ratios: Tensor) -> float:
+    return (ratios < 0.5).double().mean().item()
 
 
 def _figure(
