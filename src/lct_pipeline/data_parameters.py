@@ -45,7 +45,7 @@ class Ingestion(Group):
     duplicates: Literal["keep", "drop"]
     max_problem_share: Share
     min_side: Positive
-    max_pixels: Positive
+    max_pixels: int = Field(gt=0, le=178_956_970)  # where Pillow itself refuses
     max_mib: Positive
     shard_mib: Positive
 

@@ -67,7 +67,11 @@ def test_what_cannot_be_used_is_a_row_with_its_reason_and_in_no_split(
     assert "not an image" in rows.loc["text.jpg", "problem"]
     assert "leads out" in rows.loc["outside.png", "problem"]
     assert "7 x 20 pixels" in rows.loc["tiny.png", "problem"]
-    assert rows[["index", "split", "width", "height", "duplicate_of"]].isna().all(axis=None)
+    assert (
+        rows[["index", "split", "width", "height", "duplicate_of"]]
+        .isna()
+        .all(axis=None)
+    )
     assert rows["digest"].isna().tolist() == [True, False, False]  # only what was read
 
 

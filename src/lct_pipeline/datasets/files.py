@@ -68,11 +68,23 @@ def write_tensors(
 
     digest = content_digest(tensors, metadata)
     header = {key: json.dumps(value) for key, value in metadata.items()}
-    plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    plain = _unshared({name: t.detach().cpu() for name, t in tensors.items()})
     with atomic_path(path) as temporary:
         save_file(plain, temporary, {**header, DIGEST_KEY: json.dumps(digest)})
         _sort_header(temporary)
     return digest
+
+
+def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return contiguous tensors of which no two share memory, which safetensors refuses."""
+    storages: set[int] = set()
+    plain = {}
+    for name, tensor in tensors.items():
+        storage = tensor.untyped_storage().data_ptr()
+        is_shared = storage in storages or not tensor.is_contiguous()
+        plain[name] = tensor.contiguous().clone() if is_shared else tensor
+        storages.add(storage)
+    return plain
 
 
 def _sort_header(path: Path) -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from lct_pipeline.datasets.sources.braces import expand, is_pattern
 from lct_pipeline.datasets.sources.names import (
+    Names,
     folder_of,
     is_hidden,
     is_image_name,
@@ -70,3 +71,13 @@ def test_braces_are_expanded_as_shells_do(pattern: str, names: list[str]) -> Non
 )
 def test_patterns_are_told_from_names(name: str, expected: bool) -> None:
     assert is_pattern(name) is expected
+
+
+def test_names_are_kept_as_they_came() -> None:
+    given = ["a.png", "", "b\udcff/☃.png", "a.png"]
+    kept = Names(given)
+    assert list(kept) == given == kept[:]
+    assert (len(kept), kept[2], kept[1:3]) == (4, given[2], given[1:3])
+    with pytest.raises(IndexError):
+        kept[4]
+    assert list(Names()) == []

@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import IO, Protocol
 
 import numpy as np
@@ -74,11 +75,11 @@ class ImageSource(Protocol):
         ...
 
 
-def digest_of(parts: Iterable[str]) -> str:
-    """Return the SHA-256 of a series of texts."""
+def digest_of(parts: Iterable[str], *more: str) -> str:
+    """Return the SHA-256 of a series of texts, and of more of them."""
     sha = hashlib.sha256()
-    for part in parts:
-        sha.update(f"{part}\n".encode("utf-8", "surrogateescape"))
+    for part in chain(parts, more):
+        sha.update(f"{part}\n".encode("utf-8", "surrogatepass"))
     return sha.hexdigest()
 
 

@@ -20,6 +20,7 @@ from lct_pipeline.datasets.sources.base import (
 )
 from lct_pipeline.datasets.sources.labels import choose_labels, refuse_column
 from lct_pipeline.datasets.sources.names import (
+    Names,
     folder_of,
     is_hidden,
     is_image_name,
@@ -45,10 +46,10 @@ class FolderSource:
         self._folder = os.path.realpath(folder)
         self._max_mib = options.max_mib
         self._names = self._find_images()
-        shown = [readable(name) for name in self._names]
+        shown = Names(map(readable, self._names))
         self._labels = choose_labels(shown, map(folder_of, shown), options)
         stamps = (f"{name}:{stamp(self._path(name))}" for name in self._names)
-        self.fingerprint = digest_of([*stamps, self._labels.digest])
+        self.fingerprint = digest_of(stamps, self._labels.digest)
 
     def __len__(self) -> int:
         """Number of files."""
@@ -63,7 +64,7 @@ class FolderSource:
             except RefusedEntryError as problem:
                 yield RawImage(readable(name), b"", label, str(problem))
 
-    def _find_images(self) -> list[str]:
+    def _find_images(self) -> Names:
         names, num_others = [], 0
         for name, is_outside_folder in walk(self._folder):
             if is_outside_folder or is_image_name(name):
@@ -72,7 +73,7 @@ class FolderSource:
                 num_others += 1
         if num_others:
             logger.info("%d files without an image's suffix are ignored.", num_others)
-        return sorted(names)
+        return Names(sorted(names))
 
     def _content(self, name: str) -> bytes:
         path = self._path(name)

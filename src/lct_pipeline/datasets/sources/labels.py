@@ -7,7 +7,7 @@ import logging
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from lct_pipeline.datasets.sources.base import SourceOptions, digest_of
 from lct_pipeline.datasets.sources.names import SUFFIXES
@@ -50,7 +50,7 @@ class Labels:
     @property
     def digest(self) -> str:
         """Fixed by the labels and their order."""
-        return digest_of([repr(self._texts), self._codes.tobytes().hex()])
+        return digest_of(map(str, self._codes), repr(self._texts))
 
 
 def choose_labels(
@@ -125,13 +125,13 @@ def _whole_name(name: str) -> str:
 
 
 def _base_name(name: str) -> str:
-    return PurePosixPath(name).name
+    return name.rpartition("/")[2]
 
 
 def _stem(name: str) -> str:
     """Return the base name without an image's suffix."""
-    path = PurePosixPath(name)
-    return path.stem if path.suffix.lower() in SUFFIXES else path.name
+    base = _base_name(name)
+    return base.rpartition(".")[0] if base.lower().endswith(SUFFIXES) else base
 
 
 def _read_csv(path: Path, options: SourceOptions) -> dict[str, str]:

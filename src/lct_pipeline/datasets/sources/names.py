@@ -3,13 +3,49 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
+from array import array
+from collections.abc import Iterable, Sequence
+from typing import overload
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 LONGEST_NAME = 500  # characters; manifests lie in headers of bounded size
 
 _DRIVE = re.compile(r"^[A-Za-z]:")
+
+
+class Names(Sequence[str]):
+    """Many names in the bytes of their texts and eight more each."""
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._texts = bytearray()
+        self._ends = array("q", [0])
+        for name in names:
+            self.append(name)
+
+    def append(self, name: str) -> None:
+        """Add a name; what is no UTF-8 in it comes back as it was."""
+        self._texts += name.encode("utf-8", "surrogatepass")
+        self._ends.append(len(self._texts))
+
+    def __len__(self) -> int:
+        """Number of names."""
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, number: int) -> str: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> list[str]: ...
+
+    def __getitem__(self, number: int | slice) -> str | list[str]:
+        """Return a name, or those of a slice."""
+        if isinstance(number, slice):
+            return [self[n] for n in range(*number.indices(len(self)))]
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        text = self._texts[self._ends[number] : self._ends[number + 1]]
+        return text.decode("utf-8", "surrogatepass")
 
 
 def is_image_name(name: str) -> bool:
@@ -19,8 +55,10 @@ def is_image_name(name: str) -> bool:
 
 def is_hidden(name: str) -> bool:
     """Return whether a part of a name begins with a dot, or is what macOS adds to archives."""
-    parts = PurePosixPath(name).parts
-    return any(part.startswith((".", "__MACOSX")) and part != ".." for part in parts)
+    return any(
+        part.startswith((".", "__MACOSX")) and part not in {".", ".."}
+        for part in name.split("/")
+    )
 
 
 def refused_name(name: str) -> str | None:
@@ -41,7 +79,8 @@ def refused_name(name: str) -> str | None:
 
 def folder_of(name: str) -> str | None:
     """Return the folder that an entry lies in, None at the top."""
-    return PurePosixPath(name).parent.name or None
+    folder, _, _ = name.rpartition("/")
+    return folder.rpartition("/")[2] or None
 
 
 def readable(name: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tarfile
-from pathlib import PurePosixPath
 from typing import Any
 
 from lct_pipeline.datasets.sources.base import SourceOptions
@@ -28,13 +27,13 @@ class SampleLabels:
 
     def may_be_in(self, member: tarfile.TarInfo) -> bool:
         """Return whether a member is to be read for a label."""
-        suffix = PurePosixPath(member.name).suffix.lower()
+        suffix = _suffix(member.name)
         is_asked_for = suffix in self._suffixes.get(self._labels, ())
         return is_asked_for and member.isreg() and member.size <= LARGEST_HEADER
 
     def add(self, name: str, content: bytes) -> None:
         """Read a member."""
-        suffix = PurePosixPath(name).suffix.lower()
+        suffix = _suffix(name)
         try:
             text = content.decode()
             value = text.strip() if suffix == ".cls" else self._value(json.loads(text))
@@ -54,3 +53,7 @@ class SampleLabels:
     def chosen(self) -> str | None:
         """The label that comes first, None if there is none."""
         return self._found.get(".cls", self._found.get(".json"))
+
+
+def _suffix(name: str) -> str:
+    return f".{name.rpartition('.')[2].lower()}"

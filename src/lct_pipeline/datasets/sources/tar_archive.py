@@ -22,6 +22,7 @@ from lct_pipeline.datasets.sources.base import (
 )
 from lct_pipeline.datasets.sources.labels import Labels, choose_labels
 from lct_pipeline.datasets.sources.names import (
+    Names,
     folder_of,
     is_image_name,
     readable,
@@ -64,7 +65,7 @@ class TarSource:
 
     def __init__(self, archives: dict[str, Path], options: SourceOptions) -> None:
         self._paths, self._max_mib = list(archives.values()), options.max_mib
-        self._names: list[str] = []
+        self._names = Names()
         self._offsets, self._sizes = array("q"), array("q")
         self._refused: dict[int, str] = {}
         self._ends: list[int] = []  # of each archive, in entries
@@ -74,10 +75,10 @@ class TarSource:
             for member, label in _list_images(path, options):
                 own.append(label)
                 self._append(prefix, member)
-                sha.update(repr(member).encode())
+                sha.update(repr(member).encode("utf-8", "surrogatepass"))
             self._ends.append(len(self._names))
         self._labels = choose_labels(self._names, own, options)
-        self.fingerprint = digest_of([sha.hexdigest(), self._labels.digest])
+        self.fingerprint = digest_of([sha.hexdigest()], self._labels.digest)
 
     def __len__(self) -> int:
         """Number of image members."""

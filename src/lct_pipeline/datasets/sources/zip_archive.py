@@ -1,17 +1,16 @@
 """Images in a zip, read member by member from the places that its directory names.
 
-The standard library lists the members; what it keeps of each is larger than what is needed to read
-one. Reading follows PKWARE's APPNOTE: 4.3.7 (local header), 4.4.5 (compression method).
+Reading follows PKWARE's APPNOTE.TXT 6.3: 4.3.7 (local header), 4.4.5 (compression method).
 """
 
 from __future__ import annotations
 
 import bz2
 import logging
-import stat
 import struct
 import zipfile
 import zlib
+from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
@@ -27,10 +26,16 @@ from lct_pipeline.datasets.sources.base import (
 )
 from lct_pipeline.datasets.sources.labels import choose_labels, refuse_column
 from lct_pipeline.datasets.sources.names import (
+    Names,
     folder_of,
     is_image_name,
     readable,
     refused_name,
+)
+from lct_pipeline.datasets.sources.zip_directory import (
+    DamagedZipError,
+    ZipMember,
+    read_directory,
 )
 from lct_pipeline.errors import DataError
 
@@ -39,18 +44,18 @@ logger = logging.getLogger(__name__)
 _LOCAL_HEADER = struct.Struct("<26xHH")  # lengths of name and extra, which follow it
 _ENCRYPTED = 1  # bit of the flags
 
-_MEMBER = np.dtype(
-    [
-        ("offset", "i8"),
-        ("compressed", "i8"),
-        ("size", "i8"),
-        ("crc", "u4"),
-        ("method", "u2"),
-        ("flags", "u2"),
-        ("is_file", "?"),
-        ("overlaps", "?"),
-    ]
+_LARGEST = 2**61  # what an odd entry claims is not more than this
+_FIELDS = (
+    "offset",
+    "compressed",
+    "size",
+    "crc",
+    "method",
+    "flags",
+    "is_regular",
+    "overlaps",
 )
+_MEMBER = np.dtype([(name, "i8") for name in _FIELDS])
 
 # compressed content and the size that its member claims -> at most one byte more
 _DECOMPRESS: dict[int, Callable[[bytes, int], bytes]] = {
@@ -74,13 +79,13 @@ class ZipSource:
         refuse_column(str(path), options)
         self._path, self._max_mib = path, options.max_mib
         self._names, self._members = _list_images(path)
-        shown = [readable(name) for name in self._names]
+        shown = Names(map(readable, self._names))
         self._labels = choose_labels(shown, map(folder_of, shown), options)
         known = zip(
             self._names, self._members["crc"], self._members["size"], strict=True
         )
         stamps = (f"{name}:{crc}:{size}" for name, crc, size in known)
-        self.fingerprint = digest_of([*stamps, self._labels.digest])
+        self.fingerprint = digest_of(stamps, self._labels.digest)
 
     def __len__(self) -> int:
         """Number of members."""
@@ -115,7 +120,7 @@ class ZipSource:
     def _refuse(self, name: str, member: np.void) -> None:
         """Raise RefusedEntryError for what is not read at all."""
         reasons = {
-            "not a regular file": not member["is_file"],
+            "not a regular file": not member["is_regular"],
             "encrypted": member["flags"] & _ENCRYPTED,
             "it shares bytes with another member": member["overlaps"],
             "compressed by another method than deflate and bzip2": (
@@ -132,41 +137,41 @@ class ZipSource:
         refuse_large(int(member["compressed"]), self._max_mib)
 
 
-def _list_images(path: Path) -> tuple[list[str], np.ndarray]:
+def _list_images(path: Path) -> tuple[Names, np.ndarray]:
     """Return names and members of the images, in the order of their names."""
+    names, values = Names(), array("q")
     try:
-        with zipfile.ZipFile(path) as archive:
-            listed = [info for info in archive.infolist() if not info.is_dir()]
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        with path.open("rb") as file:
+            for member in read_directory(file):
+                names.append(member.name)
+                values.extend(_values(member))
+    except DamagedZipError as error:
         raise DataError(
             f"ingestion.source={str(path)!r} cannot be read as a zip ({error}): it is "
             "damaged or cut short. Copy or download it again."
         ) from error
-    members = np.array([_member(info) for info in listed], _MEMBER)
+    members = np.array(values, "i8").view(_MEMBER)
     _mark_overlaps(members)
-    names = [info.filename for info in listed]
     chosen = sorted(
-        (n for n, name in enumerate(names) if is_image_name(name)),
+        (number for number, name in enumerate(names) if is_image_name(name)),
         key=names.__getitem__,
     )
     if len(chosen) < len(names):
-        logger.info(
-            "%d members without an image's suffix are ignored.",
-            len(names) - len(chosen),
-        )
-    return [names[number] for number in chosen], members[chosen]
+        num_others = len(names) - len(chosen)
+        logger.info("%d members without an image's suffix are ignored.", num_others)
+    return Names(names[number] for number in chosen), members[chosen]
 
 
-def _member(info: zipfile.ZipInfo) -> tuple[object, ...]:
-    kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the writer did not say
+def _values(member: ZipMember) -> tuple[int, ...]:
+    """Return the values of ``_MEMBER``."""
     return (
-        info.header_offset,
-        info.compress_size,
-        info.file_size,
-        info.CRC,
-        info.compress_type,
-        info.flag_bits,
-        kind in (0, stat.S_IFREG),
+        min(member.offset, _LARGEST),
+        min(member.compressed_size, _LARGEST),
+        min(member.size, _LARGEST),
+        member.crc,
+        member.method,
+        member.flags,
+        member.is_regular,
         False,
     )
 
