@@ -59,21 +59,24 @@ def images(tmp_path: Path) -> ShardStore:
 
 
 @pytest.mark.parametrize(
-    ("given", "shape", "expected"),
+    ("given", "side", "on_gpu", "on_cpu"),
     [
-        (7, (3, 1024, 1024), 7),
-        (0, (3, 32, 32), 512),
-        (0, (3, 128, 128), 256),
-        (0, (3, 256, 256), 64),
-        (0, (3, 1024, 1024), 4),
-        (0, (3, 4096, 4096), 1),
-        (0, (4, 32, 32), 512),
+        (7, 1024, 7, 7),
+        (0, 8, 512, 512),
+        (0, 32, 512, 128),
+        (0, 128, 256, 8),
+        (0, 256, 64, 2),
+        (0, 1024, 4, 1),
+        (0, 4096, 1, 1),
     ],
 )
-def test_a_batch_is_as_large_as_said_or_as_four_million_pixels(
-    given: int, shape: tuple[int, ...], expected: int
+def test_a_batch_is_as_large_as_said_or_has_as_many_pixels_as_suit_the_device(
+    given: int, side: int, on_gpu: int, on_cpu: int
 ) -> None:
-    assert batch_size_for(given, shape) == expected
+    shape = (3, side, side)
+    assert batch_size_for(given, shape, torch.device("cuda")) == on_gpu
+    assert batch_size_for(given, shape, torch.device("cpu")) == on_cpu
+    assert batch_size_for(given, shape) == on_cpu
 
 
 @pytest.mark.parametrize("make", MAKERS, ids=IDS)

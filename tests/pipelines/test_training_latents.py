@@ -16,7 +16,11 @@ from torch import Tensor
 from conftest import SmokeResults
 from lct_pipeline.datasets.shards import Shard, ShardsDataset, ShardStore, ShardStream
 from lct_pipeline.datasets.tensor_file import TensorFile
-from lct_pipeline.pipelines.training.latents import LatentReader, has_flips
+from lct_pipeline.pipelines.training.latents import (
+    LatentReader,
+    fits_beside_the_model,
+    has_flips,
+)
 
 SHAPE = (2, 3, 3)
 NUM_IMAGES = 14
@@ -245,3 +249,9 @@ def test_a_share_of_the_classes_is_hidden_behind_the_null_class(
     assert torch.equal(found[~hidden], true[~hidden])
     spread = np.sqrt(0.3 * 0.7 / len(found))
     assert hidden.double().mean().item() == pytest.approx(0.3, abs=4 * spread)
+
+
+def test_a_cpu_keeps_less_than_a_gibibyte_in_memory(latents: ShardStore) -> None:
+    num_images = 2**30 // latents.shards[0].record_bytes
+    assert fits_beside_the_model(latents, num_images - 1, CPU)
+    assert not fits_beside_the_model(latents, num_images + 1, CPU)

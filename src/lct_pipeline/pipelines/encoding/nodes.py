@@ -211,7 +211,7 @@ def measure_reconstruction(
     device = choose_device(runtime.device)
     model = place(autoencoder.model, device)
     shape = images.shards[0].record_shape("images")
-    size = batch_size_for(parameters.batch_size, shape)
+    size = batch_size_for(parameters.batch_size, shape, device)
     indices = indices_of(image_manifest, "validation")
     originals = images.batches("images", size, indices)
     means = latents.batches("mean", size, indices)

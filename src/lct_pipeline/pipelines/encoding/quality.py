@@ -46,7 +46,7 @@ def reconstruction_quality(
         num_values += images.numel()
         num_images += len(images)
         if distance is not None:
-            total += distance(images, reconstructions).double().sum().item()
+            total += distance(images, reconstructions).sum().item()
     lpips = None if distance is None else total / num_images
     return ReconstructionQuality(psnr(error, num_values), lpips, num_images)
 

@@ -85,7 +85,8 @@ def _encode(
         return {name: z[:0] for name, z in _encode(encoder, one, parameters).items()}
     parts: dict[str, list[Tensor]] = defaultdict(list)
     dtype = getattr(torch, parameters.stored_as)
-    for batch in images.split(batch_size_for(parameters.batch_size, images.shape[1:])):
+    size = batch_size_for(parameters.batch_size, images.shape[1:], encoder.device)
+    for batch in images.split(size):
         for ending, side in _sides(
             batch.to(encoder.device, non_blocking=True), parameters
         ):

@@ -74,7 +74,7 @@ def measure_temporal_differences(
             training,
             device,
             num_images=parameters.num_td_images,
-            batch_size=batch_size_for(encoding.batch_size, shape),
+            batch_size=batch_size_for(encoding.batch_size, shape, device),
         )
     for name in names:
         rows += stage_rows(
