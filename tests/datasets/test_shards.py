@@ -220,6 +220,7 @@ def test_another_origin_drops_the_index_before_its_first_shard(
 
 def test_shards_that_an_older_run_left_are_removed(store: ShardStore) -> None:
     one = Shard({"images": torch.zeros(1, 2, 3, dtype=torch.uint8)}, [{}])
+    (store.folder / ".tmp-1-shard-00007.safetensors").write_bytes(b"half, and killed")
     ShardsDataset(path=str(store.folder)).save(ShardStream("other", [one]))
     names = ["index.json", "shard-00000.safetensors"]
     assert sorted(contents(store.folder)) == names

@@ -220,6 +220,9 @@ class ShardsDataset(AbstractDataset[ShardStream, ShardStore]):
             index_path.unlink()
 
     def _remove_from(self, number: int) -> None:
+        """Remove shards of a longer store, and what killed writers left."""
+        for path in self._path.glob(".tmp-*"):
+            path.unlink()
         for path in self._path.glob("shard-*.safetensors"):
             if path >= shard_path(self._path, number):
                 path.unlink()
