@@ -130,8 +130,9 @@ def test_what_is_called_previous_is_the_same_file(catalog: dict[str, Any]) -> No
             assert catalog[previous].get(key) == catalog[name].get(key), previous
 
 
-def test_training_works_from_nothing_that_a_pipeline_writes() -> None:
-    assert needed(PIPELINES["train"]) == ROOTS
+@pytest.mark.parametrize("name", ["encode", "train"])
+def test_these_work_from_nothing_that_a_pipeline_writes(name: str) -> None:
+    assert needed(PIPELINES[name]) == ROOTS
 
 
 def test_the_whole_works_from_nothing_that_a_pipeline_writes() -> None:

@@ -235,7 +235,8 @@ def test_a_folder_of_colour_images_needs_no_other_change(
     rows = json.loads((project / "data/08_reporting/evaluation.json").read_text())[
         "rows"
     ]
-    assert {row["extractor"] for row in rows} == {"rotation_classifier"}
+    extractors = {row["extractor"] for row in rows}
+    assert extractors == {"rotation_classifier", "check_rotation_classifier"}
     (manifest,) = (project / "data/02_intermediate").glob("photos-*/*.parquet")
     problems = pd.read_parquet(manifest).dropna(subset="problem")
     assert problems["source"].tolist() == ["notes.jpg"]
@@ -249,7 +250,7 @@ def test_a_source_that_is_mostly_broken_stops_before_anything_is_left(
     for number in range(5):
         (photos / f"{number}.jpg").write_text("this is not a picture")
     monkeypatch.chdir(project)
-    with pytest.raises(Exception, match="cannot be decoded"):
+    with pytest.raises(Exception, match="cannot be used"):
         run_stages(project, "train", ingestion={"source": str(photos)})
     assert not list((project / "data").rglob("*.safetensors"))
     assert not list((project / "data").rglob("*.parquet"))

@@ -18,12 +18,12 @@ from lct_pipeline.pipelines import (
 def register_pipelines() -> dict[str, Pipeline]:
     """Return each pipeline with all that it needs from stages before it.
 
-    ``train`` works from nothing; ``combine`` and ``evaluate`` work on what it left. ``catalog``
+    ``encode`` and ``train`` work from nothing; ``combine`` and ``evaluate`` work on what it left. ``catalog``
     takes checkpoints that another trainer wrote, ``compare`` images that anybody made.
     """
+    encode = ingestion.create_pipeline() + encoding.create_pipeline()
     train = (
-        ingestion.create_pipeline()
-        + encoding.create_pipeline()
+        encode
         + statistics.create_pipeline()
         + training.create_pipeline()
         + cataloging.create_pipeline()
@@ -39,7 +39,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     return {
         "__default__": train + after_train + after_combine,
         "ingest": ingestion.create_pipeline(),
-        "encode": encoding.create_pipeline(),
+        "encode": encode,
         "statistics": statistics.create_pipeline(),
         "train": train,
         "catalog": cataloging.create_import_pipeline(),

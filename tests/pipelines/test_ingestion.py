@@ -139,6 +139,9 @@ def test_what_is_there_is_not_made_again_unless_it_is_of_other_images(
     assert list(same.shards) == [] and same.first_shard == len(store.shards) == 5
     (photos / "30.png").write_bytes(noise_png(30))
     assert shards(opened(photos, parameters), store, parameters).first_shard == 0
+    _, store = ingest(photos, tmp_path / "images", parameters)
+    same = shards(opened(photos, parameters), store, parameters)  # the last is not full
+    assert list(same.shards) == [] and same.first_shard == len(store.shards) == 6
     other = ingestion(**IN_SHARDS, min_side=9)
     assert shards(opened(photos, other), store, other).first_shard == 0
 

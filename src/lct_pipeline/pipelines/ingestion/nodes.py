@@ -42,7 +42,7 @@ def ingest_images(
     problems = sum(
         row["problem"] is not None for row in previous_images.rows(0, finished)
     )
-    start = finished * images_a_shard(parameters)
+    start = min(finished * images_a_shard(parameters), len(image_source))
     shards = _shards(image_source, parameters, runtime, start, problems)
     return ShardStream(fingerprint, shards, first_shard=finished)
 
@@ -74,7 +74,14 @@ def _shards(
         automatic_num_workers(runtime.num_workers),
         worth_a_thread=_is_worth_a_thread,
     )
-    progress = track(entries, "ingest", "image", total=len(source), initial=start)
+    progress = track(
+        entries,
+        "ingest",
+        "image",
+        silent=start == len(source),
+        total=len(source),
+        initial=start,
+    )
     with closing(entries):
         shard, num_done = _ShardUnderWay(parameters, len(source) - start), start
         for entry in progress:
