@@ -18,8 +18,8 @@ from lct_pipeline.pipelines import (
 def register_pipelines() -> dict[str, Pipeline]:
     """Return each pipeline with all that it needs from stages before it.
 
-    ``encode`` and ``train`` work from nothing; ``combine`` and ``evaluate`` work on what it left. ``catalog``
-    takes checkpoints that another trainer wrote, ``compare`` images that anybody made.
+    ``encode`` and ``train`` work from nothing; ``combine`` and ``evaluate`` on what ``train`` left.
+    ``catalog`` takes checkpoints that another trainer wrote, ``compare`` images that anybody made.
     """
     encode = ingestion.create_pipeline() + encoding.create_pipeline()
     train = (

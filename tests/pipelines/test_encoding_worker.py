@@ -240,8 +240,7 @@ def test_automatic_precision_goes_on_with_what_is_there(
 
 
 def test_two_processes_write_the_files_of_one(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    autoencoder = stored(AutoencoderDC())
+    autoencoder = kl()
     images = store_images(tmp_path / "images", [3, 2, 0, 2, 4])
     parameters = encoding(horizontal_flips=True, stored_as="float16")
     one, two = (

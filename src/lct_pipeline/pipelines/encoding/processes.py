@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
+import tempfile
 from collections.abc import Generator
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lct_pipeline.datasets.autoencoder import AutoencoderDataset
 from lct_pipeline.datasets.shards import Shard
 from lct_pipeline.models.device import choose_device
 from lct_pipeline.parameters import Runtime
@@ -37,29 +39,35 @@ def encode_in_processes(
         yield from encoded_shards(task, autoencoder, numbers, device)
         return
     check_devices(num_processes, device)
-    launch = Launch(
-        work=_encode,
-        arguments=(task, pickle.dumps(autoencoder), numbers),  # its weights by value
-        title="encoding",
-        num_processes=num_processes,
-        device=device,
-        num_threads=runtime.num_threads,
-        num_ahead=NUM_AHEAD,
-    )
-    for arrays in launched(launch):
-        yield Shard({name: torch.from_numpy(array) for name, array in arrays.items()})
+    # by a file: weights that are sent take a descriptor each, and containers have few
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "autoencoder")
+        AutoencoderDataset(path=path).save(autoencoder)
+        launch = Launch(
+            work=_encode,
+            arguments=(task, path, numbers),
+            title="encoding",
+            num_processes=num_processes,
+            device=device,
+            num_threads=runtime.num_threads,
+            num_ahead=NUM_AHEAD,
+        )
+        for arrays in launched(launch):
+            yield Shard({name: torch.from_numpy(z) for name, z in arrays.items()})
 
 
 def _encode(
     ranks: Ranks,
     handover: Handover,
     task: EncodingTask,
-    autoencoder: bytes,
+    path: str,
     numbers: range,
 ) -> None:
     """Encode each ``ranks.num_processes``-th shard and hand it over."""
+    stored = AutoencoderDataset(path=path).load()
+    assert stored is not None
     own = numbers[ranks.rank :: ranks.num_processes]
-    shards = encoded_shards(task, pickle.loads(autoencoder), own, ranks.device)
+    shards = encoded_shards(task, stored.model, own, ranks.device)
     places = count(ranks.rank, ranks.num_processes)
     for place, shard in zip(places, shards, strict=False):
         arrays = {name: z.numpy() for name, z in shard.tensors.items()}
