@@ -9,6 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from lct_pipeline.errors import ParameterError
+from lct_pipeline.evaluation_parameters import Extractor
 from lct_pipeline.parameters import (
     Parameters,
     check_parameters,
@@ -143,6 +144,7 @@ def test_a_wrong_type_is_named_with_value_and_type(
         ("runtime.num_processes", 0, "greater than 0"),
         ("runtime.gradient_accumulation", 0, "greater than 0"),
         ("features.num_kept", 5, "greater than or equal to 6"),
+        ("features.extractor.kind", "inceptoin", "give classifier, inception,"),
         ("evaluation.seed", -1, "greater than or equal to 0"),
         ("run_id", "../elsewhere", "pattern"),
         ("run_id", "", "pattern"),
@@ -287,6 +289,17 @@ def test_parameters_cannot_be_changed(values: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="frozen"):
         parameters.run_id = "x"  # type: ignore[misc]
     assert hash(parameters.training) == hash(check_parameters(values).training)
+
+
+@pytest.mark.parametrize(
+    "kind", ["inception", "mine:features", "a.b:c", "net.onnx", "nets/one.pt"]
+)
+def test_extractors_are_named_by_a_word_too(values: dict[str, Any], kind: str) -> None:
+    put(values, "features.extractor", kind)
+    put(values, "evaluation.extractors", [kind, {"kind": kind, "size": 64}])
+    parameters = check_parameters(values)
+    assert parameters.features.extractor == Extractor(kind=kind)
+    assert parameters.evaluation.extractors[1].size == 64
 
 
 def test_no_value_but_the_run_name_and_what_an_extractor_may_lack_has_a_default() -> (

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from lct_pipeline.parameter_types import (
     Count,
@@ -30,10 +31,24 @@ class FittedClassifier(Group):
     learning_rate: PositiveFloat
 
 
+KINDS = ("classifier", "inception", "inception_pytorch", "dinov2")
+OWN_KIND = re.compile(r".+:\w+|.+\.(pt|pth|ts|onnx)")
+
+
+def _known(kind: str) -> str:
+    """Refuse what names no feature extractor."""
+    if kind in KINDS or OWN_KIND.fullmatch(kind):
+        return kind
+    raise ValueError(
+        f"not known: give {', '.join(KINDS)}, the import path package.module:name of a function "
+        "that returns a network, or a TorchScript (.pt, .pth, .ts) or .onnx file"
+    )
+
+
 class Extractor(Group):
     """A network whose features are compared; the last three are for networks of one's own."""
 
-    kind: Text
+    kind: Annotated[Text, AfterValidator(_known)]
     path: Text | None = None
     size: Side | None = None
     mean: Triple = (0.0, 0.0, 0.0)

@@ -285,7 +285,7 @@ def test_references_of_further_extractors_are_measured_once(
     results: SmokeResults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load = results.catalog.load
-    stored = {"a": load("feature_extractor"), "b": load("check_extractor")}
+    stored = {"a.pt": load("feature_extractor"), "b.pt": load("check_extractor")}
     monkeypatch.setattr(further, "described", lambda which, _: stored[which.kind])
 
     def measure(previous: TensorFile | None, *kinds: str) -> TensorFile:
@@ -299,7 +299,7 @@ def test_references_of_further_extractors_are_measured_once(
             results.parameters.runtime,
         )
 
-    one = measure(None, "a")
+    one = measure(None, "a.pt")
     extracted: list[str] = []
     original = further.extractor_of
 
@@ -313,11 +313,11 @@ def test_references_of_further_extractors_are_measured_once(
         return replace(extractor, extract=extract)
 
     monkeypatch.setattr(further, "extractor_of", watched)
-    both = measure(one, "a", "b")
+    both = measure(one, "a.pt", "b.pt")
     assert set(extracted) == {"check_rotation_classifier"}
     for name, tensor in one.tensors.items():
         assert torch.equal(both.tensors[name], tensor)
-    assert measure(both, "a", "b").metadata == both.metadata
+    assert measure(both, "a.pt", "b.pt").metadata == both.metadata
     assert measure(None).tensors == {}
 
 
