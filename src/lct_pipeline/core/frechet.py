@@ -151,7 +151,8 @@ def covariance_factor(cov: Tensor) -> CovarianceFactor:
         return CovarianceFactor(torch.from_numpy(lower), True)
     eigenvalues, vectors = np.linalg.eigh(cov.numpy())
     above = eigenvalues > len(eigenvalues) * EPSILON * eigenvalues[-1]
-    matrix = vectors[:, above] * np.sqrt(eigenvalues[above])
+    above[-1] = True  # of images that are all the same too: BLAS has no empty matrices
+    matrix = vectors[:, above] * np.sqrt(eigenvalues[above].clip(0))
     return CovarianceFactor(torch.from_numpy(matrix), False)
 
 
