@@ -281,6 +281,29 @@ def test_by_the_papers_protocol_pytorch_fids_inception_judges_jpeg_files(
     )
 
 
+@pytest.mark.parametrize("place", ["features", "evaluation", "nowhere"])
+def test_the_papers_extractor_is_taken_from_where_it_is_given(
+    results: SmokeResults, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    asked: list[Any] = []
+    stored = results.catalog.load("feature_extractor")
+    monkeypatch.setattr(further, "described", lambda e, _: asked.append(e) or stored)
+    given = {"kind": "inception_pytorch", "path": "weights.pth"}
+    others = [{"kind": "dinov2"}, *([given] if place == "evaluation" else [])]
+    features = {"extractor": given} if place == "features" else {}
+    parameters = {"protocol": "slct_paper", "extractors": others}
+    measure_further_references(
+        results.catalog.load("images"),
+        results.catalog.load("image_manifest"),
+        results.catalog.load("further_references"),
+        changed(results.parameters.evaluation, parameters),
+        changed(results.parameters.features, features),
+        results.parameters.runtime,
+    )
+    assert [extractor.kind for extractor in asked] == ["inception_pytorch", "dinov2"]
+    assert asked[0].path == (None if place == "nowhere" else "weights.pth")
+
+
 def test_references_of_further_extractors_are_measured_once(
     results: SmokeResults, monkeypatch: pytest.MonkeyPatch
 ) -> None:

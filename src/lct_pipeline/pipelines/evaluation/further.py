@@ -52,15 +52,17 @@ def _further(
     """Return the extractors beside those of the references, by the prefix of what they find."""
     wanted = list(parameters.extractors)
     if parameters.protocol == "slct_paper":
-        wanted.insert(0, _of_the_paper(features))
+        of_paper = _of_the_paper([*wanted, features.extractor])
+        wanted = [of_paper, *(other for other in wanted if other != of_paper)]
     return {
         f"{n}.": described(extractor, runtime) for n, extractor in enumerate(wanted)
     }
 
 
-def _of_the_paper(features: Features) -> Extractor:
-    given = features.extractor
-    return given if given.kind == PAPER_EXTRACTOR else Extractor(kind=PAPER_EXTRACTOR)
+def _of_the_paper(given: list[Extractor]) -> Extractor:
+    """Return the paper's extractor as it is given, which may say where its weights are."""
+    known = (extractor for extractor in given if extractor.kind == PAPER_EXTRACTOR)
+    return next(known, Extractor(kind=PAPER_EXTRACTOR))
 
 
 def judges_of(
