@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,6 @@ from lct_pipeline.core.sample_quality import (
     label_batches,
     noise_batches,
     random_subset,
-    reduce_features,
 )
 
 SHAPE = (2, 3, 3)
@@ -138,20 +136,6 @@ def test_features_come_one_batch_at_a_time_in_single_precision() -> None:
     assert not first.requires_grad
     assert torch.is_grad_enabled()
     assert [len(rest) for rest in batches] == [2, 1]
-
-
-@pytest.mark.parametrize("num_kept", [0, 1, 7])
-def test_all_features_are_in_the_statistics_and_the_chosen_are_kept(
-    num_kept: int,
-) -> None:
-    x = torch.from_numpy(np.random.default_rng(0).normal(size=(30, 4)))
-    keep = torch.zeros(30, dtype=torch.bool)
-    keep[torch.arange(3, 3 + 3 * num_kept, 3)] = True
-    statistics, kept = reduce_features(x.split(8), keep)
-    np.testing.assert_allclose(statistics.mu, x.mean(0))
-    np.testing.assert_allclose(statistics.cov, np.cov(x, rowvar=False))
-    assert statistics.num_images == 30
-    assert torch.equal(kept, x[3 : 3 + 3 * num_kept : 3])
 
 
 def test_a_random_subset_has_its_size_and_is_of_all_where_there_are_no_more() -> None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from small_autoencoders import autoencoder, images
 from torch import Tensor
 
 from lct_pipeline.models.autoencoder import (
@@ -23,21 +24,6 @@ from lct_pipeline.models.autoencoder import (
     to_float,
     to_uint8,
 )
-from lct_pipeline.models.fitted_autoencoder import build_autoencoder
-
-
-def autoencoder(block_channels: Sequence[int] = (8, 16)) -> Any:
-    torch.manual_seed(0)
-    return build_autoencoder(block_channels=block_channels, latent_channels=2)
-
-
-def images(num: int = 6) -> Tensor:
-    """Smooth coloured gradients, uint8."""
-    rng = np.random.default_rng(0)
-    grid = np.linspace(0, 1, 16)
-    slopes = rng.uniform(-120, 120, size=(num, 3, 2, 1, 1))
-    values = 128 + slopes[:, :, 0] * grid[:, None] + slopes[:, :, 1] * grid / 2
-    return torch.from_numpy(values.clip(0, 255).astype(np.uint8))
 
 
 def test_every_uint8_level_survives_the_way_to_float_and_back() -> None:

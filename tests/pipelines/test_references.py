@@ -20,11 +20,10 @@ from lct_pipeline.pipelines.references.extractors import (
 )
 from lct_pipeline.pipelines.references.nodes import (
     CHECK,
-    SPLITS,
     measure_references,
     statistics_of,
 )
-from lct_pipeline.pipelines.splits import indices_of
+from lct_pipeline.pipelines.splits import SPLITS, indices_of
 
 NAMES = {"": "feature_extractor", CHECK: "check_extractor"}
 

@@ -7,10 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from lct_pipeline.core.frechet import (
-    FeatureMoments,
-    FeatureStatistics,
-)
 from lct_pipeline.core.randomness import derived_generator
 
 
@@ -90,28 +86,6 @@ def features_of(
 ) -> Tensor:
     """Return the features, ``(N, D)``, of batches of uint8 images."""
     return torch.cat(list(feature_batches(batches, extractor)))
-
-
-def reduce_features(
-    batches: Iterable[Tensor], keep: Tensor
-) -> tuple[FeatureStatistics, Tensor]:
-    """Return the statistics of all features, and the features that are to be kept, ``(K, D)``.
-
-    One batch is in memory at a time, beside what is kept.
-
-    Args:
-        batches: Features, ``(B, D)`` each, N in all.
-        keep: Which of them to keep, bool, ``(N,)``.
-    """
-    moments: FeatureMoments | None = None
-    kept, start = [], 0
-    for features in batches:
-        moments = moments or FeatureMoments(features.shape[1])
-        moments.update(features)
-        kept.append(features[keep[start : start + len(features)]])
-        start += len(features)
-    assert moments is not None  # every split has images
-    return moments.statistics(), torch.cat(kept)
 
 
 def random_subset(num: int, num_kept: int, generator: torch.Generator) -> Tensor:

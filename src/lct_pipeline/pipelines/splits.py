@@ -6,6 +6,8 @@ from typing import Any
 
 from lct_pipeline.lazy import pd
 
+SPLITS = ("train", "validation", "test")
+
 
 def usable_rows(manifest: pd.DataFrame, split: str) -> pd.DataFrame:
     """Return the rows of the images of a split that could be decoded, in order."""

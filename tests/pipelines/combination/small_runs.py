@@ -39,7 +39,8 @@ from lct_pipeline.pipelines.combination.searching import search_combination
 from lct_pipeline.pipelines.combination.stage import Stage
 from lct_pipeline.pipelines.combination.verifying import verify_combination
 from lct_pipeline.pipelines.references.extractors import extractor_of
-from lct_pipeline.pipelines.references.nodes import CHECK, SPLITS
+from lct_pipeline.pipelines.references.nodes import CHECK
+from lct_pipeline.pipelines.splits import SPLITS
 from lct_pipeline.settings import CONFIG_LOADER_ARGS
 
 STEPS = (10, 20, 30, 40)

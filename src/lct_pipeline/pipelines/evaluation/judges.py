@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from lct_pipeline.datasets.tensor_file import TensorFile
 from lct_pipeline.errors import DataError
-from lct_pipeline.pipelines.references.nodes import SPLITS, statistics_of
+from lct_pipeline.pipelines.references.nodes import statistics_of
+from lct_pipeline.pipelines.splits import SPLITS
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,10 +8,9 @@ from lct_pipeline.data_parameters import Ingestion
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.errors import DataError
 from lct_pipeline.lazy import pd
+from lct_pipeline.pipelines.splits import SPLITS
 
 logger = logging.getLogger(__name__)
-
-SPLITS = ("train", "validation", "test")
 
 
 def build_image_manifest(images: ShardStore, parameters: Ingestion) -> pd.DataFrame:

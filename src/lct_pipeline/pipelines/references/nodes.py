@@ -13,7 +13,7 @@ from lct_pipeline.evaluation_parameters import Features
 from lct_pipeline.lazy import pd
 from lct_pipeline.parameters import Runtime
 from lct_pipeline.pipelines.references.extractors import digest_of, extractor_of
-from lct_pipeline.pipelines.splits import indices_of
+from lct_pipeline.pipelines.splits import SPLITS, indices_of
 from lct_pipeline.reporting.progress import track
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SPLITS = ("train", "validation", "test")
 CHECK = "check."  # begins the names of what is measured by the check extractor
 
 
@@ -121,12 +120,9 @@ def _measure(
     transform: Callable[[Tensor], Tensor] | None,
 ) -> dict[str, Tensor]:
     """Return ``mu``, ``cov`` and ``features`` of a split, by one extractor."""
+    from lct_pipeline.core.feature_sets import FeatureReducer
     from lct_pipeline.core.randomness import derived_generator
-    from lct_pipeline.core.sample_quality import (
-        feature_batches,
-        random_subset,
-        reduce_features,
-    )
+    from lct_pipeline.core.sample_quality import feature_batches, random_subset
 
     generator = derived_generator(parameters.seed, "kept features", split)
     kept = random_subset(len(indices), parameters.num_kept, generator)
@@ -137,10 +133,12 @@ def _measure(
         total=math.ceil(len(indices) / parameters.batch_size),
     )
     changed = batches if transform is None else map(transform, batches)
-    statistics, features = reduce_features(
-        feature_batches(changed, extractor.extract), kept
-    )
-    return {"mu": statistics.mu, "cov": statistics.cov, "features": features}
+    reducer = FeatureReducer(kept, num_blocks=1)
+    for features in feature_batches(changed, extractor.extract):
+        reducer.update(features)
+    found = reducer.result()
+    statistics = found.statistics
+    return {"mu": statistics.mu, "cov": statistics.cov, "features": found.kept}
 
 
 def statistics_of(
