@@ -1,7 +1,7 @@
 """What surrounds a run: the check at the door, threads, and the record."""
 
+import hashlib
 import json
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,18 +10,16 @@ import pytest
 import torch
 from kedro.config import MissingConfigException
 from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Node, Pipeline
 
+from conftest import git
 from lct_pipeline.config_loader import LctConfigLoader
+from lct_pipeline.datasets.atomic import JSONDataset
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.hooks import (
-    RECORDED_VERSIONS,
-    ParameterHook,
-    RunRecordHook,
-    RuntimeHook,
-    code_state,
-    peak_memory_mib,
-)
+from lct_pipeline.hooks import ParameterHook, RunRecordHook, RuntimeHook
+from lct_pipeline.models.device import describe_device
 from lct_pipeline.parameters import check_parameters, parameters_digest
+from lct_pipeline.recording import RECORDED_VERSIONS
 from lct_pipeline.settings import CONFIG_LOADER_ARGS
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -35,26 +33,7 @@ def context(project_path: Path = CONF, **runtime_params: Any) -> SimpleNamespace
 
 
 def catalog() -> DataCatalog:
-    return DataCatalog({"run_record": MemoryDataset()})
-
-
-def git(folder: Path, *words: str) -> str:
-    who = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
-    command = ["git", "-C", str(folder), *who, *words]
-    return subprocess.run(
-        command, check=True, capture_output=True, text=True
-    ).stdout.strip()
-
-
-@pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("GIT_DIR", raising=False)
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
-    git(tmp_path, "init", "--quiet")
-    (tmp_path / "tracked.txt").write_text("one")
-    git(tmp_path, "add", "tracked.txt")
-    git(tmp_path, "commit", "--quiet", "--message=first")
-    return tmp_path
+    return DataCatalog({"run_records": MemoryDataset()})
 
 
 def test_valid_parameters_pass_the_door() -> None:
@@ -91,105 +70,120 @@ def test_the_number_of_threads_is_the_asked_one_or_that_of_the_cores(
     assert calls == [expected]
 
 
+def session(**more: Any) -> dict[str, Any]:
+    return {"run_id": "2026-01-01T00.00.00.000Z", "pipeline_names": None, **more}
+
+
+def node(name: str) -> Any:
+    return Node(lambda: 1, inputs=None, outputs=name, name=name)
+
+
+def recorded(hook: RunRecordHook, data: DataCatalog, *names: str) -> None:
+    """Let a hook see the run of a pipeline of nodes."""
+    pipeline = Pipeline([node(name) for name in names])
+    hook.before_pipeline_run(session(pipeline_names=["train"]), data)
+    for name in names:
+        hook.before_node_run()
+        hook.after_node_run(node(name), data)
+        hook.after_dataset_saved()
+    hook.after_pipeline_run(pipeline, data)
+
+
 def test_the_record_says_what_ran_with_what(repository: Path) -> None:
     hook, data = RunRecordHook(), catalog()
     hook.after_context_created(context(repository, evaluation={"seed": 77}))
-    for name in ("first", "second"):
-        hook.before_node_run()
-        hook.after_node_run(SimpleNamespace(name=name))
-        hook.after_dataset_saved()
-    run_params = {"pipeline_names": ["train"], "run_id": "2026-01-01"}
-    hook.after_pipeline_run(run_params, data)
-    record = json.loads(json.dumps(data.load("run_record")))
+    recorded(hook, data, "first", "second")
+    record = json.loads(json.dumps(data.load("run_records")))
     values = check_parameters(
         context(evaluation={"seed": 77}).config_loader["parameters"]
     )
+    assert record["status"] == "finished"
     assert record["error"] is None
     assert record["pipelines"] == ["train"]
-    assert record["started"] == "2026-01-01"
+    assert record["started"] == session()["run_id"] < record["ended"]
     assert record["commit"] == git(repository, "rev-parse", "HEAD")
     assert record["dirty"] is False
+    assert record["device"] == describe_device("auto")
     assert record["parameters"]["evaluation"]["seed"] == 77
-    assert record["parameters_digest"] == parameters_digest(values.model_dump())
+    assert record["parameters_digest"] == parameters_digest(
+        values.model_dump(mode="json")
+    )
     assert record["versions"].keys() == set(RECORDED_VERSIONS)
     assert record["versions"]["torch"] == torch.__version__.split("+")[0]
-    assert [node["node"] for node in record["nodes"]] == ["first", "second"]
-    assert all(node["peak_memory_mib"] > 0 for node in record["nodes"])
+    assert [n["node"] for n in record["nodes"]] == ["first", "second"]
+    assert all(n["peak_memory_mib"] > 0 for n in record["nodes"])
+
+
+def test_the_record_grows_while_the_run_is_under_way() -> None:
+    hook, data = RunRecordHook(), catalog()
+    hook.after_context_created(context())
+    hook.before_pipeline_run(session(), data)
+    assert data.load("run_records")["status"] == "running"
+    hook.before_node_run()
+    hook.after_node_run(node("first"), data)
+    record = data.load("run_records")
+    assert record["status"] == "running"
+    assert record["pipelines"] == ["__default__"]
+    assert [n["node"] for n in record["nodes"]] == ["first"]
+
+
+def test_the_record_has_digests_of_what_went_in_and_came_out(tmp_path: Path) -> None:
+    files = {
+        n: JSONDataset(filepath=str(tmp_path / n)) for n in ("a", "b", "previous_b")
+    }
+    for file in files.values():
+        file.save("first")
+    data = DataCatalog({"run_records": MemoryDataset(), "c": MemoryDataset(3), **files})
+    inputs = ["a", "c", "previous_b"]
+    pipeline = Pipeline([Node(lambda *_: 1, inputs=inputs, outputs="b", name="n")])
+    hook = RunRecordHook()
+    hook.after_context_created(context())
+    hook.before_pipeline_run(session(), data)
+    files["b"].save("second")
+    hook.after_pipeline_run(pipeline, data)
+    record = data.load("run_records")
+    digest = {
+        n: hashlib.sha256(f'"{n}"'.encode()).hexdigest() for n in ("first", "second")
+    }
+    assert record["inputs"] == {"a": digest["first"]}
+    assert record["outputs"] == {"b": digest["second"]}
 
 
 def test_the_seconds_of_a_streaming_node_run_until_its_last_save(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    hook, data, now = RunRecordHook(), catalog(), iter([10.0, 10.5, 14.0, 20.0, 21.0])
-    monkeypatch.setattr("time.perf_counter", lambda: next(now))
+    hook, data, now = (
+        RunRecordHook(),
+        catalog(),
+        iter([10.0, 10.5, 14.0, 20.0, 21.0, 22.0]),
+    )
     hook.after_context_created(context())
-    hook.before_node_run()
-    hook.after_node_run(SimpleNamespace(name="stream"))
-    hook.after_dataset_saved()
-    hook.before_node_run()
-    hook.after_node_run(SimpleNamespace(name="quick"))
-    hook.after_pipeline_run({}, data)
-    seconds = [node["seconds"] for node in data.load("run_record")["nodes"]]
-    assert seconds == [4.0, 1.0]
+    monkeypatch.setattr("time.perf_counter", lambda: next(now))
+    recorded(hook, data, "stream", "quick")
+    seconds = [n["seconds"] for n in data.load("run_records")["nodes"]]
+    assert seconds == [4.0, 2.0]
 
 
 def test_a_failed_run_is_recorded_with_its_error() -> None:
     hook, data = RunRecordHook(), catalog()
     hook.after_context_created(context())
-    hook.on_pipeline_error(ValueError("went wrong"), {}, data)
-    assert data.load("run_record")["error"] == "ValueError: went wrong"
+    hook.before_pipeline_run(session(), data)
+    hook.on_pipeline_error(ValueError("went wrong"), Pipeline([node("first")]), data)
+    record = data.load("run_records")
+    assert record["status"] == "failed"
+    assert record["error"] == "ValueError: went wrong"
 
 
 def test_a_second_run_starts_a_new_list_of_nodes() -> None:
     hook, data = RunRecordHook(), catalog()
     for name in ("old", "new"):
         hook.after_context_created(context())
-        hook.before_node_run()
-        hook.after_node_run(SimpleNamespace(name=name))
-    hook.after_pipeline_run({}, data)
-    assert [n["node"] for n in data.load("run_record")["nodes"]] == ["new"]
+        recorded(hook, data, name)
+    assert [n["node"] for n in data.load("run_records")["nodes"]] == ["new"]
 
 
 def test_a_catalog_without_a_record_is_left_alone() -> None:
     hook, data = RunRecordHook(), DataCatalog()
     hook.after_context_created(context())
-    hook.after_pipeline_run({}, data)
-    assert "run_record" not in data
-
-
-def test_peak_memory_is_that_of_a_python_with_torch() -> None:
-    assert 50 < peak_memory_mib() < 100_000
-
-
-def test_a_clean_repository_has_its_commit_and_is_not_dirty(repository: Path) -> None:
-    commit = git(repository, "rev-parse", "HEAD")
-    assert code_state(repository) == {"commit": commit, "dirty": False}
-
-
-def test_a_changed_tracked_file_is_dirty(repository: Path) -> None:
-    (repository / "tracked.txt").write_text("two")
-    assert code_state(repository)["dirty"] is True
-
-
-def test_an_untracked_file_is_not_dirty(repository: Path) -> None:
-    (repository / "untracked.txt").write_text("new")
-    assert code_state(repository)["dirty"] is False
-
-
-def test_a_folder_below_a_repository_has_its_state(repository: Path) -> None:
-    (repository / "below").mkdir()
-    assert code_state(repository / "below") == code_state(repository)
-
-
-def test_outside_a_repository_nothing_is_known(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert code_state(tmp_path) == {"commit": None, "dirty": None}
-
-
-def test_without_git_nothing_is_known(
-    repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", str(repository / "nothing"))
-    assert code_state(repository) == {"commit": None, "dirty": None}
+    recorded(hook, data, "first")
+    assert "run_records" not in data

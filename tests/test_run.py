@@ -130,7 +130,7 @@ def test_search_and_evaluation_leave_their_figures(smoke_run: Path, name: str) -
 
 
 def test_the_report_of_the_combination_has_final_figures(smoke_run: Path) -> None:
-    folder = smoke_run / "data" / "08_reporting" / "combination_report.parquet"
+    folder = smoke_run / "data/08_reporting/tested/combination_report.parquet"
     report = pd.read_parquet(next(folder.glob("*/*.parquet")))
     metrics = {"frechet_distance", "kernel_distance", "precision", "recall"}
     assert {f"classifier_{metric}" for metric in metrics} <= set(report)
@@ -138,7 +138,7 @@ def test_the_report_of_the_combination_has_final_figures(smoke_run: Path) -> Non
 
 
 def test_record_has_a_time_for_every_node(smoke_run: Path) -> None:
-    (path,) = (smoke_run / "data" / "08_reporting" / "run_record.json").glob("*/*.json")
+    path = min((smoke_run / "data/08_reporting/tested/records").glob("*.json"))
     record = json.loads(path.read_text())
     assert record["error"] is None
     assert {"train_model", "search_combination", "evaluate_models"} <= {

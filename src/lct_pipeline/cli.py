@@ -1,4 +1,4 @@
-"""The project's commands: Kedro's ``run``, with one message for each fault that a user can mend."""
+"""The project's commands: ``lct``, and ``run`` with one message for each fault of a user."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 from kedro.framework.cli.project import run as kedro_run
 from omegaconf import OmegaConf
 
+from lct_pipeline.commands import lct
 from lct_pipeline.errors import UserError
 
 
@@ -83,3 +84,4 @@ run.params = [
     with_lists(param) if param.name == "params" else param for param in kedro_run.params
 ]
 cli.add_command(run)
+cli.add_command(lct)

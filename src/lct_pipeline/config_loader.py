@@ -2,13 +2,16 @@
 
 ``${parameter:ingestion.source}`` in a catalog is a parameter's value. ``${name_of:ingestion}`` is
 the source's name and eight digits that stand for all values of that group: other images or another
-size go to another folder, and results of the same parameters are found again.
+size go to another folder, and results of the same parameters are found again. ``${run_name:}`` is
+the name of the run: ``run_id`` where it is given, else one that stands for all parameters that the
+weights depend on.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +20,45 @@ from omegaconf import OmegaConf
 
 from lct_pipeline.parameters import check_parameters, parameters_digest
 
+RUN_GROUPS = (
+    "ingestion",
+    "encoding",
+    "training",
+)  # what the weights of a run depend on
+
 
 class LctConfigLoader(OmegaConfigLoader):
-    """``OmegaConfigLoader`` with the resolvers ``parameter`` and ``name_of``."""
+    """``OmegaConfigLoader`` with the resolvers ``parameter``, ``name_of`` and ``run_name``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._raw_parameters: dict[str, Any] | None = None
+        self._parameters: dict[str, Any] | None = None
+        super().__init__(*args, **kwargs)
 
     def __getitem__(self, key: str) -> Any:
-        """Return a configuration; the resolvers are those of this loader while it is read.
+        """Return a configuration; parameters, which many ask for, are read once.
 
-        OmegaConf has one table of resolvers for a whole process, and several sessions may share
-        one.
+        The resolvers are those of this loader while a configuration is read: OmegaConf has one
+        table of them for a whole process, and several sessions may share one.
         """
-        self._values: dict[str, Any] | None = None  # read once for each configuration
+        if key == "parameters" and self._raw_parameters is not None:
+            return deepcopy(self._raw_parameters)
         resolvers: dict[str, Callable[..., Any]] = {
             "parameter": self._parameter,
             "name_of": self._name_of,
+            "run_name": self._run_name,
         }
         for name, resolver in resolvers.items():
             OmegaConf.register_new_resolver(name, resolver, replace=True)
-        return super().__getitem__(key)
+        found = super().__getitem__(key)
+        if key == "parameters":
+            self._raw_parameters = deepcopy(found)
+        return found
 
     def _checked(self) -> dict[str, Any]:
-        if self._values is None:
-            values = super().__getitem__("parameters")
-            self._values = check_parameters(values).model_dump()
-        return self._values
+        if self._parameters is None:
+            self._parameters = check_parameters(self["parameters"]).model_dump()
+        return self._parameters
 
     def _parameter(self, key: str) -> Any:
         value: Any = self._checked()
@@ -54,3 +72,6 @@ class LctConfigLoader(OmegaConfigLoader):
         readable = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-") or "images"
         chosen = {group: values[group] for group in groups}
         return f"{readable}-{parameters_digest(chosen)}"
+
+    def _run_name(self) -> str:
+        return self._checked()["run_id"] or self._name_of(*RUN_GROUPS)

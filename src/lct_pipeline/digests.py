@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,3 +27,8 @@ def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file, which is read in parts."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_of_digests(parts: Iterable[str]) -> str:
+    """Return the SHA-256 of a series of digests."""
+    return hashlib.sha256("".join(f"{part}\n" for part in parts).encode()).hexdigest()

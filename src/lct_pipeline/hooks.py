@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import platform
-import subprocess
-import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +11,13 @@ from kedro.config import MissingConfigException
 from kedro.framework.hooks import hook_impl
 
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.parameters import Parameters, check_parameters, parameters_digest
-
-logger = logging.getLogger(__name__)
-
-RECORDED_VERSIONS = (
-    "kedro",
-    "torch",
-    "diffusers",
-    "POT",
-    "numpy",
-    "scipy",
-    "Pillow",
-    "clean-fid",
+from lct_pipeline.parameters import Parameters, check_parameters
+from lct_pipeline.recording import (
+    content_digests,
+    from_outside,
+    new_record,
+    now,
+    peak_memory_mib,
 )
 
 
@@ -60,11 +49,14 @@ class RuntimeHook:
 
 
 class RunRecordHook:
-    """Writes down once what ran: code, parameters, versions, seconds and memory by node."""
+    """Writes down once what ran: code, parameters, versions, device, digests, seconds and memory.
+
+    The record is saved again after each node, so that a killed run has one too.
+    """
 
     def __init__(self) -> None:
-        self._nodes: list[dict[str, Any]] = []
-        self._started = 0.0
+        self._record: dict[str, Any] = {}
+        self._node_started = 0.0
         self._project_path = Path.cwd()
         self._parameters: Parameters | None = None
 
@@ -73,18 +65,30 @@ class RunRecordHook:
         """Keep what the record says about the code and the parameters."""
         self._project_path = Path(context.project_path)
         self._parameters = _checked(context)
-        self._nodes = []
+        self._record = {}
+
+    @hook_impl
+    def before_pipeline_run(self, run_params: dict[str, Any], catalog: Any) -> None:
+        """Begin the record."""
+        if self._parameters is None:
+            return
+        self._record = new_record(run_params, self._parameters, self._project_path)
+        self._save(catalog)
 
     @hook_impl
     def before_node_run(self) -> None:
         """Start the clock of a node."""
-        self._started = time.perf_counter()
+        self._node_started = time.perf_counter()
 
     @hook_impl
-    def after_node_run(self, node: Any) -> None:
+    def after_node_run(self, node: Any, catalog: Any) -> None:
         """Note a node's time; for a streaming node this is the time until its stream starts."""
-        self._nodes.append({"node": node.name, "seconds": 0.0, "peak_memory_mib": 0})
-        self._update_last()
+        if self._record:
+            self._record["nodes"].append(
+                {"node": node.name, "seconds": 0.0, "peak_memory_mib": 0}
+            )
+            self._update_last()
+            self._save(catalog)
 
     @hook_impl
     def after_dataset_saved(self) -> None:
@@ -92,41 +96,37 @@ class RunRecordHook:
         self._update_last()
 
     def _update_last(self) -> None:
-        if self._nodes:
-            elapsed = round(time.perf_counter() - self._started, 2)
-            self._nodes[-1].update(seconds=elapsed, peak_memory_mib=peak_memory_mib())
+        if self._record.get("nodes"):
+            elapsed = round(time.perf_counter() - self._node_started, 2)
+            self._record["nodes"][-1].update(
+                seconds=elapsed, peak_memory_mib=peak_memory_mib()
+            )
 
     @hook_impl
-    def after_pipeline_run(self, run_params: dict[str, Any], catalog: Any) -> None:
-        """Save the record of a finished run."""
-        self._save(run_params, catalog, error=None)
+    def after_pipeline_run(self, pipeline: Any, catalog: Any) -> None:
+        """End the record of a finished run."""
+        self._end("finished", None, pipeline, catalog)
 
     @hook_impl
-    def on_pipeline_error(
-        self, error: Exception, run_params: dict[str, Any], catalog: Any
-    ) -> None:
-        """Save the record of a failed run."""
-        self._save(run_params, catalog, error=f"{type(error).__name__}: {error}")
+    def on_pipeline_error(self, error: Exception, pipeline: Any, catalog: Any) -> None:
+        """End the record of a failed run."""
+        self._end("failed", f"{type(error).__name__}: {error}", pipeline, catalog)
 
-    def _save(
-        self, run_params: dict[str, Any], catalog: Any, error: str | None
-    ) -> None:
-        if "run_record" not in catalog or self._parameters is None:
-            return  # a run on a catalog of its own, as in tests of single stages
-        values = self._parameters.model_dump()
-        record = {
-            "error": error,
-            "pipelines": run_params.get("pipeline_names"),
-            "started": run_params.get("run_id"),
-            **code_state(self._project_path),
-            "parameters": values,
-            "parameters_digest": parameters_digest(values),
-            "python": platform.python_version(),
-            "versions": {name: version(name) for name in RECORDED_VERSIONS},
-            "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-            "nodes": self._nodes,
-        }
-        catalog.save("run_record", record)
+    def _end(self, status: str, error: str | None, pipeline: Any, catalog: Any) -> None:
+        if not self._record:
+            return
+        self._record.update(
+            status=status,
+            error=error,
+            ended=now(),
+            inputs=content_digests(catalog, from_outside(pipeline)),
+            outputs=content_digests(catalog, pipeline.all_outputs()),
+        )
+        self._save(catalog)
+
+    def _save(self, catalog: Any) -> None:
+        if "run_records" in catalog:  # not so in tests of single stages
+            catalog.save("run_records", self._record)
 
 
 def _checked(context: Any) -> Parameters:
@@ -138,31 +138,3 @@ def _checked(context: Any) -> Parameters:
             f"{error}. Run from the project's folder, with --env naming a folder of conf/."
         ) from error
     return check_parameters(values)
-
-
-def peak_memory_mib() -> int:
-    """Return the largest memory that this process has held so far, in MiB; 0 where unknown."""
-    if sys.platform == "win32":
-        return 0
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
-
-
-def code_state(project_path: Path) -> dict[str, Any]:
-    """Return the commit and whether tracked files differ from it; None without git."""
-
-    def git(*words: str) -> str | None:
-        command = ["git", "-C", str(project_path), *words]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-        except FileNotFoundError:
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    status = git("status", "--porcelain", "--untracked-files=no")
-    return {
-        "commit": git("rev-parse", "HEAD"),
-        "dirty": None if status is None else bool(status),
-    }

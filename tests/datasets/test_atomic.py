@@ -1,6 +1,9 @@
 """The atomic variants of datasets from kedro-datasets, as a catalog makes them."""
 
+import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from lct_pipeline.cli import user_error_in
-from lct_pipeline.datasets.atomic import JSONDataset
+from lct_pipeline.datasets.atomic import JSONDataset, ParquetDataset
 
 MODULE = "lct_pipeline.datasets.atomic"
 TABLE = pd.DataFrame({"model": ["a", "b"], "distance": [1.5, 2.5]})
@@ -86,7 +89,7 @@ def test_a_failed_table_leaves_the_old_one_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_self: pd.DataFrame, file: Any, **_: Any) -> None:
-        file.write(b"half")
+        file.write_bytes(b"half")
         raise OSError("disk full")
 
     data = catalog(tmp_path / "t.parquet", "ParquetDataset")
@@ -152,3 +155,52 @@ def test_a_missing_file_says_which_and_what_writes_it(tmp_path: Path) -> None:
     fault = user_error_in(caught.value)
     assert str(tmp_path / "a.json") in str(fault)
     assert "kedro run --pipeline=train" in str(fault)
+
+
+def test_the_latest_is_also_one_folder_above(tmp_path: Path) -> None:
+    data = catalog(tmp_path / "run" / "r.json", "JSONDataset", latest=True)
+    data.save("data", {"a": 1})
+    assert json.loads((tmp_path / "r.json").read_text()) == {"a": 1}
+    assert data.load("data") == {"a": 1}
+    assert files(tmp_path) == ["r.json", "r.json"]
+
+
+def test_two_runs_keep_theirs_and_the_last_one_is_above(tmp_path: Path) -> None:
+    for run in ("first", "second"):
+        catalog(tmp_path / run / "r.json", "JSONDataset", latest=True).save("data", run)
+    found = {p.parent.name: json.loads(p.read_text()) for p in tmp_path.rglob("r.json")}
+    assert found == {"first": "first", "second": "second", tmp_path.name: "second"}
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+def test_an_optional_file_that_is_missing_is_none(
+    tmp_path: Path, versioned: bool
+) -> None:
+    config = {
+        "type": f"{MODULE}.ParquetDataset",
+        "filepath": str(tmp_path / "t.parquet"),
+        "optional": True,
+        "versioned": versioned,
+    }
+    assert DataCatalog.from_config({"data": config}).load("data") is None
+
+
+def test_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
+    dataset = JSONDataset(filepath=str(tmp_path / "r.json"))
+    dataset.save("text")
+    assert dataset.content_digest() == hashlib.sha256(b'"text"').hexdigest()
+
+
+def test_the_preview_of_a_table_has_its_first_rows(tmp_path: Path) -> None:
+    dataset = ParquetDataset(filepath=str(tmp_path / "t.parquet"))
+    dataset.save(TABLE)
+    preview = dataset.preview(nrows=1)
+    assert preview == {"index": [0], "columns": list(TABLE), "data": [["a", 1.5]]}
+
+
+def test_listing_the_catalog_imports_no_table_or_figure_library() -> None:
+    code = f"import sys, {MODULE}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert not {"pandas.core", "matplotlib", "plotly"} & set(done.stdout.split())

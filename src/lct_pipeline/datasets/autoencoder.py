@@ -68,6 +68,10 @@ class AutoencoderDataset(AbstractDataset["Autoencoder", StoredAutoencoder | None
             _save_model(data, temporary)
             (temporary / _PROVENANCE).write_text(json.dumps({"sha256": digest}))
 
+    def content_digest(self) -> str:
+        """Return the digest of the weights."""
+        return json.loads((Path(self._path) / _PROVENANCE).read_text())["sha256"]
+
     def _exists(self) -> bool:
         return (Path(self._path) / _CONFIG).exists()
 

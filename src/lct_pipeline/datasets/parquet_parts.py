@@ -6,14 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import TablePreview
 
 from lct_pipeline.datasets.files import atomic_path
+from lct_pipeline.digests import digest_of_digests, file_digest
+from lct_pipeline.lazy import DataFrame, pd
 
 
-class ParquetPartsDataset(AbstractDataset[pd.DataFrame, pd.DataFrame]):
+class ParquetPartsDataset(AbstractDataset[DataFrame, DataFrame]):
     """``ParquetPartsDataset`` appends pieces of a table to a folder.
 
     A piece is named by the first value of its key column, so writing a piece again, as a continued
@@ -45,12 +46,12 @@ class ParquetPartsDataset(AbstractDataset[pd.DataFrame, pd.DataFrame]):
         self._key = key
         self.metadata = metadata
 
-    def load(self) -> pd.DataFrame:
+    def load(self) -> DataFrame:
         """Return all pieces as one table, in the order of the key."""
         parts = [pd.read_parquet(path) for path in self._parts()]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
-    def save(self, data: pd.DataFrame) -> None:
+    def save(self, data: DataFrame) -> None:
         """Write one piece atomically; an empty piece is nothing."""
         if data.empty:
             return
@@ -62,6 +63,10 @@ class ParquetPartsDataset(AbstractDataset[pd.DataFrame, pd.DataFrame]):
         """Return the last rows for kedro-viz."""
         rows = self.load().tail(nrows).to_json(orient="split")  # arrays become lists
         return TablePreview(json.loads(rows))
+
+    def content_digest(self) -> str:
+        """Return a digest of all pieces."""
+        return digest_of_digests(file_digest(path) for path in self._parts())
 
     def _parts(self) -> list[Path]:
         return sorted(self._path.glob("part-*.parquet"))

@@ -30,6 +30,7 @@ from lct_pipeline.datasets.files import (
     write_tensors,
 )
 from lct_pipeline.datasets.shard_file import ShardFile
+from lct_pipeline.digests import digest_of_digests
 from lct_pipeline.errors import DataError
 
 if TYPE_CHECKING:
@@ -238,6 +239,10 @@ class ShardsDataset(AbstractDataset[ShardStream, ShardStore]):
             temporary.write_text(
                 json.dumps({"fingerprint": fingerprint, "shards": shards})
             )
+
+    def content_digest(self) -> str:
+        """Return a digest of the digests of all shards."""
+        return digest_of_digests(s.digest for s in self.load().shards)
 
     def _exists(self) -> bool:
         return ShardStore(self._path).complete

@@ -14,6 +14,7 @@ from lct_pipeline.datasets.files import (
     read_tensors,
     write_tensors,
 )
+from lct_pipeline.digests import digest_of_digests
 from lct_pipeline.errors import DataError
 
 if TYPE_CHECKING:
@@ -77,6 +78,10 @@ class TensorFileDataset(AbstractDataset[TensorFile, TensorFile | None]):
     def save(self, data: TensorFile) -> None:
         """Write the file atomically."""
         write_tensors(self._path, data.tensors, data.metadata)
+
+    def content_digest(self) -> str:
+        """Return the digest that the file carries."""
+        return read_header(self._path)[0][DIGEST_KEY]
 
     def _exists(self) -> bool:
         return self._path.exists()
@@ -149,6 +154,11 @@ class CheckpointsDataset(AbstractDataset[dict[str, TensorFile], CheckpointStore]
         """Write each checkpoint atomically."""
         for name, checkpoint in data.items():
             write_tensors(self._path / f"{name}.safetensors", *_parts(checkpoint))
+
+    def content_digest(self) -> str:
+        """Return a digest of the names and digests of all checkpoints."""
+        headers = CheckpointStore(self._path).headers()
+        return digest_of_digests(f"{n} {h[DIGEST_KEY]}" for n, h in headers.items())
 
     def _exists(self) -> bool:
         return bool(CheckpointStore(self._path).names())

@@ -28,6 +28,14 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def describe_device(name: str) -> str:
+    """Return the device that ``runtime.device`` names, in words: ``cpu``, or the GPU's name."""
+    device = choose_device(name)
+    if device.type == "cuda":
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(device)}"
+    return device.type
+
+
 def limit_threads(num_threads: int) -> None:
     """Set the number of CPU threads, of torch and of the linear algebra of NumPy and SciPy."""
     import scipy.linalg  # noqa: F401  # a library that is not loaded yet cannot be limited

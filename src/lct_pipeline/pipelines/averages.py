@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame
 
 
 class Average(NamedTuple):
@@ -17,7 +17,7 @@ class Average(NamedTuple):
     alpha: np.ndarray  # over the rows it was made from
 
 
-def averages_of(rows: pd.DataFrame, widths: tuple[float, ...]) -> list[Average]:
+def averages_of(rows: DataFrame, widths: tuple[float, ...]) -> list[Average]:
     """Return the averages of the last step, and power-function averages of other widths.
 
     Args:
@@ -47,7 +47,7 @@ def averages_of(rows: pd.DataFrame, widths: tuple[float, ...]) -> list[Average]:
     return kept
 
 
-def posthoc_alpha(snapshots: pd.DataFrame, width: float) -> np.ndarray:
+def posthoc_alpha(snapshots: DataFrame, width: float) -> np.ndarray:
     """Return the coefficients that make the average of relative ``width`` at the last snapshot.
 
     Args:

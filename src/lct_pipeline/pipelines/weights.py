@@ -8,7 +8,7 @@ import numpy as np
 
 from lct_pipeline.datasets.tensor_file import CheckpointStore
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +32,7 @@ class CombinedWeights:
 
     def __init__(
         self,
-        rows: pd.DataFrame,
+        rows: DataFrame,
         checkpoints: CheckpointStore,
         memory_mib: int | None = None,
     ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame, pd
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -15,7 +15,7 @@ NO_DIFFERENCES = (
 )
 
 
-def draw_box_plot(statistics: pd.DataFrame, title: str) -> Any:
+def draw_box_plot(statistics: DataFrame, title: str) -> Any:
     """Return one box per channel and one for all, with fences and extremes.
 
     Args:
@@ -38,7 +38,7 @@ def draw_box_plot(statistics: pd.DataFrame, title: str) -> Any:
     return figure
 
 
-def draw_td_box_plot(td_statistics: pd.DataFrame) -> Any:
+def draw_td_box_plot(td_statistics: DataFrame) -> Any:
     """Return a panel for each stage, the last one first: a box per level, fences, extremes.
 
     Args:
@@ -75,7 +75,7 @@ def draw_td_box_plot(td_statistics: pd.DataFrame) -> Any:
     return figure
 
 
-def draw_td_spread(td_summary: pd.DataFrame) -> Any:
+def draw_td_spread(td_summary: DataFrame) -> Any:
     """Return the spread of temporal differences against N, and the laws of c, log-log.
 
     Args:
@@ -127,7 +127,7 @@ def _nothing(title: str) -> Any:
     return figure
 
 
-def _stage_title(rows: pd.DataFrame) -> str:
+def _stage_title(rows: DataFrame) -> str:
     """Return N, the step, and the tail shares of all levels as training draws them."""
     row = rows.iloc[0]
     inner, outer = (
@@ -145,7 +145,7 @@ def _channel_name(name: str) -> str:
     return name if name == "all" else f"channel {name}"
 
 
-def _traces(labels: list[str], rows: pd.DataFrame, *, mark_size: int) -> list[Any]:
+def _traces(labels: list[str], rows: DataFrame, *, mark_size: int) -> list[Any]:
     """Return the boxes of some rows, their fences and their extremes."""
     marks = {
         "inner": (GREEN, "inner fence (1.5 IQR)"),
@@ -171,7 +171,7 @@ def _traces(labels: list[str], rows: pd.DataFrame, *, mark_size: int) -> list[An
     return traces
 
 
-def _boxes(labels: list[str], rows: pd.DataFrame) -> go.Box:
+def _boxes(labels: list[str], rows: DataFrame) -> go.Box:
     import plotly.graph_objects as go
 
     return go.Box(

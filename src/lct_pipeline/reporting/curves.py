@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame
 
 
-def draw_training_curves(training_metrics: pd.DataFrame) -> Any:
+def draw_training_curves(training_metrics: DataFrame) -> Any:
     """Return loss, its two parts, N(k), c and its measure, and images per second over the steps."""
     from plotly.subplots import make_subplots
 
@@ -46,7 +46,7 @@ def draw_training_curves(training_metrics: pd.DataFrame) -> Any:
     return figure
 
 
-def draw_second_step(second_step_choice: pd.DataFrame) -> Any:
+def draw_second_step(second_step_choice: DataFrame) -> Any:
     """Return the distance over the level of a second step, for each kind of its noise.
 
     The dotted line is one step. A diffusion model has no such choice: its numbers of evaluations

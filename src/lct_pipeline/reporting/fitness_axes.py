@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame
 
 # the palette of Okabe and Ito: these stay apart for the colour-blind
 METHOD_COLORS = {
@@ -33,7 +33,7 @@ def metric_title(metric: str) -> str:
     return metric.replace("_", " ").replace("frechet", "Frechet")
 
 
-def fitness_title(search_history: pd.DataFrame) -> str:
+def fitness_title(search_history: DataFrame) -> str:
     """Return what was searched by: a metric, or a sum in which it is weighted."""
     metric = metric_title(str(search_history["metric"].iloc[0]))
     if search_history["fitness"].equals(search_history["frechet"]):

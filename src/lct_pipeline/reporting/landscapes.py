@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame, pd
 from lct_pipeline.reporting.fitness_axes import (
     CONTROL_COLOR,
     METHOD_COLORS,
@@ -28,7 +28,7 @@ SIDES: dict[str, dict[str, Any]] = {
 }  # of a point, where its text stands
 
 
-def draw_line(landscape: pd.DataFrame, combination: dict[str, Any]) -> Any:
+def draw_line(landscape: DataFrame, combination: dict[str, Any]) -> Any:
     """Return the fitness along the line from the best EMA, x = 0, to the combination, x = 1.
 
     Args:
@@ -66,7 +66,7 @@ def draw_line(landscape: pd.DataFrame, combination: dict[str, Any]) -> Any:
     return figure
 
 
-def draw_landscape(landscape: pd.DataFrame, combination: dict[str, Any]) -> Any:
+def draw_landscape(landscape: DataFrame, combination: dict[str, Any]) -> Any:
     """Return the fitness over the plane of the first, the middle and the last checkpoint.
 
     Inside the triangle all coefficients are positive. Colours are logarithmic where the values are
@@ -125,7 +125,7 @@ def _mark_place(figure: go.Figure, x: float, text: str, color: str) -> None:
     )
 
 
-def _contours(rows: pd.DataFrame) -> go.Contour:
+def _contours(rows: DataFrame) -> go.Contour:
     import plotly.graph_objects as go
 
     grid = rows.pivot(index="y", columns="x", values="fitness")
@@ -176,7 +176,7 @@ def _mark_checkpoints(figure: go.Figure, steps: list[int]) -> None:
     _mark_point(figure, 1 / 3, 1 / 3, "uniform average", "right", "diamond")
 
 
-def _mark_best(figure: go.Figure, rows: pd.DataFrame) -> None:
+def _mark_best(figure: go.Figure, rows: DataFrame) -> None:
     """Add the best point of the grid; its text keeps clear of the others and of the edges."""
     best = rows.sort_values("fitness").iloc[0]
     left, right = _ends(rows["x"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame, pd
 from lct_pipeline.reporting.fitness_axes import (
     CONTROL_COLOR,
     METHOD_COLORS,
@@ -27,7 +27,7 @@ MARKS: dict[str, dict[str, Any]] = {
 }
 
 
-def draw_search_progress(search_history: pd.DataFrame) -> Any:
+def draw_search_progress(search_history: DataFrame) -> Any:
     """Return fitness over the spent budget: evaluations, a line and a centre for each search.
 
     The evaluations of a generation are spread over what it has spent; lines and centres stand where
@@ -63,9 +63,7 @@ def draw_search_progress(search_history: pd.DataFrame) -> Any:
     return figure
 
 
-def draw_coefficients(
-    combination: dict[str, Any], candidate_scores: pd.DataFrame
-) -> Any:
+def draw_coefficients(combination: dict[str, Any], candidate_scores: DataFrame) -> Any:
     """Return coefficients over training steps: those chosen, of other searches, and of the control.
 
     Args:
@@ -97,7 +95,7 @@ def draw_coefficients(
     return figure
 
 
-def _on_all_images(history: pd.DataFrame) -> pd.DataFrame:
+def _on_all_images(history: DataFrame) -> DataFrame:
     """Return the rows with the most images of their generation, and their place in the budget."""
     generation = ["search", "generation"]
     most = history.groupby(generation)["num_images"].transform("max")
@@ -110,14 +108,14 @@ def _on_all_images(history: pd.DataFrame) -> pd.DataFrame:
     return full.assign(place=full["before"] + share * (full["spent"] - full["before"]))
 
 
-def _best_of_start(history: pd.DataFrame) -> tuple[str, float]:
+def _best_of_start(history: DataFrame) -> tuple[str, float]:
     """Return the best initial candidate and its fitness, the mean over all searches."""
     initial = history[history["kind"] == "initial"]
     means = initial.groupby("name")["fitness"].mean()
     return str(means.idxmin()), float(means.min())
 
 
-def _highest_shown(history: pd.DataFrame, start: float) -> float:
+def _highest_shown(history: DataFrame, start: float) -> float:
     """Return where the axis ends: no outlier may stretch it."""
     lines = [_line(of_search) for _, of_search in history.groupby("search")]
     centres = history.loc[history["kind"] == "centre", "fitness"]
@@ -125,7 +123,7 @@ def _highest_shown(history: pd.DataFrame, start: float) -> float:
     return min(1.1 * max(1.25 * start, ends.max()), history["fitness"].max())
 
 
-def _line(of_search: pd.DataFrame) -> pd.Series:
+def _line(of_search: DataFrame) -> pd.Series:
     """Return what a search has reached, by the budget spent.
 
     That is the best so far. The steps of a gradient search are measured on new noise each, and the
@@ -138,7 +136,7 @@ def _line(of_search: pd.DataFrame) -> pd.Series:
     return searched.groupby("spent")["fitness"].min().cummin()
 
 
-def _marks(history: pd.DataFrame, kind: str) -> Iterator[go.Scatter]:
+def _marks(history: DataFrame, kind: str) -> Iterator[go.Scatter]:
     """Yield the evaluations of one kind for each method."""
     import plotly.graph_objects as go
 
@@ -156,7 +154,7 @@ def _marks(history: pd.DataFrame, kind: str) -> Iterator[go.Scatter]:
         )
 
 
-def _lines(history: pd.DataFrame) -> Iterator[go.Scatter]:
+def _lines(history: DataFrame) -> Iterator[go.Scatter]:
     """Yield a line for each search; the first of each method stands in the legend."""
     import plotly.graph_objects as go
 
@@ -178,7 +176,7 @@ def _lines(history: pd.DataFrame) -> Iterator[go.Scatter]:
         )
 
 
-def _progress_title(history: pd.DataFrame, high: float) -> str:
+def _progress_title(history: DataFrame, high: float) -> str:
     beyond = int((history["fitness"] > high).sum())
     details = [
         f"on the {history['split'].iloc[0]} split",
@@ -193,7 +191,7 @@ def _progress_title(history: pd.DataFrame, high: float) -> str:
 
 
 def _other_lines(
-    combination: dict[str, Any], by_score: pd.DataFrame
+    combination: dict[str, Any], by_score: DataFrame
 ) -> Iterator[go.Scatter]:
     """Yield the best of each search but those that gave the combination and the control."""
     ends = {combination["name"], combination["control"]["name"]}
@@ -211,7 +209,7 @@ def _other_lines(
 
 
 def _control_line(
-    combination: dict[str, Any], by_score: pd.DataFrame
+    combination: dict[str, Any], by_score: DataFrame
 ) -> Iterator[go.Scatter]:
     """Yield the control, unless it is made of averages alone."""
     name = combination["control"]["name"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import cycle
 from typing import Any
 
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame, pd
 from lct_pipeline.reporting.fitness_axes import metric_title
 
 SYMBOLS = {0: "x", 1: "circle", 2: "circle-open"}  # by number of evaluations
@@ -13,7 +13,7 @@ SYMBOLS = {0: "x", 1: "circle", 2: "circle-open"}  # by number of evaluations
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#333333"]
 
 
-def draw_size_bias(distance_by_size: pd.DataFrame) -> Any:
+def draw_size_bias(distance_by_size: DataFrame) -> Any:
     """Return the distance over 1 / N for each model, and the line to infinitely many images.
 
     One panel for each extractor and reference: figures of two are never compared. There is no line
@@ -39,7 +39,7 @@ def draw_size_bias(distance_by_size: pd.DataFrame) -> Any:
     return figure
 
 
-def _panels(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def _panels(table: DataFrame) -> dict[str, DataFrame]:
     """Return the rows of each panel by its title."""
     if table.empty:
         return {}
@@ -50,7 +50,7 @@ def _panels(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     }
 
 
-def _draw_panel(figure: Any, table: pd.DataFrame, row: int) -> None:
+def _draw_panel(figure: Any, table: DataFrame, row: int) -> None:
     colors = dict(zip(table["model"].unique(), cycle(COLORS), strict=False))
     for (name, nfe), rows in table.groupby(["model", "nfe"], sort=False):
         color, symbol = colors[name], SYMBOLS.get(int(rows["nfe"].iloc[0]), "diamond")

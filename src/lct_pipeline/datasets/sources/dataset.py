@@ -53,17 +53,28 @@ class ImageSourceDataset(AbstractDataset[None, ImageSource | None]):
         self._options = SourceOptions(
             labels, image_column, label_column, hub_split, max_mib
         )
+        self._fingerprint: str | None = None
         self.metadata = metadata
 
     def load(self) -> ImageSource | None:
         """Return the source; images are read when they are asked for."""
         if self._source is None:
             return None
-        return open_source(self._source, self._options)
+        source = open_source(self._source, self._options)
+        self._fingerprint = source.fingerprint
+        return source
 
     def save(self, data: None) -> None:
         """Sources are only read."""
         raise DataError("an image source cannot be written.")
+
+    def content_digest(self) -> str:
+        """Return the fingerprint of the source as it was when it was opened."""
+        assert self._fingerprint is not None
+        return self._fingerprint
+
+    def _exists(self) -> bool:
+        return self._fingerprint is not None
 
     def _describe(self) -> dict[str, Any]:
         return {"source": self._source}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lct_pipeline.datasets.files import DIGEST_KEY
 from lct_pipeline.datasets.tensor_file import CheckpointStore
 from lct_pipeline.errors import DataError
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame, pd
 
 COLUMNS = [
     "step",
@@ -27,7 +27,7 @@ NULLABLE = {  # what checkpoints of other trainers do not say, or averages alone
 }
 
 
-def index_checkpoints(checkpoints: CheckpointStore) -> pd.DataFrame:
+def index_checkpoints(checkpoints: CheckpointStore) -> DataFrame:
     """Return one row per checkpoint, sorted by step; tensors are not read.
 
     Raises:

@@ -16,7 +16,8 @@ def create_pipeline() -> Pipeline:
                 outputs="checkpoint_index",
                 name="index_checkpoints",
             )
-        ]
+        ],
+        tags="cataloging",
     )
 
 

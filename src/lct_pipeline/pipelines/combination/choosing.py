@@ -9,7 +9,7 @@ import numpy as np
 
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame, pd
 from lct_pipeline.parameters import Combination, Evaluation, Runtime, Sampling
 from lct_pipeline.pipelines.combination.fitness import Request
 from lct_pipeline.pipelines.combination.members import Candidate, Members, controls
@@ -21,9 +21,9 @@ SCORES = ["choice_fitness", "choice_frechet"]
 
 
 def score_candidates(
-    search_history: pd.DataFrame,
-    previous_candidate_scores: pd.DataFrame,
-    checkpoint_index: pd.DataFrame,
+    search_history: DataFrame,
+    previous_candidate_scores: DataFrame,
+    checkpoint_index: DataFrame,
     checkpoints: CheckpointStore,
     autoencoder: StoredAutoencoder | None,
     latent_normalisation: TensorFile | None,
@@ -33,7 +33,7 @@ def score_candidates(
     evaluation: Evaluation,
     sampling: Sampling,
     runtime: Runtime,
-) -> Iterator[pd.DataFrame]:
+) -> Iterator[DataFrame]:
     """Yield, again with each more, a row for each control and for the best of each search.
 
     Noise and images are others than those of the search: what fits only these falls back here.
@@ -72,7 +72,7 @@ def score_candidates(
 
 def _table(
     rows: list[dict[str, Any]], scores: dict[int, tuple[float, float]]
-) -> pd.DataFrame:
+) -> DataFrame:
     """Return the rows that are measured, with their scores."""
     measured = [
         rows[place] | dict(zip(SCORES, scores[place], strict=True))
@@ -82,7 +82,7 @@ def _table(
 
 
 def candidate_rows(
-    search_history: pd.DataFrame,
+    search_history: DataFrame,
     members: Members,
     parameters: Combination,
     evaluation: Evaluation,
@@ -103,9 +103,7 @@ def candidate_rows(
     return rows + _mean_centres(search_history, members)
 
 
-def _mean_centres(
-    search_history: pd.DataFrame, members: Members
-) -> list[dict[str, Any]]:
+def _mean_centres(search_history: DataFrame, members: Members) -> list[dict[str, Any]]:
     """Return the mean of the centres of each method's searches, where there are several.
 
     What one search owes to its own noise cancels in part.
@@ -121,7 +119,7 @@ def _mean_centres(
     return rows
 
 
-def on_all_images(search_history: pd.DataFrame) -> pd.DataFrame:
+def on_all_images(search_history: DataFrame) -> DataFrame:
     """Return what searches proposed, measured on as many images as they use at most."""
     proposed = search_history[search_history["kind"] == "candidate"]
     most = proposed.groupby("search")["num_images"].transform("max")
@@ -129,7 +127,7 @@ def on_all_images(search_history: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([centres, proposed[proposed["num_images"] == most]])
 
 
-def best_of(of_search: pd.DataFrame, num: int) -> pd.DataFrame:
+def best_of(of_search: DataFrame, num: int) -> DataFrame:
     """Return the ``num`` best rows of a search, its centre always among them."""
     centre = of_search[of_search["kind"] == "centre"]
     others = of_search[of_search["kind"] != "centre"]
@@ -152,7 +150,7 @@ def _row(
 
 
 def known_scores(
-    previous: pd.DataFrame, rows: list[dict[str, Any]]
+    previous: DataFrame, rows: list[dict[str, Any]]
 ) -> dict[int, tuple[float, float]]:
     """Return the scores, by place, of the rows that were measured before in the same way."""
     by_name = {old["name"]: old for _, old in previous.iterrows()}
@@ -169,7 +167,7 @@ def known_scores(
     return known
 
 
-def best_rows(candidate_scores: pd.DataFrame) -> pd.DataFrame:
+def best_rows(candidate_scores: DataFrame) -> DataFrame:
     """Return the best row of each search and of each control, by its choice score."""
     scores = candidate_scores.sort_values("choice_fitness", kind="stable")
     group = scores["control"].fillna(

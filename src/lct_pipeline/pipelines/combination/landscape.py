@@ -8,7 +8,7 @@ import numpy as np
 
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame, pd
 from lct_pipeline.parameters import Combination, Runtime, Sampling
 from lct_pipeline.pipelines.combination.choosing import best_rows
 from lct_pipeline.pipelines.combination.fitness import Request
@@ -20,9 +20,9 @@ BEYOND = 0.5  # how far the line, and the plane, go on beyond their ends
 
 
 def measure_landscape(
-    candidate_scores: pd.DataFrame,
+    candidate_scores: DataFrame,
     combination: dict[str, Any],
-    checkpoint_index: pd.DataFrame,
+    checkpoint_index: DataFrame,
     checkpoints: CheckpointStore,
     autoencoder: StoredAutoencoder | None,
     latent_normalisation: TensorFile | None,
@@ -31,7 +31,7 @@ def measure_landscape(
     parameters: Combination,
     sampling: Sampling,
     runtime: Runtime,
-) -> pd.DataFrame:
+) -> DataFrame:
     """Return the fitness on the validation split along a line and over a plane.
 
     The line goes from the best EMA, x = 0, to the combination, x = 1. The plane is that of the

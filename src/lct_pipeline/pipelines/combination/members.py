@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lct_pipeline.errors import DataError
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame, pd
 from lct_pipeline.parameters import Combination
 from lct_pipeline.pipelines.averages import averages_of
 
@@ -30,16 +30,16 @@ class Members:
     are one-hot, or combined into averages of other widths.
     """
 
-    rows: pd.DataFrame
+    rows: DataFrame
     window_size: int
 
     @property
-    def window(self) -> pd.DataFrame:
+    def window(self) -> DataFrame:
         """Rows of the window, by step."""
         return self.rows.iloc[: self.window_size]
 
     @property
-    def averages(self) -> pd.DataFrame:
+    def averages(self) -> DataFrame:
         """Rows of the averages."""
         return self.rows.iloc[self.window_size :]
 
@@ -50,7 +50,7 @@ class Members:
         return wider
 
 
-def members_of(checkpoint_index: pd.DataFrame, window: float) -> Members:
+def members_of(checkpoint_index: DataFrame, window: float) -> Members:
     """Return the raw checkpoints of the last share ``window`` of the steps, and all averages.
 
     Raises:

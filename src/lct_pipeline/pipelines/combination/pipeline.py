@@ -100,5 +100,6 @@ def create_pipeline() -> Pipeline:
                 outputs="quality_landscape",
                 name="draw_landscape",
             ),
-        ]
+        ],
+        tags="combination",
     )

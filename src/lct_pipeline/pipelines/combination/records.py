@@ -10,7 +10,7 @@ import numpy as np
 
 from lct_pipeline.datasets.tensor_file import TensorFile
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame, pd
 from lct_pipeline.parameters import first_difference
 
 Key = tuple[int, int, int, int]  # search, generation, candidate, number of images
@@ -135,7 +135,7 @@ def records_of(state: TensorFile | None, origin: dict[str, Any]) -> Records:
 
 def history_rows(
     records: Iterable[Record], about: dict[str, Any], names: list[str]
-) -> pd.DataFrame:
+) -> DataFrame:
     """Return the history's rows of one generation.
 
     Args:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame
 from lct_pipeline.parameters import Combination
 from lct_pipeline.pipelines.combination.fitness import Request, Score
 from lct_pipeline.pipelines.combination.members import Members, initial_alphas
@@ -88,7 +88,7 @@ class SearchRun:
             )
         )
 
-    def tell(self) -> pd.DataFrame:
+    def tell(self) -> DataFrame:
         """Tell the search its generation and return the history's rows of it."""
         rows = self._rows()
         fitness, gradients = self._fitness(), None
@@ -146,7 +146,7 @@ class SearchRun:
         known = self._known(request)
         return [r.gradient for r in known.values() if r.gradient is not None]
 
-    def _rows(self) -> pd.DataFrame:
+    def _rows(self) -> DataFrame:
         requests = list(self._requests())
         records = [r for request in requests for r in self._known(request).values()]
         about = {

@@ -11,7 +11,7 @@ import numpy as np
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
 from lct_pipeline.errors import DataError
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame, pd
 from lct_pipeline.parameters import Combination, Runtime, Sampling
 from lct_pipeline.pipelines.combination.measuring import Measurer
 from lct_pipeline.pipelines.combination.records import records_of
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def search_combination(
-    checkpoint_index: pd.DataFrame,
+    checkpoint_index: DataFrame,
     checkpoints: CheckpointStore,
     autoencoder: StoredAutoencoder | None,
     latent_normalisation: TensorFile | None,
@@ -33,7 +33,7 @@ def search_combination(
     parameters: Combination,
     sampling: Sampling,
     runtime: Runtime,
-) -> Iterator[tuple[pd.DataFrame, TensorFile]]:
+) -> Iterator[tuple[DataFrame, TensorFile]]:
     """Search, or continue; yield the history's rows by generation, and the state.
 
     The state is saved after each evaluation: what a killed run loses are those under way.
@@ -80,7 +80,7 @@ def planned(parameters: Combination) -> list[tuple[str, int]]:
     return [(method, seed) for method in parameters.search.methods for seed in seeds]
 
 
-def searched(runs: list[SearchRun], stage: Stage) -> Iterator[pd.DataFrame]:
+def searched(runs: list[SearchRun], stage: Stage) -> Iterator[DataFrame]:
     """Yield the rows of each generation, numbered through, and none after each evaluation.
 
     Nothing is read or built where all is known.
@@ -113,7 +113,7 @@ def searched(runs: list[SearchRun], stage: Stage) -> Iterator[pd.DataFrame]:
 
 def _measured(
     run: SearchRun, work: Work, stage: Stage, measurer: Measurer
-) -> Iterator[pd.DataFrame]:
+) -> Iterator[DataFrame]:
     """Measure what is missing of a generation; yield after each evaluation."""
     padded = stage.members.padded(work.alphas)
     for candidate, score in measurer.measure(padded, work.request, work.skip):

@@ -10,7 +10,7 @@ from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
 from lct_pipeline.errors import DataError
 from lct_pipeline.importing import imported
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame
 from lct_pipeline.parameters import Combination, Runtime, Sampling
 from lct_pipeline.pipelines.combination.fitness import Reference
 from lct_pipeline.pipelines.combination.measuring import Measurer
@@ -31,7 +31,7 @@ LEAST = 6  # real images: density and coverage take the fifth neighbour
 class Stage:
     """The inputs that the nodes of the stage share."""
 
-    checkpoint_index: pd.DataFrame
+    checkpoint_index: DataFrame
     checkpoints: CheckpointStore
     autoencoder: StoredAutoencoder | None
     latent_normalisation: TensorFile | None

@@ -10,7 +10,7 @@ import numpy as np
 
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame, pd
 from lct_pipeline.parameters import Combination, Evaluation, Runtime, Sampling
 from lct_pipeline.pipelines.combination.choosing import NO_SEED, best_rows
 from lct_pipeline.pipelines.combination.fitness import (
@@ -33,8 +33,8 @@ CONTROL_METHODS = ("control", "random")
 
 
 def verify_combination(
-    candidate_scores: pd.DataFrame,
-    checkpoint_index: pd.DataFrame,
+    candidate_scores: DataFrame,
+    checkpoint_index: DataFrame,
     checkpoints: CheckpointStore,
     autoencoder: StoredAutoencoder | None,
     latent_normalisation: TensorFile | None,
@@ -45,7 +45,7 @@ def verify_combination(
     evaluation: Evaluation,
     sampling: Sampling,
     runtime: Runtime,
-) -> tuple[pd.DataFrame, dict[str, Any], TensorFile]:
+) -> tuple[DataFrame, dict[str, Any], TensorFile]:
     """Return the report, the combination, and the model that is kept.
 
     The best of each search, and of each control, are measured with new noise against the test
@@ -81,7 +81,7 @@ def verify_combination(
 
 
 def _final_rows(
-    best: pd.DataFrame, stage: Stage, evaluation: Evaluation
+    best: DataFrame, stage: Stage, evaluation: Evaluation
 ) -> Iterator[dict[str, Any]]:
     """Yield a row of final figures for each of the best, with its earlier scores."""
     count = evaluation.num_images or stage.reference(FINAL_SPLIT).statistics.num_images
@@ -131,9 +131,7 @@ def _distances(
     }
 
 
-def conclusion(
-    report: pd.DataFrame, best: pd.DataFrame, stage: Stage
-) -> dict[str, Any]:
+def conclusion(report: DataFrame, best: DataFrame, stage: Stage) -> dict[str, Any]:
     """Return the combination, what it was chosen by, and whether its gain survived.
 
     The combination is the best of all searches, and the control the best of all controls, by their
@@ -197,7 +195,7 @@ def _verdict(found: pd.Series, control: pd.Series, metric: str, survives: bool) 
     )
 
 
-def as_text(report: pd.DataFrame, metric: str) -> str:
+def as_text(report: DataFrame, metric: str) -> str:
     """Return the report as a table for people, the best by its choice score first."""
     figures = list(report.columns[report.columns.get_loc(metric) :])
     titles = ("final", "kernel", "precision", "recall", "check extractor")

@@ -29,5 +29,6 @@ def create_pipeline() -> Pipeline:
                 outputs=None,
                 name="log_comparison",
             ),
-        ]
+        ],
+        tags="comparison",
     )

@@ -14,7 +14,7 @@ from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.shards import Shard, ShardStore, ShardStream
 from lct_pipeline.datasets.tensor_file import TensorFile
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame
 from lct_pipeline.parameters import Runtime
 from lct_pipeline.pipelines.batch_sizes import batch_size_for
 from lct_pipeline.pipelines.encoding.worker import MIRRORED, EncodingTask
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 def prepare_autoencoder(
     images: ShardStore,
-    image_manifest: pd.DataFrame,
+    image_manifest: DataFrame,
     given_autoencoder: StoredAutoencoder | None,
     previous_autoencoder: StoredAutoencoder | None,
     parameters: Encoding,
@@ -145,9 +145,7 @@ def _announce(num_images: int, plan: EncodingPlan, device: torch.device) -> None
     )
 
 
-def build_latent_manifest(
-    latents: ShardStore, image_manifest: pd.DataFrame
-) -> pd.DataFrame:
+def build_latent_manifest(latents: ShardStore, image_manifest: DataFrame) -> DataFrame:
     """Return one row per latent, in the order of the shards."""
     usable = image_manifest[image_manifest["index"].notna()]
     columns = ["index", "source", "digest", "label", "split"]
@@ -158,7 +156,7 @@ def build_latent_manifest(
 
 def measure_normalisation(
     latents: ShardStore,
-    latent_manifest: pd.DataFrame,
+    latent_manifest: DataFrame,
     parameters: Encoding,
     noise: Noise,
 ) -> TensorFile:
@@ -189,7 +187,7 @@ def measure_normalisation(
 def measure_reconstruction(
     images: ShardStore,
     latents: ShardStore,
-    image_manifest: pd.DataFrame,
+    image_manifest: DataFrame,
     autoencoder: StoredAutoencoder,
     parameters: Encoding,
     runtime: Runtime,

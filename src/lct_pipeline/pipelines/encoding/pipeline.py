@@ -70,5 +70,6 @@ def create_pipeline() -> Pipeline:
                 outputs="reconstruction_quality",
                 name="measure_reconstruction",
             ),
-        ]
+        ],
+        tags="encoding",
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
 from lct_pipeline.evaluation_parameters import Evaluation
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame, pd
 from lct_pipeline.parameters import Runtime, Sampling
 from lct_pipeline.pipelines.averages import averages_of
 from lct_pipeline.pipelines.references.extractors import extractor_of
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def choose_average(
-    checkpoint_index: pd.DataFrame,
+    checkpoint_index: DataFrame,
     checkpoints: CheckpointStore,
     autoencoder: StoredAutoencoder,
     latent_normalisation: TensorFile,
@@ -31,7 +31,7 @@ def choose_average(
     parameters: Evaluation,
     sampling: Sampling,
     runtime: Runtime,
-) -> tuple[pd.DataFrame, TensorFile]:
+) -> tuple[DataFrame, TensorFile]:
     """Return the distance of every average of the weights, and the best of them.
 
     The averages are those of the last step, and others made afterwards from the stored snapshots
@@ -71,7 +71,7 @@ def choose_second_step(
     parameters: Evaluation,
     sampling: Sampling,
     runtime: Runtime,
-) -> tuple[pd.DataFrame, dict[str, Any]]:
+) -> tuple[DataFrame, dict[str, Any]]:
     """Return the distance at each level and kind of noise of a second step, and the best plan.
 
     The model is the combined one where there is one, else the best average. A diffusion model has
@@ -97,7 +97,7 @@ def choose_second_step(
     return table, _chosen(table, plans)
 
 
-def _chosen(table: pd.DataFrame, plans: list[SamplingPlan]) -> dict[str, Any]:
+def _chosen(table: DataFrame, plans: list[SamplingPlan]) -> dict[str, Any]:
     """Return one step and the best two, and whether the second brought anything."""
     chosen = [plans[0]]
     improves = None

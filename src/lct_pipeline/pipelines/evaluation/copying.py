@@ -11,7 +11,7 @@ from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.tensor_file import TensorFile
 from lct_pipeline.evaluation_parameters import Evaluation, Features
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame
 from lct_pipeline.parameters import Runtime, Sampling
 from lct_pipeline.pipelines.references.extractors import extractor_of
 from lct_pipeline.pipelines.splits import indices_of
@@ -31,7 +31,7 @@ def find_nearest_neighbours(
     autoencoder: StoredAutoencoder,
     latent_normalisation: TensorFile,
     images: ShardStore,
-    image_manifest: pd.DataFrame,
+    image_manifest: DataFrame,
     feature_extractor: TensorFile,
     parameters: Evaluation,
     features: Features,
@@ -84,7 +84,7 @@ def find_nearest_neighbours(
     return record, figure
 
 
-def _held_out(image_manifest: pd.DataFrame, parameters: Evaluation) -> Any:
+def _held_out(image_manifest: DataFrame, parameters: Evaluation) -> Any:
     """Return the places of as many test images, at random."""
     from lct_pipeline.core.randomness import derived_generator
     from lct_pipeline.core.sample_quality import random_subset

@@ -7,7 +7,7 @@ import hashlib
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.tensor_file import TensorFile
 from lct_pipeline.evaluation_parameters import Evaluation, Extractor, Features
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame
 from lct_pipeline.parameters import Runtime
 from lct_pipeline.pipelines.evaluation.judges import Judge, judge_of
 from lct_pipeline.pipelines.evaluation.protocols import FORMATS, PAPER_EXTRACTOR
@@ -21,7 +21,7 @@ from lct_pipeline.pipelines.references.nodes import CHECK, measured
 
 def measure_further_references(
     images: ShardStore,
-    image_manifest: pd.DataFrame,
+    image_manifest: DataFrame,
     previous_further_references: TensorFile | None,
     parameters: Evaluation,
     features: Features,

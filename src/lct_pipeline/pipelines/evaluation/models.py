@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame
 from lct_pipeline.pipelines.splits import indices_of
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Subject:
 def weights_of(
     best_average: TensorFile,
     combined_model: TensorFile | None,
-    checkpoint_index: pd.DataFrame,
+    checkpoint_index: DataFrame,
     checkpoints: CheckpointStore,
 ) -> dict[str, dict[str, Tensor]]:
     """Return the weights of the models that are compared."""
@@ -119,7 +119,7 @@ def gaussian_images(generator: Generator, count: int, seed: int) -> Iterator[Ten
 
 def reconstructions(
     latents: ShardStore,
-    image_manifest: pd.DataFrame,
+    image_manifest: DataFrame,
     autoencoder: StoredAutoencoder,
     quantise: Callable[[Tensor], Tensor],
     device: torch.device,

@@ -11,7 +11,7 @@ from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
 from lct_pipeline.errors import DataError
 from lct_pipeline.evaluation_parameters import Evaluation, Features
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame, pd
 from lct_pipeline.parameters import Runtime, Sampling
 from lct_pipeline.pipelines.evaluation.further import judges_of
 from lct_pipeline.pipelines.evaluation.judges import Judge
@@ -46,13 +46,13 @@ logger = logging.getLogger(__name__)
 def evaluate_models(
     best_average: TensorFile,
     combined_model: TensorFile | None,
-    checkpoint_index: pd.DataFrame,
+    checkpoint_index: DataFrame,
     checkpoints: CheckpointStore,
     sampling_plans: dict[str, Any],
     autoencoder: StoredAutoencoder,
     latent_normalisation: TensorFile,
     latents: ShardStore,
-    image_manifest: pd.DataFrame,
+    image_manifest: DataFrame,
     feature_extractor: TensorFile,
     check_extractor: TensorFile,
     reference_statistics: TensorFile,
@@ -62,7 +62,7 @@ def evaluate_models(
     features: Features,
     sampling: Sampling,
     runtime: Runtime,
-) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
+) -> tuple[dict[str, Any], DataFrame, DataFrame]:
     """Return every figure of every model and plan, and distances by the number of images."""
     from lct_pipeline.pipelines.generation import build_generator
 
@@ -201,11 +201,11 @@ class Panel:
 def draw_sample_grid(
     best_average: TensorFile,
     combined_model: TensorFile | None,
-    checkpoint_index: pd.DataFrame,
+    checkpoint_index: DataFrame,
     checkpoints: CheckpointStore,
     sampling_plans: dict[str, Any],
     images: ShardStore,
-    image_manifest: pd.DataFrame,
+    image_manifest: DataFrame,
     autoencoder: StoredAutoencoder,
     latent_normalisation: TensorFile,
     sampling: Sampling,
@@ -244,7 +244,7 @@ def draw_sample_grid(
     return draw_panels(panels, "Samples from the same noise")
 
 
-def log_evaluation(evaluation_table: pd.DataFrame) -> None:
+def log_evaluation(evaluation_table: DataFrame) -> None:
     """Log what a person looks for at the end of a run, a table for each protocol."""
     if evaluation_table.empty:
         raise DataError("the evaluation has no rows.")

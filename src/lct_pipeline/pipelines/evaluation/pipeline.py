@@ -127,5 +127,6 @@ def create_pipeline() -> Pipeline:
                 outputs=None,
                 name="log_evaluation",
             ),
-        ]
+        ],
+        tags="evaluation",
     )

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame, pd
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,13 +103,13 @@ def library_versions() -> str:
     return ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
 
 
-def by_protocol(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+def by_protocol(table: DataFrame) -> Iterator[tuple[str, DataFrame]]:
     """Yield a headline and the rows of each protocol: only these may be compared."""
     for _, rows in table.groupby("protocol", sort=False):
         yield headline(rows.iloc[0]), rows
 
 
-def log_by_protocol(table: pd.DataFrame) -> None:
+def log_by_protocol(table: DataFrame) -> None:
     """Log what a person looks for at the end of a run, a table for each protocol."""
     for title, rows in by_protocol(table):
         texts = rows.assign(text=[_with_spread(row) for _, row in rows.iterrows()])

@@ -7,13 +7,13 @@ import logging
 from lct_pipeline.data_parameters import Ingestion
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.errors import DataError
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame, pd
 from lct_pipeline.pipelines.splits import SPLITS
 
 logger = logging.getLogger(__name__)
 
 
-def build_image_manifest(images: ShardStore, parameters: Ingestion) -> pd.DataFrame:
+def build_image_manifest(images: ShardStore, parameters: Ingestion) -> DataFrame:
     """Return one row per source entry; ``index`` is the image's place in the shards.
 
     ``duplicate_of`` names the first image with the same content, null in that one and in all that
@@ -34,14 +34,14 @@ def build_image_manifest(images: ShardStore, parameters: Ingestion) -> pd.DataFr
     return manifest
 
 
-def _read_rows(images: ShardStore) -> pd.DataFrame:
+def _read_rows(images: ShardStore) -> DataFrame:
     """Return the rows of all shards; as columns shard by shard, which takes less memory."""
     shards = [pd.DataFrame(shard.rows) for shard in images.shards]
     manifest = pd.concat(shards, ignore_index=True)
     return manifest.astype({"width": "Int32", "height": "Int32"})
 
 
-def _originals(manifest: pd.DataFrame, usable: pd.Series) -> pd.Series:
+def _originals(manifest: DataFrame, usable: pd.Series) -> pd.Series:
     """Return the name of the first image with the same content, null for that one itself."""
     digests = manifest.loc[usable, "digest"]
     copies = digests[digests.duplicated()]
@@ -49,7 +49,7 @@ def _originals(manifest: pd.DataFrame, usable: pd.Series) -> pd.Series:
     return copies.map(first).astype("string").reindex(manifest.index)
 
 
-def _report(manifest: pd.DataFrame, num_copies: int, parameters: Ingestion) -> None:
+def _report(manifest: DataFrame, num_copies: int, parameters: Ingestion) -> None:
     problems = manifest["problem"].dropna()
     if len(problems):
         logger.warning(

@@ -27,5 +27,6 @@ def create_pipeline() -> Pipeline:
                 outputs="image_manifest",
                 name="build_image_manifest",
             ),
-        ]
+        ],
+        tags="ingestion",
     )

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from lct_pipeline.datasets.tensor_file import TensorFile
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame, pd
 from lct_pipeline.pipelines.splits import indices_of, usable_rows
 from lct_pipeline.reporting.progress import track_losses
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 def fitted_classifier(
     previous: TensorFile | None,
     images: ShardStore,
-    image_manifest: pd.DataFrame,
+    image_manifest: DataFrame,
     labels: Tensor | None,
     parameters: Features,
     runtime: Runtime,
@@ -90,7 +90,7 @@ def _fit(
     track_losses(losses, f"fit {_words(name)}", settings.num_steps)
 
 
-def training_labels(image_manifest: pd.DataFrame) -> Tensor | None:
+def training_labels(image_manifest: DataFrame) -> Tensor | None:
     """Return the training images' classes, ``(N,)``; None where there are not two."""
     import torch
 

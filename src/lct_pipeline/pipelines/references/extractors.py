@@ -9,7 +9,7 @@ from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.tensor_file import TensorFile
 from lct_pipeline.errors import DataError
 from lct_pipeline.evaluation_parameters import Extractor, Features
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame
 from lct_pipeline.parameters import Runtime
 from lct_pipeline.pipelines.references.classifiers import (
     fitted_classifier,
@@ -24,7 +24,7 @@ FITTED = "classifier"  # the kind of extractor that is fitted to the training im
 
 def prepare_extractor(
     images: ShardStore,
-    image_manifest: pd.DataFrame,
+    image_manifest: DataFrame,
     previous_extractor: TensorFile | None,
     parameters: Features,
     runtime: Runtime,
@@ -47,7 +47,7 @@ def prepare_extractor(
 
 def prepare_check_extractor(
     images: ShardStore,
-    image_manifest: pd.DataFrame,
+    image_manifest: DataFrame,
     previous_check_extractor: TensorFile | None,
     parameters: Features,
     runtime: Runtime,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.tensor_file import TensorFile
 from lct_pipeline.evaluation_parameters import Features
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame
 from lct_pipeline.parameters import Runtime
 from lct_pipeline.pipelines.references.extractors import digest_of, extractor_of
 from lct_pipeline.pipelines.splits import SPLITS, indices_of
@@ -29,7 +29,7 @@ CHECK = "check."  # begins the names of what is measured by the check extractor
 
 def measure_references(
     images: ShardStore,
-    image_manifest: pd.DataFrame,
+    image_manifest: DataFrame,
     feature_extractor: TensorFile,
     check_extractor: TensorFile,
     previous_reference_statistics: TensorFile | None,
@@ -56,7 +56,7 @@ def measure_references(
 
 def measured(
     images: ShardStore,
-    image_manifest: pd.DataFrame,
+    image_manifest: DataFrame,
     extractors: Mapping[str, FeatureExtractor],
     digests: Mapping[str, str],
     previous: TensorFile | None,

@@ -51,5 +51,6 @@ def create_pipeline() -> Pipeline:
                 outputs="reference_statistics",
                 name="measure_references",
             ),
-        ]
+        ],
+        tags="references",
     )

@@ -8,29 +8,29 @@ from typing import Any
 from lct_pipeline.datasets.autoencoder import PIXELS
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame, pd
 from lct_pipeline.parameters import Encoding, Runtime, Statistics, Training
 from lct_pipeline.pipelines.batch_sizes import batch_size_for
 from lct_pipeline.pipelines.splits import indices_of
 
 
 def measure_pixels(
-    images: ShardStore, image_manifest: pd.DataFrame, parameters: Encoding
-) -> pd.DataFrame:
+    images: ShardStore, image_manifest: DataFrame, parameters: Encoding
+) -> DataFrame:
     """Return the outlier statistics of the training split's pixels, per channel and overall."""
     return _measure(images, "images", image_manifest, parameters.batch_size)
 
 
 def measure_latents(
-    latents: ShardStore, latent_manifest: pd.DataFrame, parameters: Encoding
-) -> pd.DataFrame:
+    latents: ShardStore, latent_manifest: DataFrame, parameters: Encoding
+) -> DataFrame:
     """Return the outlier statistics of the training split's raw latents (posterior means)."""
     return _measure(latents, "mean", latent_manifest, parameters.batch_size)
 
 
 def _measure(
-    store: ShardStore, name: str, manifest: pd.DataFrame, batch_size: int
-) -> pd.DataFrame:
+    store: ShardStore, name: str, manifest: DataFrame, batch_size: int
+) -> DataFrame:
     from lct_pipeline.core.outliers import outlier_statistics
 
     indices = indices_of(manifest, "train")
@@ -42,13 +42,13 @@ def _measure(
 def measure_temporal_differences(
     checkpoints: CheckpointStore,
     latents: ShardStore,
-    latent_manifest: pd.DataFrame,
+    latent_manifest: DataFrame,
     latent_normalisation: TensorFile,
     encoding: Encoding,
     training: Training,
     parameters: Statistics,
     runtime: Runtime,
-) -> pd.DataFrame:
+) -> DataFrame:
     """Return the outlier statistics of f(x_t, t) - f(x_r, r), a row for each stage and level.
 
     The table is empty for a diffusion model, which has no such difference, and before a stage is
@@ -84,7 +84,7 @@ def measure_temporal_differences(
     return pd.DataFrame(rows, columns=list(COLUMNS)).assign(space=space)
 
 
-def summarise_temporal_differences(td_statistics: pd.DataFrame) -> pd.DataFrame:
+def summarise_temporal_differences(td_statistics: DataFrame) -> DataFrame:
     """Return the spread at each N over all levels as training draws them, and two laws of c.
 
     ``spread`` is the standard deviation of all elements; ``c_fitted`` is the law

@@ -49,7 +49,8 @@ def create_pipeline() -> Pipeline:
                 outputs="latent_box_plot",
                 name="draw_latent_box_plot",
             ),
-        ]
+        ],
+        tags="statistics",
     )
     return of_data + create_td_pipeline()
 
@@ -95,5 +96,6 @@ def create_td_pipeline() -> Pipeline:
                 outputs="td_spread",
                 name="draw_td_spread",
             ),
-        ]
+        ],
+        tags="statistics",
     )

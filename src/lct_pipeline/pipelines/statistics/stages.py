@@ -25,7 +25,7 @@ from lct_pipeline.core.temporal_differences import (
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame
 from lct_pipeline.parameters import Training, parameters_digest
 from lct_pipeline.pipelines.splits import indices_of
 from lct_pipeline.pipelines.training.assembly import level_schedule
@@ -72,7 +72,7 @@ def stage_ends(checkpoints: CheckpointStore, parameters: Training) -> list[str]:
 
 def training_batches(
     latents: ShardStore,
-    latent_manifest: pd.DataFrame,
+    latent_manifest: DataFrame,
     latent_normalisation: TensorFile,
     class_counts: dict[str, int],
     parameters: Training,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame
 from lct_pipeline.pipelines.splits import usable_rows
 from lct_pipeline.training_parameters import Training
 
@@ -44,7 +44,7 @@ def describe_model(
     }
 
 
-def class_counts(latent_manifest: pd.DataFrame, parameters: Training) -> dict[str, int]:
+def class_counts(latent_manifest: DataFrame, parameters: Training) -> dict[str, int]:
     """Return the training images of each class, sorted by name; empty if not conditional.
 
     Raises:

@@ -10,7 +10,7 @@ from torch import Tensor
 from lct_pipeline.core.batches import EpochOrder
 from lct_pipeline.core.randomness import derived_generator
 from lct_pipeline.datasets.shards import ShardStore
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame
 from lct_pipeline.pipelines.generation import normalisation_of
 from lct_pipeline.pipelines.splits import indices_of, usable_rows
 from lct_pipeline.training_parameters import Training
@@ -42,7 +42,7 @@ class LatentReader:
     def __init__(
         self,
         latents: ShardStore,
-        latent_manifest: pd.DataFrame,
+        latent_manifest: DataFrame,
         latent_normalisation: TensorFile,
         class_counts: dict[str, int],
         parameters: Training,
@@ -142,7 +142,7 @@ def fits_beside_the_model(
     return device.type == "cpu" and num_bytes < CPU_BYTES
 
 
-def _codes(rows: pd.DataFrame, class_counts: dict[str, int]) -> Tensor | None:
+def _codes(rows: DataFrame, class_counts: dict[str, int]) -> Tensor | None:
     if not class_counts:
         return None
     numbers = {name: number for number, name in enumerate(class_counts)}

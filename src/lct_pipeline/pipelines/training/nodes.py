@@ -9,7 +9,7 @@ from typing import Any
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame, pd
 from lct_pipeline.parameters import Runtime, Sampling, Training
 
 logger = logging.getLogger(__name__)
@@ -17,13 +17,13 @@ logger = logging.getLogger(__name__)
 
 def train_model(
     latents: ShardStore,
-    latent_manifest: pd.DataFrame,
+    latent_manifest: DataFrame,
     latent_normalisation: TensorFile,
     first_stage_checkpoints: CheckpointStore,
     previous_training_state: TensorFile | None,
     parameters: Training,
     runtime: Runtime,
-) -> Iterator[tuple[dict[str, TensorFile], pd.DataFrame, TensorFile]]:
+) -> Iterator[tuple[dict[str, TensorFile], DataFrame, TensorFile]]:
     """Train, or continue; yield checkpoints, metrics and state at each checkpoint interval.
 
     The state is saved last: a run that is killed between two of them repeats the steps since the
@@ -57,7 +57,7 @@ def train_model(
 
 def _task(
     latents: ShardStore,
-    latent_manifest: pd.DataFrame,
+    latent_manifest: DataFrame,
     latent_normalisation: TensorFile,
     first_stage_checkpoints: CheckpointStore,
     previous_state: TensorFile | None,

@@ -42,5 +42,6 @@ def create_pipeline() -> Pipeline:
                 outputs="stage_samples",
                 name="draw_stage_samples",
             ),
-        ]
+        ],
+        tags="training",
     )

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from lct_pipeline.datasets.tensor_file import TensorFile
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame, pd
 from lct_pipeline.parameters import Training, parameters_digest
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class MetricsRecorder:
         self._open, self._since = [], now
         return f"{rate:.0f} img/s, loss {means['loss']:.3g}, N {last.num_levels}, c {last.c:.2g}"
 
-    def take_rows(self) -> pd.DataFrame:
+    def take_rows(self) -> DataFrame:
         """Return the rows since the last call; their columns are those of training_metrics."""
         rows, self._rows = self._rows, []
         return pd.DataFrame(rows)

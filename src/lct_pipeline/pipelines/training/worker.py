@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.tensor_file import TensorFile
 from lct_pipeline.errors import ParameterError, TrainingError
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy import DataFrame
 from lct_pipeline.parameters import Runtime, Training, first_difference
 from lct_pipeline.reporting.progress import gibibytes, track
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Output = tuple[dict[str, TensorFile], pd.DataFrame, TensorFile]
+Output = tuple[dict[str, TensorFile], DataFrame, TensorFile]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class TrainingTask:
     """All that a process needs to train; can be sent to another one."""
 
     latents: ShardStore
-    latent_manifest: pd.DataFrame
+    latent_manifest: DataFrame
     latent_normalisation: TensorFile
     first_stage: TensorFile | None
     previous_state: TensorFile | None
