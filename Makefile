@@ -1,25 +1,29 @@
 # make run    environment, installation, the whole pipeline on the built-in images
 # make test   environment, installation, lint, types and tests
-# make viz    the pipeline and its results in a browser
+# make viz    the pipeline and the results of the last run in a browser; another: make viz RUN=name
+# make docs   the documentation, into site/index.html
+# make airflow-dags   writes the DAGs of a schedule to airflow_dags/ (docs/schedule.md)
+# make test-airflow   runs them in an Airflow of their own: a quarter of an hour
 # A second call installs nothing. Another Python: make run PYTHON=/path/to/python3.12
 
 UV := uv==0.13.9
 STAMP := .venv/.installed
+AIRFLOW := .venv-airflow/.installed
 export DO_NOT_TRACK := 1
 
 find_python = for p in $(PYTHON) python3.12 python3.11 python3 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done
 
-.PHONY: run smoke test lint viz lock clean
+.PHONY: run smoke test lint viz docs docs-links lock clean airflow-dags test-airflow
 
 run: $(STAMP)
 	@.venv/bin/kedro run
 	@echo
-	@echo "Results, in data/08_reporting/:"
+	@echo "Open data/08_reporting/report.html: the whole run on one page. Beside it:"
 	@echo "  sample_grid.png     what each model generates, beside real images"
 	@echo "  evaluation.json     how far that is from real images"
-	@echo "  stage_samples.png   how the samples developed in training"
 	@echo "The models are in data/06_models/. Look at everything with: make viz"
+	@echo "Use one elsewhere: .venv/bin/kedro run --pipeline=export"
 
 smoke: $(STAMP)
 	@.venv/bin/kedro run --env=smoke
@@ -33,15 +37,38 @@ lint: $(STAMP)
 	@.venv/bin/mypy
 
 viz: $(STAMP)
-	@.venv/bin/kedro viz run
+	@.venv/bin/kedro lct viz $(RUN)
+
+docs: $(STAMP)
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+	@echo "The documentation is in site/index.html. With a search: .venv/bin/mkdocs serve"
+
+# asks for every web page that is linked to; needs a network
+docs-links: $(STAMP)
+	@.venv/bin/python docs/_generate/external_links.py
+
+airflow-dags: $(STAMP)
+	@.venv/bin/kedro airflow create --env=airflow --jinja-file=conf/airflow/dag.j2 \
+		--pipelines=__default__,train,combine,evaluate --params=project_root=$(CURDIR)
+
+test-airflow: $(STAMP) $(AIRFLOW)
+	@.venv/bin/python -m pytest tests/airflow/running_dags.py --timeout=900 --log-cli-level=INFO
 
 # names and versions for Python 3.11 and later on every platform
 lock: $(STAMP)
 	@.venv/bin/uv pip compile --universal --python-version 3.11 --extra dev pyproject.toml \
 		--no-emit-index-url --no-header --no-annotate --quiet --output-file requirements.lock
+	@.venv/bin/uv pip compile --universal --python-version 3.11 conf/airflow/requirements.in \
+		--no-emit-index-url --no-header --no-annotate --quiet --output-file conf/airflow/requirements.lock
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-airflow
+
+$(AIRFLOW): conf/airflow/requirements.lock | $(STAMP)
+	@echo "Installing Airflow into .venv-airflow (once)"
+	@.venv/bin/uv venv --quiet --allow-existing --python .venv/bin/python .venv-airflow
+	@VIRTUAL_ENV=$(CURDIR)/.venv-airflow .venv/bin/uv pip install --quiet --compile-bytecode --requirement conf/airflow/requirements.lock
+	@touch $(AIRFLOW)
 
 $(STAMP): requirements.lock pyproject.toml
 	@found=$$($(find_python)); \
@@ -52,6 +79,6 @@ $(STAMP): requirements.lock pyproject.toml
 	echo "Installing into .venv with $$found (once, a minute or a few)"; \
 	"$$found" -m venv .venv || { echo "$$found cannot make environments; on Debian and Ubuntu install python3-venv" >&2; exit 1; }
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check $(UV)
-	@VIRTUAL_ENV=$(CURDIR)/.venv .venv/bin/uv pip install --quiet --requirement requirements.lock
+	@VIRTUAL_ENV=$(CURDIR)/.venv .venv/bin/uv pip install --quiet --compile-bytecode --requirement requirements.lock
 	@VIRTUAL_ENV=$(CURDIR)/.venv .venv/bin/uv pip install --quiet --no-deps --editable .
 	@touch $(STAMP)

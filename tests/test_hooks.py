@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock, Timeout
 from kedro.config import MissingConfigException
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
@@ -15,6 +16,7 @@ from kedro.pipeline import Node, Pipeline
 from conftest import git
 from lct_pipeline.config_loader import LctConfigLoader
 from lct_pipeline.datasets.atomic import JSONDataset
+from lct_pipeline.datasets.run_records import RunRecordsDataset
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.hooks import ParameterHook, RunRecordHook, RuntimeHook
 from lct_pipeline.models.device import describe_device
@@ -81,7 +83,7 @@ def node(name: str) -> Any:
 def recorded(hook: RunRecordHook, data: DataCatalog, *names: str) -> None:
     """Let a hook see the run of a pipeline of nodes."""
     pipeline = Pipeline([node(name) for name in names])
-    hook.before_pipeline_run(session(pipeline_names=["train"]), data)
+    hook.before_pipeline_run(session(pipeline_names=["train"]), pipeline, data)
     for name in names:
         hook.before_node_run()
         hook.after_node_run(node(name), data)
@@ -117,7 +119,7 @@ def test_the_record_says_what_ran_with_what(repository: Path) -> None:
 def test_the_record_grows_while_the_run_is_under_way() -> None:
     hook, data = RunRecordHook(), catalog()
     hook.after_context_created(context())
-    hook.before_pipeline_run(session(), data)
+    hook.before_pipeline_run(session(), Pipeline([]), data)
     assert data.load("run_records")["status"] == "running"
     hook.before_node_run()
     hook.after_node_run(node("first"), data)
@@ -138,15 +140,36 @@ def test_the_record_has_digests_of_what_went_in_and_came_out(tmp_path: Path) -> 
     pipeline = Pipeline([Node(lambda *_: 1, inputs=inputs, outputs="b", name="n")])
     hook = RunRecordHook()
     hook.after_context_created(context())
-    hook.before_pipeline_run(session(), data)
+    hook.before_pipeline_run(session(), pipeline, data)
+    hook.before_node_run()
     files["b"].save("second")
+    hook.after_node_run(pipeline.nodes[0], data)
+    assert data.load("run_records")["inputs"] == {"a": sha256("first")}
     hook.after_pipeline_run(pipeline, data)
     record = data.load("run_records")
-    digest = {
-        n: hashlib.sha256(f'"{n}"'.encode()).hexdigest() for n in ("first", "second")
-    }
-    assert record["inputs"] == {"a": digest["first"]}
-    assert record["outputs"] == {"b": digest["second"]}
+    assert record["inputs"] == {"a": sha256("first")}
+    assert record["outputs"] == {"b": sha256("second")}
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(f'"{text}"'.encode()).hexdigest()
+
+
+def test_a_run_is_held_until_it_ends(tmp_path: Path) -> None:
+    records = RunRecordsDataset(path=str(tmp_path / "run" / "records"))
+    data, hook = DataCatalog({"run_records": records}), RunRecordHook()
+    lock = FileLock(tmp_path / "run" / ".lock")
+    for end in (
+        lambda: hook.after_pipeline_run(Pipeline([]), data),
+        lambda: hook.on_pipeline_error(ValueError("x"), Pipeline([]), data),
+    ):
+        hook.after_context_created(context())
+        hook.before_pipeline_run(session(), Pipeline([]), data)
+        with pytest.raises(Timeout):
+            lock.acquire(timeout=0)
+        end()
+        with lock.acquire(timeout=0):
+            pass
 
 
 def test_the_seconds_of_a_streaming_node_run_until_its_last_save(
@@ -167,7 +190,7 @@ def test_the_seconds_of_a_streaming_node_run_until_its_last_save(
 def test_a_failed_run_is_recorded_with_its_error() -> None:
     hook, data = RunRecordHook(), catalog()
     hook.after_context_created(context())
-    hook.before_pipeline_run(session(), data)
+    hook.before_pipeline_run(session(), Pipeline([]), data)
     hook.on_pipeline_error(ValueError("went wrong"), Pipeline([node("first")]), data)
     record = data.load("run_records")
     assert record["status"] == "failed"

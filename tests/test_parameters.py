@@ -146,6 +146,7 @@ def test_a_wrong_type_is_named_with_value_and_type(
         ("features.num_kept", 5, "greater than or equal to 6"),
         ("features.extractor.kind", "inceptoin", "give classifier, inception,"),
         ("evaluation.seed", -1, "greater than or equal to 0"),
+        ("export.model", "", "at least 1 character"),
         ("run_id", "../elsewhere", "pattern"),
         ("run_id", "", "pattern"),
     ],

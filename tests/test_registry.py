@@ -15,6 +15,7 @@ from kedro.validation.type_extractor import TypeExtractor
 from lct_pipeline.config_loader import LctConfigLoader
 from lct_pipeline.parameters import Group, check_parameters
 from lct_pipeline.pipeline_registry import register_pipelines
+from lct_pipeline.pipelines.report.pipeline import RESULTS
 from lct_pipeline.settings import CONFIG_LOADER_ARGS
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -26,6 +27,10 @@ OPTIONAL = {  # need not be there
     "latent_normalisation_if_any",
     "combined_model_if_any",
     "given_reference",
+    "best_average_if_any",
+    "sampling_plans_if_any",
+    "run_records",
+    *(f"{name}_if_any" for name in RESULTS),
 }
 NAMES = (
     "ingest",
@@ -36,6 +41,8 @@ NAMES = (
     "combine",
     "evaluate",
     "compare",
+    "export",
+    "report",
 )
 
 each_pipeline = pytest.mark.parametrize("name", [*NAMES, "__default__"])
@@ -91,7 +98,7 @@ def test_every_dataset_is_declared_and_kept(name: str, catalog: dict[str, Any]) 
 def test_every_declared_dataset_is_used(catalog: dict[str, Any]) -> None:
     declared = {name for name in catalog if not name.startswith("_")}
     used = {n for pipeline in PIPELINES.values() for n in pipeline.datasets()}
-    assert declared - used == {"run_records"}  # of a hook
+    assert not declared - used
 
 
 def test_every_declared_dataset_can_be_made(catalog: dict[str, Any]) -> None:
@@ -123,7 +130,14 @@ def test_what_is_called_previous_is_the_same_file(catalog: dict[str, Any]) -> No
         "previous_further_references": "further_references",
     }
     assert {name for name in catalog if name.startswith("previous_")} == set(originals)
-    for name in ("autoencoder", "latent_normalisation", "combined_model"):
+    for name in (
+        "autoencoder",
+        "latent_normalisation",
+        "combined_model",
+        "best_average",
+        "sampling_plans",
+        *RESULTS,
+    ):
         originals[f"{name}_if_any"] = name
     for previous, name in originals.items():
         for key in ("type", "path", "filepath"):
@@ -151,11 +165,26 @@ def test_a_comparison_needs_nothing_that_a_pipeline_writes() -> None:
     assert PIPELINES["compare"].all_outputs() == {"comparison"}
 
 
-@pytest.mark.parametrize("name", ["combine", "evaluate"])
+@pytest.mark.parametrize("name", ["combine", "evaluate", "export"])
 def test_later_pipelines_work_on_what_earlier_ones_left(name: str) -> None:
     found = needed(PIPELINES[name])
     assert found <= PIPELINES["__default__"].all_outputs()
     assert not found & PIPELINES[name].all_outputs()
+
+
+@pytest.mark.parametrize("name", ["__default__", "train", "evaluate"])
+def test_the_report_is_written_after_all_that_it_shows(name: str) -> None:
+    pipeline = PIPELINES[name]
+    (node,) = pipeline.only_nodes_with_outputs("report").nodes
+    shown = {name for name in node.inputs if not name.endswith("_if_any")}
+    made = pipeline.all_outputs() & {*RESULTS, "checkpoints", "training_metrics"}
+    assert made <= shown
+
+
+def test_the_report_alone_shows_what_there_is() -> None:
+    needed = free_inputs(PIPELINES["report"]) - OPTIONAL
+    assert needed == {"checkpoints", "training_metrics"}  # may be empty
+    assert PIPELINES["report"].all_outputs() == {"report"}
 
 
 def test_all_nodes_are_named_and_no_two_alike() -> None:

@@ -11,16 +11,7 @@ from kedro.framework.cli.project import run as kedro_run
 from omegaconf import OmegaConf
 
 from lct_pipeline.commands import lct
-from lct_pipeline.errors import UserError
-
-
-def user_error_in(error: BaseException | None) -> UserError | None:
-    """Return the fault that a user can mend behind an exception, None where there is none."""
-    while error is not None:
-        if isinstance(error, UserError):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
+from lct_pipeline.errors import user_error_in
 
 
 def _run(*args: Any, **kwargs: Any) -> Any:

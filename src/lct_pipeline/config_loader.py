@@ -46,7 +46,7 @@ class LctConfigLoader(OmegaConfigLoader):
         resolvers: dict[str, Callable[..., Any]] = {
             "parameter": self._parameter,
             "name_of": self._name_of,
-            "run_name": self._run_name,
+            "run_name": self.run_name,
         }
         for name, resolver in resolvers.items():
             OmegaConf.register_new_resolver(name, resolver, replace=True)
@@ -67,11 +67,16 @@ class LctConfigLoader(OmegaConfigLoader):
         return value
 
     def _name_of(self, *groups: str) -> str:
-        values = self._checked()
-        stem = Path(values["ingestion"]["source"]).stem
-        readable = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-") or "images"
-        chosen = {group: values[group] for group in groups}
-        return f"{readable}-{parameters_digest(chosen)}"
+        return name_of(self._checked(), *groups)
 
-    def _run_name(self) -> str:
+    def run_name(self) -> str:
+        """Return the name of the run."""
         return self._checked()["run_id"] or self._name_of(*RUN_GROUPS)
+
+
+def name_of(parameters: dict[str, Any], *groups: str) -> str:
+    """Return the source's name and a digest of the values of some groups."""
+    stem = Path(parameters["ingestion"]["source"]).stem
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-") or "images"
+    chosen = {group: parameters[group] for group in groups}
+    return f"{readable}-{parameters_digest(chosen)}"

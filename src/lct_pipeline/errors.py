@@ -1,5 +1,7 @@
 """Faults that a user can mend: shown as one message, without a traceback."""
 
+from __future__ import annotations
+
 
 class UserError(Exception):
     """Something given is wrong; the message names it and says what would be right."""
@@ -15,3 +17,12 @@ class ParameterError(UserError):
 
 class TrainingError(UserError):
     """Training cannot go on."""
+
+
+def user_error_in(error: BaseException | None) -> UserError | None:
+    """Return the fault that a user can mend behind an exception, None where there is none."""
+    while error is not None:
+        if isinstance(error, UserError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None

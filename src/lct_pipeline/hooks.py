@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from pathlib import Path
@@ -19,6 +20,9 @@ from lct_pipeline.recording import (
     now,
     peak_memory_mib,
 )
+from lct_pipeline.runs.reading import Run
+
+logger = logging.getLogger(__name__)
 
 
 class ParameterHook:
@@ -51,7 +55,8 @@ class RuntimeHook:
 class RunRecordHook:
     """Writes down once what ran: code, parameters, versions, device, digests, seconds and memory.
 
-    The record is saved again after each node, so that a killed run has one too.
+    The record is saved again after each node, so that a killed run has one too. While it grows, no
+    other process works on the same run.
     """
 
     def __init__(self) -> None:
@@ -59,6 +64,8 @@ class RunRecordHook:
         self._node_started = 0.0
         self._project_path = Path.cwd()
         self._parameters: Parameters | None = None
+        self._outside: set[str] = set()
+        self._lock: Any = None
 
     @hook_impl
     def after_context_created(self, context: Any) -> None:
@@ -68,10 +75,14 @@ class RunRecordHook:
         self._record = {}
 
     @hook_impl
-    def before_pipeline_run(self, run_params: dict[str, Any], catalog: Any) -> None:
+    def before_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Any, catalog: Any
+    ) -> None:
         """Begin the record."""
         if self._parameters is None:
             return
+        self._outside = from_outside(pipeline)
+        self._hold(catalog)
         self._record = new_record(run_params, self._parameters, self._project_path)
         self._save(catalog)
 
@@ -88,6 +99,7 @@ class RunRecordHook:
                 {"node": node.name, "seconds": 0.0, "peak_memory_mib": 0}
             )
             self._update_last()
+            self._note_inputs(node.inputs, catalog)
             self._save(catalog)
 
     @hook_impl
@@ -119,14 +131,74 @@ class RunRecordHook:
             status=status,
             error=error,
             ended=now(),
-            inputs=content_digests(catalog, from_outside(pipeline)),
             outputs=content_digests(catalog, pipeline.all_outputs()),
         )
         self._save(catalog)
+        self._release()
+
+    def _note_inputs(self, names: list[str], catalog: Any) -> None:
+        """Note what came from outside, once a node has used it."""
+        new = self._outside.intersection(names) - self._record["inputs"].keys()
+        self._record["inputs"] |= content_digests(catalog, new)
+
+    def _hold(self, catalog: Any) -> None:
+        self._release()
+        records = catalog.get("run_records")
+        if hasattr(records, "hold"):
+            self._lock = records.hold()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+        self._lock = None
 
     def _save(self, catalog: Any) -> None:
         if "run_records" in catalog:  # not so in tests of single stages
             catalog.save("run_records", self._record)
+
+
+class MLflowHook:
+    """Logs a run to MLflow when it ends, where ``runtime.mlflow`` says so.
+
+    MLflow is opened before anything runs: one that is not there ends the run before the work.
+    """
+
+    _run: Run | None = None
+
+    @hook_impl
+    def after_context_created(self, context: Any) -> None:
+        """Keep which run this is, if it is to be logged."""
+        self._run = None
+        if _checked(context).runtime.mlflow:
+            name = context.config_loader.run_name()
+            self._run = Run(name, Path(context.project_path))
+
+    @hook_impl
+    def before_pipeline_run(self) -> None:
+        """Find out whether MLflow can be used."""
+        if self._run is not None:
+            from lct_pipeline.runs.mlflow_store import open_store
+
+            open_store()
+
+    @hook_impl(trylast=True)  # the record ends first
+    def after_pipeline_run(self) -> None:
+        """Log a finished run."""
+        self._log()
+
+    @hook_impl(trylast=True)
+    def on_pipeline_error(self) -> None:
+        """Log a failed run; the error that made it fail is the one to be seen."""
+        try:
+            self._log()
+        except Exception:
+            logger.exception("The failed run was not logged to MLflow.")
+
+    def _log(self) -> None:
+        if self._run is not None:
+            from lct_pipeline.runs.mlflow_store import log_run
+
+            log_run(self._run)
 
 
 def _checked(context: Any) -> Parameters:

@@ -16,6 +16,7 @@ from lct_pipeline.combination_parameters import Combination
 from lct_pipeline.data_parameters import Encoding, Ingestion
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.evaluation_parameters import Comparison, Evaluation, Features
+from lct_pipeline.export_parameters import Export
 from lct_pipeline.parameter_types import (
     Count,
     Group,
@@ -39,6 +40,7 @@ class Runtime(Group):
     gradient_accumulation: Positive
     compile: bool
     latents_on_device: bool
+    mlflow: bool
 
 
 class Cataloging(Group):
@@ -103,6 +105,7 @@ class Parameters(Group):
     features: Features
     evaluation: Evaluation
     comparison: Comparison
+    export: Export
 
     @model_validator(mode="after")
     def _imported_checkpoints_have_a_run(self) -> Parameters:

@@ -8,8 +8,10 @@ from lct_pipeline.pipelines import (
     comparison,
     encoding,
     evaluation,
+    export,
     ingestion,
     references,
+    report,
     statistics,
     training,
 )
@@ -20,6 +22,8 @@ def register_pipelines() -> dict[str, Pipeline]:
 
     ``encode`` and ``train`` work from nothing; ``combine`` and ``evaluate`` on what ``train`` left.
     ``catalog`` takes checkpoints that another trainer wrote, ``compare`` images that anybody made.
+    ``export`` writes a model for use elsewhere.
+    What trains or evaluates ends with the report; ``report`` alone writes it of what there is.
     """
     encode = ingestion.create_pipeline() + encoding.create_pipeline()
     train = (
@@ -36,14 +40,17 @@ def register_pipelines() -> dict[str, Pipeline]:
     after_combine = pipeline(
         evaluate, inputs={"combined_model_if_any": "combined_model"}
     )
+    whole = train + after_train + after_combine
     return {
-        "__default__": train + after_train + after_combine,
+        "__default__": whole + report.report_of(whole),
         "ingest": ingestion.create_pipeline(),
         "encode": encode,
         "statistics": statistics.create_pipeline(),
-        "train": train,
+        "train": train + report.report_of(train),
         "catalog": cataloging.create_import_pipeline(),
         "combine": combine,
-        "evaluate": evaluate,
+        "evaluate": evaluate + report.report_of(evaluate),
         "compare": comparison.create_pipeline(),
+        "export": export.create_pipeline(),
+        "report": report.create_pipeline(),
     }

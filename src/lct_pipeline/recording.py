@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
@@ -49,6 +50,7 @@ def new_record(
         "tags": list(run_params.get("tags") or ()),
         "env": run_params.get("env"),
         "process": os.getpid(),
+        "schedule": json.loads(os.environ.get("LCT_SCHEDULE", "null")),
         **code_state(project_path),
         "parameters": values,
         "parameters_digest": parameters_digest(values),

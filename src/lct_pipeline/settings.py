@@ -1,9 +1,11 @@
 """Kedro's settings: how configuration is merged and which hooks run."""
 
 from lct_pipeline.config_loader import LctConfigLoader
-from lct_pipeline.hooks import ParameterHook, RunRecordHook, RuntimeHook
+from lct_pipeline.hooks import MLflowHook, ParameterHook, RunRecordHook, RuntimeHook
 
-HOOKS = (ParameterHook(), RuntimeHook(), RunRecordHook())
+HOOKS = (ParameterHook(), RuntimeHook(), RunRecordHook(), MLflowHook())
+# kedro-viz's note of a run, which a partial one overwrites: `kedro lct viz` reads our records
+DISABLE_HOOKS_FOR_PLUGINS = ("kedro-viz",)
 
 CONFIG_LOADER_CLASS = LctConfigLoader
 CONFIG_LOADER_ARGS = {

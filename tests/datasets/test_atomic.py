@@ -204,3 +204,10 @@ def test_listing_the_catalog_imports_no_table_or_figure_library() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert not {"pandas.core", "matplotlib", "plotly"} & set(done.stdout.split())
+
+
+def test_a_page_comes_back_as_saved_and_lies_above_as_the_last(tmp_path: Path) -> None:
+    data = catalog(tmp_path / "run" / "page.html", "HTMLDataset", latest=True)
+    data.save("data", "<p>5.2 ± 0.4</p>")
+    assert data.load("data") == "<p>5.2 ± 0.4</p>"
+    assert (tmp_path / "page.html").read_bytes() == "<p>5.2 ± 0.4</p>".encode()

@@ -1,6 +1,8 @@
 """The records of a run: one for each session, replaced while it runs."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ def dataset(tmp_path: Path) -> RunRecordsDataset:
 def test_without_records_there_are_none(dataset: RunRecordsDataset) -> None:
     assert dataset.load() == []
     assert not dataset.exists()
-    assert json.loads(dataset.preview()) == {}
+    assert dataset.preview() is None
 
 
 def test_sessions_are_kept_beside_each_other_the_oldest_first(
@@ -51,3 +53,16 @@ def test_a_damaged_record_is_named(dataset: RunRecordsDataset, tmp_path: Path) -
     with pytest.raises(DatasetError) as caught:
         dataset.load()
     assert "broken.json" in str(caught.value.__cause__ or caught.value)
+
+
+def test_a_run_that_is_held_is_waited_for(
+    dataset: RunRecordsDataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = dataset.hold()
+    with ThreadPoolExecutor(1) as pool:
+        second = pool.submit(dataset.hold)
+        while "works on run" not in caplog.text:
+            time.sleep(0.01)
+        assert not second.done()
+        first.release()
+        second.result(timeout=20).release()

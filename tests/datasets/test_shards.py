@@ -5,6 +5,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -124,28 +125,28 @@ def test_whole_shards_of_the_same_origin_are_counted(tmp_path: Path) -> None:
     with pytest.raises(DatasetError):
         save(tmp_path, fail_at=2)
     store = ShardStore(tmp_path)
-    assert store.num_finished_shards("f") == 2
-    assert store.num_finished_shards("other") == 0
+    assert store.num_finished_shards(repeat("f")) == 2
+    assert store.num_finished_shards(repeat("other")) == 0
     assert [row["number"] for row in store.rows()] == list(range(7))
 
 
 def test_counting_stops_at_the_first_missing_shard(store: ShardStore) -> None:
     shard_path(store.folder, 1).unlink()
-    assert store.num_finished_shards("f") == 1
+    assert store.num_finished_shards(repeat("f")) == 1
 
 
 def test_counting_names_a_truncated_shard(store: ShardStore) -> None:
     path = shard_path(store.folder, 1)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match=rf"{path.name} is truncated.*Remove it"):
-        store.num_finished_shards("f")
+        store.num_finished_shards(repeat("f"))
 
 
 def test_continuing_gives_the_same_bytes_as_writing_at_once(tmp_path: Path) -> None:
     save(tmp_path / "once")
     with pytest.raises(DatasetError):
         save(tmp_path / "twice", fail_at=2)
-    first = ShardStore(tmp_path / "twice").num_finished_shards("f")
+    first = ShardStore(tmp_path / "twice").num_finished_shards(repeat("f"))
     save(tmp_path / "twice", first=first)
     assert contents(tmp_path / "twice") == contents(tmp_path / "once")
 
@@ -214,8 +215,8 @@ def test_another_origin_drops_the_index_before_its_first_shard(
         save(store.folder, fingerprint="other", fail_at=1)
     left = ShardStore(store.folder)
     assert not left.complete
-    assert left.num_finished_shards("other") == 1
-    assert left.num_finished_shards("f") == 0
+    assert left.num_finished_shards(repeat("other")) == 1
+    assert left.num_finished_shards(repeat("f")) == 0
 
 
 def test_shards_that_an_older_run_left_are_removed(store: ShardStore) -> None:
@@ -281,12 +282,31 @@ def test_leftover_temporary_files_are_not_read(store: ShardStore) -> None:
         (store.folder / f".tmp-{os.getpid() + 1}-{name}").write_bytes(b"half")
     found = ShardStore(store.folder)
     assert len(found) == 9
-    assert found.num_finished_shards("f") == len(SIZES)
+    assert found.num_finished_shards(repeat("f")) == len(SIZES)
     assert len(list(found.rows())) == 9
 
 
 def test_an_empty_folder_is_an_incomplete_store(tmp_path: Path) -> None:
     dataset = ShardsDataset(path=str(tmp_path / "none"))
     assert not dataset.exists()
-    assert dataset.load().num_finished_shards("f") == 0
+    assert dataset.load().num_finished_shards(repeat("f")) == 0
     assert list(dataset.load().rows()) == []
+
+
+def test_a_shard_may_have_a_fingerprint_of_its_own(tmp_path: Path) -> None:
+    dataset = ShardsDataset(path=str(tmp_path / "parts"))
+    shards = [Shard({"x": torch.zeros(2, 1)}, [], name) for name in ("a", "b")]
+    dataset.save(ShardStream("whole", shards))
+    store = dataset.load()
+    assert store.fingerprint == "whole"
+    assert store.num_finished_shards(["a", "b", "c"]) == 2
+    assert store.num_finished_shards(["a", "changed"]) == 1
+
+
+def test_the_digest_of_a_store_is_of_what_its_shards_hold(tmp_path: Path) -> None:
+    def digest(name: str, value: float) -> str:
+        dataset = ShardsDataset(path=str(tmp_path / name))
+        dataset.save(ShardStream("f", [Shard({"x": torch.full((2, 1), value)})]))
+        return dataset.content_digest()
+
+    assert digest("one", 1.0) == digest("same", 1.0) != digest("other", 2.0)

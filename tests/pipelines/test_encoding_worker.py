@@ -30,7 +30,7 @@ from small_encoding import (
 
 from lct_pipeline.core.outliers import outlier_statistics
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
-from lct_pipeline.datasets.shards import ShardsDataset, ShardStore
+from lct_pipeline.datasets.shards import Shard, ShardsDataset, ShardStore, ShardStream
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.models.autoencoder import PixelAutoencoder
 from lct_pipeline.pipelines.batch_sizes import batch_size_for
@@ -214,6 +214,35 @@ def test_latents_of_another_precision_or_format_have_another_fingerprint(
     }
     assert len(others | {plain}) == 4
     assert all(other.endswith(f"-{autoencoder.digest}") for other in others)
+
+
+@pytest.mark.parametrize(("sizes", "kept"), [([4, 4, 3, 2], 3), ([4, 4, 1], 2)])
+def test_latents_of_image_shards_that_did_not_change_are_kept(
+    tmp_path: Path, sizes: list[int], kept: int
+) -> None:
+    autoencoder, folder = kl(), tmp_path / "latents"
+    encode_into(folder, store_images(tmp_path / "old"), autoencoder, encoding())
+    written = {p.name: p.stat().st_mtime_ns for p in folder.glob("shard-*")}
+    images = store_like(store_images(tmp_path / "new"), tmp_path / "grown", sizes)
+    latents = encode_into(folder, images, autoencoder, encoding())
+    again = {p.name: p.stat().st_mtime_ns for p in folder.glob("shard-*")}
+    assert [name for name in sorted(again) if again[name] == written.get(name)] == (
+        sorted(written)[:kept]
+    )
+    other = encode_into(tmp_path / "other", images, autoencoder, encoding())
+    assert [s.digest for s in latents.shards] == [s.digest for s in other.shards]
+
+
+def store_like(images: ShardStore, folder: Path, sizes: list[int]) -> ShardStore:
+    """Return images that begin as these do, in shards of other sizes and under another name."""
+    num_left = sum(sizes) - len(images)
+    first = images.gather("images", np.arange(min(len(images), sum(sizes))))
+    new = torch.full((max(0, num_left), *first.shape[1:]), 7, dtype=torch.uint8)
+    parts = torch.cat([first, new]).split(sizes)
+    shards = [Shard({"images": part}, [], "images") for part in parts]
+    dataset = ShardsDataset(path=str(folder))
+    dataset.save(ShardStream("grown", shards))
+    return dataset.load()
 
 
 def test_automatic_precision_goes_on_with_what_is_there(

@@ -23,9 +23,12 @@ from lct_pipeline.pipelines.evaluation import further
 from lct_pipeline.pipelines.evaluation.further import measure_further_references
 from lct_pipeline.pipelines.evaluation.models import plans_of
 from lct_pipeline.pipelines.evaluation.nodes import (
-    draw_sample_grid,
     evaluate_models,
     log_evaluation,
+)
+from lct_pipeline.pipelines.evaluation.sample_panels import (
+    draw_sample_grid,
+    make_sample_panels,
 )
 from lct_pipeline.pipelines.generation import SamplingPlan, build_generator
 from lct_pipeline.pipelines.references.extractors import extractor_of
@@ -430,7 +433,7 @@ def test_the_grid_shows_each_model_and_the_second_step_of_the_final_one(
     results: SmokeResults, combined: bool
 ) -> None:
     load, parameters = results.catalog.load, results.parameters
-    figure = draw_sample_grid(
+    panels = make_sample_panels(
         load("best_average"),
         load("combined_model") if combined else None,
         load("checkpoint_index"),
@@ -443,6 +446,7 @@ def test_the_grid_shows_each_model_and_the_second_step_of_the_final_one(
         parameters.sampling,
         parameters.runtime,
     )
+    figure = draw_sample_grid(panels)
     models = ["last checkpoint", "best average", "combined (LCSC)"][: 2 + combined]
     assert [axis.get_title() for axis in figure.axes if axis.images] == [
         *(f"{model}, NFE 1" for model in models),
@@ -470,7 +474,7 @@ def test_a_table_without_rows_is_refused() -> None:
 def test_in_a_whole_run_evaluation_waits_for_the_combination() -> None:
     whole = register_pipelines()["__default__"]
     after = {node.name for node in whole.from_nodes("verify_combination").nodes}
-    assert {"choose_second_step", "evaluate_models", "draw_sample_grid"} <= after
+    assert {"choose_second_step", "evaluate_models", "make_sample_panels"} <= after
     assert "combined_model_if_any" not in whole.datasets()
 
 

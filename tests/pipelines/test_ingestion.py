@@ -95,12 +95,15 @@ def assert_same_files(one: Path, other: Path) -> None:
         assert (one / name).read_bytes() == (other / name).read_bytes()
 
 
-class DiesAt:
+class DiesAt(ImageSource):
     """A source whose images from one on cannot be read, as when a process is killed."""
 
     def __init__(self, source: ImageSource, limit: int) -> None:
         self._source, self._limit = source, limit
         self.fingerprint = source.fingerprint
+
+    def fingerprint_of(self, start: int, stop: int) -> str:
+        return self._source.fingerprint_of(start, stop)
 
     def __len__(self) -> int:
         return len(self._source)
@@ -138,12 +141,41 @@ def test_what_is_there_is_not_made_again_unless_it_is_of_other_images(
     same = shards(opened(photos, parameters), store, parameters)
     assert list(same.shards) == [] and same.first_shard == len(store.shards) == 5
     (photos / "30.png").write_bytes(noise_png(30))
-    assert shards(opened(photos, parameters), store, parameters).first_shard == 0
+    assert shards(opened(photos, parameters), store, parameters).first_shard == 5
     _, store = ingest(photos, tmp_path / "images", parameters)
     same = shards(opened(photos, parameters), store, parameters)  # the last is not full
     assert list(same.shards) == [] and same.first_shard == len(store.shards) == 6
     other = ingestion(**IN_SHARDS, min_side=9)
     assert shards(opened(photos, other), store, other).first_shard == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"), [("00.png", 0), ("13.png", 2), ("13b.png", 2)]
+)
+def test_of_changed_images_the_shards_before_the_first_change_are_kept(
+    photos: Path, tmp_path: Path, name: str, kept: int
+) -> None:
+    parameters = ingestion(**IN_SHARDS)
+    _, store = ingest(photos, tmp_path / "images", parameters)
+    (photos / name).write_bytes(noise_png(99))
+    stream = shards(opened(photos, parameters), store, parameters)
+    assert stream.first_shard == kept
+    ShardsDataset(path=str(tmp_path / "images")).save(stream)
+    ingest(photos, tmp_path / "other", parameters)
+    assert_same_files(tmp_path / "other", tmp_path / "images")
+
+
+def test_images_that_are_gone_leave_no_shard_behind(
+    photos: Path, tmp_path: Path
+) -> None:
+    parameters = ingestion(**IN_SHARDS)
+    ingest(photos, tmp_path / "images", parameters)
+    for number in range(24, 30):
+        (photos / f"{number:02d}.png").unlink()
+    manifest, store = ingest(photos, tmp_path / "images", parameters)
+    assert len(manifest) == len(store) == 24
+    ingest(photos, tmp_path / "other", parameters)
+    assert_same_files(tmp_path / "other", tmp_path / "images")
 
 
 def test_no_shard_stays_in_memory_once_the_next_is_there(

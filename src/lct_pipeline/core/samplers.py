@@ -40,7 +40,8 @@ def guided(model: Model, weight: float, *, null_class: int) -> Model:
 
     def with_guidance(x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         both = torch.cat([labels, torch.full_like(labels, null_class)])
-        D_label, D_null = model(torch.cat([x_t, x_t]), t.repeat(2), both).chunk(2)
+        D = model(torch.cat([x_t, x_t]), t.repeat(2), both)
+        D_label, D_null = D.unflatten(0, (2, -1))
         return D_null + weight * (D_label - D_null)
 
     return with_guidance

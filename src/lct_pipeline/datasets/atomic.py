@@ -25,6 +25,7 @@ from kedro_datasets._typing import (
 )
 
 from lct_pipeline.datasets.files import atomic_path
+from lct_pipeline.datasets.previews import NOTHING, table
 from lct_pipeline.digests import file_digest
 from lct_pipeline.errors import DataError
 from lct_pipeline.lazy import DataFrame, pd
@@ -122,8 +123,7 @@ class ParquetDataset(FileDataset):
 
     def preview(self, nrows: int = 10) -> TablePreview:
         """Return the first rows for kedro-viz."""
-        rows = self.load().head(nrows).to_json(orient="split")  # arrays become lists
-        return TablePreview(json.loads(rows))
+        return table(self.load().head(nrows)) if self._exists() else NOTHING
 
 
 class JSONDataset(FileDataset):
@@ -137,7 +137,17 @@ class JSONDataset(FileDataset):
 
     def preview(self) -> JSONPreview:
         """Return the text for kedro-viz."""
-        return JSONPreview(json.dumps(self.load()))
+        return JSONPreview(json.dumps(self.load())) if self._exists() else NOTHING
+
+
+class HTMLDataset(FileDataset):
+    """A page. No preview: its styles would become those of kedro-viz."""
+
+    def _read(self, path: Path) -> str:
+        return path.read_text(encoding="utf-8")
+
+    def _write(self, data: str, path: Path) -> None:
+        path.write_text(data, encoding="utf-8")
 
 
 class PlotlyDataset(FileDataset):
@@ -153,6 +163,8 @@ class PlotlyDataset(FileDataset):
 
     def preview(self) -> PlotlyPreview:
         """Return the figure for kedro-viz."""
+        if not self._exists():
+            return NOTHING
         return PlotlyPreview(json.loads(Path(self._get_load_path()).read_text()))
 
 
@@ -167,4 +179,6 @@ class MatplotlibDataset(FileDataset):
 
     def preview(self) -> ImagePreview:
         """Return the picture for kedro-viz."""
+        if not self._exists():
+            return NOTHING
         return ImagePreview(base64.b64encode(self.load()).decode())

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kedro.io import AbstractDataset
+from kedro_datasets._typing import JSONPreview
 
 from lct_pipeline.datasets.files import atomic_path, tensors_digest
+from lct_pipeline.datasets.previews import NOTHING
 from lct_pipeline.errors import DataError
 
 if TYPE_CHECKING:
@@ -71,6 +73,12 @@ class AutoencoderDataset(AbstractDataset["Autoencoder", StoredAutoencoder | None
     def content_digest(self) -> str:
         """Return the digest of the weights."""
         return json.loads((Path(self._path) / _PROVENANCE).read_text())["sha256"]
+
+    def preview(self) -> JSONPreview:
+        """Return the configuration for kedro-viz."""
+        if not self._exists():
+            return NOTHING
+        return JSONPreview((Path(self._path) / _CONFIG).read_text())
 
     def _exists(self) -> bool:
         return (Path(self._path) / _CONFIG).exists()

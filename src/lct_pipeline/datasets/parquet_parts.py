@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from kedro.io import AbstractDataset
 from kedro_datasets._typing import TablePreview
 
 from lct_pipeline.datasets.files import atomic_path
+from lct_pipeline.datasets.previews import NOTHING, table
 from lct_pipeline.digests import digest_of_digests, file_digest
 from lct_pipeline.lazy import DataFrame, pd
 
@@ -61,8 +61,7 @@ class ParquetPartsDataset(AbstractDataset[DataFrame, DataFrame]):
 
     def preview(self, nrows: int = 10) -> TablePreview:
         """Return the last rows for kedro-viz."""
-        rows = self.load().tail(nrows).to_json(orient="split")  # arrays become lists
-        return TablePreview(json.loads(rows))
+        return table(self.load().tail(nrows)) if self._exists() else NOTHING
 
     def content_digest(self) -> str:
         """Return a digest of all pieces."""

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import JSONPreview
 
 from lct_pipeline.datasets.files import atomic_path
+from lct_pipeline.datasets.previews import NOTHING
 from lct_pipeline.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 Record = dict[str, Any]
 
@@ -56,9 +61,24 @@ class RunRecordsDataset(AbstractDataset[Record, list[Record]]):
         with atomic_path(self._path / f"{data['started']}.json") as temporary:
             temporary.write_text(json.dumps(data, indent=1))
 
+    def hold(self) -> FileLock:
+        """Return the lock of this run, taken; wait where another process has it.
+
+        It ends with the process, however that ends.
+        """
+        self._path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self._path.parent / ".lock")
+        try:
+            return lock.acquire(timeout=0).lock
+        except Timeout:
+            run = self._path.parent.name
+            logger.warning("Another process works on run %s: waiting for its end.", run)
+            return lock.acquire(poll_interval=0.5).lock
+
     def preview(self) -> JSONPreview:
         """Return the last record for kedro-viz."""
-        return JSONPreview(json.dumps((self.load() or [{}])[-1]))
+        records = self.load()
+        return JSONPreview(json.dumps(records[-1])) if records else NOTHING
 
     def _exists(self) -> bool:
         return bool(read_records(self._path))

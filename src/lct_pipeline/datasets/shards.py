@@ -2,7 +2,8 @@
 
 A store is a folder of ``shard-00000.safetensors``, ... and an ``index.json`` that is written last:
 a folder without one is incomplete. Each shard names the fingerprint of what it was made from, so
-an interrupted writer continues after the last whole shard and never mixes two sources.
+an interrupted writer continues after the last whole shard and never mixes two sources, and where a
+source grew, the shards of what did not change are kept.
 
 Memory does not grow with the number of records: records are read from the files, not mapped, since
 pages of a map count as memory of the process for as long as it is open; and a shard is written
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from kedro.io import AbstractDataset
+from kedro_datasets._typing import ImagePreview
 
 from lct_pipeline.datasets.files import (
     DIGEST_KEY,
@@ -29,6 +31,7 @@ from lct_pipeline.datasets.files import (
     read_header,
     write_tensors,
 )
+from lct_pipeline.datasets.previews import NOTHING, thumbnails
 from lct_pipeline.datasets.shard_file import ShardFile
 from lct_pipeline.digests import digest_of_digests
 from lct_pipeline.errors import DataError
@@ -39,18 +42,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shard:
-    """Records of one shard: tensors of equal length, and rows of JSON values about them."""
+    """Records of one shard: tensors of equal length, and rows of JSON values about them.
+
+    ``fingerprint`` is of what this shard was made from, None where only the whole has one.
+    """
 
     tensors: dict[str, Tensor]
     rows: list[dict[str, Any]] = field(default_factory=list)
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True)
 class ShardStream:
     """What a node hands to a :class:`ShardsDataset`: shards from ``first_shard`` on.
 
-    The shards before ``first_shard`` are already in the folder, with the same fingerprint. A shard
-    is written while the next is made: its tensors are not to be changed once it is yielded.
+    The shards before ``first_shard`` are already in the folder, made from the same. A shard is
+    written while the next is made: its tensors are not to be changed once it is yielded.
     """
 
     fingerprint: str
@@ -108,11 +115,12 @@ class ShardStore:
         """Number of records."""
         return int(self._ends[-1]) if len(self._ends) else 0
 
-    def num_finished_shards(self, fingerprint: str) -> int:
-        """Return how many shards, counted from the first, were made from ``fingerprint``."""
+    def num_finished_shards(self, fingerprints: Iterable[str]) -> int:
+        """Return how many shards, counted from the first, were made from these, one for each."""
         count = 0
-        while (path := shard_path(self.folder, count)).exists():
-            if read_header(path)[0]["fingerprint"] != fingerprint:
+        for fingerprint in fingerprints:
+            path = shard_path(self.folder, count)
+            if not path.exists() or read_header(path)[0]["fingerprint"] != fingerprint:
                 break
             count += 1
         return count
@@ -210,7 +218,8 @@ class ShardsDataset(AbstractDataset[ShardStream, ShardStore]):
         return number
 
     def _write_shard(self, number: int, shard: Shard, fingerprint: str) -> None:
-        metadata = {"fingerprint": fingerprint, "rows": shard.rows}
+        made_from = shard.fingerprint or fingerprint
+        metadata = {"fingerprint": made_from, "rows": shard.rows}
         write_tensors(shard_path(self._path, number), shard.tensors, metadata)
 
     def _drop_index_of_another(self, index_path: Path, fingerprint: str) -> None:
@@ -243,6 +252,10 @@ class ShardsDataset(AbstractDataset[ShardStream, ShardStore]):
     def content_digest(self) -> str:
         """Return a digest of the digests of all shards."""
         return digest_of_digests(s.digest for s in self.load().shards)
+
+    def preview(self) -> ImagePreview:
+        """Return the first records as pictures for kedro-viz."""
+        return thumbnails(self.load()) if self._exists() else NOTHING
 
     def _exists(self) -> bool:
         return ShardStore(self._path).complete

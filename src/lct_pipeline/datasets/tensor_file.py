@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kedro.io import AbstractDataset
+from kedro_datasets._typing import JSONPreview, TablePreview
 
 from lct_pipeline.datasets.files import (
     DIGEST_KEY,
@@ -14,6 +15,7 @@ from lct_pipeline.datasets.files import (
     read_tensors,
     write_tensors,
 )
+from lct_pipeline.datasets.previews import NOTHING, header, table_of_headers
 from lct_pipeline.digests import digest_of_digests
 from lct_pipeline.errors import DataError
 
@@ -82,6 +84,10 @@ class TensorFileDataset(AbstractDataset[TensorFile, TensorFile | None]):
     def content_digest(self) -> str:
         """Return the digest that the file carries."""
         return read_header(self._path)[0][DIGEST_KEY]
+
+    def preview(self) -> JSONPreview:
+        """Return what the file says of itself for kedro-viz."""
+        return header(self._path) if self._exists() else NOTHING
 
     def _exists(self) -> bool:
         return self._path.exists()
@@ -159,6 +165,11 @@ class CheckpointsDataset(AbstractDataset[dict[str, TensorFile], CheckpointStore]
         """Return a digest of the names and digests of all checkpoints."""
         headers = CheckpointStore(self._path).headers()
         return digest_of_digests(f"{n} {h[DIGEST_KEY]}" for n, h in headers.items())
+
+    def preview(self) -> TablePreview:
+        """Return what the checkpoints say of themselves for kedro-viz."""
+        found = CheckpointStore(self._path).headers()
+        return table_of_headers(found) if found else NOTHING
 
     def _exists(self) -> bool:
         return bool(CheckpointStore(self._path).names())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,14 +15,8 @@ from lct_pipeline.core.sample_quality import (
     label_batches,
     noise_batches,
 )
-from lct_pipeline.core.samplers import (
-    Renoise,
-    guided,
-    sample_dpm_solver,
-    sample_heun,
-    sample_multistep,
-)
-from lct_pipeline.core.schedules import karras_sigmas
+from lct_pipeline.core.samplers import Renoise, guided
+from lct_pipeline.core.sampling_plans import SamplingPlan, sample_by_plan
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.models.autoencoder import decode, place, to_uint8
 from lct_pipeline.models.denoiser import build_model
@@ -41,20 +34,6 @@ def normalisation_of(stored: TensorFile) -> LatentNormalisation:
     return LatentNormalisation(
         tensors["mean"], tensors["std"], stored.metadata["sigma_data"]
     )
-
-
-@dataclass(frozen=True)
-class SamplingPlan:
-    """How a model generates with a number of network evaluations (NFE).
-
-    A consistency model has one level for each evaluation, the first being sigma_max; a diffusion
-    model the name of its solver.
-    """
-
-    num_evaluations: int
-    sigmas: tuple[float, ...] = ()
-    renoise: Renoise = "fresh"
-    solver: str | None = None
 
 
 def one_step(network: dict[str, Any]) -> SamplingPlan:
@@ -253,22 +232,10 @@ class Generator:
         self, noise: list[Tensor], labels: Tensor | None, plan: SamplingPlan
     ) -> Tensor:
         """Return normalised latents ``(B, C, H, W)``."""
-        network, model = self.network, self._guided(labels)
-        grid = {k: network[k] for k in ("sigma_min", "sigma_max", "rho")}
-        if plan.solver == "dpm_solver":
-            return sample_dpm_solver(
-                model, noise[0], plan.num_evaluations, labels=labels, **grid
-            )
-        if plan.solver == "heun":
-            levels = karras_sigmas((plan.num_evaluations - 1) // 2, **grid)
-            return sample_heun(model, noise[0], levels.flip(0).tolist(), labels=labels)
-        return sample_multistep(
-            model,
-            noise,
-            plan.sigmas,
-            sigma_min=network["boundary"],
-            renoise=plan.renoise,
-            labels=labels,
+        names = ("boundary", "sigma_min", "sigma_max", "rho")
+        levels = {name: self.network[name] for name in names}
+        return sample_by_plan(
+            self._guided(labels), noise, plan, labels=labels, **levels
         )
 
     def grid(

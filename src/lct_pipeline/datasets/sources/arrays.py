@@ -19,6 +19,7 @@ import numpy as np
 
 from lct_pipeline.datasets.sources.base import (
     MEBIBYTE,
+    ImageSource,
     RawImage,
     SourceOptions,
     digest_of,
@@ -40,7 +41,7 @@ class _Layout:
     offset: int
 
 
-class ArraySource:
+class ArraySource(ImageSource):
     """The images of an array, uint8: (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W).
 
     Args:

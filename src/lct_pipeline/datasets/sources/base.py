@@ -59,12 +59,20 @@ class RawImage:
 
 
 class ImageSource(Protocol):
-    """A series of images in a fixed order, read one at a time."""
+    """A series of images in a fixed order, read one at a time.
 
-    @property
-    def fingerprint(self) -> str:
-        """Changes when an image, its name, its label or their order does."""
-        ...
+    Attributes:
+        fingerprint: Changes when an image, its name, its label or their order does.
+    """
+
+    fingerprint: str
+
+    def fingerprint_of(self, start: int, stop: int) -> str:
+        """Return what changes when one of the entries from ``start`` to ``stop`` does.
+
+        A source that does not know when its parts change returns the fingerprint of all of it.
+        """
+        return self.fingerprint
 
     def __len__(self) -> int:
         """Number of entries."""

@@ -7,13 +7,18 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lct_pipeline.datasets.sources.base import RawImage, SourceOptions, digest_of
+from lct_pipeline.datasets.sources.base import (
+    ImageSource,
+    RawImage,
+    SourceOptions,
+    digest_of,
+)
 from lct_pipeline.datasets.sources.labels import choose_labels
 
 BUILT_IN = "digits"
 
 
-class DigitsSource:
+class DigitsSource(ImageSource):
     """The 1,797 scanned handwritten digits, 8x8 grey, that scikit-learn ships."""
 
     def __init__(self, options: SourceOptions) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lct_pipeline.datasets.sources.base import (
+    ImageSource,
     RawImage,
     RefusedEntryError,
     SourceOptions,
@@ -34,7 +35,7 @@ logger = logging.getLogger(__name__)
 _OF_ONE_FILE = {errno.ENOENT, errno.EACCES, errno.ELOOP}
 
 
-class FolderSource:
+class FolderSource(ImageSource):
     """All image files below a folder, in the order of their names; sub-folders are labels.
 
     Symbolic links are read where they lead to a file inside the folder. Others are entries with a
@@ -54,6 +55,14 @@ class FolderSource:
     def __len__(self) -> int:
         """Number of files."""
         return len(self._names)
+
+    def fingerprint_of(self, start: int, stop: int) -> str:
+        """Return what changes when one of these files, its name or its label does."""
+        numbers = range(start, min(stop, len(self)))
+        return digest_of(
+            f"{self._names[n]}:{stamp(self._path(self._names[n]))}:{self._labels[n]}"
+            for n in numbers
+        )
 
     def read(self, start: int, stop: int) -> Iterator[RawImage]:
         """Yield the files' bytes."""

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from lct_pipeline.datasets.sources.base import (
+    ImageSource,
     RawImage,
     RefusedEntryError,
     SourceOptions,
@@ -36,7 +37,7 @@ _SAVED = ("state.json", "dataset_dict.json")  # what `save_to_disk` writes
 _ROWS_AT_A_TIME = 16
 
 
-class HubSource:
+class HubSource(ImageSource):
     """The rows of a Hugging Face data set, memory-mapped by its library and not decoded by it.
 
     Args:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lct_pipeline.datasets.sources.base import (
     MEBIBYTE,
+    ImageSource,
     RawImage,
     SourceOptions,
     digest_of,
@@ -45,7 +46,7 @@ class _File:
     class_names: list[str] | None
 
 
-class TableSource:
+class TableSource(ImageSource):
     """The rows of Parquet files with a column of image bytes, in the order of the files.
 
     The column is binary, or the struct of bytes and path that Hugging Face writes. It is read page

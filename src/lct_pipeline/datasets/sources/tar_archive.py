@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from lct_pipeline.datasets.sources.base import (
+    ImageSource,
     RawImage,
     RefusedEntryError,
     SourceOptions,
@@ -47,7 +48,7 @@ class _Member:
     refused: str | None  # why it is not read
 
 
-class TarSource:
+class TarSource(ImageSource):
     """All image members of tar files, in the order of the archives, which are read forwards.
 
     Members of one directory and base name up to its first dot are a sample, as in a WebDataset.

@@ -18,6 +18,7 @@ from typing import IO
 import numpy as np
 
 from lct_pipeline.datasets.sources.base import (
+    ImageSource,
     RawImage,
     RefusedEntryError,
     SourceOptions,
@@ -69,7 +70,7 @@ _DECOMPRESS: dict[int, Callable[[bytes, int], bytes]] = {
 }
 
 
-class ZipSource:
+class ZipSource(ImageSource):
     """All image members of a zip, in the order of their names; folders are labels.
 
     Nothing is extracted, and a member is never inflated beyond the size that it claims.

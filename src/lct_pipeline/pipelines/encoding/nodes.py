@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -119,16 +120,17 @@ def encode_images(
     _announce(len(images), plan, device)
     task = EncodingTask(images, plan.precision, parameters, runtime.compile)
     shards = encode_in_processes(task, autoencoder.model, plan.numbers, runtime)
-    tracked = _tracked(shards, len(plan.numbers))
+    tracked = _tracked(shards, plan)
     return ShardStream(plan.fingerprint, tracked, first_shard=plan.numbers.start)
 
 
-def _tracked(shards: Generator[Shard], num_shards: int) -> Iterator[Shard]:
+def _tracked(shards: Generator[Shard], plan: EncodingPlan) -> Iterator[Shard]:
     """Yield shards behind a progress bar; close them, and their processes, at the end."""
+    left = len(plan.numbers)
     with closing(shards):
-        yield from track(
-            shards, "encode", "shard", silent=num_shards == 0, total=num_shards
-        )
+        bar = track(shards, "encode", "shard", silent=left == 0, total=left)
+        for number, shard in zip(plan.numbers, bar, strict=True):
+            yield replace(shard, fingerprint=plan.of_shards[number])
 
 
 def _announce(num_images: int, plan: EncodingPlan, device: torch.device) -> None:

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EncodingPlan:
-    """Precision, fingerprint of the latents, and the shards that are left."""
+    """Precision, fingerprints of the latents and of each shard, and the shards that are left."""
 
     precision: Precision
     fingerprint: str
+    of_shards: list[str]
     numbers: range
 
 
@@ -36,21 +37,27 @@ def plan_encoding(
     ``precision: auto`` goes on in the precision of those, so that latents of a GPU stay of use on a
     machine without one.
     """
-    num_shards = len(images.shards)
     plans = []
     for precision in _precisions(parameters, device):
-        fingerprint = "".join(
-            [
-                str(images.fingerprint),
-                MIRRORED if parameters.horizontal_flips else "",
-                "_bfloat16" if precision == "bfloat16" else "",
-                "_float16" if parameters.stored_as == "float16" else "",
-                f"-{autoencoder_digest}",
-            ]
-        )
-        finished = min(previous_latents.num_finished_shards(fingerprint), num_shards)
-        plans.append(EncodingPlan(precision, fingerprint, range(finished, num_shards)))
+        how = _how(parameters, precision, autoencoder_digest)
+        of_shards = [f"{shard.digest}{how}" for shard in images.shards]
+        finished = previous_latents.num_finished_shards(of_shards)
+        left = range(finished, len(of_shards))
+        whole = f"{images.fingerprint}{how}"
+        plans.append(EncodingPlan(precision, whole, of_shards, left))
     return min(plans, key=lambda plan: len(plan.numbers))  # the first of equal ones
+
+
+def _how(parameters: Encoding, precision: Precision, autoencoder_digest: str) -> str:
+    """Return the part of a fingerprint that says how images were encoded."""
+    return "".join(
+        [
+            MIRRORED if parameters.horizontal_flips else "",
+            "_bfloat16" if precision == "bfloat16" else "",
+            "_float16" if parameters.stored_as == "float16" else "",
+            f"-{autoencoder_digest}",
+        ]
+    )
 
 
 def _precisions(parameters: Encoding, device: torch.device) -> tuple[Precision, ...]:

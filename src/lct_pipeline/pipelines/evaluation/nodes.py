@@ -1,4 +1,4 @@
-"""Nodes of the evaluation stage: the final numbers and pictures."""
+"""Nodes of the evaluation stage: the final numbers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,8 @@ from lct_pipeline.pipelines.evaluation.judges import Judge
 from lct_pipeline.pipelines.evaluation.measures import control_set, rows_of
 from lct_pipeline.pipelines.evaluation.models import (
     NO_PLAN,
-    TITLES,
     Subject,
     decoded_noise,
-    gaussian_images,
     plans_of,
     reconstructions,
     trained_models,
@@ -34,7 +32,6 @@ from lct_pipeline.pipelines.evaluation.protocols import (
     ImageFormat,
     log_by_protocol,
 )
-from lct_pipeline.pipelines.splits import indices_of
 from lct_pipeline.reporting.progress import track
 
 if TYPE_CHECKING:
@@ -196,52 +193,6 @@ class Panel:
         rows, points = rows_of(about, sets, judge, self._format, seeds)
         self.rows += rows
         self.points += points
-
-
-def draw_sample_grid(
-    best_average: TensorFile,
-    combined_model: TensorFile | None,
-    checkpoint_index: DataFrame,
-    checkpoints: CheckpointStore,
-    sampling_plans: dict[str, Any],
-    images: ShardStore,
-    image_manifest: DataFrame,
-    autoencoder: StoredAutoencoder,
-    latent_normalisation: TensorFile,
-    sampling: Sampling,
-    runtime: Runtime,
-) -> Any:
-    """Draw samples of each model from the same noise, beside real images and decoded noise."""
-    import torch
-
-    from lct_pipeline.pipelines.generation import build_generator
-    from lct_pipeline.reporting.sample_grids import draw_panels
-
-    generator = build_generator(
-        best_average.metadata["network"],
-        autoencoder,
-        latent_normalisation,
-        sampling,
-        runtime,
-    )
-    weights = weights_of(best_average, combined_model, checkpoint_index, checkpoints)
-    first, *more = plans_of(sampling_plans)
-    panels = {
-        f"{TITLES[name]}, NFE {first.num_evaluations}": generator.grid(
-            tensors, first, seed=0
-        )
-        for name, tensors in weights.items()
-    }
-    final = list(weights)[-1]
-    for plan in more[-1:]:
-        title = f"{TITLES[final]}, NFE {plan.num_evaluations}"
-        panels[title] = generator.grid(weights[final], plan, seed=0)
-    count = sampling.grid_size**2
-    noise = torch.cat(list(gaussian_images(generator, count, seed=0)))
-    panels["no model: decoded noise"] = noise.cpu()
-    test = indices_of(image_manifest, "test")[:count]
-    panels["real images (test split)"] = images.gather("images", test)
-    return draw_panels(panels, "Samples from the same noise")
 
 
 def log_evaluation(evaluation_table: DataFrame) -> None:

@@ -6,9 +6,12 @@ from lct_pipeline.pipelines.evaluation.choice import choose_average, choose_seco
 from lct_pipeline.pipelines.evaluation.copying import find_nearest_neighbours
 from lct_pipeline.pipelines.evaluation.further import measure_further_references
 from lct_pipeline.pipelines.evaluation.nodes import (
-    draw_sample_grid,
     evaluate_models,
     log_evaluation,
+)
+from lct_pipeline.pipelines.evaluation.sample_panels import (
+    draw_sample_grid,
+    make_sample_panels,
 )
 from lct_pipeline.reporting.curves import draw_second_step
 from lct_pipeline.reporting.size_bias import draw_size_bias
@@ -107,7 +110,7 @@ def create_pipeline() -> Pipeline:
                 name="find_nearest_neighbours",
             ),
             Node(
-                draw_sample_grid,
+                make_sample_panels,
                 inputs=[
                     *MODELS,
                     "sampling_plans",
@@ -118,6 +121,12 @@ def create_pipeline() -> Pipeline:
                     "params:sampling",
                     "params:runtime",
                 ],
+                outputs="sample_panels",
+                name="make_sample_panels",
+            ),
+            Node(
+                draw_sample_grid,
+                inputs="sample_panels",
                 outputs="sample_grid",
                 name="draw_sample_grid",
             ),

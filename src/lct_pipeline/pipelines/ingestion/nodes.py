@@ -33,18 +33,38 @@ def ingest_images(
     runtime: Runtime,
 ) -> ShardStream:
     """Decode all images into shards; continue after the shards that are already there."""
-    digest = parameters_digest(parameters.model_dump())
-    fingerprint = f"{image_source.fingerprint}-{digest}"
-    num_shards = -(-len(image_source) // images_a_shard(parameters))
-    finished = min(previous_images.num_finished_shards(fingerprint), num_shards)
-    if finished == num_shards:
-        logger.info("All %d images are already ingested.", len(image_source))
+    made_from = _Fingerprints(image_source, parameters)
+    finished = previous_images.num_finished_shards(made_from.of_shards())
+    start = min(finished * images_a_shard(parameters), len(image_source))
+    _tell(start, len(image_source))
     problems = sum(
         row["problem"] is not None for row in previous_images.rows(0, finished)
     )
-    start = min(finished * images_a_shard(parameters), len(image_source))
-    shards = _shards(image_source, parameters, runtime, start, problems)
-    return ShardStream(fingerprint, shards, first_shard=finished)
+    made_from_each = made_from.of_shards(finished)
+    shards = _shards(image_source, parameters, runtime, start, problems, made_from_each)
+    return ShardStream(made_from.whole, shards, first_shard=finished)
+
+
+class _Fingerprints:
+    """What images are made from: the source, or the part of it in a shard, and the parameters."""
+
+    def __init__(self, source: ImageSource, parameters: Ingestion) -> None:
+        self._source, self._size = source, images_a_shard(parameters)
+        self._digest = parameters_digest(parameters.model_dump())
+        self.whole = f"{source.fingerprint}-{self._digest}"
+
+    def of_shards(self, first: int = 0) -> Iterator[str]:
+        """Yield the fingerprint of each shard, from the first one that is asked for."""
+        for start in range(first * self._size, len(self._source), self._size):
+            part = self._source.fingerprint_of(start, start + self._size)
+            yield f"{part}-{self._digest}"
+
+
+def _tell(num_done: int, num_images: int) -> None:
+    if num_done == num_images:
+        logger.info("All %d images are already ingested.", num_images)
+    elif num_done:
+        logger.info("%d of %d images are already ingested.", num_done, num_images)
 
 
 def images_a_shard(parameters: Ingestion) -> int:
@@ -59,10 +79,12 @@ def _shards(
     runtime: Runtime,
     start: int,
     problems: int,
+    made_from: Iterator[str],
 ) -> Iterator[Shard]:
     """Yield shard after shard from entry ``start`` on.
 
-    ``problems`` is the number of entries before it that cannot be used.
+    ``problems`` is the number of entries before it that cannot be used, ``made_from`` the
+    fingerprint of each shard.
 
     Raises:
         DataError: More files cannot be used than ``max_problem_share`` allows, or there are fewer
@@ -93,7 +115,7 @@ def _shards(
                     problems, num_done, entry.row, source, parameters
                 )
             if shard.is_full:
-                yield shard.finish()
+                yield shard.finish(next(made_from))
                 shard = _ShardUnderWay(parameters, len(source) - num_done)
     if num_done < len(source):
         raise DataError(
@@ -138,9 +160,9 @@ class _ShardUnderWay:
         """Whether all its entries are there."""
         return len(self._rows) == self._size
 
-    def finish(self) -> Shard:
-        """Return the shard."""
-        return Shard({"images": self._images[: self._count]}, self._rows)
+    def finish(self, made_from: str) -> Shard:
+        """Return the shard, which was made from what has this fingerprint."""
+        return Shard({"images": self._images[: self._count]}, self._rows, made_from)
 
 
 def _too_many_problems(

@@ -1,0 +1,60 @@
+"""What the commands print: tables of 100 columns, wider on a wide terminal, colours there alone."""
+
+from __future__ import annotations
+
+import sys
+from shutil import get_terminal_size
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+WIDTH = 100
+# columns that may take more lines where there is no room, and their least width
+FOLDED = {"run": 12, "figure": 20, "verdict": 16}
+
+
+def console() -> Console:
+    """Return where to print: as wide as the terminal, and 100 columns at least: none is cut."""
+    from rich.console import Console
+
+    terminal = get_terminal_size().columns if sys.stdout.isatty() else 0
+    width = max(WIDTH, terminal)
+    return Console(width=width, highlight=False, markup=False, soft_wrap=False)
+
+
+def table(**columns: str) -> Table:
+    """Return an empty table.
+
+    Args:
+        columns: Title, with spaces for underscores, and ``left`` or ``right``.
+    """
+    from rich import box
+    from rich.table import Table
+
+    made = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for name, side in columns.items():
+        title = name.replace("_", " ")
+        made.add_column(
+            title,
+            justify="right" if side == "right" else "left",
+            overflow="fold",
+            no_wrap=title not in FOLDED,
+            min_width=FOLDED.get(title),
+        )
+    return made
+
+
+def figure(value: float | None, std: float | None = None) -> str:
+    """Return a figure with three digits, and its standard deviation with one."""
+    if value is None:
+        return ""
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.3g}".rstrip(".")
+    return text if std is None else f"{text}{_spread(std)}"
+
+
+def _spread(std: float) -> str:
+    if std < 0.001:
+        return f"±{std:.3f}"
+    return f"±{std:,.0f}" if std >= 10 else f"±{std:.1g}"

@@ -1,0 +1,90 @@
+"""What kedro-viz shows of tables, files of tensors and shards: small and cheap."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from kedro_datasets._typing import ImagePreview, JSONPreview, TablePreview
+
+from lct_pipeline.datasets.files import DIGEST_KEY, read_header
+
+if TYPE_CHECKING:
+    from lct_pipeline.datasets.shards import ShardStore
+    from lct_pipeline.lazy import DataFrame
+
+NOTHING: Any = None  # of any kind of preview: the file is not there yet
+MAX_CELL = 40  # characters
+NUM_THUMBNAILS = 64
+_OUTER = (
+    1.0  # percent of values at each end that may be cut when latents become colours
+)
+
+
+def table(rows: DataFrame) -> TablePreview:
+    """Return rows as a table; arrays become lists, and what is long is cut."""
+    found = json.loads(rows.to_json(orient="split", double_precision=4))
+    found["data"] = [[_short(value) for value in row] for row in found["data"]]
+    return TablePreview(found)
+
+
+def _short(value: Any) -> Any:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return value if len(text) <= MAX_CELL else f"{text[: MAX_CELL - 1]}…"
+
+
+def header(path: Path) -> JSONPreview:
+    """Return what a safetensors file says of itself, and type and shape of its tensors."""
+    about, entries, _ = read_header(path)
+    tensors = {
+        name: f"{entry['dtype']} {entry['shape']}" for name, entry in entries.items()
+    }
+    return JSONPreview(json.dumps({"about": about, "tensors": tensors}))
+
+
+def table_of_headers(found: dict[str, dict[str, Any]]) -> TablePreview:
+    """Return what checkpoints say of themselves, a row for each, without what is nested."""
+    rows = [
+        {"name": name, **{k: v for k, v in about.items() if k != DIGEST_KEY}}
+        for name, about in found.items()
+    ]
+    columns = [
+        k for k in dict.fromkeys(k for r in rows for k in r) if not _nested(rows, k)
+    ]
+    data = [[row.get(column) for column in columns] for row in rows]
+    return TablePreview(
+        {"columns": columns, "index": [*range(len(rows))], "data": data}
+    )
+
+
+def _nested(rows: list[dict[str, Any]], column: str) -> bool:
+    return any(isinstance(row.get(column), dict | list) for row in rows)
+
+
+def thumbnails(store: ShardStore) -> ImagePreview:
+    """Return the first records of a store as one PNG; latents in false colours."""
+    import torch
+    from PIL import Image
+
+    from lct_pipeline.reporting.sample_grids import tile
+
+    name = sorted(store.shards[0].names)[0]
+    records = store.gather(name, np.arange(min(NUM_THUMBNAILS, len(store)))).numpy()
+    if records.dtype != np.uint8:
+        records = _false_colours(records)
+    buffer = io.BytesIO()
+    Image.fromarray(tile(torch.from_numpy(records))).save(buffer, "PNG")
+    return ImagePreview(base64.b64encode(buffer.getvalue()).decode())
+
+
+def _false_colours(x: np.ndarray) -> np.ndarray:
+    """Return the first three channels of ``(N, C, H, W)``, the last repeated, as uint8."""
+    chosen = x[:, [min(channel, x.shape[1] - 1) for channel in range(3)]]
+    low, high = np.percentile(chosen, [_OUTER, 100 - _OUTER])
+    return (np.clip((chosen - low) / max(high - low, 1e-12), 0, 1) * 255).astype(
+        np.uint8
+    )

@@ -1,0 +1,85 @@
+"""From weights and their description to the pipeline that is exported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib import import_module
+from typing import Any
+
+from torch import Tensor
+
+from lct_pipeline.core.normalisation import LatentNormalisation
+from lct_pipeline.core.sampling_plans import SamplingPlan
+from lct_pipeline.export.latent_denoiser import LatentDenoiser
+from lct_pipeline.export.latent_pipeline import LatentPipeline
+from lct_pipeline.export.latent_scheduler import LatentScheduler
+from lct_pipeline.models.autoencoder import Autoencoder, PixelAutoencoder
+
+DENOISERS = {"mlp": "MLPDenoiser", "unet": "UNetDenoiser", "dit": "DiTDenoiser"}
+
+
+def build_pipeline(
+    network: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    normalisation: LatentNormalisation,
+    autoencoder: Autoencoder,
+    plans: list[SamplingPlan],
+    guidance: float,
+) -> LatentPipeline:
+    """Return a pipeline of diffusers that generates as this project does.
+
+    Args:
+        network: Description of the network; see ``describe_model``.
+        tensors: State dict of the raw network.
+        normalisation: Of the latents.
+        autoencoder: Of the images; a ``PixelAutoencoder`` is left out, the latents being pixels.
+        plans: How the model generates with each number of evaluations.
+        guidance: Weight of classifier-free guidance.
+    """
+    no_autoencoder = isinstance(autoencoder, PixelAutoencoder)
+    return LatentPipeline(
+        build_denoiser(network, tensors, normalisation),
+        build_scheduler(network, plans, guidance),
+        None if no_autoencoder else autoencoder,
+    )
+
+
+def build_denoiser(
+    network: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    normalisation: LatentNormalisation,
+) -> LatentDenoiser:
+    """Return the denoiser of a description, with these weights."""
+    kind = network["kind"]
+    module = import_module(f"lct_pipeline.export.{kind}_denoiser")
+    same = ("norm", "output_norm", "dropout", "num_classes", "sigma_data", "boundary")
+    denoiser = getattr(module, DENOISERS[kind])(
+        sample_shape=list(network["sample_shape"]),
+        class_names=list(network["class_counts"]),
+        class_counts=list(network["class_counts"].values()),
+        network=dict(network[kind]),
+        **{name: network[name] for name in same},
+    )
+    denoiser.model.network.load_state_dict(tensors)
+    denoiser.latent_mean.copy_(normalisation.mean)
+    denoiser.latent_std.copy_(normalisation.std)
+    return denoiser.eval()
+
+
+def build_scheduler(
+    network: Mapping[str, Any], plans: list[SamplingPlan], guidance: float
+) -> LatentScheduler:
+    """Return the scheduler of a description."""
+    same = (
+        "model",
+        "boundary",
+        "sigma_min",
+        "sigma_max",
+        "rho",
+        "lowest_level",
+    )
+    values = [{**asdict(plan), "sigmas": list(plan.sigmas)} for plan in plans]
+    return LatentScheduler(
+        plans=values, guidance=guidance, **{name: network[name] for name in same}
+    )

@@ -1,0 +1,81 @@
+"""A denoiser as a model of diffusers, with the normalisation of its latents."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from lct_pipeline.core.normalisation import LatentNormalisation
+from lct_pipeline.core.preconditioning import Denoiser
+
+
+class LatentDenoiser(ModelMixin, ConfigMixin):
+    """The consistency function f(x_t, t) or the denoiser D(x_t, t), and what its latents mean.
+
+    Args:
+        sample_shape: ``[C, H, W]`` of a latent.
+        norm: Norm of the network.
+        output_norm: Norm before its last layer.
+        dropout: Probability in training.
+        num_classes: Number of classes, 0 for an unconditional model.
+        class_names: Their names.
+        class_counts: How often each was seen in training.
+        network: What else the network takes.
+        sigma_data: Standard deviation of normalised latents.
+        boundary: Level at which the model is the identity.
+    """
+
+    network_class: ClassVar[type[nn.Module]]
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_shape: list[int],
+        norm: str,
+        output_norm: str,
+        dropout: float,
+        num_classes: int,
+        class_names: list[str],
+        class_counts: list[int],
+        network: dict[str, Any],
+        sigma_data: float,
+        boundary: float,
+    ) -> None:
+        super().__init__()
+        raw = self.network_class(
+            tuple(sample_shape),
+            norm=norm,
+            output_norm=output_norm,
+            dropout=dropout,
+            num_classes=num_classes,
+            **network,
+        )
+        self.model = Denoiser(raw, sigma_data=sigma_data, sigma_min=boundary)
+        self.latent_mean: Tensor
+        self.latent_std: Tensor
+        self.register_buffer("latent_mean", torch.zeros(*sample_shape))
+        self.register_buffer("latent_std", torch.ones(*sample_shape))
+
+    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Map noisy latents ``(B, C, H, W)`` at levels ``(B,)`` to clean ones, all normalised."""
+        self._adapt_to(next(self.model.parameters()).dtype)
+        return self.model(x_t, t, labels)
+
+    def _adapt_to(self, narrow: torch.dtype) -> None:
+        """Compute in the type of the weights where that is not float32, norms excepted."""
+        if narrow == torch.float32:
+            self.model.autocast = None
+            return
+        self.model.autocast = narrow
+        for module in self.model.modules():
+            if type(module).__name__.endswith("Norm"):
+                module.float()
+
+    def denormalise(self, x: Tensor) -> Tensor:
+        """Map normalised latents to those of the autoencoder."""
+        mean, std = self.latent_mean.float(), self.latent_std.float()
+        return LatentNormalisation(mean, std, self.model.sigma_data).denormalise(x)

@@ -1,0 +1,111 @@
+"""Numbers and names as people write them."""
+
+from __future__ import annotations
+
+import math
+
+MINUS, TIMES, NONE = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}", "\N{EN DASH}"
+MODELS = {
+    "last": "Last checkpoint",
+    "best_ema": "Best average",
+    "combined": "Combination",
+    "real_validation_images": "Real images",
+    "reconstructed_test_images": "Autoencoder alone",
+    "gaussian_latents": "No model",
+    "real_test_images": "Real images",
+}
+METHODS = {
+    "gradient": "gradient",
+    "evolution": "evolutionary",
+    "cma": "CMA-ES",
+    "random": "random (a control)",
+    "control": "control",
+}
+NETWORKS = {"mlp": "MLP", "unet": "U-Net", "dit": "DiT"}
+EXTRACTORS = {
+    "classifier": "a small classifier fitted to the training images",
+    "check_rotation_classifier": "a second small classifier, of rotations, never searched on",
+    "inception": "clean-fid's Inception",
+    "inception_pytorch": "pytorch-fid's Inception",
+    "dinov2": "DINOv2",
+}
+SHORT = {"fid": "FID", "kid": "KID", "inception_score": "Inception score"}
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a number with so many significant digits; a dash for none."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    if value == 0:
+        return "0"
+    magnitude = math.floor(math.log10(abs(value)))
+    if magnitude < -5:
+        return f"{value:.1e}".replace("-", MINUS)
+    return f"{value:,.{max(0, digits - 1 - magnitude)}f}".replace("-", MINUS)
+
+
+def with_spread(value: float | None, spread: float | None) -> str:
+    """Return a mean with its spread, both with the decimals that the spread has."""
+    if value is None or spread is None or not 0 <= spread < math.inf:
+        return number(value)
+    if spread == 0:
+        return f"{number(value)} ± 0"
+    decimals = min(6, max(0, -math.floor(math.log10(spread))))
+    return f"{value:,.{decimals}f} ± {spread:,.{decimals}f}".replace("-", MINUS)
+
+
+def share(value: float) -> str:
+    """Return a share in percent."""
+    percent = 100 * value
+    return f"{number(percent, 2) if percent < 10 else f'{percent:.0f}'}%"
+
+
+def large(count: int) -> str:
+    """Return a count in words: 1.9 million, 0.84 million, 45,000."""
+    if count < 100_000:
+        return f"{count:,}"
+    size, word = (1e9, "billion") if count >= 1e9 else (1e6, "million")
+    return f"{number(count / size, 3 if count >= 10 * size else 2)} {word}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in the two largest of days, hours, minutes and seconds."""
+    if seconds < 10:
+        return f"{number(seconds, 2)} s"
+    whole = round(seconds)
+    parts = [
+        (whole // 86_400, "d"),
+        (whole // 3600 % 24, "h"),
+        (whole // 60 % 60, "min"),
+        (whole % 60, "s"),
+    ]
+    first = next(i for i, (count, _) in enumerate(parts) if count)
+    return " ".join(f"{n} {unit}" for n, unit in parts[first : first + 2] if n)
+
+
+def steps(nfe: int) -> str:
+    """Return a number of evaluations of the network in words."""
+    return "1 step" if nfe == 1 else f"{nfe} steps"
+
+
+def metric_name(metric: str) -> str:
+    """Return the name of a figure without its extractor; only FID is called FID."""
+    if metric in SHORT:
+        return SHORT[metric]
+    base, infinity, _ = metric.partition("_infinity")
+    for part, name in (
+        ("frechet_distance", "Frechet distance"),
+        ("kernel_distance", "Kernel distance"),
+    ):
+        if base.endswith(part):
+            return f"{name}, infinitely many images" if infinity else name
+    if infinity:
+        return f"{metric_name(base)}, infinitely many images"
+    if base.endswith("_score"):
+        return "Class score"
+    return metric.replace("_", " ").capitalize()
+
+
+def extractor_name(extractor: str) -> str:
+    """Return what made the features."""
+    return EXTRACTORS.get(extractor, extractor)

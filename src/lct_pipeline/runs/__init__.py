@@ -1,0 +1,1 @@
+"""Runs side by side: what they left behind, and how two of them differ."""

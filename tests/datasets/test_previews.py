@@ -1,0 +1,140 @@
+"""What kedro-viz is given to show."""
+
+import base64
+import inspect
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from lct_pipeline.datasets.atomic import (
+    JSONDataset,
+    MatplotlibDataset,
+    ParquetDataset,
+    PlotlyDataset,
+)
+from lct_pipeline.datasets.autoencoder import AutoencoderDataset
+from lct_pipeline.datasets.parquet_parts import ParquetPartsDataset
+from lct_pipeline.datasets.previews import table
+from lct_pipeline.datasets.run_records import RunRecordsDataset
+from lct_pipeline.datasets.shards import Shard, ShardsDataset, ShardStream
+from lct_pipeline.datasets.tensor_file import (
+    CheckpointsDataset,
+    TensorFile,
+    TensorFileDataset,
+)
+from lct_pipeline.models.autoencoder import PixelAutoencoder
+
+KINDS = {"TablePreview", "JSONPreview", "PlotlyPreview", "ImagePreview"}
+
+
+def everything(folder: Path) -> list[Any]:
+    path = str(folder / "nothing")
+    return [
+        *(
+            kind(filepath=path)
+            for kind in (
+                JSONDataset,
+                MatplotlibDataset,
+                ParquetDataset,
+                PlotlyDataset,
+                TensorFileDataset,
+            )
+        ),
+        *(
+            kind(path=path)
+            for kind in (
+                AutoencoderDataset,
+                CheckpointsDataset,
+                RunRecordsDataset,
+                ShardsDataset,
+            )
+        ),
+        ParquetPartsDataset(path=path, key="step"),
+    ]
+
+
+def test_there_is_no_preview_of_what_is_not_there(tmp_path: Path) -> None:
+    for dataset in everything(tmp_path):
+        assert dataset.preview() is None, dataset
+
+
+def test_the_annotation_names_the_kind(tmp_path: Path) -> None:
+    """kedro-viz chooses by it how a preview is drawn."""
+    for dataset in everything(tmp_path):
+        found = inspect.signature(dataset.preview).return_annotation
+        assert getattr(found, "__name__", found) in KINDS, dataset
+
+
+def test_long_cells_of_a_table_are_cut() -> None:
+    rows = pd.DataFrame(
+        {"text": ["a" * 100], "many": [list(range(99))], "few": [[1, 2]], "x": [0.5]}
+    )
+    found = table(rows)
+    (text, many, few, x) = found["data"][0]
+    assert text == "a" * 39 + "…"
+    assert many.startswith("[0, 1, 2")
+    assert len(many) == 40
+    assert (few, x) == ([1, 2], 0.5)
+
+
+def test_the_first_rows_of_a_table_and_the_last_of_a_growing_one(
+    tmp_path: Path,
+) -> None:
+    rows = pd.DataFrame({"step": range(30)})
+    whole = ParquetDataset(filepath=str(tmp_path / "t.parquet"))
+    whole.save(rows)
+    assert whole.preview(nrows=2)["data"] == [[0], [1]]
+    growing = ParquetPartsDataset(path=str(tmp_path / "parts"), key="step")
+    growing.save(rows)
+    assert growing.preview(nrows=2)["data"] == [[28], [29]]
+
+
+def test_a_file_of_tensors_shows_its_header(tmp_path: Path) -> None:
+    dataset = TensorFileDataset(filepath=str(tmp_path / "a.safetensors"))
+    dataset.save(TensorFile({"mean": torch.zeros(2, 3)}, {"num_images": 5}))
+    found = json.loads(dataset.preview())
+    assert found["about"]["num_images"] == 5
+    assert found["tensors"] == {"mean": "F32 [2, 3]"}
+
+
+def test_checkpoints_are_a_table(tmp_path: Path) -> None:
+    dataset = CheckpointsDataset(path=str(tmp_path))
+    about = {"step": 7, "kind": "raw", "network": {"width": 3}}
+    dataset.save({"step-7-raw": TensorFile({"w": torch.zeros(1)}, about)})
+    dataset.save({"step-8-raw": TensorFile({"w": torch.zeros(1)}, {"step": 8})})
+    found = dataset.preview()
+    assert sorted(found["columns"]) == ["kind", "name", "step"]
+    rows = [dict(zip(found["columns"], row, strict=True)) for row in found["data"]]
+    assert rows[0] == {"name": "step-7-raw", "step": 7, "kind": "raw"}
+    assert rows[1] == {"name": "step-8-raw", "step": 8, "kind": None}
+
+
+@pytest.mark.parametrize("channels", [3, 2, 4])
+def test_shards_show_their_first_records(tmp_path: Path, channels: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(70, channels, 8, 8, generator=generator)
+    if channels == 3:
+        x = (x * 40 + 128).clamp(0, 255).to(torch.uint8)
+    dataset = ShardsDataset(path=str(tmp_path))
+    dataset.save(ShardStream("made", [Shard({"x": x}, [{}] * 70)]))
+    picture = Image.open(io.BytesIO(base64.b64decode(dataset.preview())))
+    pixels = np.asarray(picture)
+    side = 8 * 48 + 7 * 4  # 8 x 8 cells of at least 48 pixels, 4 apart
+    assert pixels.shape == (side, side, 3)
+    if channels == 3:
+        assert (pixels[0, 0] == x[0, :, 0, 0].numpy()).all()
+    else:
+        assert pixels[:48, :48].std() > 20
+
+
+def test_an_autoencoder_shows_its_configuration(tmp_path: Path) -> None:
+    dataset = AutoencoderDataset(path=str(tmp_path / "a"))
+    dataset.save(PixelAutoencoder())
+    assert json.loads(dataset.preview()) == {"_class_name": "PixelAutoencoder"}
