@@ -1,0 +1,269 @@
+"""The documentation builds without a warning, needs no network, and says what the code does."""
+
+from __future__ import annotations
+
+import html
+import importlib
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from functools import reduce
+from html.parser import HTMLParser
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+FENCE = re.compile(r"^```.*?^```$", flags=re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+@pytest.fixture(scope="module")
+def generators() -> Iterator[dict[str, ModuleType]]:
+    """Import the modules that make tables."""
+    sys.path.insert(0, str(DOCS / "_generate"))
+    names = ("parameter_tables", "stage_tables", "recipes", "external_links")
+    yield {name: importlib.import_module(name) for name in names}
+    sys.path.remove(str(DOCS / "_generate"))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the site with every warning an error."""
+    from mkdocs.commands.build import build
+    from mkdocs.config import load_config
+
+    folder = tmp_path_factory.mktemp("site")
+    config = load_config(str(ROOT / "mkdocs.yml"), site_dir=str(folder), strict=True)
+    build(config)
+    return folder
+
+
+class Resources(HTMLParser):
+    """Collects what a browser loads by itself, and the text of tables."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            is_link = tag == "a" or (tag == "link" and ("rel", "canonical") in attrs)
+            if name in ("src", "href", "srcset", "data") and value and not is_link:
+                self.loaded.append(value)
+
+
+def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > len(PAGES)  # and that of what is not found
+    for page in pages:
+        resources = Resources()
+        resources.feed(page.read_text())
+        assert resources.loaded
+        outside = [path for path in resources.loaded if re.match(r"(\w+:)?//", path)]
+        assert not outside, f"{page.relative_to(site)} loads {outside}"
+    for style in site.rglob("*.css"):
+        assert not re.search(r"(@import|url\()\s*['\"]?(https?:)?//", style.read_text())
+
+
+def test_what_makes_the_tables_is_no_part_of_the_site(site: Path) -> None:
+    assert not list(site.rglob("*.py"))
+
+
+def test_every_place_is_filled(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        assert not re.search(r"<!-- \w+: \w+ -->", page.read_text()), page
+
+
+def test_a_default_and_a_meaning_reach_the_page(site: Path) -> None:
+    text = (site / "stages" / "training.html").read_text().replace("<wbr>", "")
+    row = next(r for r in text.split("<tr>") if "training.optimizer.learning_rate" in r)
+    assert "0.0015" in row
+    assert "paper: 1e-4 for 158 M parameters" in row
+    assert "number &gt; 0" in row
+
+
+def test_signs_of_markdown_in_a_meaning_reach_the_page(site: Path) -> None:
+    text = html.unescape((site / "stages" / "evaluation.html").read_text())
+    assert "beside that of features: inception, dinov2, {kind: ..., path: ...}" in text
+
+
+def test_every_parameter_has_a_meaning(generators: dict[str, ModuleType]) -> None:
+    tables = generators["parameter_tables"]
+    rows = [row for group in tables.group_names() for row in tables.rows(group)]
+    assert len(rows) > 100
+    without = [row.key for row in rows if row.allowed and not row.meaning]
+    assert not without, f"no comment in conf/base beside {without}"
+
+
+def test_every_group_and_stage_has_a_page(generators: dict[str, ModuleType]) -> None:
+    text = "\n".join(page.read_text() for page in PAGES)
+    groups = re.findall(r"<!-- parameters: (\w+) -->", text)
+    assert sorted(groups) == sorted(generators["parameter_tables"].group_names())
+    for kind in ("steps", "files"):
+        found = re.findall(rf"<!-- {kind}: (\w+) -->", text)
+        assert sorted(found) == generators["stage_tables"].stages()
+
+
+def test_comments_belong_to_the_first_key_of_their_line(
+    generators: dict[str, ModuleType],
+) -> None:
+    text = "\n".join(
+        [
+            "# of the file",
+            "a:  # group",
+            "  b: 1  # first,",
+            "        # and more",
+            "  c: {d: 2, e: 3} # of c",
+            "  f: 4",
+        ]
+    )
+    found = generators["parameter_tables"].meanings_in(text)
+    assert found == {"a": "group", "a.b": "first, and more", "a.c": "of c"}
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        (
+            {"type": "integer", "minimum": 8, "multipleOf": 8},
+            "whole number ≥ 8, multiple of 8",
+        ),
+        ({"anyOf": [{"type": "string"}, {"type": "null"}]}, "text, or `null`"),
+        (
+            {"type": "string", "enum": ["a", "b_c"]},
+            "<code>a</code>, <code>b_<wbr>c</code>",
+        ),
+        (
+            {
+                "type": "array",
+                "minItems": 1,
+                "items": {"type": "number", "exclusiveMinimum": 0},
+            },
+            "list of at least 1: number > 0",
+        ),
+        ({"type": "boolean"}, "`true`, `false`"),
+    ],
+)
+def test_types_are_told_in_words(
+    generators: dict[str, ModuleType], schema: dict[str, Any], words: str
+) -> None:
+    assert generators["parameter_tables"].allowed(schema) == words
+
+
+def test_files_have_the_paths_of_the_catalog(generators: dict[str, ModuleType]) -> None:
+    def table(stage: str) -> str:
+        text = generators["stage_tables"].files_table(stage).replace("<wbr>", "")
+        return re.sub("</?code>", "`", html.unescape(text))
+
+    assert "| `checkpoints` | `data/06_models/<run>/checkpoints` |" in table("training")
+    assert "<name of ingestion,features>/feature_extractor" in table("references")
+    for stage in generators["stage_tables"].stages():
+        assert "${" not in table(stage)
+
+
+def test_the_pipelines_are_shown_with_all_their_stages(
+    generators: dict[str, ModuleType],
+) -> None:
+    tables = generators["stage_tables"]
+    assert set(tables.ORDER) == set(tables.stages())
+    text = tables.pipelines_table("all")
+    assert "| `encode` | ingestion, encoding |" in text
+    assert "| `catalog` | cataloging |" in text
+
+
+def test_a_recipe_is_shown_with_its_header_and_values(
+    generators: dict[str, ModuleType],
+) -> None:
+    text = generators["recipes"].recipe("celebahq256")
+    assert "- *expect*: FID 7.27" in text
+    assert "  num_steps: 294_000" in text
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *PAGES], ids=lambda path: path.name
+)
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    for link in LINK.findall(FENCE.sub("", page.read_text())):
+        if re.match(r"\w+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), f"{page.name}: {link}"
+        if anchor:
+            assert anchor in anchors(target), f"{page.name}: {link}"
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Has one page."""
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/there" else int(self.path[1:]))
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), Answers)
+    thread = threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.01}
+    )
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_external_links_that_are_gone_are_told_from_others(
+    generators: dict[str, ModuleType], address: str
+) -> None:
+    fault = generators["external_links"].fault
+    assert fault(f"{address}/there") is None
+    assert fault(f"{address}/404") == "gone: 404"
+    assert fault(f"{address}/503") == "answers 503"
+    assert fault("http://127.0.0.1:1/").startswith("gone: ")
+
+
+def test_external_links_are_found_with_their_page(
+    generators: dict[str, ModuleType], tmp_path: Path
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("[a](https://a.example/x) and [b](b.md)")
+    assert generators["external_links"].links([page]) == {"https://a.example/x": page}
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings."""
+    from markdown.extensions.toc import slugify
+
+    headings = re.findall(r"^#+ (.*)$", FENCE.sub("", page.read_text()), re.MULTILINE)
+    given = [re.search(r"\{#([\w-]+)\}", heading) for heading in headings]
+    return {
+        found[1] if found else slugify(re.sub(r"[`*]", "", heading), "-")
+        for heading, found in zip(headings, given, strict=True)
+    }
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    text = (ROOT / "mkdocs.yml").read_text()
+    nav = yaml.safe_load(text)["nav"]
+    paths = reduce(lambda found, item: found | _paths(item), nav, set())
+    assert paths == {str(page.relative_to(DOCS)) for page in PAGES}
+
+
+def _paths(item: Any) -> set[str]:
+    if isinstance(item, str):
+        return {item}
+    inner = item if isinstance(item, list) else list(item.values())
+    return set().union(*(_paths(one) for one in inner))
