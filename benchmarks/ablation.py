@@ -235,7 +235,9 @@ def results(arguments: argparse.Namespace) -> Any:
                     row["metric"] = entry["metric"]
             for noise in ("fresh", "same"):
                 two = [
-                    r["distance"] for r in kept["second_step"] if r["renoise"] == noise
+                    r["distance"]
+                    for r in kept["second_step"]
+                    if r["renoise"] == noise and r["model"] == "best_ema"
                 ]
                 row[f"NFE 2, {noise} noise"] = min(two)
             rows.append({**row, "images/s": kept["images_per_second"]})

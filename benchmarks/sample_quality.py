@@ -62,7 +62,7 @@ def measure(catalog: Any, parameters: Any, num_seeds: int) -> Iterator[dict[str,
         parameters.sampling,
         parameters.runtime,
     )
-    weights, plans = weights_of(catalog), plans_of(catalog.load("sampling_plans"))
+    weights, chosen = weights_of(catalog), catalog.load("sampling_plans")
     real = features_of(catalog.load("images").batches("images", BATCH), extract)
     half = len(real) // 2
     for seed in range(num_seeds):
@@ -71,7 +71,7 @@ def measure(catalog: Any, parameters: Any, num_seeds: int) -> Iterator[dict[str,
         found = [(REAL, 0, real[order[half : 2 * half]])]
         for what, tensors in weights.items():
             generator.load(tensors)
-            for plan in plans:
+            for plan in plans_of(chosen, what):
                 images = generator.images(half, plan, seed=seed, purpose="benchmark")
                 found.append((what, plan.num_evaluations, features_of(images, extract)))
         gaussian = decoded_noise(generator, half, seed)

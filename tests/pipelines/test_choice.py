@@ -54,12 +54,14 @@ def average(results: SmokeResults) -> tuple[pd.DataFrame, TensorFile]:
 def second_step(
     results: SmokeResults, *, combined: bool = False, **changes: Any
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Choose for the best average, its network described with changes."""
-    best = results.catalog.load("best_average")
+    """Choose for all models, their network described with changes."""
+    load = results.catalog.load
+    best = load("best_average")
     network = best.metadata["network"] | changes
     model = replace(best, metadata={**best.metadata, "network": network})
-    found = results.catalog.load("combined_model") if combined else None
-    return choose_second_step(model, found, *generation_inputs(results))
+    found = load("combined_model") if combined else None
+    checkpoints = load("checkpoint_index"), load("checkpoints")
+    return choose_second_step(model, found, *checkpoints, *generation_inputs(results))
 
 
 def test_every_average_competes_with_those_made_afterwards(
@@ -130,33 +132,49 @@ def test_averages_that_were_replaced_are_refused(results: SmokeResults) -> None:
 def test_a_second_step_is_tried_at_each_level_with_each_kind_of_noise(
     results: SmokeResults,
 ) -> None:
-    table = results.catalog.load("second_step_choice")
+    whole = results.catalog.load("second_step_choice")
+    assert whole["model"].unique().tolist() == ["last", "best_ema", "combined"]
+    assert len(whole) == 15
+    table = whole[whole["model"] == "best_ema"]
     assert table["nfe"].tolist() == [1, 2, 2, 2, 2]
     tried = list(zip(table["second_sigma"], table["renoise"], strict=True))[1:]
     assert tried == [(0.1, "fresh"), (0.5, "fresh"), (0.1, "same"), (0.5, "same")]
     assert set(table["split"]) == {"validation"}
 
 
-def test_the_second_step_of_the_least_distance_is_chosen(results: SmokeResults) -> None:
+@pytest.mark.parametrize("model", ["last", "best_ema", "combined"])
+def test_the_second_step_of_the_least_distance_is_chosen(
+    results: SmokeResults, model: str
+) -> None:
     table = results.catalog.load("second_step_choice")
+    table = table[table["model"] == model]
     chosen = results.catalog.load("sampling_plans")
-    first, second = plans_of(chosen)
+    first, second = plans_of(chosen, model)
     best = table.iloc[1:].sort_values("distance").iloc[0]
     assert first == ONE_STEP
     assert second == SamplingPlan(2, (80.0, best["second_sigma"]), best["renoise"])
     improves = best["distance"] < table["distance"].iloc[0]
-    assert chosen["second_step_improves"] == improves
+    assert chosen["second_step_improves"][model] == improves
 
 
-def test_the_second_step_is_chosen_for_the_combined_model_where_there_is_one(
-    results: SmokeResults,
+@pytest.mark.parametrize("combined", [True, False])
+def test_each_model_is_tried_with_its_own_weights(
+    results: SmokeResults, combined: bool
 ) -> None:
     load = results.catalog.load
-    for combined in (True, False):
-        table, _ = second_step(results, combined=combined)
-        model = load("combined_model" if combined else "best_average")
-        expected = distance(results, model, ONE_STEP, "second step")
-        assert table["distance"].iloc[0] == pytest.approx(expected, rel=1e-4)
+    models = {
+        "last": load("checkpoints").read("step-0000060-raw"),
+        "best_ema": load("best_average"),
+        **({"combined": load("combined_model")} if combined else {}),
+    }
+    table, chosen = second_step(results, combined=combined)
+    assert list(chosen["plans"]) == list(models)
+    one_step = table[table["nfe"] == 1].set_index("model")["distance"]
+    expected = {
+        name: distance(results, model, ONE_STEP, "second step")
+        for name, model in models.items()
+    }
+    assert one_step.to_dict() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize(("one_step", "improves"), [(3.0, True), (2.0, False)])
@@ -166,19 +184,23 @@ def test_a_second_step_that_brings_nothing_is_said_to(
     one_step: float,
     improves: bool,
 ) -> None:
-    fake_distances([one_step, 7.0, 4.0, 2.0, 5.0])
+    of_best = [one_step, 7.0, 4.0, 2.0, 5.0]
+    fake_distances([1.0, 9.0, 8.0, 7.0, 6.0, *of_best])
     table, chosen = second_step(results)
-    assert table["distance"].tolist() == [one_step, 7.0, 4.0, 2.0, 5.0]
-    assert plans_of(chosen) == [ONE_STEP, SamplingPlan(2, (80.0, 0.1), "same")]
-    assert chosen["second_step_improves"] is improves
+    assert table["distance"].tolist()[5:] == of_best
+    second = SamplingPlan(2, (80.0, 0.1), "same")
+    assert plans_of(chosen, "best_ema") == [ONE_STEP, second]
+    second = SamplingPlan(2, (80.0, 0.5), "same")
+    assert plans_of(chosen, "last") == [ONE_STEP, second]
+    assert chosen["second_step_improves"] == {"last": False, "best_ema": improves}
 
 
 def test_a_truncated_model_takes_no_second_step_below_its_truncation(
     results: SmokeResults,
 ) -> None:
     table, chosen = second_step(results, lowest_level=0.3)
-    assert table["second_sigma"].tolist()[1:] == [0.5, 0.5]
-    assert plans_of(chosen)[1].sigmas == (80.0, 0.5)
+    assert set(table["second_sigma"].dropna()) == {0.5}
+    assert plans_of(chosen, "best_ema")[1].sigmas == (80.0, 0.5)
 
 
 @pytest.mark.parametrize("change", [{"lowest_level": 1.0}, {"sigma_max": 0.1}], ids=str)
@@ -186,10 +208,10 @@ def test_without_a_level_for_a_second_step_there_is_one_step(
     results: SmokeResults, change: dict[str, float]
 ) -> None:
     table, chosen = second_step(results, **change)
-    assert len(table) == 1
-    (plan,) = plans_of(chosen)
+    assert len(table) == 2
+    (plan,) = plans_of(chosen, "best_ema")
     assert plan.num_evaluations == 1
-    assert chosen["second_step_improves"] is None
+    assert chosen["second_step_improves"] == {"last": None, "best_ema": None}
 
 
 def test_a_diffusion_model_has_a_plan_for_each_number_of_evaluations(
@@ -198,7 +220,9 @@ def test_a_diffusion_model_has_a_plan_for_each_number_of_evaluations(
     table, chosen = second_step(results, model="diffusion", boundary=0.0)
     assert table["nfe"].tolist() == [5, 9, 17]
     assert table["second_sigma"].isna().all()
-    assert plans_of(json.loads(json.dumps(chosen))) == [
-        SamplingPlan(n, solver="dpm_solver") for n in (5, 9, 17)
-    ]
+    assert set(table["model"]) == {"best_ema"}
+    for model in ("last", "best_ema"):
+        assert plans_of(json.loads(json.dumps(chosen)), model) == [
+            SamplingPlan(n, solver="dpm_solver") for n in (5, 9, 17)
+        ]
     assert "second_step_improves" not in chosen

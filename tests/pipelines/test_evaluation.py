@@ -21,7 +21,7 @@ from lct_pipeline.models.image_files import through_jpeg
 from lct_pipeline.pipeline_registry import register_pipelines
 from lct_pipeline.pipelines.evaluation import further
 from lct_pipeline.pipelines.evaluation.further import measure_further_references
-from lct_pipeline.pipelines.evaluation.models import plans_of
+from lct_pipeline.pipelines.evaluation.models import TITLES, plans_of
 from lct_pipeline.pipelines.evaluation.nodes import (
     evaluate_models,
     log_evaluation,
@@ -77,7 +77,7 @@ def evaluate(
         combined,
         load("checkpoint_index"),
         load("checkpoints"),
-        {"plans": [vars(plan) for plan in plans]},
+        {"plans": {name: [vars(plan) for plan in plans] for name in TITLES}},
         *[load(name) for name in names],
         given,
         changed(parameters.evaluation, changes),
@@ -360,11 +360,11 @@ def test_each_model_is_measured_with_its_own_weights_and_each_plan(
     rows = pd.DataFrame(load("evaluation")["rows"])
     frechet = rows[rows["metric"] == FRECHET]
     values = frechet.set_index(["model", "nfe"])["value"]
-    plans = plans_of(load("sampling_plans"))
+    plans = load("sampling_plans")
     expected = {
         (name, plan.num_evaluations): distance(results, model, plan, "evaluation")
         for name, model in models.items()
-        for plan in plans
+        for plan in plans_of(plans, name)
     }
     assert values[list(expected)].to_dict() == pytest.approx(expected, rel=1e-4)
 

@@ -98,7 +98,9 @@ def test_diffusers_alone_makes_the_same_images(
     from lct_pipeline.pipelines.evaluation.models import plans_of
 
     tasks, expected = [], {}
-    for plan in plans_of(results.catalog.load("sampling_plans")):
+    survives = results.catalog.load("combination")["gain_survives"]
+    chosen = "combined" if survives else "best_ema"
+    for plan in plans_of(results.catalog.load("sampling_plans"), chosen):
         noise = noise_batches(
             7,
             (2, 4, 4),

@@ -234,6 +234,7 @@ def everything(**changes: Any) -> Results:
             "renoise": [None, "fresh", "fresh"],
             "distance": [5.2, 6.0, 5.0],
             "metric": FRECHET,
+            "model": "combined",
         }
     )
     td = statistics(0.001).assign(

@@ -59,7 +59,9 @@ def second_steps() -> pd.DataFrame:
         (2, 0.5, "same", 2.0),
     ]
     table = pd.DataFrame(rows, columns=["nfe", "second_sigma", "renoise", "distance"])
-    return table.assign(metric="classifier_frechet_distance")
+    table = table.assign(metric="classifier_frechet_distance", model="combined")
+    other = table.assign(model="last", distance=9.0)
+    return pd.concat([other, table], ignore_index=True)
 
 
 def test_a_second_step_is_a_curve_over_its_level_for_each_kind_of_noise(
@@ -85,7 +87,9 @@ def test_one_step_is_a_line_across_the_levels(second_steps: pd.DataFrame) -> Non
 def test_without_levels_the_curve_goes_over_the_evaluations(
     second_steps: pd.DataFrame,
 ) -> None:
-    table = second_steps.assign(second_sigma=None, renoise=None, nfe=[3, 5, 9, 17, 33])
+    table = second_steps.assign(
+        second_sigma=None, renoise=None, nfe=[3, 5, 9, 17, 33] * 2
+    )
     figure = draw_second_step(table)
     (line,) = figure.data
     assert list(line.x) == [3, 5, 9, 17, 33]

@@ -49,12 +49,13 @@ def draw_training_curves(training_metrics: DataFrame) -> Any:
 def draw_second_step(second_step_choice: DataFrame) -> Any:
     """Return the distance over the level of a second step, for each kind of its noise.
 
-    The dotted line is one step. A diffusion model has no such choice: its numbers of evaluations
-    are shown instead.
+    The model is the final one. The dotted line is one step. A diffusion model has no such choice:
+    its numbers of evaluations are shown instead.
     """
     import plotly.graph_objects as go
 
-    table = second_step_choice
+    final = second_step_choice["model"].iloc[-1]
+    table = second_step_choice[second_step_choice["model"] == final]
     figure, title = go.Figure(), "number of evaluations"
     if table["second_sigma"].isna().all():
         figure.add_scatter(x=table["nfe"], y=table["distance"], mode="lines+markers")

@@ -11,12 +11,15 @@ from lct_pipeline.evaluation_parameters import Evaluation
 from lct_pipeline.lazy import DataFrame, pd
 from lct_pipeline.parameters import Runtime, Sampling
 from lct_pipeline.pipelines.averages import averages_of
+from lct_pipeline.pipelines.evaluation.models import weights_of
 from lct_pipeline.pipelines.references.extractors import extractor_of
 from lct_pipeline.pipelines.references.nodes import statistics_of
 from lct_pipeline.pipelines.weights import CombinedWeights
 from lct_pipeline.reporting.progress import track
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from lct_pipeline.models.features import FeatureExtractor
     from lct_pipeline.pipelines.generation import Generator, SamplingPlan
 
@@ -64,6 +67,8 @@ def choose_average(
 def choose_second_step(
     best_average: TensorFile,
     combined_model: TensorFile | None,
+    checkpoint_index: DataFrame,
+    checkpoints: CheckpointStore,
     autoencoder: StoredAutoencoder,
     latent_normalisation: TensorFile,
     feature_extractor: TensorFile,
@@ -72,41 +77,60 @@ def choose_second_step(
     sampling: Sampling,
     runtime: Runtime,
 ) -> tuple[DataFrame, dict[str, Any]]:
-    """Return the distance at each level and kind of noise of a second step, and the best plan.
+    """Return the distance at each level and kind of noise of a second step, and the best plans.
 
-    The model is the combined one where there is one, else the best average. A diffusion model has
-    no such choice: the table has its plans alone.
+    Each model gets its own, so that figures of two evaluations are fair to all. Diffusion models
+    have no such choice: the table has the plans of the final one alone.
     """
     from lct_pipeline.pipelines.generation import build_generator
 
-    model = combined_model or best_average
+    network = best_average.metadata["network"]
     generator = build_generator(
-        model.metadata["network"], autoencoder, latent_normalisation, sampling, runtime
+        network, autoencoder, latent_normalisation, sampling, runtime
     )
-    generator.load(model.tensors)
     extractor = extractor_of(feature_extractor, runtime)
     measure = Measure(generator, extractor, reference_statistics, parameters)
+    weights = weights_of(best_average, combined_model, checkpoint_index, checkpoints)
     plans = _candidate_plans(generator)
-    rows = [
-        {**_row(plan), "distance": measure(plan, "second step"), **measure.about}
-        for plan in track(plans, "choose second step", "plan")
-    ]
-    table = pd.DataFrame(rows)
-    if generator.network["model"] == "diffusion":
-        return table, {"plans": [asdict(plan) for plan in plans]}
+    if network["model"] == "diffusion":
+        final = list(weights)[-1]
+        table = _distances({final: weights[final]}, plans, generator, measure)
+        every = [asdict(plan) for plan in plans]
+        return table, {"plans": dict.fromkeys(weights, every)}
+    table = _distances(weights, plans, generator, measure)
     return table, _chosen(table, plans)
 
 
+def _distances(
+    weights: dict[str, dict[str, Tensor]],
+    plans: list[SamplingPlan],
+    generator: Generator,
+    measure: Measure,
+) -> DataFrame:
+    """Return a row for each model and plan."""
+    rows = []
+    pairs = [(name, plan) for name in weights for plan in plans]
+    for name, plan in track(pairs, "choose second step", "plan"):
+        if plan is plans[0]:
+            generator.load(weights[name])
+        value = measure(plan, "second step")
+        rows.append({"model": name, **_row(plan), "distance": value, **measure.about})
+    return pd.DataFrame(rows)
+
+
 def _chosen(table: DataFrame, plans: list[SamplingPlan]) -> dict[str, Any]:
-    """Return one step and the best two, and whether the second brought anything."""
-    chosen = [plans[0]]
-    improves = None
-    if len(plans) > 1:
-        distances = table["distance"].to_numpy()
-        best = 1 + int(distances[1:].argmin())
-        chosen.append(plans[best])
-        improves = bool(distances[best] < distances[0])
-    return {"plans": [asdict(p) for p in chosen], "second_step_improves": improves}
+    """Return each model's one step and best two, and whether the second brought anything."""
+    chosen: dict[str, list[dict[str, Any]]] = {}
+    improves: dict[str, bool | None] = {}
+    for name, rows in table.groupby("model", sort=False):
+        distances = rows["distance"].to_numpy()
+        best = 1 + int(distances[1:].argmin()) if len(plans) > 1 else None
+        used = [plans[0]] if best is None else [plans[0], plans[best]]
+        chosen[str(name)] = [asdict(plan) for plan in used]
+        improves[str(name)] = (
+            None if best is None else bool(distances[best] < distances[0])
+        )
+    return {"plans": chosen, "second_step_improves": improves}
 
 
 def _candidate_plans(generator: Generator) -> list[SamplingPlan]:

@@ -54,26 +54,26 @@ def weights_of(
     return {**weights, "combined": combined_model.tensors}
 
 
-def plans_of(sampling_plans: dict[str, Any]) -> list[SamplingPlan]:
-    """Return the chosen plans."""
+def plans_of(sampling_plans: dict[str, Any], model: str) -> list[SamplingPlan]:
+    """Return the plans that were chosen for a model."""
     from lct_pipeline.pipelines.generation import SamplingPlan
 
     return [
         SamplingPlan(**{**plan, "sigmas": tuple(plan["sigmas"])})
-        for plan in sampling_plans["plans"]
+        for plan in sampling_plans["plans"][model]
     ]
 
 
 def trained_models(
     weights: dict[str, dict[str, Tensor]],
-    plans: list[SamplingPlan],
+    plans: dict[str, list[SamplingPlan]],
     generator: Generator,
     count: int,
 ) -> Iterator[Subject]:
-    """Yield each model with each plan, the generator having its weights until the next."""
+    """Yield each model with each of its plans, the generator having its weights until the next."""
     for name, tensors in weights.items():
         generator.load(tensors)
-        for plan in plans:
+        for plan in plans[name]:
 
             def batches(seed: int, plan: SamplingPlan = plan) -> Iterator[Tensor]:
                 return generator.images(count, plan, seed=seed, purpose="evaluation")

@@ -84,7 +84,7 @@ def evaluate_models(
         quantise=image_format.quantise,
     )
     weights = weights_of(best_average, combined_model, checkpoint_index, checkpoints)
-    plans = plans_of(sampling_plans)
+    plans = {name: plans_of(sampling_plans, name) for name in weights}
     count = parameters.num_images or judges[0].references[0].num_images
     subjects = chain(
         trained_models(weights, plans, generator, count),
@@ -102,7 +102,7 @@ def evaluate_models(
     )
     panel = Panel(judges, image_format, parameters, features.num_kept)
     for subject in track(
-        subjects, "evaluate", "model", total=len(weights) * len(plans) + 2
+        subjects, "evaluate", "model", total=sum(map(len, plans.values())) + 2
     ):
         panel.judge(subject)
     if parameters.split != "all" and image_format == CLEAN:

@@ -40,7 +40,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 choose_second_step,
-                inputs=["best_average", "combined_model_if_any", *GENERATION],
+                inputs=[*MODELS, *GENERATION],
                 outputs=["second_step_choice", "sampling_plans"],
                 name="choose_second_step",
             ),

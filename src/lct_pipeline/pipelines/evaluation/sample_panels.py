@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.shards import ShardStore
@@ -16,6 +17,9 @@ from lct_pipeline.pipelines.evaluation.models import (
     weights_of,
 )
 from lct_pipeline.pipelines.splits import indices_of
+
+if TYPE_CHECKING:
+    from lct_pipeline.pipelines.generation import SamplingPlan
 
 NO_MODEL, REAL = "gaussian_latents", "real_test_images"
 OTHER_TITLES = {
@@ -54,9 +58,10 @@ def make_sample_panels(
         runtime,
     )
     weights = weights_of(best_average, combined_model, checkpoint_index, checkpoints)
+    plans = {name: plans_of(sampling_plans, name) for name in weights}
     found = {
-        (name, plan.num_evaluations): generator.grid(tensors, plan, seed=0)
-        for plan in plans_of(sampling_plans)
+        (name, each[name].num_evaluations): generator.grid(tensors, each[name], seed=0)
+        for each in _side_by_side(plans)
         for name, tensors in weights.items()
     }
     count = sampling.grid_size**2
@@ -64,9 +69,26 @@ def make_sample_panels(
     test = indices_of(image_manifest, "test")[:count]
     found[NO_MODEL, 0] = noise.cpu()
     found[REAL, 0] = images.gather("images", test)
-    panels = [{"model": name, "nfe": nfe} for name, nfe in found]
+    titles = TITLES | OTHER_TITLES | _title_of_combined(combined_model)
+    panels = [{"model": name, "nfe": nfe, "title": titles[name]} for name, nfe in found]
     tensors = {panel_key(p): t for p, t in zip(panels, found.values(), strict=True)}
     return TensorFile(tensors, {"panels": panels})
+
+
+def _side_by_side(
+    plans: dict[str, list[SamplingPlan]],
+) -> Iterator[dict[str, SamplingPlan]]:
+    """Yield the plans of all models with as many evaluations, fewest first."""
+    for each in zip(*plans.values(), strict=True):
+        yield dict(zip(plans, each, strict=True))
+
+
+def _title_of_combined(combined_model: TensorFile | None) -> dict[str, str]:
+    """Return what stands over the combination where a control was kept in its place."""
+    about = combined_model.metadata if combined_model is not None else {}
+    if about.get("kind") != "control":
+        return {}
+    return {"combined": f"kept control: {about['name']}"}
 
 
 def panel_key(panel: dict[str, Any]) -> str:
@@ -83,12 +105,10 @@ def draw_sample_grid(sample_panels: TensorFile) -> Any:
     first = [p for p in trained if p["nfe"] == trained[0]["nfe"]]
     shown = [*first, *([trained[-1]] if trained[-1] not in first else [])]
     shown += [p for p in panels if p not in trained]
-    drawn = {_title(p): sample_panels.tensors[panel_key(p)] for p in shown}
+    drawn = {_heading(p): sample_panels.tensors[panel_key(p)] for p in shown}
     return draw_panels(drawn, "Samples from the same noise")
 
 
-def _title(panel: dict[str, Any]) -> str:
-    model = panel["model"]
-    if model in OTHER_TITLES:
-        return OTHER_TITLES[model]
-    return f"{TITLES[model]}, NFE {panel['nfe']}"
+def _heading(panel: dict[str, Any]) -> str:
+    title, nfe = panel["title"], panel["nfe"]
+    return title if panel["model"] in OTHER_TITLES else f"{title}, NFE {nfe}"

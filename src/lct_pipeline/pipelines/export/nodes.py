@@ -59,7 +59,7 @@ def export_model(
         chosen.tensors,
         normalisation_of(latent_normalisation),
         autoencoder.model,
-        _plans(chosen.network, sampling_plans, sampling),
+        _plans(chosen, sampling_plans, sampling),
         sampling.guidance,
     )
     story = _story(
@@ -69,17 +69,18 @@ def export_model(
 
 
 def _plans(
-    network: dict[str, Any], sampling_plans: dict[str, Any] | None, sampling: Sampling
+    chosen: Chosen, sampling_plans: dict[str, Any] | None, sampling: Sampling
 ) -> list[SamplingPlan]:
-    """Return the plans that the evaluation chose; before it, those that need no choice."""
+    """Return the plans that the evaluation chose; without it, those that need no choice."""
     from lct_pipeline.pipelines.evaluation.models import plans_of
     from lct_pipeline.pipelines.generation import diffusion_plans, one_step
 
-    if sampling_plans is not None:
-        return plans_of(sampling_plans)
-    if network["model"] == "diffusion":
+    name = chosen.evaluated_as
+    if sampling_plans is not None and name is not None:
+        return plans_of(sampling_plans, name)
+    if chosen.network["model"] == "diffusion":
         return diffusion_plans(sampling)
-    return [one_step(network)]
+    return [one_step(chosen.network)]
 
 
 def _story(
@@ -108,10 +109,15 @@ def _story(
         num_steps=training["num_steps"],
         autoencoder=_public_autoencoder(record["parameters"]["encoding"]),
         commit=record["commit"],
-        second_step_improves=(sampling_plans or {}).get("second_step_improves"),
+        second_step_improves=_improves(sampling_plans, chosen),
         rows=rows[rows["model"] == chosen.evaluated_as] if is_known else pd.DataFrame(),
         controls=rows[rows["model"].isin(CONTROLS)] if is_known else pd.DataFrame(),
     )
+
+
+def _improves(sampling_plans: dict[str, Any] | None, chosen: Chosen) -> bool | None:
+    improves = (sampling_plans or {}).get("second_step_improves", {})
+    return improves.get(chosen.evaluated_as)
 
 
 def record_of_training(records: list[Record]) -> Record:

@@ -219,7 +219,11 @@ def size_chart(distance_by_size: DataFrame) -> Chart | None:
 
 
 def second_step_chart(choice: DataFrame) -> Chart | None:
-    """Return the distance by the level at which a second step starts; None without such a step."""
+    """Return the distance by the level at which a second step starts; None without such a step.
+
+    The model is the final one.
+    """
+    choice = choice[choice["model"] == choice["model"].iloc[-1]]
     table = choice.dropna(subset=["second_sigma"])
     if table.empty:
         return None
