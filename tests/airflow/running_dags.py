@@ -183,17 +183,18 @@ def test_nothing_changed(project: Project, scheduler: AirflowInstance) -> None:
             # one has a schedule: a missed time starts at once
             if pipeline != "__default__":
                 started[dag] = scheduler.trigger(dag)
-        wait_for(lambda: scheduler.runs("lct_pipeline"), "the scheduled start", 120)
-        scheduled = next(
-            run
-            for run in scheduler.runs("lct_pipeline")
-            if run["run_type"] == "scheduled"
-        )
-        started["lct_pipeline"] = scheduled["dag_run_id"]
+        wait_for(lambda: _scheduled(scheduler), "the scheduled start", 120)
+        (started["lct_pipeline"],) = _scheduled(scheduler)
         for dag, run in started.items():
             assert set(scheduler.finished(dag, run).values()) == {"skipped"}
             assert "Nothing to do: run manual__" in scheduler.log(dag, run, "next_run")
     assert {run: len(project.records(run)) for run in project.runs()} == before
+
+
+def _scheduled(scheduler: AirflowInstance) -> list[str]:
+    """Return the starts of the whole pipeline that its schedule made."""
+    found = scheduler.runs("lct_pipeline")
+    return [run["dag_run_id"] for run in found if run["run_type"] == "scheduled"]
 
 
 def test_new_images_and_a_killed_training(

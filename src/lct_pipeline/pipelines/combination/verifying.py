@@ -181,7 +181,7 @@ def _scores(row: pd.Series, metric: str) -> dict[str, float | None]:
 
 
 def _verdict(found: pd.Series, control: pd.Series, metric: str, survives: bool) -> str:
-    title = metric.replace("_", " ")
+    title = metric.replace("_", " ").capitalize().replace("frechet", "Frechet")
     figures = (
         f"{title} to the test split: {found[metric]:.3g} ({found['name']}), "
         f"{control[metric]:.3g} ({control['name']}, the best control)"
