@@ -4,6 +4,7 @@
 # make docs   the documentation, into site/index.html
 # make airflow-dags   writes the DAGs of a schedule to airflow_dags/ (docs/schedule.md)
 # make test-airflow   runs them in an Airflow of their own: a quarter of an hour
+# make test-mlflow    runs the tests of MLflow, in an environment of their own
 # A second call installs nothing. Another Python: make run PYTHON=/path/to/python3.12
 
 UV := uv==0.13.9
@@ -14,7 +15,7 @@ export DO_NOT_TRACK := 1
 find_python = for p in $(PYTHON) python3.12 python3.11 python3 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done
 
-.PHONY: run smoke test lint viz docs docs-links lock clean airflow-dags test-airflow
+.PHONY: run smoke test lint viz docs docs-links lock clean airflow-dags test-airflow test-mlflow
 
 run: $(STAMP)
 	@.venv/bin/kedro run
@@ -54,6 +55,14 @@ airflow-dags: $(STAMP)
 test-airflow: $(STAMP) $(AIRFLOW)
 	@.venv/bin/python -m pytest tests/airflow/running_dags.py --timeout=900 --log-cli-level=INFO
 
+# MLflow asks for older libraries than the project: they stand before those in an environment of its own
+test-mlflow: $(STAMP)
+	@.venv/bin/uv venv --quiet --allow-existing --python .venv/bin/python .venv-mlflow
+	@VIRTUAL_ENV=$(CURDIR)/.venv-mlflow .venv/bin/uv pip install --quiet --compile-bytecode "mlflow>=3.0"
+	@packages='import sysconfig; print(sysconfig.get_path("purelib"))'; \
+	.venv/bin/python -c "$$packages" > "$$(.venv-mlflow/bin/python -c "$$packages")/project.pth"
+	@.venv-mlflow/bin/python -m pytest tests/test_mlflow.py
+
 # names and versions for Python 3.11 and later on every platform
 lock: $(STAMP)
 	@.venv/bin/uv pip compile --universal --python-version 3.11 --extra dev pyproject.toml \
@@ -62,7 +71,7 @@ lock: $(STAMP)
 		--no-emit-index-url --no-header --no-annotate --quiet --output-file conf/airflow/requirements.lock
 
 clean:
-	rm -rf .venv .venv-airflow
+	rm -rf .venv .venv-airflow .venv-mlflow
 
 $(AIRFLOW): conf/airflow/requirements.lock | $(STAMP)
 	@echo "Installing Airflow into .venv-airflow (once)"

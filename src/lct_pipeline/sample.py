@@ -113,8 +113,8 @@ def exported_folder(path: Path) -> Path:
             f"--params=run_id={path.resolve().name}` first."
         )
     raise DataError(
-        f"--model={path}: no {INDEX} there. Give the folder that `kedro run --pipeline=export` "
-        "wrote, such as data/06_models/<run>/export."
+        f"--model={path}: no model_index.json there. Give the folder that "
+        "`kedro run --pipeline=export` wrote, such as data/06_models/<run>/export."
     )
 
 
