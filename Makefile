@@ -3,7 +3,7 @@
 # make viz    the pipeline and the results of the last run in a browser; another: make viz RUN=name
 # make docs   the documentation, into site/index.html
 # make airflow-dags   writes the DAGs of a schedule to airflow_dags/ (docs/schedule.md)
-# make test-airflow   runs them in an Airflow of their own: a quarter of an hour
+# make test-airflow   runs them in an Airflow of their own: some minutes
 # make test-mlflow    runs the tests of MLflow, in an environment of their own
 # A second call installs nothing. Another Python: make run PYTHON=/path/to/python3.12
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from conftest import SmokeResults, run_stages
+from lct_pipeline.errors import DataError
 from lct_pipeline.pipelines.evaluation.sample_panels import panel_key
 from lct_pipeline.reporting.report.page import MAX_BYTES
 
@@ -60,9 +61,7 @@ def test_the_report_alone_works_on_what_there_is(
     project: Path, results: SmokeResults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project)
-    run_stages(project, "report", run_id="tested")
     file = project / "data/08_reporting/report.html"
-    assert "No model has been trained in this run yet." in file.read_text()
     shutil.copytree(results.project / "data", project / "data", dirs_exist_ok=True)
     models = project / "data/06_models/tested"
     (models / "combination.json").unlink()
@@ -73,6 +72,16 @@ def test_the_report_alone_works_on_what_there_is(
     assert "No combination yet." in text
     evaluation = json.loads((file.parent / "evaluation.json").read_text())
     assert f'data-value="{evaluation["rows"][0]["value"]}"' in text
+
+
+def test_a_run_that_is_not_there_has_no_report(
+    results: SmokeResults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(results.project)
+    with pytest.raises(DataError, match="run misspelt has left nothing"):
+        run_stages(results.project, "report", run_id="misspelt")
+    assert not (results.project / "data/08_reporting/misspelt/report.html").exists()
+    shutil.rmtree(results.project / "data/08_reporting/misspelt")
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
+from lct_pipeline.errors import DataError
 from lct_pipeline.lazy import DataFrame
 
 
@@ -29,11 +30,20 @@ def write_report(
     nearest_neighbours: bytes | None,
     sample_panels: TensorFile | None,
 ) -> str:
-    """Return the report of all that a run has left so far, as one HTML file."""
+    """Return the report of all that a run has left so far, as one HTML file.
+
+    Raises:
+        DataError: The run has left nothing: there is no such run.
+    """
     from lct_pipeline.reporting.report.page import page
     from lct_pipeline.reporting.report.results import Results
 
     network, num_weights = _model(checkpoints)
+    if num_weights is None and pixel_statistics is None and evaluation is None:
+        raise DataError(
+            f"run {checkpoints.run} has left nothing to report: `kedro lct runs` lists those that "
+            "have, and `kedro run --pipeline=train` works from nothing."
+        )
     return page(
         Results(
             run=checkpoints.run,
