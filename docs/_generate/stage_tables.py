@@ -10,21 +10,10 @@ from typing import Any
 import yaml
 from parameter_tables import breakable
 
+from lct_pipeline.browsing import LAYERS
+
 ROOT = Path(__file__).parents[2]
 BASE = ROOT / "conf" / "base"
-ORDER = (
-    "ingestion",
-    "encoding",
-    "statistics",
-    "training",
-    "cataloging",
-    "references",
-    "combination",
-    "evaluation",
-    "comparison",
-    "report",
-    "export",
-)
 
 
 def nodes_table(stage: str) -> str:
@@ -63,7 +52,7 @@ def pipelines_table(_: str) -> str:
     lines = ["| pipeline | stages |", "|---|---|"]
     for name, pipeline in _pipelines().items():
         tags = dict.fromkeys(
-            tag for tag in ORDER for n in pipeline.nodes if tag in n.tags
+            tag for tag in LAYERS for n in pipeline.nodes if tag in n.tags
         )
         lines.append(f"| `{name}` | {', '.join(tags)} |")
     return "\n".join(lines)
