@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 import yaml
 
+from lct_pipeline.browsing import LAYERS
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
@@ -173,7 +175,7 @@ def test_the_pipelines_are_shown_with_all_their_stages(
     generators: dict[str, ModuleType],
 ) -> None:
     tables = generators["stage_tables"]
-    assert set(tables.ORDER) == set(tables.stages())
+    assert set(LAYERS) == set(tables.stages())
     text = tables.pipelines_table("all")
     assert "| `encode` | ingestion, encoding |" in text
     assert "| `catalog` | cataloging |" in text
