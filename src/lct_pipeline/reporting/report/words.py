@@ -45,12 +45,14 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def with_spread(value: float | None, spread: float | None) -> str:
-    """Return a mean with its spread, both with the decimals that the spread has."""
+    """Return a mean with its spread: one significant digit of that, or two where the first is 1."""
     if value is None or spread is None or not 0 <= spread < math.inf:
         return number(value)
     if spread == 0:
         return f"{number(value)} ± 0"
-    decimals = min(6, max(0, -math.floor(math.log10(spread))))
+    magnitude = math.floor(math.log10(spread))
+    begins_with_1 = spread < 1.95 * 10**magnitude
+    decimals = min(6, max(0, begins_with_1 - magnitude))
     return f"{value:,.{decimals}f} ± {spread:,.{decimals}f}".replace("-", MINUS)
 
 
