@@ -71,6 +71,17 @@ class TableSource(ImageSource):
         """Number of rows."""
         return sum(file.num_rows for file in self._files)
 
+    def fingerprint_of(self, start: int, stop: int) -> str:
+        """Return what changes when one of the files that these rows are in does."""
+        parts = []
+        for file in self._files:
+            rows = range(max(start, 0), min(stop, file.num_rows))
+            if rows:
+                where = f"{rows.start}:{rows.stop}"
+                parts.append(f"{file.name}:{stamp(file.path)}:{where}")
+            start, stop = start - file.num_rows, stop - file.num_rows
+        return digest_of(parts)
+
     def read(self, start: int, stop: int) -> Iterator[RawImage]:
         """Yield the rows' images; row groups before ``start`` are not read."""
         for file in self._files:

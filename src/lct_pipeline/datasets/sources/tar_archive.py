@@ -8,7 +8,7 @@ import tarfile
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import IO
 
@@ -84,6 +84,20 @@ class TarSource(ImageSource):
     def __len__(self) -> int:
         """Number of image members."""
         return len(self._names)
+
+    def fingerprint_of(self, start: int, stop: int) -> str:
+        """Return what changes when one of these members, its label or its archive does."""
+        begins = [0, *self._ends]
+        archives = (
+            stamp(path)
+            for path, begin, end in zip(self._paths, begins, self._ends, strict=False)
+            if begin < stop and start < end
+        )
+        members = (
+            f"{self._names[n]}:{self._offsets[n]}:{self._labels[n]}"
+            for n in range(start, min(stop, len(self)))
+        )
+        return digest_of(chain(archives, members))
 
     def read(self, start: int, stop: int) -> Iterator[RawImage]:
         """Yield the members' bytes; a compressed archive is decompressed from its start."""
