@@ -278,10 +278,21 @@ def test_arguments_that_do_not_fit_are_told(
         MODELS[model].pipeline()(**arguments)
 
 
+def test_other_levels_take_the_noise_that_the_run_chose() -> None:
+    scheduler = MODELS["unet"].pipeline().scheduler
+    first = {**scheduler.config.plans[0], "num_evaluations": 1, "sigmas": [80.0]}
+    for renoise in ("fresh", "same"):
+        second = {**first, "num_evaluations": 2, "sigmas": [80.0, 1.0]}
+        plans = [first, {**second, "renoise": renoise}]
+        chosen = type(scheduler).from_config({**scheduler.config, "plans": plans})
+        assert chosen.plan(None, [80.0, 0.5]).renoise == renoise
+
+
 def test_other_levels_may_be_given() -> None:
     pipeline, noise = MODELS["unet"].pipeline(), torch.randn(3, 1, 4, 8, 8)
     own = pipeline(sigmas=[80.0, 0.5], latents=noise, output_type="pt").images
-    new = noise[[0, 1]]
+    is_fresh = pipeline.scheduler.config.plans[-1]["renoise"] == "fresh"
+    new = noise[[0, int(is_fresh)]]
     model = MODELS["unet"].generator().model
     with torch.no_grad():
         first = model(80 * new[0], torch.tensor([80.0]))

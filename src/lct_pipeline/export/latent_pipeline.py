@@ -53,7 +53,8 @@ class LatentPipeline(DiffusionPipeline):
                 are drawn as often as they were seen in training.
             guidance_scale: Weight of classifier-free guidance; 1 is none. By default that of the
                 model's run.
-            sigmas: Other levels of a consistency model than those that its run chose.
+            sigmas: Other levels of a consistency model than those that its run chose; the kind of
+                new noise is the chosen one.
             generator: Source of the noise; of a list one for each image.
             latents: Unit noise instead, ``(B, C, H, W)``, or ``(S, B, C, H, W)`` for each of S
                 evaluations.

@@ -10,7 +10,7 @@ from diffusers import ConfigMixin, SchedulerMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
-from lct_pipeline.core.samplers import Model, Renoise, guided
+from lct_pipeline.core.samplers import Model, guided
 from lct_pipeline.core.sampling_plans import SamplingPlan, sample_by_plan
 
 
@@ -50,15 +50,16 @@ class LatentScheduler(SchedulerMixin, ConfigMixin):
         self,
         num_steps: int | None,
         sigmas: Sequence[float] | None = None,
-        renoise: Renoise = "fresh",
     ) -> SamplingPlan:
         """Return the plan for a number of steps, or for levels of one's own.
+
+        Those are taken with the kind of new noise that the run chose for its largest number.
 
         Raises:
             ValueError: There is none, or the levels are not those of this model.
         """
         if sigmas is not None:
-            return self._own_plan(num_steps, tuple(sigmas), renoise)
+            return self._own_plan(num_steps, tuple(sigmas))
         num_steps = self.default_steps if num_steps is None else num_steps
         chosen = {plan["num_evaluations"]: plan for plan in self.config.plans}
         if num_steps in chosen:
@@ -81,7 +82,7 @@ class LatentScheduler(SchedulerMixin, ConfigMixin):
         return SamplingPlan(num_steps, solver=solver)
 
     def _own_plan(
-        self, num_steps: int | None, sigmas: tuple[float, ...], renoise: Renoise
+        self, num_steps: int | None, sigmas: tuple[float, ...]
     ) -> SamplingPlan:
         high = self.config.sigma_max
         low = max(self.config.lowest_level, self.config.sigma_min)
@@ -96,6 +97,7 @@ class LatentScheduler(SchedulerMixin, ConfigMixin):
             raise ValueError(
                 f"{len(sigmas)} sigmas are not those of {num_steps} steps."
             )
+        renoise = self.config.plans[-1]["renoise"]
         return SamplingPlan(len(sigmas), sigmas, renoise)
 
     def sample(
