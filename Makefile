@@ -1,6 +1,6 @@
 # make run    environment, installation, the whole pipeline on the built-in images
 # make test   environment, installation, lint, types and tests
-# make viz    the pipeline and the results of the last run in a browser; another: make viz RUN=name
+# make viz    the pipeline and its results in a browser; of another run or recipe: make viz RUN=name ENV=recipe
 # make docs   the documentation, into site/index.html
 # make airflow-dags   writes the DAGs of a schedule to airflow_dags/ (docs/schedule.md)
 # make test-airflow   runs them in an Airflow of their own: some minutes
@@ -38,7 +38,7 @@ lint: $(STAMP)
 	@.venv/bin/mypy
 
 viz: $(STAMP)
-	@.venv/bin/kedro lct viz $(RUN)
+	@.venv/bin/kedro viz run $(if $(ENV),--env=$(ENV)) $(if $(RUN),--params=run_id=$(RUN))
 
 docs: $(STAMP)
 	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
@@ -61,7 +61,7 @@ test-mlflow: $(STAMP)
 	@VIRTUAL_ENV=$(CURDIR)/.venv-mlflow .venv/bin/uv pip install --quiet --compile-bytecode "mlflow>=3.0"
 	@packages='import sysconfig; print(sysconfig.get_path("purelib"))'; \
 	.venv/bin/python -c "$$packages" > "$$(.venv-mlflow/bin/python -c "$$packages")/project.pth"
-	@.venv-mlflow/bin/python -m pytest tests/test_mlflow.py
+	@.venv-mlflow/bin/python -m pytest tests/runs/test_mlflow.py
 
 # names and versions for Python 3.11 and later on every platform
 lock: $(STAMP)

@@ -25,9 +25,9 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file
 
+from lct_pipeline.combination.weights import CombinedWeights
 from lct_pipeline.datasets.files import DIGEST_KEY, write_tensors
-from lct_pipeline.datasets.tensor_file import CheckpointStore
-from lct_pipeline.pipelines.weights import CombinedWeights
+from lct_pipeline.datasets.tensors import CheckpointStore
 
 LOOP_CHECKPOINTS = 10  # of the loop over state dicts, which is scaled up from them
 

@@ -21,10 +21,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lct_pipeline.core.frechet import FrechetReference, feature_statistics
+from lct_pipeline.core.metrics.frechet import FrechetReference, feature_statistics
 from lct_pipeline.core.sample_quality import features_of
 from lct_pipeline.models.device import choose_device
-from lct_pipeline.models.features import FeatureExtractor, build_extractor
+from lct_pipeline.models.features.extractors import FeatureExtractor, build_extractor
 
 KIND = "benchmarks.resnet56:resnet56"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -25,7 +25,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from lct_pipeline.core.frechet import (
+from lct_pipeline.core.metrics.frechet import (
     FeatureStatistics,
     FrechetReference,
     feature_statistics,

@@ -20,11 +20,11 @@ import torch
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
-from lct_pipeline.core.frechet import FrechetReference, feature_statistics
+from lct_pipeline.core.metrics.frechet import FrechetReference, feature_statistics
 from lct_pipeline.core.sample_quality import features_of, noise_batches
+from lct_pipeline.evaluation.generator import Generator, build_generator
+from lct_pipeline.evaluation.models import TITLES, plans_of
 from lct_pipeline.parameters import check_parameters
-from lct_pipeline.pipelines.evaluation.models import TITLES, plans_of
-from lct_pipeline.pipelines.generation import Generator, build_generator
 from lct_pipeline.pipelines.references.extractors import extractor_of
 
 BATCH = 64

@@ -16,14 +16,14 @@ import pytest
 from kedro.io import DataCatalog
 
 from lct_pipeline.datasets.shards import ShardStore
-from lct_pipeline.datasets.tensor_file import (
+from lct_pipeline.datasets.tensors import (
     CheckpointsDataset,
     CheckpointStore,
     TensorFile,
 )
 from lct_pipeline.models.device import limit_threads
-from lct_pipeline.parameter_types import Group
 from lct_pipeline.parameters import Parameters, Training, check_parameters
+from lct_pipeline.parameters.types import Group
 
 ROOT = Path(__file__).parents[1]
 os.environ["DO_NOT_TRACK"] = "1"

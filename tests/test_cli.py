@@ -12,9 +12,15 @@ from kedro.framework.cli.project import run as kedro_run
 from kedro.io import DatasetError
 
 from conftest import run_stages
-from lct_pipeline.cli import cli, user_error_in
-from lct_pipeline.datasets.tensor_file import TensorFileDataset
-from lct_pipeline.errors import DataError, ParameterError, TrainingError, UserError
+from lct_pipeline.cli import cli
+from lct_pipeline.datasets.tensors import TensorFileDataset
+from lct_pipeline.errors import (
+    DataError,
+    ParameterError,
+    TrainingError,
+    UserError,
+    user_error_in,
+)
 
 
 def kedro(project: Path, *words: str) -> subprocess.CompletedProcess[str]:

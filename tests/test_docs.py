@@ -88,7 +88,7 @@ def test_the_example_of_a_feature_extractor_gives_features(
 ) -> None:
     from torchvision.models import resnet18
 
-    from lct_pipeline.models.features import build_extractor
+    from lct_pipeline.models.features.extractors import build_extractor
 
     (tmp_path / "my_features.py").write_text(block("measuring.md", "# my_features.py"))
     torch.manual_seed(0)

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lct_pipeline.browsing import LAYERS
+from lct_pipeline.pipeline_registry import STAGES
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -175,7 +175,7 @@ def test_the_pipelines_are_shown_with_all_their_stages(
     generators: dict[str, ModuleType],
 ) -> None:
     tables = generators["stage_tables"]
-    assert set(LAYERS) == set(tables.stages())
+    assert set(STAGES) == set(tables.stages())
     text = tables.pipelines_table("all")
     assert "| `encode` | ingestion, encoding |" in text
     assert "| `catalog` | cataloging |" in text

@@ -21,7 +21,7 @@ from lct_pipeline.errors import ParameterError
 from lct_pipeline.hooks import ParameterHook, RunRecordHook, RuntimeHook
 from lct_pipeline.models.device import describe_device
 from lct_pipeline.parameters import check_parameters, parameters_digest
-from lct_pipeline.recording import RECORDED_VERSIONS
+from lct_pipeline.runs.record import RECORDED_VERSIONS
 from lct_pipeline.settings import CONFIG_LOADER_ARGS
 
 CONF = Path(__file__).parents[1] / "conf"

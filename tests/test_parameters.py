@@ -9,13 +9,13 @@ import yaml
 from pydantic import ValidationError
 
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.evaluation_parameters import Extractor
 from lct_pipeline.parameters import (
     Parameters,
     check_parameters,
     first_difference,
     parameters_digest,
 )
+from lct_pipeline.parameters.evaluation import Extractor
 
 BASE = Path(__file__).parents[1] / "conf" / "base"
 

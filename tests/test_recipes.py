@@ -14,8 +14,8 @@ from lct_pipeline.config_loader import LctConfigLoader
 from lct_pipeline.datasets.autoencoder import PIXELS
 from lct_pipeline.models.denoiser import build_network
 from lct_pipeline.parameters import Encoding, Parameters, check_parameters
-from lct_pipeline.pipelines.training.description import describe_model
 from lct_pipeline.settings import CONFIG_LOADER_ARGS
+from lct_pipeline.training.description import describe_model
 
 CONF = ROOT / "conf"
 RECIPES = sorted(path.parent.name for path in CONF.glob("*/parameters.yml"))

@@ -17,11 +17,10 @@ import pytest
 from PIL import Image
 
 from conftest import run_stages
-from lct_pipeline.cli import user_error_in
-from lct_pipeline.datasets.tensor_file import CheckpointStore
-from lct_pipeline.errors import ParameterError
-from lct_pipeline.pipelines.combination import measuring
-from lct_pipeline.pipelines.combination.fitness import Fitness
+from lct_pipeline.combination import measuring
+from lct_pipeline.combination.fitness import Fitness
+from lct_pipeline.datasets.tensors import CheckpointStore
+from lct_pipeline.errors import ParameterError, user_error_in
 
 METRICS = {
     "classifier_frechet_distance",

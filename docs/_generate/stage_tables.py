@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from parameter_tables import breakable
 
-from lct_pipeline.browsing import LAYERS
+from lct_pipeline.pipeline_registry import STAGES, register_pipelines
 
 ROOT = Path(__file__).parents[2]
 BASE = ROOT / "conf" / "base"
@@ -52,7 +52,7 @@ def pipelines_table(_: str) -> str:
     lines = ["| pipeline | stages |", "|---|---|"]
     for name, pipeline in _pipelines().items():
         tags = dict.fromkeys(
-            tag for tag in LAYERS for n in pipeline.nodes if tag in n.tags
+            tag for tag in STAGES for n in pipeline.nodes if tag in n.tags
         )
         lines.append(f"| `{name}` | {', '.join(tags)} |")
     return "\n".join(lines)
@@ -72,8 +72,6 @@ def _nodes(stage: str) -> list[Any]:
 
 @cache
 def _pipelines() -> dict[str, Any]:
-    from lct_pipeline.pipeline_registry import register_pipelines
-
     return register_pipelines()
 
 

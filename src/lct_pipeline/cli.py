@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 from kedro.framework.cli.project import run as kedro_run
-from omegaconf import OmegaConf
 
-from lct_pipeline.commands import lct
 from lct_pipeline.errors import user_error_in
+from lct_pipeline.runs.commands import lct
+from lct_pipeline.runs.commands.options import PARAMS
 
 
 def _run(*args: Any, **kwargs: Any) -> Any:
@@ -27,43 +27,6 @@ def _run(*args: Any, **kwargs: Any) -> Any:
         raise click.ClickException(str(fault)) from None
 
 
-def _params(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-    """Return ``--params`` as Kedro does, with lists: ``key=[a,b],other=1``."""
-    if not isinstance(value, str):
-        return _kedro_params(ctx, param, value)
-    items = [item.strip() for item in _split(value) if item.strip()]
-    for item in items:
-        key, equals, _ = item.partition("=")
-        if not (equals and key.strip()):
-            _kedro_params(ctx, param, item)  # refuses it
-    return OmegaConf.to_container(OmegaConf.from_dotlist(items))
-
-
-def _split(text: str) -> list[str]:
-    """Split at the commas that are outside of brackets."""
-    parts, depth = [""], 0
-    for character in text:
-        depth += (character in "[{") - (character in "]}")
-        if character == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return parts
-
-
-def _kedro_params(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-    original = next(p for p in kedro_run.params if p.name == "params")
-    assert original.callback is not None
-    return original.callback(ctx, param, value)
-
-
-def with_lists(param: click.Parameter) -> click.Parameter:
-    """Return Kedro's option ``--params``, which also takes lists."""
-    changed = copy(param)
-    changed.callback = _params
-    return changed
-
-
 @click.group(name="lct_pipeline")
 def cli() -> None:
     """Commands of lct_pipeline."""
@@ -71,8 +34,6 @@ def cli() -> None:
 
 run = copy(kedro_run)
 run.callback = _run
-run.params = [
-    with_lists(param) if param.name == "params" else param for param in kedro_run.params
-]
+run.params = [PARAMS if p.name == "params" else p for p in kedro_run.params]
 cli.add_command(run)
 cli.add_command(lct)

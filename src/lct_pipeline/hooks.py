@@ -13,14 +13,14 @@ from kedro.framework.hooks import hook_impl
 
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.parameters import Parameters, check_parameters
-from lct_pipeline.recording import (
+from lct_pipeline.runs.reading import Run
+from lct_pipeline.runs.record import (
     content_digests,
     from_outside,
     new_record,
     now,
     peak_memory_mib,
 )
-from lct_pipeline.runs.reading import Run
 
 logger = logging.getLogger(__name__)
 

@@ -16,6 +16,20 @@ from lct_pipeline.pipelines import (
     training,
 )
 
+STAGES = (  # in the order of their work
+    "ingestion",
+    "encoding",
+    "training",
+    "statistics",
+    "cataloging",
+    "references",
+    "combination",
+    "evaluation",
+    "comparison",
+    "report",
+    "export",
+)
+
 
 def register_pipelines() -> dict[str, Pipeline]:
     """Return each pipeline with all that it needs from stages before it.

@@ -120,7 +120,7 @@ def exported_folder(path: Path) -> Path:
 
 def _write(options: argparse.Namespace) -> None:
     """Generate batch by batch; no more images are held than one batch and the grid's."""
-    from lct_pipeline.reporting.progress import track
+    from lct_pipeline.progress import track
 
     began = time.perf_counter()
     pipeline = load_pipeline(options.model, options.device)

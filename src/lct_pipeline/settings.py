@@ -4,7 +4,7 @@ from lct_pipeline.config_loader import LctConfigLoader
 from lct_pipeline.hooks import MLflowHook, ParameterHook, RunRecordHook, RuntimeHook
 
 HOOKS = (ParameterHook(), RuntimeHook(), RunRecordHook(), MLflowHook())
-# kedro-viz's note of a run, which a partial one overwrites: `kedro lct viz` reads our records
+# kedro-viz's note of a run, which a partial one overwrites: `kedro lct runs` reads our records
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-viz",)
 
 CONFIG_LOADER_CLASS = LctConfigLoader

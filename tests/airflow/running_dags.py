@@ -262,7 +262,7 @@ def _process_in_training(project: Project, known: set[str]) -> int:
 
 
 def _step(project: Project, run: str) -> int:
-    from lct_pipeline.datasets.tensor_file import TensorFileDataset
+    from lct_pipeline.datasets.tensors import TensorFileDataset
 
     path = project.model(run) / "training_state.safetensors"
     return TensorFileDataset(filepath=str(path)).load().metadata["step"]

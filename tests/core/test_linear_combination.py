@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lct_pipeline.core.ema import EMABank, Track
-from lct_pipeline.core.ema_profiles import Profile, posthoc_coefficients, raw_basis
+from lct_pipeline.core.ema.bank import EMABank, Track
+from lct_pipeline.core.ema.profiles import Profile, posthoc_coefficients, raw_basis
 from lct_pipeline.core.linear_combination import (
     TILE,
     ArrayMatrix,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lct_pipeline.core.batches import BatchPreparation, PreparedBatch
-from lct_pipeline.core.ema import EMABank, Track
+from lct_pipeline.core.ema.bank import EMABank, Track
 from lct_pipeline.core.levels import (
     ContinuousSchedule,
     DiffusionSchedule,

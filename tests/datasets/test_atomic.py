@@ -14,8 +14,8 @@ from kedro.io import DataCatalog, DatasetError
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lct_pipeline.cli import user_error_in
 from lct_pipeline.datasets.atomic import JSONDataset, ParquetDataset
+from lct_pipeline.errors import user_error_in
 
 MODULE = "lct_pipeline.datasets.atomic"
 TABLE = pd.DataFrame({"model": ["a", "b"], "distance": [1.5, 2.5]})

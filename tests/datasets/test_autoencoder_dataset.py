@@ -14,8 +14,8 @@ from lct_pipeline.datasets.autoencoder import (
 )
 from lct_pipeline.datasets.files import tensors_digest
 from lct_pipeline.errors import DataError
-from lct_pipeline.models.autoencoder import PixelAutoencoder, encode
-from lct_pipeline.models.fitted_autoencoder import build_autoencoder
+from lct_pipeline.models.autoencoder.coding import PixelAutoencoder, encode
+from lct_pipeline.models.autoencoder.fitting import build_autoencoder
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 

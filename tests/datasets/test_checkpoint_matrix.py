@@ -10,7 +10,7 @@ import torch
 
 from lct_pipeline.datasets.checkpoint_matrix import CheckpointMatrix
 from lct_pipeline.datasets.files import DIGEST_KEY, write_tensors
-from lct_pipeline.datasets.tensor_file import (
+from lct_pipeline.datasets.tensors import (
     CheckpointsDataset,
     CheckpointStore,
     TensorFile,

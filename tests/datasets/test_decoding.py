@@ -21,7 +21,7 @@ from lct_pipeline.datasets.decoding import (
     decode_image,
     decode_pixels,
 )
-from lct_pipeline.workers import ordered_map
+from lct_pipeline.processes.threads import ordered_map
 
 ORIENTATION = 0x0112
 RED, GREEN, BLUE, WHITE = (200, 20, 30), (10, 180, 40), (5, 60, 220), (255, 255, 255)

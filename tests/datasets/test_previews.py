@@ -24,12 +24,12 @@ from lct_pipeline.datasets.parquet_parts import ParquetPartsDataset
 from lct_pipeline.datasets.previews import table
 from lct_pipeline.datasets.run_records import RunRecordsDataset
 from lct_pipeline.datasets.shards import Shard, ShardsDataset, ShardStream
-from lct_pipeline.datasets.tensor_file import (
+from lct_pipeline.datasets.tensors import (
     CheckpointsDataset,
     TensorFile,
     TensorFileDataset,
 )
-from lct_pipeline.models.autoencoder import PixelAutoencoder
+from lct_pipeline.models.autoencoder.coding import PixelAutoencoder
 
 KINDS = {"TablePreview", "JSONPreview", "PlotlyPreview", "ImagePreview"}
 

@@ -7,7 +7,7 @@ import pytest
 
 from conftest import SmokeResults
 from lct_pipeline.datasets.checkpoint_matrix import CheckpointMatrix
-from lct_pipeline.datasets.tensor_file import CheckpointStore
+from lct_pipeline.datasets.tensors import CheckpointStore
 from lct_pipeline.errors import DataError
 from lct_pipeline.pipelines.cataloging.nodes import NULLABLE, index_checkpoints
 

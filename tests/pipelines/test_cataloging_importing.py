@@ -16,11 +16,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from conftest import run_stages
-from lct_pipeline.datasets.foreign_checkpoints import (
+from lct_pipeline.datasets.external_checkpoints import (
     ForeignCheckpoints,
     ForeignCheckpointsDataset,
 )
-from lct_pipeline.datasets.tensor_file import (
+from lct_pipeline.datasets.tensors import (
     CheckpointsDataset,
     CheckpointStore,
     TensorFile,

@@ -11,16 +11,16 @@ import torch
 from measuring import ONE_STEP, distance, generation_inputs
 
 from conftest import SmokeResults
-from lct_pipeline.datasets.tensor_file import TensorFile
+from lct_pipeline.combination.averages import posthoc_alpha
+from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError
-from lct_pipeline.pipelines.averages import posthoc_alpha
+from lct_pipeline.evaluation.generator import SamplingPlan
+from lct_pipeline.evaluation.models import plans_of
 from lct_pipeline.pipelines.evaluation.choice import (
     Measure,
     choose_average,
     choose_second_step,
 )
-from lct_pipeline.pipelines.evaluation.models import plans_of
-from lct_pipeline.pipelines.generation import SamplingPlan
 
 AVERAGES = [
     "step-0000060-ema-0.9",

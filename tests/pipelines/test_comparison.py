@@ -18,7 +18,7 @@ from PIL import Image
 from torch import nn
 
 from conftest import run_stages
-from lct_pipeline.cli import user_error_in
+from lct_pipeline.errors import user_error_in
 from lct_pipeline.pipelines.comparison.nodes import batches_of_one_shape
 
 

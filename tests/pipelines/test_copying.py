@@ -10,10 +10,10 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from conftest import SmokeResults, changed
+from lct_pipeline.datasets.splits import indices_of
+from lct_pipeline.evaluation.generator import Generator
 from lct_pipeline.pipelines.evaluation.copying import find_nearest_neighbours
-from lct_pipeline.pipelines.generation import Generator
 from lct_pipeline.pipelines.references.extractors import extractor_of
-from lct_pipeline.pipelines.splits import indices_of
 
 
 def find(results: SmokeResults, **changes: Any) -> tuple[dict[str, Any], Any]:

@@ -32,8 +32,9 @@ from lct_pipeline.core.outliers import outlier_statistics
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.shards import Shard, ShardsDataset, ShardStore, ShardStream
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.models.autoencoder import PixelAutoencoder
-from lct_pipeline.pipelines.batch_sizes import batch_size_for
+from lct_pipeline.models.autoencoder.coding import PixelAutoencoder
+from lct_pipeline.models.batch_sizes import batch_size_for
+from lct_pipeline.parameters.training import Noise
 from lct_pipeline.pipelines.encoding.nodes import (
     encode_images,
     measure_normalisation,
@@ -41,7 +42,6 @@ from lct_pipeline.pipelines.encoding.nodes import (
     prepare_autoencoder,
 )
 from lct_pipeline.pipelines.statistics.nodes import measure_latents
-from lct_pipeline.training_parameters import Noise
 
 EVERY = np.arange(sum(SIZES))
 MAKERS = [

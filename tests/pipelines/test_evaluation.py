@@ -14,14 +14,16 @@ from measuring import ONE_STEP, distance, frechet_by_scipy, frechet_of_sets
 
 from conftest import SmokeResults, changed, run_stages
 from lct_pipeline.core.sample_quality import features_of, noise_batches
-from lct_pipeline.datasets.tensor_file import TensorFile
+from lct_pipeline.datasets.splits import indices_of
+from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError
-from lct_pipeline.models.autoencoder import decode, to_uint8
-from lct_pipeline.models.image_files import through_jpeg
+from lct_pipeline.evaluation.generator import SamplingPlan, build_generator
+from lct_pipeline.evaluation.models import TITLES, plans_of
+from lct_pipeline.models.autoencoder.coding import decode, to_uint8
+from lct_pipeline.models.features.image_files import through_jpeg
 from lct_pipeline.pipeline_registry import register_pipelines
 from lct_pipeline.pipelines.evaluation import further
 from lct_pipeline.pipelines.evaluation.further import measure_further_references
-from lct_pipeline.pipelines.evaluation.models import TITLES, plans_of
 from lct_pipeline.pipelines.evaluation.nodes import (
     evaluate_models,
     log_evaluation,
@@ -30,9 +32,7 @@ from lct_pipeline.pipelines.evaluation.sample_panels import (
     draw_sample_grid,
     make_sample_panels,
 )
-from lct_pipeline.pipelines.generation import SamplingPlan, build_generator
 from lct_pipeline.pipelines.references.extractors import extractor_of
-from lct_pipeline.pipelines.splits import indices_of
 
 FRECHET = "classifier_frechet_distance"
 OF_FEATURES = {

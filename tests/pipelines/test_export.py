@@ -9,10 +9,6 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from kedro.io import DatasetError
-from torch import Tensor
-
-from conftest import SmokeResults
 from exporting import (
     MODELS,
     ONE_STEP,
@@ -20,17 +16,21 @@ from exporting import (
     evaluation_rows,
     run_alone,
 )
+from kedro.io import DatasetError
+from torch import Tensor
+
+from conftest import SmokeResults
 from lct_pipeline.core.sampling_plans import SamplingPlan
 from lct_pipeline.datasets.export_folder import ExportFolderDataset
 from lct_pipeline.errors import ParameterError
+from lct_pipeline.evaluation.generator import build_generator
 from lct_pipeline.export.folder import ExportedModel, write_picture
 from lct_pipeline.export.model_card import model_card
 from lct_pipeline.export.single_file import single_file
-from lct_pipeline.export_parameters import Export
+from lct_pipeline.parameters.export import Export
 from lct_pipeline.pipelines.export import create_pipeline
 from lct_pipeline.pipelines.export.choice import choose_model
 from lct_pipeline.pipelines.export.nodes import public_name, record_of_training
-from lct_pipeline.pipelines.generation import build_generator
 
 LOAD = """
 from pathlib import Path
@@ -95,7 +95,7 @@ def test_diffusers_alone_makes_the_same_images(
     results: SmokeResults, folder: Path, tmp_path: Path
 ) -> None:
     from lct_pipeline.core.sample_quality import noise_batches
-    from lct_pipeline.pipelines.evaluation.models import plans_of
+    from lct_pipeline.evaluation.models import plans_of
 
     tasks, expected = [], {}
     survives = results.catalog.load("combination")["gain_survives"]

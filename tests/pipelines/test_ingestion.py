@@ -14,14 +14,13 @@ from ingesting import ingest, ingestion, noise_png, opened, runtime
 from kedro.io import DatasetError
 from PIL import Image
 
-from lct_pipeline.cli import user_error_in
-from lct_pipeline.data_parameters import Ingestion, Splits
 from lct_pipeline.datasets.shards import ShardsDataset, ShardStore
 from lct_pipeline.datasets.sources import ImageSource, RawImage
-from lct_pipeline.errors import DataError
+from lct_pipeline.datasets.splits import indices_of
+from lct_pipeline.errors import DataError, user_error_in
+from lct_pipeline.parameters.data import Ingestion, Splits
 from lct_pipeline.pipelines.ingestion.entries import split_of
 from lct_pipeline.pipelines.ingestion.nodes import images_a_shard, ingest_images
-from lct_pipeline.pipelines.splits import indices_of
 
 IN_SHARDS = {"image_size": 224, "shard_mib": 1}  # six images each
 

@@ -22,8 +22,8 @@ from torch import Tensor
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.errors import DataError
-from lct_pipeline.models.autoencoder import decode, encode, to_uint8
-from lct_pipeline.models.lpips_distance import ALEXNET_FILE, lpips_distance
+from lct_pipeline.models.autoencoder.coding import decode, encode, to_uint8
+from lct_pipeline.models.autoencoder.lpips_distance import ALEXNET_FILE, lpips_distance
 from lct_pipeline.pipelines.encoding.nodes import measure_reconstruction
 from lct_pipeline.pipelines.encoding.quality import reconstruction_quality
 

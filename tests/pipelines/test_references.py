@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from conftest import SmokeResults, changed
-from lct_pipeline.datasets.tensor_file import TensorFile
+from lct_pipeline.datasets.splits import SPLITS, indices_of
+from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError
 from lct_pipeline.pipelines.references import nodes
 from lct_pipeline.pipelines.references.extractors import (
@@ -23,7 +24,6 @@ from lct_pipeline.pipelines.references.nodes import (
     measure_references,
     statistics_of,
 )
-from lct_pipeline.pipelines.splits import SPLITS, indices_of
 
 NAMES = {"": "feature_extractor", CHECK: "check_extractor"}
 

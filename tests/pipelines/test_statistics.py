@@ -15,10 +15,10 @@ from torch import Tensor
 
 from conftest import SmokeResults
 from lct_pipeline.core.randomness import derived_generator, derived_seed
-from lct_pipeline.datasets.tensor_file import CheckpointStore
+from lct_pipeline.datasets.splits import indices_of
+from lct_pipeline.datasets.tensors import CheckpointStore
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.models.denoiser import build_model
-from lct_pipeline.pipelines.splits import indices_of
 from lct_pipeline.pipelines.statistics.nodes import (
     measure_temporal_differences,
     summarise_temporal_differences,

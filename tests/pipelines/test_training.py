@@ -11,7 +11,7 @@ import torch
 from conftest import DIFFUSION, SmokeResults
 from lct_pipeline.core import training_loop
 from lct_pipeline.core.objectives import LossParts, batch_loss
-from lct_pipeline.datasets.tensor_file import TensorFile
+from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import ParameterError, TrainingError
 from lct_pipeline.pipelines.training.nodes import train_model
 

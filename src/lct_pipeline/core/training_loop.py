@@ -22,7 +22,7 @@ from lct_pipeline.core.batches import (
     prepared_ahead,
     prepared_in_turn,
 )
-from lct_pipeline.core.ema import EMABank
+from lct_pipeline.core.ema.bank import EMABank
 from lct_pipeline.core.objectives import (
     Batch,
     DenoiserFunction,

@@ -26,9 +26,9 @@ from kedro_datasets._typing import (
 
 from lct_pipeline.datasets.files import atomic_path
 from lct_pipeline.datasets.previews import NOTHING, table
-from lct_pipeline.digests import file_digest
 from lct_pipeline.errors import DataError
-from lct_pipeline.lazy import DataFrame, pd
+from lct_pipeline.lazy_types import DataFrame, pd
+from lct_pipeline.models.digests import file_digest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,7 +15,7 @@ from lct_pipeline.datasets.previews import NOTHING
 from lct_pipeline.errors import DataError
 
 if TYPE_CHECKING:
-    from lct_pipeline.models.autoencoder import Autoencoder
+    from lct_pipeline.models.autoencoder.coding import Autoencoder
 
 PIXELS = "pixels"  # names no autoencoder at all
 _CONFIG = "config.json"
@@ -122,7 +122,7 @@ class GivenAutoencoderDataset(AbstractDataset[None, StoredAutoencoder | None]):
 
 
 def _pixels() -> StoredAutoencoder:
-    from lct_pipeline.models.autoencoder import PixelAutoencoder
+    from lct_pipeline.models.autoencoder.coding import PixelAutoencoder
 
     return _stored(PixelAutoencoder())
 
@@ -153,7 +153,7 @@ def _is_of_pixels(folder: Path) -> bool:
 
 
 def _save_model(model: Autoencoder, folder: Path) -> None:
-    from lct_pipeline.models.autoencoder import PixelAutoencoder
+    from lct_pipeline.models.autoencoder.coding import PixelAutoencoder
 
     if isinstance(model, PixelAutoencoder):
         folder.mkdir()
@@ -187,7 +187,7 @@ def _checked_class(source: str, config: dict[str, Any]) -> str:
     Raises:
         DataError: It is none of those that are known, or not of colour images.
     """
-    from lct_pipeline.models.autoencoder import DIFFUSERS_CLASSES
+    from lct_pipeline.models.autoencoder.coding import DIFFUSERS_CLASSES
 
     name = config.get("_class_name")
     if name not in DIFFUSERS_CLASSES:

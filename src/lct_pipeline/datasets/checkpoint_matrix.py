@@ -10,12 +10,12 @@ import numpy as np
 
 from lct_pipeline.datasets.files import read_header
 from lct_pipeline.errors import DataError
-from lct_pipeline.reporting.progress import track
+from lct_pipeline.progress import track
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lct_pipeline.datasets.tensor_file import CheckpointStore
+    from lct_pipeline.datasets.tensors import CheckpointStore
 
 Shapes = dict[str, tuple[int, ...]]
 

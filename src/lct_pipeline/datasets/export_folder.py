@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from kedro.io import AbstractDataset
 
 from lct_pipeline.datasets.files import atomic_path
-from lct_pipeline.digests import file_digest
 from lct_pipeline.errors import DataError
+from lct_pipeline.models.digests import file_digest
 
 if TYPE_CHECKING:
     from lct_pipeline.export.folder import ExportedModel

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lct_pipeline.digests import tensors_digest
 from lct_pipeline.errors import DataError
+from lct_pipeline.models.digests import tensors_digest
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,8 +10,8 @@ from kedro_datasets._typing import TablePreview
 
 from lct_pipeline.datasets.files import atomic_path
 from lct_pipeline.datasets.previews import NOTHING, table
-from lct_pipeline.digests import digest_of_digests, file_digest
-from lct_pipeline.lazy import DataFrame, pd
+from lct_pipeline.lazy_types import DataFrame, pd
+from lct_pipeline.models.digests import digest_of_digests, file_digest
 
 
 class ParquetPartsDataset(AbstractDataset[DataFrame, DataFrame]):

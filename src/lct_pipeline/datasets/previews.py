@@ -15,7 +15,7 @@ from lct_pipeline.datasets.files import DIGEST_KEY, read_header
 
 if TYPE_CHECKING:
     from lct_pipeline.datasets.shards import ShardStore
-    from lct_pipeline.lazy import DataFrame
+    from lct_pipeline.lazy_types import DataFrame
 
 NOTHING: Any = None  # of any kind of preview: the file is not there yet
 MAX_CELL = 40  # characters

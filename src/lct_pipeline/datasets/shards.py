@@ -33,8 +33,8 @@ from lct_pipeline.datasets.files import (
 )
 from lct_pipeline.datasets.previews import NOTHING, thumbnails
 from lct_pipeline.datasets.shard_file import ShardFile
-from lct_pipeline.digests import digest_of_digests
 from lct_pipeline.errors import DataError
+from lct_pipeline.models.digests import digest_of_digests
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,7 +14,7 @@ from lct_pipeline.core.sampling_plans import SamplingPlan
 from lct_pipeline.export.latent_denoiser import LatentDenoiser
 from lct_pipeline.export.latent_pipeline import LatentPipeline
 from lct_pipeline.export.latent_scheduler import LatentScheduler
-from lct_pipeline.models.autoencoder import Autoencoder, PixelAutoencoder
+from lct_pipeline.models.autoencoder.coding import Autoencoder, PixelAutoencoder
 
 DENOISERS = {"mlp": "MLPDenoiser", "unet": "UNetDenoiser", "dit": "DiTDenoiser"}
 

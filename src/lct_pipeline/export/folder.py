@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lct_pipeline.digests import file_digest
 from lct_pipeline.export.latent_pipeline import LatentPipeline
 from lct_pipeline.export.model_card import Story, model_card
 from lct_pipeline.export.onnx_file import write_onnx
 from lct_pipeline.export.single_file import single_file
+from lct_pipeline.models.digests import file_digest
 from lct_pipeline.reporting.sample_grids import tile
 
 WEIGHTS = "denoiser/diffusion_pytorch_model.safetensors"

@@ -10,7 +10,7 @@ import yaml
 
 from lct_pipeline import __version__
 from lct_pipeline.export.latent_pipeline import LatentPipeline
-from lct_pipeline.lazy import DataFrame, pd
+from lct_pipeline.lazy_types import DataFrame, pd
 
 # of what was measured; the run's evaluation.json has all
 SHOWN = ("fid", "kid", "frechet_distance", "kernel_distance", "precision", "recall")
@@ -217,7 +217,7 @@ def _shown(rows: DataFrame) -> DataFrame:
 
 def headline(row: pd.Series) -> str:
     """Return in words how the figures of a row were made."""
-    from lct_pipeline.pipelines.evaluation.protocols import headline as in_words
+    from lct_pipeline.evaluation.protocol import headline as in_words
 
     return in_words(row)
 

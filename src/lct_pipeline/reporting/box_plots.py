@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lct_pipeline.lazy import DataFrame, pd
+from lct_pipeline.lazy_types import DataFrame, pd
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lct_pipeline.lazy import DataFrame
+from lct_pipeline.lazy_types import DataFrame
 
 
 def draw_training_curves(training_metrics: DataFrame) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lct_pipeline.lazy import DataFrame
+from lct_pipeline.lazy_types import DataFrame
 
 # the palette of Okabe and Ito: these stay apart for the colour-blind
 METHOD_COLORS = {

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lct_pipeline.lazy import DataFrame, pd
+from lct_pipeline.lazy_types import DataFrame, pd
 from lct_pipeline.reporting.fitness_axes import (
     CONTROL_COLOR,
     METHOD_COLORS,

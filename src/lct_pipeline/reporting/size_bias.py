@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import cycle
 from typing import Any
 
-from lct_pipeline.lazy import DataFrame, pd
+from lct_pipeline.lazy_types import DataFrame, pd
 from lct_pipeline.reporting.fitness_axes import metric_title
 
 SYMBOLS = {0: "x", 1: "circle", 2: "circle-open"}  # by number of evaluations

@@ -9,7 +9,7 @@ from typing import Any
 
 from lct_pipeline.errors import UserError
 from lct_pipeline.parameters import parameters_digest
-from lct_pipeline.runs.comparing import flatten
+from lct_pipeline.runs.diff import flatten
 from lct_pipeline.runs.reading import Run, parse_time
 from lct_pipeline.runs.summary import Row, recipe_of
 

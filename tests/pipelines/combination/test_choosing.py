@@ -11,10 +11,10 @@ import pytest
 from small_runs import Run, pixel_run, rows_of, scores_of, tiny_run
 
 from conftest import SmokeResults
-from lct_pipeline.datasets.tensor_file import CheckpointStore
-from lct_pipeline.pipelines.combination import measuring
+from lct_pipeline.combination import measuring
+from lct_pipeline.combination.fitness import Fitness
+from lct_pipeline.datasets.tensors import CheckpointStore
 from lct_pipeline.pipelines.combination.choosing import best_rows
-from lct_pipeline.pipelines.combination.fitness import Fitness
 
 CHANGES: dict[str, Any] = {
     "search.methods": ("cma", "random"),

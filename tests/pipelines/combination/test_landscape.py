@@ -10,8 +10,8 @@ import pytest
 from small_runs import Run, pixel_run, tiny_run
 
 from conftest import SmokeResults
+from lct_pipeline.combination.members import members_of
 from lct_pipeline.pipelines.combination.landscape import line, plane
-from lct_pipeline.pipelines.combination.members import members_of
 
 START, END = [0.0, 0.0, 0.0, 1.0], [0.4, -0.5, 0.3, 0.8]
 COMBINATION = {"name": "ours", "best_ema": {"name": "theirs"}}

@@ -14,14 +14,14 @@ import torch
 from small_runs import Output, Run, pixel_run, rows_of, tiny_run, weights
 
 from conftest import SmokeResults, changed
-from lct_pipeline.datasets.tensor_file import (
+from lct_pipeline.combination import measuring
+from lct_pipeline.combination.fitness import Fitness
+from lct_pipeline.datasets.tensors import (
     CheckpointsDataset,
     CheckpointStore,
     TensorFile,
 )
 from lct_pipeline.errors import DataError, ParameterError
-from lct_pipeline.pipelines.combination import measuring
-from lct_pipeline.pipelines.combination.fitness import Fitness
 
 THREE: dict[str, Any] = {"search.methods": ("evolution", "cma", "random")}
 METHODS = ("gradient", *THREE["search.methods"])

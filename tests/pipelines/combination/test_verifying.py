@@ -21,11 +21,11 @@ from small_runs import (
 from torch import Tensor
 
 from conftest import SmokeResults, changed
-from lct_pipeline.core.frechet import feature_statistics, frechet_distance
-from lct_pipeline.core.manifolds import manifold_metrics
+from lct_pipeline.core.metrics.frechet import feature_statistics, frechet_distance
+from lct_pipeline.core.metrics.manifolds import manifold_metrics
 from lct_pipeline.core.sample_quality import features_of
-from lct_pipeline.datasets.tensor_file import TensorFile
-from lct_pipeline.pipelines.generation import build_generator, first_plan
+from lct_pipeline.datasets.tensors import TensorFile
+from lct_pipeline.evaluation.generator import build_generator, first_plan
 from lct_pipeline.pipelines.references.extractors import extractor_of
 
 SEARCHED: dict[str, Any] = {

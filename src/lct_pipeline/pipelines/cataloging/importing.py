@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from lct_pipeline.datasets.checkpoint_layouts import ForeignCheckpoint
-from lct_pipeline.datasets.foreign_checkpoints import ForeignCheckpoints
-from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
+from lct_pipeline.datasets.external_checkpoints import ForeignCheckpoints
+from lct_pipeline.datasets.tensors import CheckpointStore, TensorFile
 from lct_pipeline.errors import DataError, ParameterError
-from lct_pipeline.reporting.progress import gibibytes, track
+from lct_pipeline.progress import gibibytes, track
 
 logger = logging.getLogger(__name__)
 

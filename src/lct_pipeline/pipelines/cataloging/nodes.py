@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from lct_pipeline.datasets.files import DIGEST_KEY
-from lct_pipeline.datasets.tensor_file import CheckpointStore
+from lct_pipeline.datasets.tensors import CheckpointStore
 from lct_pipeline.errors import DataError
-from lct_pipeline.lazy import DataFrame, pd
+from lct_pipeline.lazy_types import DataFrame, pd
 
 COLUMNS = [
     "step",

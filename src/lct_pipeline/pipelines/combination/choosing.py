@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from lct_pipeline.combination.fitness import Request
+from lct_pipeline.combination.members import Candidate, Members, controls
+from lct_pipeline.combination.stage import CHOICE_SPLIT, Stage
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
-from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
-from lct_pipeline.lazy import DataFrame, pd
+from lct_pipeline.datasets.tensors import CheckpointStore, TensorFile
+from lct_pipeline.lazy_types import DataFrame, pd
 from lct_pipeline.parameters import Combination, Evaluation, Runtime, Sampling
-from lct_pipeline.pipelines.combination.fitness import Request
-from lct_pipeline.pipelines.combination.members import Candidate, Members, controls
-from lct_pipeline.pipelines.combination.stage import CHOICE_SPLIT, Stage
-from lct_pipeline.reporting.progress import track
+from lct_pipeline.progress import track
 
 NO_SEED = -1  # of what is not of one search
 SCORES = ["choice_fitness", "choice_frechet"]

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from lct_pipeline.combination.fitness import Request
+from lct_pipeline.combination.members import Members
+from lct_pipeline.combination.stage import CHOICE_SPLIT, Stage
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
-from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
-from lct_pipeline.lazy import DataFrame, pd
+from lct_pipeline.datasets.tensors import CheckpointStore, TensorFile
+from lct_pipeline.lazy_types import DataFrame, pd
 from lct_pipeline.parameters import Combination, Runtime, Sampling
 from lct_pipeline.pipelines.combination.choosing import best_rows
-from lct_pipeline.pipelines.combination.fitness import Request
-from lct_pipeline.pipelines.combination.members import Members
-from lct_pipeline.pipelines.combination.stage import CHOICE_SPLIT, Stage
-from lct_pipeline.reporting.progress import track
+from lct_pipeline.progress import track
 
 BEYOND = 0.5  # how far the line, and the plane, go on beyond their ends
 

@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from lct_pipeline.combination.measuring import Measurer
+from lct_pipeline.combination.records import records_of
+from lct_pipeline.combination.search_run import SearchRun, Work
+from lct_pipeline.combination.stage import SEARCH_SPLIT, Stage
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
-from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
+from lct_pipeline.datasets.tensors import CheckpointStore, TensorFile
 from lct_pipeline.errors import DataError
-from lct_pipeline.lazy import DataFrame, pd
+from lct_pipeline.lazy_types import DataFrame, pd
 from lct_pipeline.parameters import Combination, Runtime, Sampling
-from lct_pipeline.pipelines.combination.measuring import Measurer
-from lct_pipeline.pipelines.combination.records import records_of
-from lct_pipeline.pipelines.combination.runs import SearchRun, Work
-from lct_pipeline.pipelines.combination.stage import SEARCH_SPLIT, Stage
-from lct_pipeline.reporting.progress import track
+from lct_pipeline.progress import track
 
 logger = logging.getLogger(__name__)
 

@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lct_pipeline.datasets.autoencoder import StoredAutoencoder
-from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
-from lct_pipeline.lazy import DataFrame, pd
-from lct_pipeline.parameters import Combination, Evaluation, Runtime, Sampling
-from lct_pipeline.pipelines.combination.choosing import NO_SEED, best_rows
-from lct_pipeline.pipelines.combination.fitness import (
+from lct_pipeline.combination.fitness import (
     Reference,
     Request,
     features_of_source,
 )
-from lct_pipeline.pipelines.combination.stage import FINAL_SPLIT, Stage
+from lct_pipeline.combination.stage import FINAL_SPLIT, Stage
+from lct_pipeline.datasets.autoencoder import StoredAutoencoder
+from lct_pipeline.datasets.tensors import CheckpointStore, TensorFile
+from lct_pipeline.lazy_types import DataFrame, pd
+from lct_pipeline.parameters import Combination, Evaluation, Runtime, Sampling
+from lct_pipeline.pipelines.combination.choosing import NO_SEED, best_rows
 from lct_pipeline.pipelines.references.nodes import CHECK
-from lct_pipeline.reporting.progress import track
+from lct_pipeline.progress import track
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lct_pipeline.models.features import FeatureExtractor
+    from lct_pipeline.models.features.extractors import FeatureExtractor
 
 logger = logging.getLogger(__name__)
 
@@ -113,9 +113,9 @@ def _judges(stage: Stage) -> Iterator[tuple[FeatureExtractor | None, Reference]]
 def _distances(
     features: Tensor, reference: Reference, extractor: FeatureExtractor | None
 ) -> dict[str, float]:
-    from lct_pipeline.core.frechet import FrechetReference
-    from lct_pipeline.core.kernel_distance import kernel_distance
-    from lct_pipeline.core.manifolds import manifold_metrics
+    from lct_pipeline.core.metrics.frechet import FrechetReference
+    from lct_pipeline.core.metrics.kernel import kernel_distance
+    from lct_pipeline.core.metrics.manifolds import manifold_metrics
 
     frechet = extractor.frechet_name if extractor else "frechet_distance"
     kernel = extractor.kernel_name if extractor else "kernel_distance"

@@ -5,32 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from lct_pipeline.data_parameters import Ingestion
 from lct_pipeline.datasets.sources import ImageSource, RawImage
-from lct_pipeline.datasets.tensor_file import TensorFile
+from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError, ParameterError
-from lct_pipeline.evaluation_parameters import Comparison, Features
-from lct_pipeline.lazy import pd
-from lct_pipeline.parameters import Runtime
-from lct_pipeline.pipelines.evaluation.judges import (
+from lct_pipeline.evaluation.judges import (
     Judge,
     Reference,
     reference_of_others,
 )
-from lct_pipeline.pipelines.evaluation.measures import rows_of
-from lct_pipeline.pipelines.evaluation.protocols import FILES, log_by_protocol
+from lct_pipeline.evaluation.measures import rows_of
+from lct_pipeline.evaluation.protocol import FILES, log_by_protocol
+from lct_pipeline.lazy_types import pd
+from lct_pipeline.parameters import Runtime
+from lct_pipeline.parameters.data import Ingestion
+from lct_pipeline.parameters.evaluation import Comparison, Features
 from lct_pipeline.pipelines.references.extractors import (
     FITTED,
     described,
     extractor_of,
 )
-from lct_pipeline.reporting.progress import track
+from lct_pipeline.progress import track
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lct_pipeline.core.feature_sets import FeatureSet
-    from lct_pipeline.models.features import FeatureExtractor
+    from lct_pipeline.core.metrics.feature_sets import FeatureSet
+    from lct_pipeline.models.features.extractors import FeatureExtractor
 
 
 def compare_images(
@@ -77,7 +77,7 @@ def compare_images(
 
 
 def _measured(source: ImageSource, measure: Measure, title: str) -> Reference:
-    from lct_pipeline.core.frechet import FrechetReference
+    from lct_pipeline.core.metrics.frechet import FrechetReference
 
     found = measure(source, f"features of {title}")
     frechet = FrechetReference(found.statistics)
@@ -108,7 +108,7 @@ class Measure:
         """Return the feature set of all images of a source."""
         import torch
 
-        from lct_pipeline.core.feature_sets import FeatureReducer
+        from lct_pipeline.core.metrics.feature_sets import FeatureReducer
         from lct_pipeline.core.randomness import derived_generator
         from lct_pipeline.core.sample_quality import random_subset
 
@@ -124,7 +124,7 @@ class Measure:
         return reducer.result()
 
     def _batches(self, source: ImageSource, title: str) -> Iterator[Tensor]:
-        from lct_pipeline.workers import automatic_num_workers, ordered_map
+        from lct_pipeline.processes.threads import automatic_num_workers, ordered_map
 
         num_workers = automatic_num_workers(self._runtime.num_workers)
         images = ordered_map(self._decode, source.read(0, len(source)), num_workers)

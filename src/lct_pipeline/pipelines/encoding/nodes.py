@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lct_pipeline.data_parameters import Encoding
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.shards import Shard, ShardStore, ShardStream
-from lct_pipeline.datasets.tensor_file import TensorFile
+from lct_pipeline.datasets.splits import indices_of
+from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.lazy import DataFrame
+from lct_pipeline.lazy_types import DataFrame
+from lct_pipeline.models.batch_sizes import batch_size_for
 from lct_pipeline.parameters import Runtime
-from lct_pipeline.pipelines.batch_sizes import batch_size_for
+from lct_pipeline.parameters.data import Encoding
+from lct_pipeline.parameters.training import Noise
 from lct_pipeline.pipelines.encoding.worker import MIRRORED, EncodingTask
-from lct_pipeline.pipelines.splits import indices_of
-from lct_pipeline.reporting.progress import track, track_losses
-from lct_pipeline.training_parameters import Noise
+from lct_pipeline.progress import track, track_losses
 
 if TYPE_CHECKING:
     import torch
 
-    from lct_pipeline.models.autoencoder import Autoencoder
+    from lct_pipeline.models.autoencoder.coding import Autoencoder
     from lct_pipeline.pipelines.encoding.plan import EncodingPlan
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def prepare_autoencoder(
 
 
 def _check_side(images: ShardStore, autoencoder: Autoencoder) -> None:
-    from lct_pipeline.models.autoencoder import side_divisor
+    from lct_pipeline.models.autoencoder.coding import side_divisor
 
     side = images.shards[0].record_shape("images")[-1]
     divisor = side_divisor(autoencoder)
@@ -71,12 +71,12 @@ def _fit(
 ) -> Autoencoder:
     import torch
 
-    from lct_pipeline.models.autoencoder import place
-    from lct_pipeline.models.device import choose_device
-    from lct_pipeline.models.fitted_autoencoder import (
+    from lct_pipeline.models.autoencoder.coding import place
+    from lct_pipeline.models.autoencoder.fitting import (
         build_autoencoder,
         fit_autoencoder,
     )
+    from lct_pipeline.models.device import choose_device
 
     fitted = parameters.fitted
     torch.manual_seed(parameters.seed)
@@ -199,7 +199,7 @@ def measure_reconstruction(
     Where every pixel comes back, as with ``pixels``, ``exact`` is true and ``psnr_db`` None: it
     is infinite, which JSON cannot say. ``lpips`` is None where it cannot be computed.
     """
-    from lct_pipeline.models.autoencoder import decode, place, to_uint8
+    from lct_pipeline.models.autoencoder.coding import decode, place, to_uint8
     from lct_pipeline.models.device import choose_device
     from lct_pipeline.pipelines.encoding.quality import (
         as_json,

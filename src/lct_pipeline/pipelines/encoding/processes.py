@@ -13,11 +13,11 @@ from lct_pipeline.datasets.shards import Shard
 from lct_pipeline.models.device import choose_device
 from lct_pipeline.parameters import Runtime
 from lct_pipeline.pipelines.encoding.worker import EncodingTask, encoded_shards
-from lct_pipeline.pipelines.launching import Handover, Launch, check_devices, launched
+from lct_pipeline.processes.launching import Handover, Launch, check_devices, launched
 
 if TYPE_CHECKING:
     from lct_pipeline.core.ranks import Ranks
-    from lct_pipeline.models.autoencoder import Autoencoder
+    from lct_pipeline.models.autoencoder.coding import Autoencoder
 
 NUM_AHEAD = 1  # shards that a process hands over before the first is written; it computes another
 

@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lct_pipeline.data_parameters import Encoding
 from lct_pipeline.errors import DataError
+from lct_pipeline.parameters.data import Encoding
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from lct_pipeline.models.lpips_distance import Distance
+    from lct_pipeline.models.autoencoder.lpips_distance import Distance
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def reconstruction_quality(
         pairs: One batch is in memory at a time.
         distance: LPIPS of the images of a batch; None leaves it out.
     """
-    from lct_pipeline.models.autoencoder import psnr, squared_error
+    from lct_pipeline.models.autoencoder.coding import psnr, squared_error
 
     error, total, num_values, num_images = 0, 0.0, 0, 0
     for images, reconstructions in pairs:
@@ -67,7 +67,7 @@ def lpips_if_there(
     Raises:
         DataError: The named file is not there.
     """
-    from lct_pipeline.models.lpips_distance import (
+    from lct_pipeline.models.autoencoder.lpips_distance import (
         MIN_SIDE,
         alexnet_file,
         lpips_distance,

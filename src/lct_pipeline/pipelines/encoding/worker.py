@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lct_pipeline.data_parameters import Encoding
 from lct_pipeline.datasets.shard_file import ShardFile
 from lct_pipeline.datasets.shards import Shard, ShardStore
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.pipelines.batch_sizes import batch_size_for
-from lct_pipeline.workers import ordered_map
+from lct_pipeline.models.batch_sizes import batch_size_for
+from lct_pipeline.parameters.data import Encoding
+from lct_pipeline.processes.threads import ordered_map
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from lct_pipeline.models.autoencoder import Autoencoder, Precision
+    from lct_pipeline.models.autoencoder.coding import Autoencoder, Precision
 
 MIRRORED = "_flipped"  # ends the names of the mirror images' tensors
 
@@ -50,7 +50,7 @@ def encoded_shards(
     Raises:
         ParameterError: They are not finite, or not in float16.
     """
-    from lct_pipeline.models.autoencoder import copy_for_encoding
+    from lct_pipeline.models.autoencoder.coding import copy_for_encoding
 
     encoder = copy_for_encoding(
         autoencoder, device, task.precision, compiled=task.compiled
@@ -76,7 +76,7 @@ def _encode(
 ) -> dict[str, Tensor]:
     import torch
 
-    from lct_pipeline.models.autoencoder import encode
+    from lct_pipeline.models.autoencoder.coding import encode
 
     if (
         len(images) == 0

@@ -5,23 +5,23 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from lct_pipeline.combination.averages import averages_of
+from lct_pipeline.combination.weights import CombinedWeights
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
-from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
-from lct_pipeline.evaluation_parameters import Evaluation
-from lct_pipeline.lazy import DataFrame, pd
+from lct_pipeline.datasets.tensors import CheckpointStore, TensorFile
+from lct_pipeline.evaluation.models import weights_of
+from lct_pipeline.lazy_types import DataFrame, pd
 from lct_pipeline.parameters import Runtime, Sampling
-from lct_pipeline.pipelines.averages import averages_of
-from lct_pipeline.pipelines.evaluation.models import weights_of
+from lct_pipeline.parameters.evaluation import Evaluation
 from lct_pipeline.pipelines.references.extractors import extractor_of
 from lct_pipeline.pipelines.references.nodes import statistics_of
-from lct_pipeline.pipelines.weights import CombinedWeights
-from lct_pipeline.reporting.progress import track
+from lct_pipeline.progress import track
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lct_pipeline.models.features import FeatureExtractor
-    from lct_pipeline.pipelines.generation import Generator, SamplingPlan
+    from lct_pipeline.evaluation.generator import Generator, SamplingPlan
+    from lct_pipeline.models.features.extractors import FeatureExtractor
 
 
 def choose_average(
@@ -40,7 +40,7 @@ def choose_average(
     The averages are those of the last step, and others made afterwards from the stored snapshots
     of power-function averages (EDM2).
     """
-    from lct_pipeline.pipelines.generation import build_generator, first_plan
+    from lct_pipeline.evaluation.generator import build_generator, first_plan
 
     network = checkpoints.header(checkpoint_index["name"].iloc[-1])["network"]
     generator = build_generator(
@@ -82,7 +82,7 @@ def choose_second_step(
     Each model gets its own, so that figures of two evaluations are fair to all. Diffusion models
     have no such choice: the table has the plans of the final one alone.
     """
-    from lct_pipeline.pipelines.generation import build_generator
+    from lct_pipeline.evaluation.generator import build_generator
 
     network = best_average.metadata["network"]
     generator = build_generator(
@@ -134,7 +134,7 @@ def _chosen(table: DataFrame, plans: list[SamplingPlan]) -> dict[str, Any]:
 
 
 def _candidate_plans(generator: Generator) -> list[SamplingPlan]:
-    from lct_pipeline.pipelines.generation import (
+    from lct_pipeline.evaluation.generator import (
         diffusion_plans,
         one_step,
         two_step_plans,
@@ -169,7 +169,7 @@ class Measure:
         reference_statistics: TensorFile,
         parameters: Evaluation,
     ) -> None:
-        from lct_pipeline.core.frechet import FrechetReference
+        from lct_pipeline.core.metrics.frechet import FrechetReference
 
         statistics = statistics_of(reference_statistics, "validation")
         num_real = statistics.num_images

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.shards import ShardStore
-from lct_pipeline.datasets.tensor_file import TensorFile
-from lct_pipeline.evaluation_parameters import Evaluation, Features
-from lct_pipeline.lazy import DataFrame
+from lct_pipeline.datasets.splits import indices_of
+from lct_pipeline.datasets.tensors import TensorFile
+from lct_pipeline.lazy_types import DataFrame
 from lct_pipeline.parameters import Runtime, Sampling
+from lct_pipeline.parameters.evaluation import Evaluation, Features
 from lct_pipeline.pipelines.references.extractors import extractor_of
-from lct_pipeline.pipelines.splits import indices_of
-from lct_pipeline.reporting.progress import track
+from lct_pipeline.progress import track
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lct_pipeline.core.neighbours import Neighbours
+    from lct_pipeline.core.metrics.neighbours import Neighbours
 
 logger = logging.getLogger(__name__)
 
@@ -45,9 +45,9 @@ def find_nearest_neighbours(
     """
     import torch
 
-    from lct_pipeline.core.neighbours import nearest_neighbours
+    from lct_pipeline.core.metrics.neighbours import nearest_neighbours
     from lct_pipeline.core.sample_quality import feature_batches, features_of
-    from lct_pipeline.pipelines.generation import build_generator, first_plan
+    from lct_pipeline.evaluation.generator import build_generator, first_plan
 
     wanted = parameters.neighbours
     if wanted.num_images == 0:
@@ -109,7 +109,7 @@ def _training_images(
 
 
 def _record(found: Neighbours, num_generated: int, num_training: int) -> dict[str, Any]:
-    from lct_pipeline.core.neighbours import copy_ratios
+    from lct_pipeline.core.metrics.neighbours import copy_ratios
 
     nearest = found.distances[:, 0]
     held_out = nearest[num_generated:]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 
 from lct_pipeline.datasets.shards import ShardStore
-from lct_pipeline.datasets.tensor_file import TensorFile
-from lct_pipeline.evaluation_parameters import Evaluation, Extractor, Features
-from lct_pipeline.lazy import DataFrame
+from lct_pipeline.datasets.tensors import TensorFile
+from lct_pipeline.evaluation.judges import Judge, judge_of
+from lct_pipeline.evaluation.protocol import FORMATS, PAPER_EXTRACTOR
+from lct_pipeline.lazy_types import DataFrame
 from lct_pipeline.parameters import Runtime
-from lct_pipeline.pipelines.evaluation.judges import Judge, judge_of
-from lct_pipeline.pipelines.evaluation.protocols import FORMATS, PAPER_EXTRACTOR
+from lct_pipeline.parameters.evaluation import Evaluation, Extractor, Features
 from lct_pipeline.pipelines.references.extractors import (
     described,
     digest_of,

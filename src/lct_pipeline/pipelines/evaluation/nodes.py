@@ -8,15 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.shards import ShardStore
-from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
+from lct_pipeline.datasets.tensors import CheckpointStore, TensorFile
 from lct_pipeline.errors import DataError
-from lct_pipeline.evaluation_parameters import Evaluation, Features
-from lct_pipeline.lazy import DataFrame, pd
-from lct_pipeline.parameters import Runtime, Sampling
-from lct_pipeline.pipelines.evaluation.further import judges_of
-from lct_pipeline.pipelines.evaluation.judges import Judge
-from lct_pipeline.pipelines.evaluation.measures import control_set, rows_of
-from lct_pipeline.pipelines.evaluation.models import (
+from lct_pipeline.evaluation.judges import Judge
+from lct_pipeline.evaluation.measures import control_set, rows_of
+from lct_pipeline.evaluation.models import (
     NO_PLAN,
     Subject,
     decoded_noise,
@@ -25,17 +21,21 @@ from lct_pipeline.pipelines.evaluation.models import (
     trained_models,
     weights_of,
 )
-from lct_pipeline.pipelines.evaluation.protocols import (
+from lct_pipeline.evaluation.protocol import (
     CLEAN,
     FORMATS,
     PAPER_NUM_IMAGES,
     ImageFormat,
     log_by_protocol,
 )
-from lct_pipeline.reporting.progress import track
+from lct_pipeline.lazy_types import DataFrame, pd
+from lct_pipeline.parameters import Runtime, Sampling
+from lct_pipeline.parameters.evaluation import Evaluation, Features
+from lct_pipeline.pipelines.evaluation.further import judges_of
+from lct_pipeline.progress import track
 
 if TYPE_CHECKING:
-    from lct_pipeline.core.feature_sets import FeatureSet
+    from lct_pipeline.core.metrics.feature_sets import FeatureSet
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def evaluate_models(
     runtime: Runtime,
 ) -> tuple[dict[str, Any], DataFrame, DataFrame]:
     """Return every figure of every model and plan, and distances by the number of images."""
-    from lct_pipeline.pipelines.generation import build_generator
+    from lct_pipeline.evaluation.generator import build_generator
 
     _tell(combined_model, parameters)
     image_format = FORMATS[parameters.protocol]
@@ -168,7 +168,7 @@ class Panel:
         """Return what each judge's extractor finds in the images of one seed."""
         import torch
 
-        from lct_pipeline.core.feature_sets import FeatureReducer
+        from lct_pipeline.core.metrics.feature_sets import FeatureReducer
 
         keep = torch.arange(subject.num_images) < self._num_kept
         num_blocks = min(self._parameters.num_blocks, subject.num_images // 2)

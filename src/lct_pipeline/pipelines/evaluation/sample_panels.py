@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.shards import ShardStore
-from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
-from lct_pipeline.lazy import DataFrame
-from lct_pipeline.parameters import Runtime, Sampling
-from lct_pipeline.pipelines.evaluation.models import (
+from lct_pipeline.datasets.splits import indices_of
+from lct_pipeline.datasets.tensors import CheckpointStore, TensorFile
+from lct_pipeline.evaluation.models import (
     TITLES,
     gaussian_images,
     plans_of,
     weights_of,
 )
-from lct_pipeline.pipelines.splits import indices_of
+from lct_pipeline.lazy_types import DataFrame
+from lct_pipeline.parameters import Runtime, Sampling
 
 if TYPE_CHECKING:
-    from lct_pipeline.pipelines.generation import SamplingPlan
+    from lct_pipeline.evaluation.generator import SamplingPlan
 
 NO_MODEL, REAL = "gaussian_latents", "real_test_images"
 OTHER_TITLES = {
@@ -48,7 +48,7 @@ def make_sample_panels(
     """
     import torch
 
-    from lct_pipeline.pipelines.generation import build_generator
+    from lct_pipeline.evaluation.generator import build_generator
 
     generator = build_generator(
         best_average.metadata["network"],

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
+from lct_pipeline.datasets.tensors import CheckpointStore, TensorFile
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.lazy import DataFrame
+from lct_pipeline.lazy_types import DataFrame
 
 if TYPE_CHECKING:
     from torch import Tensor

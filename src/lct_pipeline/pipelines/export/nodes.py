@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.run_records import Record
-from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
-from lct_pipeline.export_parameters import Export
-from lct_pipeline.lazy import DataFrame, pd
+from lct_pipeline.datasets.tensors import CheckpointStore, TensorFile
+from lct_pipeline.lazy_types import DataFrame, pd
 from lct_pipeline.parameters import Sampling
+from lct_pipeline.parameters.export import Export
 from lct_pipeline.pipelines.export.choice import Chosen, choose_model
 
 if TYPE_CHECKING:
@@ -39,10 +39,10 @@ def export_model(
     sampling: Sampling,
 ) -> Any:  # an ExportedModel, whose import is heavy
     """Return the model that is chosen, as diffusers takes it, and what its card tells."""
+    from lct_pipeline.evaluation.generator import normalisation_of
     from lct_pipeline.export.assembly import build_pipeline
     from lct_pipeline.export.folder import ExportedModel
     from lct_pipeline.export.onnx_file import check_onnx
-    from lct_pipeline.pipelines.generation import normalisation_of
 
     chosen = choose_model(
         parameters.model,
@@ -72,8 +72,8 @@ def _plans(
     chosen: Chosen, sampling_plans: dict[str, Any] | None, sampling: Sampling
 ) -> list[SamplingPlan]:
     """Return the plans that the evaluation chose; without it, those that need no choice."""
-    from lct_pipeline.pipelines.evaluation.models import plans_of
-    from lct_pipeline.pipelines.generation import diffusion_plans, one_step
+    from lct_pipeline.evaluation.generator import diffusion_plans, one_step
+    from lct_pipeline.evaluation.models import plans_of
 
     name = chosen.evaluated_as
     if sampling_plans is not None and name is not None:

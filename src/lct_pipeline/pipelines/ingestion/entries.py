@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from lct_pipeline.data_parameters import Ingestion, Splits
 from lct_pipeline.datasets.sources import RawImage
+from lct_pipeline.parameters.data import Ingestion, Splits
 
 
 @dataclass(frozen=True)

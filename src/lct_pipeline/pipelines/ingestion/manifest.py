@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from lct_pipeline.data_parameters import Ingestion
 from lct_pipeline.datasets.shards import ShardStore
+from lct_pipeline.datasets.splits import SPLITS
 from lct_pipeline.errors import DataError
-from lct_pipeline.lazy import DataFrame, pd
-from lct_pipeline.pipelines.splits import SPLITS
+from lct_pipeline.lazy_types import DataFrame, pd
+from lct_pipeline.parameters.data import Ingestion
 
 logger = logging.getLogger(__name__)
 

@@ -8,14 +8,14 @@ from contextlib import closing
 from functools import partial
 from typing import Any
 
-from lct_pipeline.data_parameters import Ingestion
 from lct_pipeline.datasets.shards import Shard, ShardStore, ShardStream
 from lct_pipeline.datasets.sources import ImageSource, RawImage
 from lct_pipeline.errors import DataError
 from lct_pipeline.parameters import Runtime, parameters_digest
+from lct_pipeline.parameters.data import Ingestion
 from lct_pipeline.pipelines.ingestion.entries import Entry, ingest_entry
-from lct_pipeline.reporting.progress import track
-from lct_pipeline.workers import automatic_num_workers, ordered_map
+from lct_pipeline.processes.threads import automatic_num_workers, ordered_map
+from lct_pipeline.progress import track
 
 logger = logging.getLogger(__name__)
 

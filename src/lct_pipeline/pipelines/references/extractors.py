@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 from lct_pipeline.datasets.files import content_digest
 from lct_pipeline.datasets.shards import ShardStore
-from lct_pipeline.datasets.tensor_file import TensorFile
+from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError
-from lct_pipeline.evaluation_parameters import Extractor, Features
-from lct_pipeline.lazy import DataFrame
-from lct_pipeline.parameters import Runtime
-from lct_pipeline.pipelines.references.classifiers import (
+from lct_pipeline.evaluation.classifiers import (
     fitted_classifier,
     training_labels,
 )
+from lct_pipeline.lazy_types import DataFrame
+from lct_pipeline.parameters import Runtime
+from lct_pipeline.parameters.evaluation import Extractor, Features
 
 if TYPE_CHECKING:
-    from lct_pipeline.models.features import FeatureExtractor
+    from lct_pipeline.models.features.extractors import FeatureExtractor
 
 FITTED = "classifier"  # the kind of extractor that is fitted to the training images
 
@@ -89,7 +89,7 @@ def extractor_of(stored: TensorFile, runtime: Runtime) -> FeatureExtractor:
         DataError: The weights that it names are not there any more, or are other ones.
     """
     from lct_pipeline.models.device import choose_device
-    from lct_pipeline.models.features import classifier_extractor
+    from lct_pipeline.models.features.extractors import classifier_extractor
 
     device = choose_device(runtime.device)
     if "extractor" not in stored.metadata:
@@ -104,7 +104,7 @@ def extractor_of(stored: TensorFile, runtime: Runtime) -> FeatureExtractor:
 
 
 def _built(description: dict[str, Any], device: Any) -> FeatureExtractor:
-    from lct_pipeline.models.features import build_extractor
+    from lct_pipeline.models.features.extractors import build_extractor
 
     mean, std = (tuple(description[name]) for name in ("mean", "std"))
     kind, path, size = (description[name] for name in ("kind", "path", "size"))

@@ -8,19 +8,19 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lct_pipeline.datasets.shards import ShardStore
-from lct_pipeline.datasets.tensor_file import TensorFile
-from lct_pipeline.evaluation_parameters import Features
-from lct_pipeline.lazy import DataFrame
+from lct_pipeline.datasets.splits import SPLITS, indices_of
+from lct_pipeline.datasets.tensors import TensorFile
+from lct_pipeline.lazy_types import DataFrame
 from lct_pipeline.parameters import Runtime
+from lct_pipeline.parameters.evaluation import Features
 from lct_pipeline.pipelines.references.extractors import digest_of, extractor_of
-from lct_pipeline.pipelines.splits import SPLITS, indices_of
-from lct_pipeline.reporting.progress import track
+from lct_pipeline.progress import track
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lct_pipeline.core.frechet import FeatureStatistics
-    from lct_pipeline.models.features import FeatureExtractor
+    from lct_pipeline.core.metrics.frechet import FeatureStatistics
+    from lct_pipeline.models.features.extractors import FeatureExtractor
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ def _measure(
     transform: Callable[[Tensor], Tensor] | None,
 ) -> dict[str, Tensor]:
     """Return ``mu``, ``cov`` and ``features`` of a split, by one extractor."""
-    from lct_pipeline.core.feature_sets import FeatureReducer
+    from lct_pipeline.core.metrics.feature_sets import FeatureReducer
     from lct_pipeline.core.randomness import derived_generator
     from lct_pipeline.core.sample_quality import feature_batches, random_subset
 
@@ -151,7 +151,7 @@ def statistics_of(
         split: One of ``SPLITS``.
         prefix: Empty for the extractor of all distances, ``CHECK`` for the check extractor.
     """
-    from lct_pipeline.core.frechet import FeatureStatistics
+    from lct_pipeline.core.metrics.frechet import FeatureStatistics
 
     tensors = reference_statistics.tensors
     return FeatureStatistics(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
+from lct_pipeline.datasets.tensors import CheckpointStore, TensorFile
 from lct_pipeline.errors import DataError
-from lct_pipeline.lazy import DataFrame
+from lct_pipeline.lazy_types import DataFrame
 
 
 def write_report(

@@ -7,11 +7,11 @@ from typing import Any
 
 from lct_pipeline.datasets.autoencoder import PIXELS
 from lct_pipeline.datasets.shards import ShardStore
-from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
-from lct_pipeline.lazy import DataFrame, pd
+from lct_pipeline.datasets.splits import indices_of
+from lct_pipeline.datasets.tensors import CheckpointStore, TensorFile
+from lct_pipeline.lazy_types import DataFrame, pd
+from lct_pipeline.models.batch_sizes import batch_size_for
 from lct_pipeline.parameters import Encoding, Runtime, Statistics, Training
-from lct_pipeline.pipelines.batch_sizes import batch_size_for
-from lct_pipeline.pipelines.splits import indices_of
 
 
 def measure_pixels(

@@ -23,15 +23,15 @@ from lct_pipeline.core.temporal_differences import (
     temporal_differences,
 )
 from lct_pipeline.datasets.shards import ShardStore
-from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
+from lct_pipeline.datasets.splits import indices_of
+from lct_pipeline.datasets.tensors import CheckpointStore, TensorFile
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.lazy import DataFrame
+from lct_pipeline.lazy_types import DataFrame
 from lct_pipeline.parameters import Training, parameters_digest
-from lct_pipeline.pipelines.splits import indices_of
-from lct_pipeline.pipelines.training.assembly import level_schedule
-from lct_pipeline.pipelines.training.first_stage import frozen_model
-from lct_pipeline.pipelines.training.latents import LatentReader, has_flips
-from lct_pipeline.reporting.progress import track
+from lct_pipeline.progress import track
+from lct_pipeline.training.assembly import level_schedule
+from lct_pipeline.training.first_stage import frozen_model
+from lct_pipeline.training.latents import LatentReader, has_flips
 
 logger = logging.getLogger(__name__)
 

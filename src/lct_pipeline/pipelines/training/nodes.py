@@ -8,8 +8,8 @@ from typing import Any
 
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.shards import ShardStore
-from lct_pipeline.datasets.tensor_file import CheckpointStore, TensorFile
-from lct_pipeline.lazy import DataFrame, pd
+from lct_pipeline.datasets.tensors import CheckpointStore, TensorFile
+from lct_pipeline.lazy_types import DataFrame, pd
 from lct_pipeline.parameters import Runtime, Sampling, Training
 
 logger = logging.getLogger(__name__)
@@ -29,8 +29,8 @@ def train_model(
     The state is saved last: a run that is killed between two of them repeats the steps since the
     last one and writes the same checkpoints again.
     """
-    from lct_pipeline.pipelines.training.processes import train_in_processes
-    from lct_pipeline.pipelines.training.worker import check_state
+    from lct_pipeline.training.distributed import train_in_processes
+    from lct_pipeline.training.task import check_state
 
     origin = {
         "parameters": parameters.model_dump(mode="json"),
@@ -66,12 +66,12 @@ def _task(
     runtime: Runtime,
 ) -> Any:
     """Return the training task, its first stage checked."""
-    from lct_pipeline.pipelines.training.description import class_counts, describe_model
-    from lct_pipeline.pipelines.training.first_stage import (
+    from lct_pipeline.training.description import class_counts, describe_model
+    from lct_pipeline.training.first_stage import (
         check_first_stage,
         first_stage_weights,
     )
-    from lct_pipeline.pipelines.training.worker import TrainingTask
+    from lct_pipeline.training.task import TrainingTask
 
     shape = list(latent_normalisation.tensors["mean"].shape)
     counts = class_counts(latent_manifest, parameters)
@@ -100,7 +100,7 @@ def draw_stage_samples(
     runtime: Runtime,
 ) -> Any:
     """Draw one-step samples from the same noise at the end of each stage of the curriculum."""
-    from lct_pipeline.pipelines.generation import build_generator, first_plan
+    from lct_pipeline.evaluation.generator import build_generator, first_plan
     from lct_pipeline.reporting.sample_grids import draw_panels
 
     network = checkpoints.header(checkpoints.names()[0])["network"]

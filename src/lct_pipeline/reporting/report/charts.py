@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lct_pipeline.lazy import pd
+from lct_pipeline.lazy_types import pd
 from lct_pipeline.reporting.fitness_axes import fitness_title
 from lct_pipeline.reporting.report.svg import Plot, Scale, scale_of
 from lct_pipeline.reporting.report.words import METHODS, MODELS, metric_name, number

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from lct_pipeline.datasets.tensor_file import TensorFile
+    from lct_pipeline.datasets.tensors import TensorFile
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Linear combination of saved checkpoints (LCSC): window, weights, search."""

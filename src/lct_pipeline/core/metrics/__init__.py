@@ -1,0 +1,1 @@
+"""How far two sets of features are apart, and what the difference is made of."""

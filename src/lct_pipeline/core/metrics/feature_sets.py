@@ -1,0 +1,105 @@
+"""What is known of a set of images through one extractor, without its features being kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from lct_pipeline.core.metrics.frechet import FeatureMoments, FeatureStatistics
+from lct_pipeline.core.metrics.inception_score import ClassScore
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Blocks of neighbouring images as moments, some features, and the class score.
+
+    ``blocks`` have as many images, up to one; ``kept`` are features of some images, ``(K, D)``,
+    float32; ``class_score`` is None where the extractor tells no classes.
+    """
+
+    blocks: list[FeatureMoments]
+    kept: Tensor
+    class_score: ClassScore | None
+
+    @property
+    def num_images(self) -> int:
+        """Return the number of images that were reduced."""
+        return sum(block.num_images for block in self.blocks)
+
+    @cached_property
+    def statistics(self) -> FeatureStatistics:
+        """Return mean and covariance of all images."""
+        return FeatureMoments.merged(self.blocks).statistics()
+
+
+class FeatureReducer:
+    """Reduces batches of features to a :class:`FeatureSet`; batches may straddle blocks.
+
+    Args:
+        keep: Which features to keep, bool, ``(N,)``; N is the number of images that will come.
+        num_blocks: Number of blocks.
+
+    Raises:
+        ValueError: There are fewer than two images for each block.
+    """
+
+    def __init__(self, keep: Tensor, *, num_blocks: int) -> None:
+        if len(keep) < 2 * num_blocks:
+            raise ValueError(
+                f"{num_blocks} blocks of features need at least {2 * num_blocks} images, "
+                f"got {len(keep)}"
+            )
+        self._keep = keep
+        # a border after each block: the first ones are larger by one where it does not go up
+        sizes = [len(part) for part in keep.tensor_split(num_blocks)]
+        self._borders = torch.tensor(sizes).cumsum(0)
+        self._blocks: list[FeatureMoments] = []
+        self._kept: list[Tensor] = []
+        self._class_score: ClassScore | None = None
+        self._num_images = 0
+
+    def update(self, features: Tensor, probabilities: Tensor | None = None) -> None:
+        """Add the next images.
+
+        Args:
+            features: ``(B, D)``.
+            probabilities: Of their classes, ``(B, K)``; None where the extractor tells none.
+
+        Raises:
+            ValueError: More images come than were announced.
+        """
+        start, self._num_images = self._num_images, self._num_images + len(features)
+        if self._num_images > len(self._keep):
+            raise ValueError(f"more than {len(self._keep)} images came")
+        features = features.float().cpu()
+        self._kept.append(features[self._keep[start : self._num_images]])
+        for part, place in zip(*self._parts(features, start), strict=True):
+            if place == len(self._blocks):
+                self._blocks.append(FeatureMoments(features.shape[1]))
+            self._blocks[place].update(part)
+        if probabilities is not None:
+            if self._class_score is None:
+                self._class_score = ClassScore(probabilities.shape[1])
+            self._class_score.update(probabilities)
+
+    def _parts(self, features: Tensor, start: int) -> tuple[list[Tensor], list[int]]:
+        """Return the parts of a batch that lie in one block each, and which block."""
+        images = torch.arange(start, start + len(features))
+        blocks = torch.searchsorted(self._borders, images, right=True)
+        places, sizes = blocks.unique_consecutive(return_counts=True)
+        return list(features.split(sizes.tolist())), places.tolist()
+
+    def result(self) -> FeatureSet:
+        """Return what is known of all images.
+
+        Raises:
+            ValueError: Fewer images came than were announced.
+        """
+        if self._num_images != len(self._keep):
+            raise ValueError(
+                f"{len(self._keep)} images were announced, {self._num_images} came"
+            )
+        return FeatureSet(self._blocks, torch.cat(self._kept), self._class_score)

@@ -1,0 +1,19 @@
+"""Which images belong to a split."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lct_pipeline.lazy_types import DataFrame
+
+SPLITS = ("train", "validation", "test")
+
+
+def usable_rows(manifest: DataFrame, split: str) -> DataFrame:
+    """Return the rows of the images of a split that could be decoded, in order."""
+    return manifest[(manifest["split"] == split) & manifest["index"].notna()]
+
+
+def indices_of(manifest: DataFrame, split: str) -> Any:
+    """Return the places in the shards of the images of a split, in order, int64."""
+    return usable_rows(manifest, split)["index"].to_numpy("int64")

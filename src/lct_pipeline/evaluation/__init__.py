@@ -1,0 +1,1 @@
+"""Generating from a model and measuring what it makes."""

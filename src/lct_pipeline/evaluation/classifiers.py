@@ -1,0 +1,105 @@
+"""Classifiers that are fitted to the training images, for their features."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from lct_pipeline.datasets.splits import indices_of, usable_rows
+from lct_pipeline.datasets.tensors import TensorFile
+from lct_pipeline.lazy_types import DataFrame, pd
+from lct_pipeline.progress import track_losses
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lct_pipeline.datasets.shards import ShardStore
+    from lct_pipeline.models.features.classifier import SmallClassifier
+    from lct_pipeline.parameters import Runtime
+    from lct_pipeline.parameters.evaluation import Features, FittedClassifier
+
+logger = logging.getLogger(__name__)
+
+
+def fitted_classifier(
+    previous: TensorFile | None,
+    images: ShardStore,
+    image_manifest: DataFrame,
+    labels: Tensor | None,
+    parameters: Features,
+    runtime: Runtime,
+    *,
+    name: str,
+    seed: int,
+) -> TensorFile:
+    """Return a classifier of the training images, fitted now unless it is already.
+
+    Args:
+        previous: What was fitted before.
+        images: All images.
+        image_manifest: Which of them are for training.
+        labels: Their classes, ``(N,)``; None fits rotations instead.
+        parameters: How large and how long.
+        runtime: Where.
+        name: What its distances are named after.
+        seed: Seed of its weights and batches.
+    """
+    import torch
+
+    from lct_pipeline.models.device import choose_device
+    from lct_pipeline.models.features.classifier import SmallClassifier
+
+    if previous is not None and previous.metadata["images"] == images.fingerprint:
+        logger.info("The %s is already fitted.", _words(name))
+        return previous
+    settings = parameters.classifier
+    shape = {
+        "num_classes": 4 if labels is None else int(labels.max()) + 1,
+        "width": settings.width,
+        "num_features": settings.num_features,
+    }
+    torch.manual_seed(seed)
+    classifier = SmallClassifier(**shape).to(choose_device(runtime.device))
+    indices = indices_of(image_manifest, "train")
+    _fit(classifier, images, indices, labels, settings, name, seed)
+    about = {"name": name, "images": images.fingerprint, **shape}
+    return TensorFile(dict(classifier.state_dict()), about)
+
+
+def _fit(
+    classifier: SmallClassifier,
+    images: ShardStore,
+    indices: Any,
+    labels: Tensor | None,
+    settings: FittedClassifier,
+    name: str,
+    seed: int,
+) -> None:
+    from lct_pipeline.models.features.classifier import fit_classifier
+
+    losses = fit_classifier(
+        classifier,
+        lambda batch: images.gather("images", indices[batch.numpy()]),
+        labels,
+        len(indices),
+        num_steps=settings.num_steps,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        seed=seed,
+    )
+    track_losses(losses, f"fit {_words(name)}", settings.num_steps)
+
+
+def training_labels(image_manifest: DataFrame) -> Tensor | None:
+    """Return the training images' classes, ``(N,)``; None where there are not two."""
+    import torch
+
+    labels = usable_rows(image_manifest, "train")["label"]
+    if labels.isna().any() or labels.nunique() < 2:
+        return None
+    codes, _ = pd.factorize(labels, sort=True)
+    return torch.from_numpy(codes.astype("int64"))
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")

@@ -1,0 +1,283 @@
+"""From stored models to images: what training, combination, evaluation and export share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from lct_pipeline.core.normalisation import LatentNormalisation
+from lct_pipeline.core.preconditioning import Denoiser
+from lct_pipeline.core.sample_quality import (
+    generate_images,
+    label_batches,
+    noise_batches,
+)
+from lct_pipeline.core.samplers import Renoise, guided
+from lct_pipeline.core.sampling_plans import SamplingPlan, sample_by_plan
+from lct_pipeline.errors import ParameterError
+from lct_pipeline.models.autoencoder.coding import decode, place, to_uint8
+from lct_pipeline.models.denoiser import build_model
+from lct_pipeline.models.device import choose_device
+
+if TYPE_CHECKING:
+    from lct_pipeline.datasets.autoencoder import StoredAutoencoder
+    from lct_pipeline.datasets.tensors import TensorFile
+    from lct_pipeline.parameters import Runtime, Sampling
+
+
+def normalisation_of(stored: TensorFile) -> LatentNormalisation:
+    """Return the normalisation of a ``latent_normalisation`` file."""
+    tensors = stored.tensors
+    return LatentNormalisation(
+        tensors["mean"], tensors["std"], stored.metadata["sigma_data"]
+    )
+
+
+def one_step(network: dict[str, Any]) -> SamplingPlan:
+    """Return the plan of one evaluation of a consistency model."""
+    return SamplingPlan(1, (network["sigma_max"],))
+
+
+def two_step_plans(network: dict[str, Any], sampling: Sampling) -> list[SamplingPlan]:
+    """Return the candidates for two evaluations: each level with each kind of new noise.
+
+    Levels that the model was not trained on are left out: those below a truncation.
+    """
+    low, high = max(network["lowest_level"], network["sigma_min"]), network["sigma_max"]
+    sigmas = [sigma for sigma in sampling.second_sigmas if low <= sigma < high]
+    return [
+        SamplingPlan(2, (high, sigma), renoise)
+        for renoise in sampling.renoise
+        for sigma in sigmas
+    ]
+
+
+def diffusion_plans(sampling: Sampling) -> list[SamplingPlan]:
+    """Return the plans of a diffusion model, one for each number of evaluations, fewest first."""
+    return [
+        SamplingPlan(n, solver=sampling.diffusion.sampler)
+        for n in sorted(set(sampling.diffusion.num_evaluations))
+    ]
+
+
+def first_plan(network: dict[str, Any], sampling: Sampling) -> SamplingPlan:
+    """Return the plan with the fewest evaluations: what choices are made by."""
+    if network["model"] == "diffusion":
+        return diffusion_plans(sampling)[0]
+    return one_step(network)
+
+
+def deployed_plan(
+    network: dict[str, Any],
+    sampling: Sampling,
+    nfe: int | None,
+    second_sigma: float,
+    renoise: Renoise,
+) -> SamplingPlan:
+    """Return the plan that a model is going to be used with.
+
+    Args:
+        network: Description of the network.
+        sampling: Has the solver of diffusion models.
+        nfe: Number of evaluations; None is the smallest there is.
+        second_sigma: Level of the second evaluation of a consistency model.
+        renoise: Noise of it.
+
+    Raises:
+        ParameterError: A consistency model is asked for more than two, or at a level that it was
+            not trained on; Heun's method for a number that it does not have.
+    """
+    if nfe is None:
+        return first_plan(network, sampling)
+    if network["model"] == "diffusion":
+        return _solver_plan(nfe, sampling)
+    if nfe == 1:
+        return one_step(network)
+    low, high = max(network["lowest_level"], network["sigma_min"]), network["sigma_max"]
+    if nfe > 2 or not low <= second_sigma < high:
+        raise ParameterError(
+            f"combination.fitness: {nfe} evaluations, the second at {second_sigma}: a consistency "
+            f"model takes one or two, the second between {low} and {high}."
+        )
+    return SamplingPlan(2, (high, second_sigma), renoise)
+
+
+def _solver_plan(nfe: int, sampling: Sampling) -> SamplingPlan:
+    solver = sampling.diffusion.sampler
+    if solver == "heun" and (nfe < 3 or nfe % 2 == 0):
+        raise ParameterError(
+            f"combination.fitness.nfe={nfe}: heun evaluates twice a step but once in the last: "
+            "give an odd number from 3 on."
+        )
+    return SamplingPlan(nfe, solver=solver)
+
+
+class Generator:
+    """Generates images with the weights it is given, always from the same noise for one purpose.
+
+    Args:
+        network: Description of the network; see ``build_network``.
+        decode_latents: Maps normalised latents to uint8 images.
+        sampling: How to generate.
+        device: Where to.
+        decode_float: Maps normalised latents to float images in [-1, 1], differentiable; for
+            :meth:`gradients` alone.
+    """
+
+    def __init__(
+        self,
+        network: dict[str, Any],
+        decode_latents: Callable[[Tensor], Tensor],
+        sampling: Sampling,
+        device: torch.device,
+        decode_float: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self.network = network
+        self.model: Denoiser = build_model(network).to(device).eval()
+        self.model.requires_grad_(False)
+        self.decode_latents, self._decode_float = decode_latents, decode_float
+        self.sampling = sampling
+        self.device = device
+        self.sample_shape = tuple(network["sample_shape"])
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take the weights of a raw network's state dict."""
+        self.model.network.load_state_dict(tensors)
+
+    def images(
+        self, num_images: int, plan: SamplingPlan, *, seed: int, purpose: str
+    ) -> Iterator[Tensor]:
+        """Yield batches of uint8 images ``(B, 3, H, W)``."""
+        noises, labels = self._inputs(
+            num_images, max(1, len(plan.sigmas)), seed, purpose
+        )
+        return generate_images(
+            lambda noise, classes: self._sample(noise, classes, plan),
+            self.decode_latents,
+            noises,
+            labels,
+        )
+
+    def gradients(
+        self,
+        by_feature: Tensor,
+        differentiate: Callable[[Tensor], Tensor],
+        *,
+        seed: int,
+        purpose: str,
+    ) -> dict[str, Tensor]:
+        """Return the gradient of a loss by each weight, from that by the features of its images.
+
+        The images are those of :meth:`images` in one evaluation of a consistency model, before they
+        are rounded to 256 levels. One batch is in memory at a time.
+
+        Args:
+            by_feature: Derivative of the loss by the features, ``(N, D)``.
+            differentiate: Maps float images in [-1, 1] to features.
+            seed: As for :meth:`images`.
+            purpose: As for :meth:`images`.
+        """
+        assert self._decode_float is not None
+        network = self.model.network
+        network.requires_grad_(True).zero_grad()
+        inputs = self._inputs(len(by_feature), 1, seed, purpose)
+        parts = by_feature.float().split(self.sampling.batch_size)
+        for (noise,), labels, part in zip(*inputs, parts, strict=True):
+            x = self._one_step(noise, labels)
+            images = self._decode_float(x).clamp(-1, 1)
+            differentiate(images).backward(part.to(self.device))
+        found = {
+            name: torch.zeros_like(p) if p.grad is None else p.grad
+            for name, p in network.named_parameters()
+        }
+        network.requires_grad_(False).zero_grad()
+        return found
+
+    def _inputs(
+        self, num_images: int, num_evaluations: int, seed: int, purpose: str
+    ) -> tuple[Iterator[Tensor], Iterator[Tensor | None]]:
+        """Return batches of noise and of classes, on the device."""
+        stream: dict[str, Any] = {
+            "batch_size": self.sampling.batch_size,
+            "seed": seed,
+            "purpose": purpose,
+        }
+        noises = noise_batches(
+            num_images, self.sample_shape, num_evaluations=num_evaluations, **stream
+        )
+        counts = list(self.network["class_counts"].values())
+        classes = label_batches(num_images, counts, **stream)
+        return (
+            (noise.to(self.device) for noise in noises),
+            (c if c is None else c.to(self.device) for c in classes),
+        )
+
+    def _guided(self, labels: Tensor | None) -> Callable[..., Tensor]:
+        if labels is None:
+            return self.model
+        weight, null_class = self.sampling.guidance, self.network["num_classes"]
+        return guided(self.model, weight, null_class=null_class)
+
+    def _one_step(self, noise: Tensor, labels: Tensor | None) -> Tensor:
+        """Return normalised latents of one evaluation, differentiable."""
+        sigma = self.network["sigma_max"]
+        t = torch.full((len(noise),), sigma, device=noise.device)
+        more = () if labels is None else (labels,)
+        return self._guided(labels)(sigma * noise, t, *more)
+
+    def _sample(
+        self, noise: list[Tensor], labels: Tensor | None, plan: SamplingPlan
+    ) -> Tensor:
+        """Return normalised latents ``(B, C, H, W)``."""
+        names = ("boundary", "sigma_min", "sigma_max", "rho")
+        levels = {name: self.network[name] for name in names}
+        return sample_by_plan(
+            self._guided(labels), noise, plan, labels=labels, **levels
+        )
+
+    def grid(
+        self, tensors: Mapping[str, Tensor], plan: SamplingPlan, *, seed: int
+    ) -> Tensor:
+        """Return images for a sample grid, ``(grid_size^2, 3, H, W)``."""
+        self.load(tensors)
+        count = self.sampling.grid_size**2
+        batches = self.images(count, plan, seed=seed, purpose="grid")
+        return torch.cat([batch.cpu() for batch in batches])
+
+
+def build_generator(
+    network: dict[str, Any],
+    autoencoder: StoredAutoencoder,
+    latent_normalisation: TensorFile,
+    sampling: Sampling,
+    runtime: Runtime,
+    *,
+    quantise: Callable[[Tensor], Tensor] = to_uint8,
+) -> Generator:
+    """Return a generator for networks of one description."""
+    device = choose_device(runtime.device)
+    decode_latents = latent_decoder(autoencoder, latent_normalisation, device, quantise)
+    normalisation = normalisation_of(latent_normalisation).to(device)
+    fixed = autoencoder.model.requires_grad_(False)
+    return Generator(
+        network,
+        decode_latents,
+        sampling,
+        device,
+        lambda x: fixed.decode(normalisation.denormalise(x)).sample,
+    )
+
+
+def latent_decoder(
+    autoencoder: StoredAutoencoder,
+    latent_normalisation: TensorFile,
+    device: torch.device,
+    quantise: Callable[[Tensor], Tensor] = to_uint8,
+) -> Callable[[Tensor], Tensor]:
+    """Return the function from normalised latents to uint8 images."""
+    normalisation = normalisation_of(latent_normalisation).to(device)
+    model = place(autoencoder.model, device)
+    return lambda x: quantise(decode(model, normalisation.denormalise(x)))

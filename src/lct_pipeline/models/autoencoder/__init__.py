@@ -1,0 +1,1 @@
+"""Autoencoders: coding, fitting a small one, and how well they give images back."""

@@ -1,0 +1,76 @@
+"""LPIPS, the learned perceptual distance of two images (Zhang et al. 2018, arXiv 1801.03924).
+
+Package ``lpips``, version 0.1, on AlexNet. The package brings its linear weights; AlexNet's are a
+file of torchvision's, which is read where it is and never downloaded.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lct_pipeline.errors import DataError
+from lct_pipeline.models.autoencoder.coding import to_float
+
+ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
+MIN_SIDE = 64  # of the images that its linear weights were fitted on
+
+Distance = Callable[[Tensor, Tensor], Tensor]
+
+
+def alexnet_file(given: str | None) -> Path:
+    """Return where AlexNet's weights are to be: the given file, or in torch hub's folder.
+
+    Args:
+        given: The file or its folder; None is torch hub's folder of checkpoints.
+    """
+    path = Path(given) if given else Path(torch.hub.get_dir()) / "checkpoints"
+    return path if path.suffix == ".pth" else path / ALEXNET_FILE
+
+
+def lpips_distance(path: Path, device: torch.device) -> Distance:
+    """Return the function from two batches of uint8 images ``(B, 3, S, S)`` to distances ``(B,)``.
+
+    Args:
+        path: File of AlexNet's weights.
+        device: Where to.
+
+    Raises:
+        DataError: The file is not of torchvision's AlexNet.
+    """
+    network = _network(path).to(device).requires_grad_(False)
+
+    def distance(images: Tensor, others: Tensor) -> Tensor:
+        with torch.no_grad():
+            pair = (to_float(x.to(device)) for x in (images, others))
+            return network(*pair).flatten()
+
+    return distance
+
+
+def _network(path: Path) -> Any:
+    import lpips
+
+    with (
+        warnings.catch_warnings()
+    ):  # it calls torchvision with an argument of older versions
+        warnings.simplefilter("ignore", UserWarning)
+        network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+        names = network.net.state_dict()  # "slice2.3.bias" is "features.3.bias"
+        network.net.load_state_dict(
+            {name: weights[f"features.{name.partition('.')[2]}"] for name in names}
+        )
+    except Exception as error:  # an unpickler that meets damaged bytes raises anything
+        raise DataError(
+            f"{path} does not hold the weights of torchvision's AlexNet "
+            f"({type(error).__name__}: {(str(error).splitlines() or [''])[0]}). Download "
+            f"{ALEXNET_FILE} again, or remove it to leave LPIPS out."
+        ) from error
+    return network.eval()

@@ -1,0 +1,102 @@
+"""Training in one process, or in several that share each batch, one per GPU.
+
+The first of several hands over what the catalog saves, and waits until it is saved: what is on disk
+is in step with what was trained, as with one process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from lct_pipeline.datasets.tensors import TensorFile
+from lct_pipeline.errors import ParameterError
+from lct_pipeline.models.device import choose_device
+from lct_pipeline.processes.launching import Handover, Launch, check_devices, launched
+from lct_pipeline.training.task import Output, TrainingTask, run_training
+
+if TYPE_CHECKING:
+    from lct_pipeline.core.ranks import Ranks
+
+
+def train_in_processes(task: TrainingTask) -> Iterator[Output]:
+    """Yield what training yields, in ``runtime.num_processes`` processes.
+
+    Raises:
+        ParameterError: There are fewer GPUs than processes, or fewer samples in a batch.
+        TrainingError: The loss is not finite.
+        UserError: A process failed.
+    """
+    from lct_pipeline.core.ranks import Ranks
+
+    device = choose_device(task.runtime.device)
+    num_processes = task.runtime.num_processes
+    if num_processes == 1:
+        for output in run_training(task, Ranks(0, 1, device)):
+            assert output is not None  # this is the first process
+            yield output
+        return
+    check_devices(num_processes, device)
+    if num_processes > task.parameters.batch_size:
+        raise ParameterError(
+            f"runtime.num_processes={num_processes}: more than training.batch_size="
+            f"{task.parameters.batch_size} samples to share."
+        )
+    launch = Launch(
+        work=_train,
+        arguments=(_task(task, _arrays),),
+        title="training",
+        num_processes=num_processes,
+        device=device,
+        num_threads=task.runtime.num_threads,
+        num_ahead=0,
+    )
+    for output in launched(launch):
+        yield _output(output, _tensors)
+
+
+def _train(ranks: Ranks, handover: Handover, task: TrainingTask) -> None:
+    """Train as one of the processes; the first hands over what is to be saved."""
+    import torch
+    from torch import distributed
+
+    distributed.init_process_group("nccl" if ranks.device.type == "cuda" else "gloo")
+    outputs = run_training(_task(task, _tensors), ranks)
+    for number, output in enumerate(outputs):
+        is_over = False
+        if output is not None:
+            is_over = not handover.give(0, number, _output(output, _arrays))
+        if ranks.maximum(torch.tensor(int(is_over), device=ranks.device)):
+            return
+
+
+def _arrays(file: TensorFile | None) -> TensorFile | None:
+    """Return a file with arrays in place of tensors, to be sent by value."""
+    if file is None:
+        return None
+    arrays: Any = {k: v.detach().cpu().numpy() for k, v in file.tensors.items()}
+    return replace(file, tensors=arrays)
+
+
+def _tensors(file: TensorFile | None) -> TensorFile | None:
+    """Return a file with its tensors again."""
+    import torch
+
+    if file is None:
+        return None
+    tensors = {k: torch.from_numpy(v) for k, v in file.tensors.items()}
+    return replace(file, tensors=tensors)
+
+
+def _task(task: TrainingTask, change: Callable[[Any], Any]) -> TrainingTask:
+    return replace(
+        task,
+        first_stage=change(task.first_stage),
+        previous_state=change(task.previous_state),
+    )
+
+
+def _output(output: Output, change: Callable[[Any], Any]) -> Output:
+    files, rows, state = output
+    return {name: change(file) for name, file in files.items()}, rows, change(state)

@@ -1,0 +1,83 @@
+"""The finished run that a training starts from, is taught by, or stands on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lct_pipeline.datasets.tensors import CheckpointStore, TensorFile
+from lct_pipeline.errors import ParameterError
+from lct_pipeline.parameters.training import Training
+
+if TYPE_CHECKING:
+    from lct_pipeline.core.preconditioning import Denoiser
+
+
+def first_stage_weights(
+    store: CheckpointStore, parameters: Training
+) -> TensorFile | None:
+    """Return the checkpoint that ``training.first_stage`` names; None where none is asked for.
+
+    Raises:
+        ParameterError: The run or the checkpoint is not there.
+    """
+    chosen = parameters.first_stage
+    if chosen.run is None:
+        return None
+    names = store.names()
+    if not names:
+        raise ParameterError(
+            f"training.first_stage.run={chosen.run}: there are no checkpoints in {store.folder}. "
+            "Train that run first, or give the name of another folder of data/06_models."
+        )
+    name = chosen.checkpoint or _last_average(store)
+    if name not in names:
+        raise ParameterError(
+            f"training.first_stage.checkpoint={name}: not in {store.folder}; its last ones are "
+            f"{', '.join(names[-4:])}."
+        )
+    return store.read(name)
+
+
+def _last_average(store: CheckpointStore) -> str:
+    """Return the longest average of a fixed rate at the last step, else the last weights."""
+    headers = store.headers()
+    last = max(header["step"] for header in headers.values())
+    at_end = {n: h for n, h in headers.items() if h["step"] == last}
+    rates = {n: h["ema_rate"] for n, h in at_end.items() if h["kind"] == "ema"}
+    return max(rates, key=lambda n: rates[n]) if rates else f"step-{last:07d}-raw"
+
+
+def check_first_stage(
+    first_stage: TensorFile, description: dict[str, Any], parameters: Training
+) -> None:
+    """Refuse a first stage that does not fit what is trained on it.
+
+    Raises:
+        ParameterError: It has another network, or is not the kind of model that is needed.
+    """
+    network = first_stage.metadata["network"]
+    kind = description["kind"]
+    same = ("kind", "sample_shape", "norm", "output_norm", "num_classes", kind)
+    for key in same:
+        if network.get(key) != description[key]:
+            raise ParameterError(
+                f"training.first_stage.run={parameters.first_stage.run} has another network: "
+                f"{key} is {network.get(key)!r} there and {description[key]!r} here. Give "
+                "training.network the values of that run."
+            )
+    needed = {"distillation": "diffusion", "truncated": "consistency"}
+    model = needed.get(parameters.objective.kind)
+    if model is not None and network["model"] != model:
+        raise ParameterError(
+            f"training.objective.kind={parameters.objective.kind} needs a {model} model as its "
+            f"first stage, and {parameters.first_stage.run} is a {network['model']} model."
+        )
+
+
+def frozen_model(first_stage: TensorFile, device: Any) -> Denoiser:
+    """Return the first stage's model, in evaluation mode and without gradients."""
+    from lct_pipeline.models.denoiser import build_model
+
+    model = build_model(first_stage.metadata["network"])
+    model.network.load_state_dict(first_stage.tensors)
+    return model.to(device).eval().requires_grad_(False)

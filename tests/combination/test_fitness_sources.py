@@ -1,0 +1,283 @@
+"""Where images come from: this project's models, or a function of the user."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import pickle
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_runs import (
+    Run,
+    pixel_run,
+    rows_of,
+    scores_of,
+    tiny_run,
+    weights,
+)
+from torch import Tensor, nn
+
+from lct_pipeline.combination.fitness import Fitness, Request
+from lct_pipeline.combination.sources import (
+    FunctionSource,
+    ModelSource,
+)
+from lct_pipeline.combination.stage import SEARCH_SPLIT
+from lct_pipeline.core.randomness import derived_seed
+from lct_pipeline.datasets.external_checkpoints import ForeignCheckpointsDataset
+from lct_pipeline.datasets.tensors import CheckpointsDataset
+from lct_pipeline.errors import DataError, ParameterError
+from lct_pipeline.evaluation.generator import build_generator, one_step
+from lct_pipeline.pipelines.cataloging.importing import import_checkpoints
+from lct_pipeline.pipelines.cataloging.nodes import index_checkpoints
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return tiny_run(tmp_path_factory.mktemp("sources"))
+
+
+@pytest.fixture(scope="module")
+def pixels(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return pixel_run(tmp_path_factory.mktemp("pixels"))
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return the path of a module of the user, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield tmp_path / "my_model.py"
+    sys.modules.pop("my_model", None)
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("no_such_module:generate", "No module named 'no_such_module'"),
+        ("small_runs:no_such_function", "has no attribute 'no_such_function'"),
+    ],
+)
+def test_an_import_path_without_a_function_is_refused_with_the_reason(
+    run: Run, path: str, reason: str
+) -> None:
+    message = (
+        rf"combination\.generator='{path}' cannot be imported: .*{reason}.*Give package"
+    )
+    with pytest.raises(ParameterError, match=message):
+        next(run.search({"generator": path}))
+    with pytest.raises(
+        ParameterError, match=message.replace("generator", "references")
+    ):
+        next(run.search({"references": path}))
+
+
+def test_a_function_gets_weights_number_and_a_seed_for_the_purpose() -> None:
+    calls: list[Any] = []
+    source = FunctionSource(lambda *args, **kwargs: calls.append((args, kwargs)) or [])
+    source.load(tensors := weights(10))
+    source.batches(12, 5, "choice")
+    assert calls == [
+        ((tensors,), {"num_images": 12, "seed": derived_seed(5, "choice")})
+    ]
+
+
+def test_a_function_that_gives_features_is_compared_with_features(run: Run) -> None:
+    task = run.stage().task
+    assert isinstance(task.source(), FunctionSource)
+    assert task.extractors == ()
+    assert set(rows_of(run.search())["metric"]) == {"frechet_distance"}
+
+
+def test_a_function_that_gives_images_is_compared_by_the_extractor(
+    pixels: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is here the project's own model again, so it scores the same."""
+    stage = pixels.stage()
+    generator = build_generator(
+        stage.task.network,
+        pixels.autoencoder,
+        pixels.latent_normalisation,
+        pixels.parameters.sampling,
+        pixels.parameters.runtime,
+    )
+
+    def again(weights: Any, *, num_images: int, seed: int) -> Iterator[Tensor]:
+        generator.load(weights)
+        plan = one_step(generator.network)
+        yield from generator.images(num_images, plan, seed=0, purpose="search")
+
+    monkeypatch.setattr(sys.modules["small_runs"], "again", again, raising=False)
+    function = pixels.stage({"generator": "small_runs:again"})
+    assert function.metric == stage.metric == "classifier_frechet_distance"
+    tensors = pixels.checkpoints.read("step-0000010-raw").tensors
+    one, other = (
+        Fitness(s.task, s.reference(SEARCH_SPLIT)).measure(
+            tensors, Request("search", 12, 0)
+        )
+        for s in (stage, function)
+    )
+    assert one == other
+
+
+def test_the_weights_that_a_function_gets_have_all_tensors_of_a_checkpoint(
+    run: Run,
+) -> None:
+    stage = run.stage()
+    found = stage.weights.state_dict(np.full(4, 0.25))
+    expected = weights(40)
+    assert found.keys() == expected.keys()
+    for name, tensor in found.items():
+        assert tensor.dtype == expected[name].dtype
+        assert tensor.shape == expected[name].shape
+    for name in ("frozen", "steps"):
+        assert torch.equal(found[name], expected[name])
+
+
+def test_our_own_models_are_sampled_as_they_will_be_used(pixels: Run) -> None:
+    changes = {"fitness.nfe": 2, "fitness.second_sigma": 0.7, "fitness.renoise": "same"}
+    plans = []
+    for chosen in ({}, changes):
+        source = pixels.stage(chosen).task.source()
+        assert isinstance(source, ModelSource)
+        plans.append(source.plan)
+    assert [plan.sigmas for plan in plans] == [(80.0,), (80.0, 0.7)]
+    assert plans[1].renoise == "same"
+
+
+def test_weights_of_another_network_are_refused(pixels: Run) -> None:
+    source = pixels.stage().task.source()
+    message = "do not fit the network of the run: .*size mismatch"
+    tensors = pixels.checkpoints.read("step-0000010-raw").tensors
+    name = next(iter(tensors))
+    with pytest.raises(DataError, match=message):
+        source.load({**tensors, name: torch.zeros(1, 2, 3)})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"autoencoder": None}, "no autoencoder: run `kedro run --pipeline=encode`"),
+        ({"latent_normalisation": None}, "no autoencoder"),
+    ],
+)
+def test_without_an_autoencoder_the_command_is_told(
+    pixels: Run, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        next(replace(pixels, **changes).search())
+
+
+def test_checkpoints_of_another_trainer_need_a_function(run: Run, pixels: Run) -> None:
+    theirs = {"checkpoint_index": run.checkpoint_index, "checkpoints": run.checkpoints}
+    message = r"combination\.generator; see docs/other_checkpoints\.md"
+    with pytest.raises(DataError, match=message):
+        next(replace(pixels, **theirs).search({"window": 1.0}))
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (torch.zeros(40, 3).int(), r"it gave torch\.int32 of shape \(40, 3\)"),
+        (torch.zeros(40), r"it gave torch\.float32 of shape \(40,\)"),
+        (torch.zeros(1, 3), r"it gave torch\.float32 of shape \(1, 3\)"),
+        ([[0.0, 0.0]], "it gave list"),
+        (torch.full((40, 3), math.nan), "it gave values that are not finite"),
+        (torch.randn(40, 5), r"3 values an image, combination\.references of 5"),
+    ],
+    ids=range(6),
+)
+def test_what_references_should_not_give_is_named(
+    run: Run, monkeypatch: pytest.MonkeyPatch, features: Any, message: str
+) -> None:
+    monkeypatch.setattr(sys.modules["small_runs"], "references", lambda _: features)
+    with pytest.raises(DataError, match=rf"combination\..*{message}"):
+        next(run.search())
+
+
+def test_a_task_can_be_sent_to_another_process(pixels: Run) -> None:
+    task = pixels.stage().task
+    copy = pickle.loads(pickle.dumps(task))
+    assert copy.parameters == task.parameters
+    assert isinstance(copy.source(), ModelSource)
+    assert copy.built_extractors()[0].name == "classifier"
+
+
+# a trainer that knows nothing of this project, and a module of its user
+
+
+class Picture(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 192))
+
+    def forward(self, noise: Tensor) -> Tensor:
+        return self.body(noise).sigmoid().view(-1, 3, 8, 8)
+
+
+MODULE = """
+import torch
+from {file} import Picture
+
+def generate(weights, *, num_images, seed):
+    picture = Picture().eval()
+    picture.load_state_dict(weights)
+    noise = torch.randn(num_images, 4, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        for part in noise.split(7):
+            yield (picture(part) * 255).byte()
+"""
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> Path:
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    torch.manual_seed(0)
+    picture = Picture().train()
+    for step in (100, 200, 300):
+        for parameter in picture.parameters():
+            parameter.data += 0.1 * torch.randn_like(parameter)
+        picture(torch.randn(5, 4))
+        torch.save({"model": picture.state_dict()}, folder / f"model-{step}.pt")
+    return folder
+
+
+@pytest.mark.parametrize("method", ["cma", "evolution", "random"])
+def test_checkpoints_of_another_trainer_are_combined_into_its_own_model(
+    pixels: Run, theirs: Path, module: Path, method: str
+) -> None:
+    module.write_text(MODULE.format(file=Path(__file__).stem))
+    importlib.invalidate_caches()
+    found = ForeignCheckpointsDataset(
+        source=str(theirs),
+        **dict.fromkeys(("pattern", "step", "names", "strip_prefix")),
+        entry="model",
+        kind="raw",
+    ).load()
+    ours = CheckpointsDataset(path=str(theirs.parent / "run" / "checkpoints"))
+    for part in import_checkpoints(found, ours.load()):
+        ours.save(part)
+    store, nothing = ours.load(), {"autoencoder": None, "latent_normalisation": None}
+    index = index_checkpoints(store)
+    run = replace(pixels, checkpoint_index=index, checkpoints=store, **nothing)
+    changes = {
+        "window": 1.0,
+        "generator": "my_model:generate",
+        "search.methods": (method,),
+        "search.num_evaluations": 8,
+    }
+    scores = scores_of(run.choose(run.history(changes), changes))
+    _, combination, model = run.verify(scores, changes)
+    assert combination["steps"] == [100, 200, 300]
+    Picture().load_state_dict(model.tensors, strict=True)
+    trained = torch.load(theirs / "model-300.pt")["model"]
+    count = "body.1.num_batches_tracked"
+    assert torch.equal(model.tensors[count], trained[count])

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lct_pipeline.core.ema.bank import EMABank, Track
+from lct_pipeline.core.ema.profiles import gamma_of
+
+RATES = (0.5, 0.9, 0.999)
+WIDTHS = (0.05, 0.1, 0.2)
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+
+
+def bank_of(net: nn.Module) -> EMABank:
+    return EMABank(net, RATES, WIDTHS)
+
+
+def walk(net: nn.Module) -> None:
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(torch.randn_like(p))
+
+
+def test_tracks_have_readable_names() -> None:
+    names = [track.name for track in EMABank(network(), (0.998,), (0.05,)).tracks]
+    assert names == ["ema-0.998", "power-0.05"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [("rate", 0.0), ("rate", 1.0), ("power", 0.0), ("power", 0.29)]
+)
+def test_a_value_out_of_range_is_refused(
+    kind: Literal["rate", "power"], value: float
+) -> None:
+    with pytest.raises(ValueError, match=str(value)):
+        Track(kind, value)
+
+
+def test_tracks_start_as_copies_of_the_weights() -> None:
+    net = network()
+    bank = bank_of(net)
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    walk(net)
+    for averages in bank.tracks.values():
+        assert all(torch.equal(averages[name], before[name]) for name in before)
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_a_rate_track_is_the_recursion_in_float64(rate: float) -> None:
+    net = network()
+    bank = bank_of(net)
+    slow = {name: p.detach().double() for name, p in net.named_parameters()}
+    for step in range(1, 21):
+        walk(net)
+        bank.update(step)
+        for name, p in net.named_parameters():
+            slow[name] = rate * slow[name] + (1 - rate) * p.detach().double()
+    for name, average in bank.tracks[Track("rate", rate)].items():
+        np.testing.assert_allclose(average, slow[name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_power_track_is_the_mean_weighted_by_a_power_of_the_step(
+    width: float,
+) -> None:
+    net = network()
+    bank = bank_of(net)
+    rows, num_steps = [], 300
+    for step in range(1, num_steps + 1):
+        walk(net)
+        bank.update(step)
+        rows.append(net.get_parameter("0.weight").detach().double())
+    # the integral of t^gamma over each step; t^gamma itself differs at the first steps
+    steps = np.arange(1, num_steps + 1)
+    exponent = gamma_of(width) + 1
+    weights = steps**exponent - (steps - 1) ** exponent
+    expected = np.average(rows, axis=0, weights=weights)
+    average = bank.tracks[Track("power", width)]["0.weight"]
+    np.testing.assert_allclose(average, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_power_track_forgets_the_initial_weights_at_the_first_step() -> None:
+    net = network()
+    bank = bank_of(net)
+    walk(net)
+    bank.update(1)
+    for name, average in bank.tracks[Track("power", 0.1)].items():
+        assert torch.equal(average, net.get_parameter(name))
+
+
+def test_frozen_parameters_are_followed() -> None:
+    net = network()
+    net.get_parameter("0.weight").requires_grad_(False)
+    bank = bank_of(net)
+    walk(net)
+    bank.update(1)
+    averages = bank.tracks[Track("power", 0.1)]
+    assert set(averages) == {name for name, _ in net.named_parameters()}
+    assert torch.equal(averages["0.weight"], net.get_parameter("0.weight"))
+
+
+def test_constant_weights_stay_as_they_are() -> None:
+    net = network()
+    bank = bank_of(net)
+    for step in range(1, 100):
+        bank.update(step)
+    for averages in bank.tracks.values():
+        for name, average in averages.items():
+            assert torch.equal(average, net.get_parameter(name))
+
+
+def test_the_network_is_followed_after_it_loads_other_weights_and_moves() -> None:
+    net, other = network(), network()
+    bank = bank_of(net)
+    walk(other)
+    net.load_state_dict(other.state_dict())
+    net.double().float()  # replaces the storage of the parameters, as a move does
+    bank.update(1)
+    average = bank.tracks[Track("power", 0.1)]["0.weight"]
+    assert torch.equal(average, other.get_parameter("0.weight"))
+
+
+def test_an_update_changes_the_averages_in_place() -> None:
+    net = network()
+    bank = bank_of(net)
+    places = [t.data_ptr() for track in bank.tracks.values() for t in track.values()]
+    walk(net)
+    bank.update(1)
+    after = [t.data_ptr() for track in bank.tracks.values() for t in track.values()]
+    assert places == after
+    assert len(set(places)) == len(places)
+
+
+def test_state_dict_has_averaged_parameters_and_present_buffers() -> None:
+    net = network()
+    bank = bank_of(net)
+    walk(net)
+    bank.update(1)
+    net.get_buffer("1.running_mean").fill_(7.0)
+    track = Track("rate", 0.9)
+    state = bank.state_dict(track, net)
+    assert list(state) == list(net.state_dict())
+    assert torch.equal(state["0.weight"], bank.tracks[track]["0.weight"])
+    assert (state["1.running_mean"] == 7).all()
+    other = network()
+    other.load_state_dict(state)
+
+
+@pytest.mark.parametrize("track", [Track("rate", 0.9), Track("power", 0.1)])
+def test_a_loaded_track_goes_on_as_the_saved_one(track: Track) -> None:
+    net = network()
+    bank = bank_of(net)
+    for step in (1, 2):
+        walk(net)
+        bank.update(step)
+    saved = {name: t.clone() for name, t in bank.tracks[track].items()}
+    walk(net)
+    continued = bank_of(net)
+    continued.load(track, saved)
+    bank.update(3)
+    continued.update(3)
+    for name, average in bank.tracks[track].items():
+        assert torch.equal(average, continued.tracks[track][name])
+
+
+def test_a_missing_or_misshapen_tensor_is_named() -> None:
+    bank = bank_of(network())
+    track = Track("rate", 0.9)
+    saved = dict(bank.tracks[track])
+    with pytest.raises(ValueError, match=r"ema-0\.9.*'0\.bias'"):
+        bank.load(track, {**saved, "0.bias": torch.zeros(1)})
+    del saved["2.weight"]
+    with pytest.raises(ValueError, match=r"'2\.weight'"):
+        bank.load(track, saved)

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lct_pipeline.core.metrics.feature_sets import FeatureReducer, FeatureSet
+from lct_pipeline.core.metrics.frechet import feature_statistics
+from lct_pipeline.core.metrics.inception_score import ClassScore
+
+NUM, WIDTH = 23, 4
+
+
+def features(num: int = NUM) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(0).normal(size=(num, WIDTH))).float()
+
+
+def probabilities(num: int = NUM) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(1).dirichlet(np.ones(3), size=num))
+
+
+def every(step: int, num: int = NUM) -> Tensor:
+    return torch.arange(num) % step == 0
+
+
+def reduced(
+    sizes: list[int], num_blocks: int, keep: Tensor | None = None
+) -> FeatureSet:
+    reducer = FeatureReducer(every(3) if keep is None else keep, num_blocks=num_blocks)
+    for batch, p in zip(
+        features().split(sizes), probabilities().split(sizes), strict=True
+    ):
+        reducer.update(batch, p)
+    return reducer.result()
+
+
+@pytest.mark.parametrize("num_blocks", [1, 2, 3, 4, 11])
+@pytest.mark.parametrize("sizes", [[23], [1] * 23, [5, 9, 9], [20, 3]])
+def test_blocks_are_those_of_the_images_however_they_come(
+    sizes: list[int], num_blocks: int
+) -> None:
+    found = reduced(sizes, num_blocks)
+    parts = np.array_split(features().double().numpy(), num_blocks)
+    assert [block.num_images for block in found.blocks] == [len(p) for p in parts]
+    for block, part in zip(found.blocks, parts, strict=True):
+        np.testing.assert_allclose(block.statistics().mu, part.mean(0), atol=1e-12)
+        np.testing.assert_allclose(
+            block.statistics().cov, np.cov(part, rowvar=False), atol=1e-12
+        )
+
+
+@pytest.mark.parametrize("sizes", [[23], [1] * 23, [5, 9, 9]])
+def test_the_set_is_that_of_all_images(sizes: list[int]) -> None:
+    found = reduced(sizes, 4)
+    whole = feature_statistics(features())
+    assert found.num_images == found.statistics.num_images == NUM
+    torch.testing.assert_close(found.statistics.mu, whole.mu)
+    torch.testing.assert_close(found.statistics.cov, whole.cov)
+    assert torch.equal(found.kept, features()[::3])
+    score = ClassScore(3)
+    score.update(probabilities())
+    assert found.class_score is not None
+    assert found.class_score.value == pytest.approx(score.value, rel=1e-12)
+
+
+def test_statistics_leave_the_blocks_as_they_are() -> None:
+    found = reduced([23], 2)
+    before = found.blocks[0].statistics()
+    _ = found.statistics
+    assert torch.equal(found.blocks[0].statistics().cov, before.cov)
+    assert found.blocks[0].num_images == 12
+
+
+def test_nothing_need_be_kept_and_no_classes_need_be_told() -> None:
+    reducer = FeatureReducer(torch.zeros(NUM, dtype=torch.bool), num_blocks=1)
+    reducer.update(features().double())
+    found = reducer.result()
+    assert found.kept.shape == (0, WIDTH)
+    assert found.kept.dtype == torch.float32
+    assert found.class_score is None
+
+
+@pytest.mark.parametrize("num", [NUM - 1, NUM + 1])
+def test_another_number_of_images_than_announced_is_refused(num: int) -> None:
+    reducer = FeatureReducer(every(2, num), num_blocks=2)
+    with pytest.raises(ValueError, match="came"):
+        for batch in features().split(6):
+            reducer.update(batch)
+        reducer.result()
+
+
+def test_blocks_of_less_than_two_images_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"4 blocks .* at least 8 images, got 7"):
+        FeatureReducer(every(2, 7), num_blocks=4)
+    FeatureReducer(every(2, 8), num_blocks=4)
+
+
+@pytest.mark.parametrize("num_kept", [0, 1, 7])
+def test_all_features_are_in_the_statistics_and_the_chosen_are_kept(
+    num_kept: int,
+) -> None:
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(30, 4))).float()
+    keep = torch.zeros(30, dtype=torch.bool)
+    keep[torch.arange(3, 3 + 3 * num_kept, 3)] = True
+    reducer = FeatureReducer(keep, num_blocks=1)
+    for batch in x.split(8):
+        reducer.update(batch)
+    statistics, kept = reducer.result().statistics, reducer.result().kept
+    np.testing.assert_allclose(statistics.mu, x.double().mean(0))
+    np.testing.assert_allclose(statistics.cov, np.cov(x.double(), rowvar=False))
+    assert statistics.num_images == 30
+    assert torch.equal(kept, x[3 : 3 + 3 * num_kept : 3])

@@ -1,0 +1,343 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import cleanfid.fid
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from torch import Tensor
+
+from lct_pipeline.core.metrics import frechet
+from lct_pipeline.core.metrics.frechet import (
+    FeatureMoments,
+    FeatureStatistics,
+    FrechetReference,
+    covariance_factor,
+    feature_statistics,
+    frechet_distance,
+)
+
+
+def features(num: int, width: int = 6, seed: int = 0, shift: float = 0.0) -> Tensor:
+    rng = np.random.default_rng(seed)
+    mixing = rng.normal(size=(width, width))
+    return torch.from_numpy(rng.normal(size=(num, width)) @ mixing + shift)
+
+
+def rectified(num: int, width: int, seed: int) -> Tensor:
+    """Features of power-law strength, as of a network's last rectified layer."""
+    rng = np.random.default_rng(seed)
+    mixing = np.random.default_rng(99).normal(size=(width, width)) / width**0.5
+    factors = rng.normal(size=(num, width)) / np.arange(1, width + 1)
+    return torch.from_numpy(np.maximum(factors @ mixing + 0.05, 0))
+
+
+def gaussian(mu: list[float], cov: Tensor) -> FeatureStatistics:
+    return FeatureStatistics(torch.tensor(mu, dtype=torch.float64), cov, 100)
+
+
+def by_singular_values(x: Tensor, y: Tensor) -> float:
+    """The distance of two sets of features by |A_x A_y^T|_*, without any root of an eigenvalue."""
+    A, B = ((z - z.mean(0)) / (len(z) - 1) ** 0.5 for z in (x, y))
+    cross = torch.linalg.svdvals(A @ B.T).sum()
+    shift = (x.mean(0) - y.mean(0)).square().sum()
+    return (shift + A.square().sum() + B.square().sum() - 2 * cross).item()
+
+
+def test_statistics_are_those_of_numpy() -> None:
+    x = features(50)
+    stats = feature_statistics(x.float())
+    values = x.float().double().numpy()
+    np.testing.assert_allclose(stats.mu, values.mean(0), rtol=1e-10)
+    np.testing.assert_allclose(stats.cov, np.cov(values, rowvar=False), rtol=1e-10)
+    assert torch.equal(stats.cov, stats.cov.T)
+    assert stats.num_images == 50
+    assert stats.mu.dtype == stats.cov.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    "sizes", [[60], [1, 59], [20, 20, 20], [7, 1, 30, 22], [1] * 60]
+)
+def test_any_split_into_batches_gives_the_statistics_of_all(sizes: list[int]) -> None:
+    x = features(60, shift=1e3)
+    moments = FeatureMoments(6)
+    for batch in x.split(sizes):
+        moments.update(batch)
+    whole = feature_statistics(x)
+    torch.testing.assert_close(moments.statistics().mu, whole.mu)
+    torch.testing.assert_close(moments.statistics().cov, whole.cov)
+
+
+def test_two_reductions_merge_to_that_of_all_and_an_empty_one_adds_nothing() -> None:
+    x = features(40)
+    first, second = FeatureMoments(6), FeatureMoments(6)
+    first.update(x[:13])
+    second.update(x[13:])
+    first.merge(FeatureMoments(6))
+    first.merge(second)
+    torch.testing.assert_close(first.statistics().cov, feature_statistics(x).cov)
+    empty = FeatureMoments(6)
+    empty.merge(FeatureMoments(6))
+    assert empty.num_images == 0
+    empty.merge(first)
+    torch.testing.assert_close(empty.statistics().cov, first.statistics().cov)
+
+
+def test_merging_many_leaves_each_as_it_was() -> None:
+    x = features(40)
+    parts = [FeatureMoments(6) for _ in range(3)]
+    for part, batch in zip(parts, x.split([5, 15, 20]), strict=True):
+        part.update(batch)
+    whole = FeatureMoments.merged(parts).statistics()
+    torch.testing.assert_close(whole.cov, feature_statistics(x).cov)
+    assert [part.num_images for part in parts] == [5, 15, 20]
+    torch.testing.assert_close(parts[0].statistics().cov, feature_statistics(x[:5]).cov)
+
+
+def test_stored_statistics_of_splits_merge_to_those_of_all_images() -> None:
+    x = features(90, shift=3.0)
+    stored = [feature_statistics(part) for part in x.split([10, 50, 30])]
+    moments = FeatureMoments.of(stored[0])
+    for statistics in stored[1:]:
+        moments.merge(FeatureMoments.of(statistics))
+    whole = feature_statistics(x)
+    torch.testing.assert_close(moments.statistics().mu, whole.mu, rtol=1e-13, atol=0)
+    torch.testing.assert_close(
+        moments.statistics().cov, whole.cov, rtol=1e-11, atol=1e-12
+    )
+    assert moments.num_images == 90
+    # and what was stored is not what was merged into
+    first = feature_statistics(x[:10])
+    assert torch.equal(stored[0].mu, first.mu)
+    assert torch.equal(stored[0].cov, first.cov)
+
+
+def test_statistics_do_not_change_when_the_reduction_goes_on() -> None:
+    moments = FeatureMoments(6)
+    moments.update(features(20))
+    stats = moments.statistics()
+    mu, cov = stats.mu.clone(), stats.cov.clone()
+    moments.update(features(20, seed=1, shift=9))
+    assert torch.equal(stats.mu, mu)
+    assert torch.equal(stats.cov, cov)
+
+
+@pytest.mark.parametrize("num", [0, 1])
+def test_too_few_images_for_a_covariance_are_refused(num: int) -> None:
+    moments = FeatureMoments(6)
+    if num:
+        moments.update(features(num))
+    with pytest.raises(ValueError, match=f"at least 2 images, got {num}"):
+        moments.statistics()
+
+
+def test_the_factor_of_a_positive_definite_matrix_is_that_of_cholesky() -> None:
+    cov = feature_statistics(features(30)).cov
+    factor = covariance_factor(cov)
+    assert factor.is_triangular
+    np.testing.assert_allclose(factor.matrix, np.linalg.cholesky(cov.numpy()))
+
+
+@pytest.mark.parametrize("num", [2, 4, 12])
+def test_the_factor_of_a_singular_matrix_is_as_narrow_as_its_rank(num: int) -> None:
+    cov = feature_statistics(features(num, width=12)).cov
+    factor = covariance_factor(cov)
+    assert factor.matrix.shape == (12, num - 1)
+    torch.testing.assert_close(factor.matrix @ factor.matrix.T, cov)
+
+
+@pytest.mark.parametrize("num", [30, 5])  # a triangle, and a narrow factor
+def test_products_with_a_factor_are_those_of_plain_matrices(num: int) -> None:
+    factor = covariance_factor(feature_statistics(features(num, width=8)).cov)
+    F, cov = factor.matrix, feature_statistics(features(30, width=8, seed=1)).cov
+    A = features(4, width=8, seed=2)
+    for found, expected in (
+        (factor.congruence(cov), F.T @ cov @ F),
+        (factor.gram(A.numpy()), A @ F @ F.T @ A.T),
+    ):
+        np.testing.assert_allclose(np.tril(found), expected.tril(), atol=1e-11)
+
+
+def sqrtm_of_any_scipy(matrix: np.ndarray, disp: bool = True) -> Any:
+    """SciPy's square root with the argument that 1.18 removed."""
+    root = scipy.linalg.sqrtm(matrix)
+    return root if disp else (root, np.nan)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_frechet_distance_is_that_of_scipy_and_of_clean_fid(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    linalg = SimpleNamespace(sqrtm=sqrtm_of_any_scipy)
+    monkeypatch.setattr(cleanfid.fid, "linalg", linalg)
+    a = feature_statistics(features(80))
+    b = feature_statistics(features(70, seed=seed, shift=0.3))
+    product = scipy.linalg.sqrtm(a.cov.numpy() @ b.cov.numpy())
+    expected = np.sum((a.mu - b.mu).numpy() ** 2) + np.trace(
+        a.cov.numpy() + b.cov.numpy() - 2 * product.real
+    )
+    distance = frechet_distance(a, b)
+    assert distance == pytest.approx(expected, rel=1e-8)
+    theirs = cleanfid.fid.frechet_distance(
+        a.mu.numpy(), a.cov.numpy(), b.mu.numpy(), b.cov.numpy()
+    )
+    assert distance == pytest.approx(theirs, rel=1e-8)
+
+
+def test_frechet_distance_of_diagonal_gaussians_has_its_closed_form() -> None:
+    s, t = np.array([0.1, 1.0, 3.0]), np.array([2.0, 1.0, 0.5])
+    a = gaussian([0.0, 1.0, -2.0], torch.from_numpy(np.diag(s**2)))
+    b = gaussian([0.5, 1.0, 1.0], torch.from_numpy(np.diag(t**2)))
+    expected = 0.5**2 + 3.0**2 + np.sum((s - t) ** 2)
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-12)
+
+
+def test_one_feature_has_the_closed_form_too() -> None:
+    a = gaussian([1.0], torch.tensor([[4.0]], dtype=torch.float64))
+    b = gaussian([3.0], torch.tensor([[0.25]], dtype=torch.float64))
+    assert frechet_distance(a, b) == pytest.approx(2.0**2 + 1.5**2, rel=1e-14)
+    x, y = features(7, width=1), features(1000, width=1, seed=1)
+    found = FrechetReference(feature_statistics(y)).distance_of_features(x)
+    expected = (x.mean() - y.mean()) ** 2 + (x.std() - y.std()) ** 2
+    assert found == pytest.approx(expected.item(), rel=1e-12)
+
+
+def test_frechet_distance_is_symmetric() -> None:
+    a = feature_statistics(features(80))
+    b = feature_statistics(features(80, seed=1))
+    assert frechet_distance(a, b) == pytest.approx(frechet_distance(b, a), rel=1e-12)
+
+
+@pytest.mark.parametrize("width", [1, 6, 64])
+@pytest.mark.parametrize("num", [2, 5, 64, 300])
+def test_the_distance_of_a_set_to_itself_is_zero(width: int, num: int) -> None:
+    x = features(num, width=width)
+    statistics = feature_statistics(x)
+    tolerance = 1e-12 * statistics.cov.trace().item()
+    reference = FrechetReference(statistics)
+    assert 0 <= reference.distance(statistics) < tolerance
+    assert 0 <= reference.distance_of_features(x) < tolerance
+
+
+def test_frechet_distance_does_not_depend_on_the_axes_of_the_features() -> None:
+    x, y = features(50), features(50, seed=4)
+    rotation = torch.linalg.qr(features(6, seed=5)).Q
+    turned = frechet_distance(
+        feature_statistics(x @ rotation), feature_statistics(y @ rotation)
+    )
+    plain = frechet_distance(feature_statistics(x), feature_statistics(y))
+    assert turned == pytest.approx(plain, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("num", "other"), [(400, 30), (30, 400), (30, 20), (20, 20), (400, 2), (400, 300)]
+)
+def test_the_distance_is_exact_whatever_the_ranks(num: int, other: int) -> None:
+    """Roots of rounding errors would be off by 1e-6 here, as are those of scipy's sqrtm."""
+    x, y = rectified(num, 128, seed=1), 1.2 * rectified(other, 128, seed=2)
+    expected = by_singular_values(x, y)
+    a, b = feature_statistics(x), feature_statistics(y)
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-10)
+    found = FrechetReference(a).distance_of_features(y)
+    assert found == pytest.approx(expected, rel=1e-10)
+
+
+def test_a_feature_that_no_image_raises_changes_nothing() -> None:
+    x, y = rectified(300, 32, seed=1), rectified(200, 32, seed=2)
+    expected = by_singular_values(x, y)
+    dead = [torch.cat([z, torch.zeros(len(z), 3)], dim=1) for z in (x, y)]
+    a, b = map(feature_statistics, dead)
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-9)
+
+
+def test_without_spread_in_one_set_means_and_one_trace_remain() -> None:
+    dead = torch.zeros(9, 12, dtype=torch.float64)
+    constant = feature_statistics(dead)
+    many = feature_statistics(features(200, width=12, seed=1))
+    expected = (many.mu.square().sum() + many.cov.trace()).item()
+    assert frechet_distance(constant, many) == pytest.approx(expected, rel=1e-12)
+    assert frechet_distance(many, constant) == pytest.approx(expected, rel=1e-12)
+    few = features(5, width=12)
+    expected = (few.mean(0).square().sum() + few.var(0).sum()).item()
+    found = FrechetReference(constant).distance_of_features(few)
+    assert found == pytest.approx(expected, rel=1e-12)
+    assert FrechetReference(constant).distance_of_features(dead) == 0
+
+
+def test_statistics_rounded_to_float32_give_nearly_the_same_distance() -> None:
+    """Files of others: not quite symmetric, and with eigenvalues below 0."""
+    x, y = rectified(100, 128, seed=1), rectified(400, 128, seed=2)
+    noise = np.random.default_rng(0).normal(size=(128, 128))
+    a, b = feature_statistics(x), feature_statistics(y)
+    scale = a.cov.abs().max().item()
+    rounded = a._replace(cov=a.cov + 1e-8 * scale * torch.from_numpy(noise))
+    assert np.linalg.eigvalsh(rounded.cov.numpy()).min() < 0
+    expected = frechet_distance(a, b)
+    assert frechet_distance(rounded, b) == pytest.approx(expected, rel=1e-2)
+    assert frechet_distance(b, rounded) == pytest.approx(expected, rel=1e-2)
+    assert FrechetReference(rounded).distance_of_features(y[:9]) == pytest.approx(
+        FrechetReference(a).distance_of_features(y[:9]), rel=1e-2
+    )
+    assert frechet_distance(rounded, rounded) < 1e-4 * a.cov.trace()
+
+
+def test_a_number_of_images_that_is_too_small_takes_nothing_away() -> None:
+    """Only what is 0 but for rounding is taken for 0: numbers stated by others may be wrong."""
+    a = feature_statistics(features(80, width=12))
+    b = feature_statistics(features(80, width=12, seed=1))
+    wrong = b._replace(num_images=3)
+    assert frechet_distance(a, wrong) == frechet_distance(a, b)
+
+
+@pytest.mark.parametrize("num", [2, 3, 11, 12, 13, 60])
+def test_distance_of_features_is_that_of_their_statistics(num: int) -> None:
+    reference = FrechetReference(feature_statistics(features(80, width=12)))
+    x = features(num, width=12, seed=1, shift=0.3)
+    expected = reference.distance(feature_statistics(x))
+    assert reference.distance_of_features(x) == pytest.approx(expected, rel=1e-11)
+    assert reference.distance_of_features(x.float()) == pytest.approx(
+        expected, rel=1e-5
+    )
+
+
+@pytest.mark.parametrize(("num", "largest"), [(5, 5), (12, 12), (40, 12)])
+def test_distance_of_features_takes_the_smaller_matrix(
+    num: int, largest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = FrechetReference(feature_statistics(features(80, width=12)))
+    sides = []
+    eigvalsh = np.linalg.eigvalsh
+
+    def watched(matrix: np.ndarray) -> np.ndarray:
+        sides.append(len(matrix))
+        return eigvalsh(matrix)
+
+    monkeypatch.setattr(np.linalg, "eigvalsh", watched)
+    reference.distance_of_features(features(num, width=12, seed=1))
+    assert sides == [largest]
+
+
+def test_the_reference_is_decomposed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = FrechetReference(feature_statistics(features(40)))
+    calls = []
+    factor = frechet.covariance_factor
+    monkeypatch.setattr(
+        frechet,
+        "covariance_factor",
+        lambda cov: calls.append(len(cov)) or factor(cov),
+    )
+    others = [feature_statistics(features(40, seed=seed)) for seed in (1, 2, 3)]
+    found = [reference.distance(other) for other in others]
+    reference.distance_of_features(features(4))
+    assert calls == [6]
+    assert found == [frechet_distance(reference.statistics, b) for b in others]
+
+
+@pytest.mark.parametrize("num", [0, 1])
+def test_features_of_too_few_images_have_no_distance(num: int) -> None:
+    reference = FrechetReference(feature_statistics(features(40)))
+    with pytest.raises(ValueError, match="at least 2 images"):
+        reference.distance_of_features(features(40)[:num])

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from lct_pipeline.core.metrics.frechet import (
+    FeatureMoments,
+    FeatureStatistics,
+    FrechetReference,
+    feature_statistics,
+)
+from lct_pipeline.core.metrics.size_bias import SizePoint, distance_by_size, extrapolate
+
+WIDTH = 24
+
+
+def reference() -> FrechetReference:
+    """A unit Gaussian, of infinitely many images."""
+    mu, cov = torch.zeros(WIDTH).double(), torch.eye(WIDTH).double()
+    return FrechetReference(FeatureStatistics(mu, cov, 10**9))
+
+
+def blocks(sizes: list[int], seed: int = 0, std: float = 1.1) -> list[FeatureMoments]:
+    rng = np.random.default_rng(seed)
+    found = []
+    for size in sizes:
+        found.append(FeatureMoments(WIDTH))
+        found[-1].update(torch.from_numpy(std * rng.normal(size=(size, WIDTH))))
+    return found
+
+
+def images(sizes: list[int], seed: int = 0, std: float = 1.1) -> torch.Tensor:
+    rng = np.random.default_rng(seed)
+    return torch.cat(
+        [torch.from_numpy(std * rng.normal(size=(n, WIDTH))) for n in sizes]
+    )
+
+
+@pytest.mark.parametrize(
+    ("num_blocks", "sizes", "groups"),
+    [
+        (2, [1, 2], [2, 1]),
+        (4, [1, 2, 4], [4, 2, 1]),
+        (5, [1, 2, 4, 5], [5, 2, 1, 1]),
+        (12, [1, 2, 4, 8, 12], [12, 6, 3, 1, 1]),
+        (1, [1], [1]),
+    ],
+)
+def test_the_numbers_of_images_double_up_to_all(
+    num_blocks: int, sizes: list[int], groups: list[int]
+) -> None:
+    points = distance_by_size(blocks([10] * num_blocks), reference())
+    assert [point.num_images for point in points] == [10 * size for size in sizes]
+    assert [point.num_groups for point in points] == groups
+    assert [math.isnan(point.std) for point in points] == [n == 1 for n in groups]
+
+
+def test_distances_are_those_of_the_images_of_each_group() -> None:
+    sizes = [31, 31, 30, 30, 30]
+    x = images(sizes)
+    points = distance_by_size(blocks(sizes), reference())
+    pairs = [x[:62], x[62:122]]
+    distances = [reference().distance(feature_statistics(pair)) for pair in pairs]
+    assert points[1].num_images == 61
+    assert points[1].mean == pytest.approx(np.mean(distances), rel=1e-10)
+    assert points[1].std == pytest.approx(np.std(distances, ddof=1), rel=1e-9)
+    expected = reference().distance(feature_statistics(x))
+    assert points[-1].mean == pytest.approx(expected, rel=1e-10)
+
+
+def test_blocks_stay_as_they_are() -> None:
+    some = blocks([20] * 4)
+    before = some[0].statistics()
+    distance_by_size(some, reference())
+    assert some[0].num_images == 20
+    assert torch.equal(some[0].statistics().cov, before.cov)
+
+
+def points_on(values: dict[int, float]) -> list[SizePoint]:
+    return [SizePoint(n, value, math.nan, 1) for n, value in values.items()]
+
+
+def test_a_line_over_one_by_n_is_found_again() -> None:
+    line = points_on({n: 3.0 + 50.0 / n for n in (10, 20, 40, 45)})
+    assert extrapolate(line) == pytest.approx((3.0, 50.0))
+
+
+def test_two_points_are_worked_out_by_hand() -> None:
+    found = extrapolate(points_on({100: 5.0, 200: 4.0}))
+    assert found == pytest.approx((3.0, 200.0))
+
+
+def test_points_have_the_weight_of_the_fourth_power_of_their_images() -> None:
+    """By weights 1, 16, 256: the normal equations, in units of 1/10."""
+    found = extrapolate(points_on({10: 9.0, 20: 4.0, 40: 2.0}))
+    w, x, y = [1, 16, 256], [4.0, 2.0, 1.0], [9.0, 4.0, 2.0]  # x = 40 / N
+    normal = np.zeros((2, 2))
+    right = np.zeros(2)
+    for weight, place, value in zip(w, x, y, strict=True):
+        row = np.array([1.0, place])
+        normal += weight * np.outer(row, row)
+        right += weight * value * row
+    intercept, slope = np.linalg.solve(normal, right)
+    assert found == pytest.approx((intercept, 40 * slope))
+
+
+def test_one_number_of_images_tells_nothing() -> None:
+    with pytest.raises(ValueError, match=r"two numbers of images at least .* got 1"):
+        extrapolate(points_on({10: 9.0}))
+
+
+def test_the_extrapolated_distance_of_gaussians_is_much_nearer_to_the_true_one() -> (
+    None
+):
+    """|I - 1.1 I|^2 over 24 features is 0.24; the measured one is too large by a third."""
+    true = WIDTH * 0.1**2
+    measured, extrapolated = [], []
+    for seed in range(20):
+        points = distance_by_size(blocks([200] * 12, seed), reference())
+        means = [point.mean for point in points]
+        assert means == sorted(means, reverse=True)
+        measured.append(means[-1])
+        extrapolated.append(extrapolate(points).infinity)
+    excess = np.mean(measured) - true
+    assert excess > 0.2 * true
+    assert abs(np.mean(extrapolated) - true) < 0.1 * excess
+    errors = np.square(np.subtract([measured, extrapolated], true)).mean(1) ** 0.5
+    assert errors[1] < 0.4 * errors[0]

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from lct_pipeline.evaluation.protocol import (
+    CLEAN,
+    FILES,
+    FORMATS,
+    SLCT_PAPER,
+    Protocol,
+    by_protocol,
+    library_versions,
+    log_by_protocol,
+)
+from lct_pipeline.models.autoencoder.coding import to_uint8
+
+PROTOCOL = Protocol(
+    extractor="inception",
+    extractor_digest="1234",
+    resize="clean-fid bicubic to 299",
+    quantisation="rounded",
+    file_format="lossless",
+    reference="the test split",
+    reference_digest="abcd",
+    num_generated=5000,
+    num_real=1000,
+    kept_generated=500,
+    kept_real=400,
+)
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Protocol)])
+def test_every_part_of_a_protocol_makes_another_one(name: str) -> None:
+    value = getattr(PROTOCOL, name)
+    other: Any = value + 1 if isinstance(value, int) else f"{value}, or so"
+    assert replace(PROTOCOL, **{name: other}).digest != PROTOCOL.digest
+    assert replace(PROTOCOL, **{name: value}).digest == PROTOCOL.digest
+
+
+def table() -> pd.DataFrame:
+    fewer = replace(PROTOCOL, num_generated=400)
+    rows = [
+        {
+            "model": model,
+            "nfe": 1,
+            "metric": metric,
+            "value": value,
+            "std": 0.25 if metric == "fid" else None,
+            "standard_error": 0.125 if metric == "kid" else None,
+            **made.columns(),
+        }
+        for model, made, value in [
+            ("last", PROTOCOL, 9.0),
+            ("real", fewer, 3.0),
+            ("combined", PROTOCOL, 5.0),
+        ]
+        for metric in ("fid", "kid", "inception_score")
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_rows_of_two_protocols_are_never_in_one_table() -> None:
+    groups = dict(by_protocol(table()))
+    assert [set(rows["model"]) for rows in groups.values()] == [
+        {"last", "combined"},
+        {"real"},
+    ]
+    first, second = groups
+    assert "5,000 images against 1,000 of the test split" in first
+    assert "400 images against 1,000 of the test split" in second
+    assert PROTOCOL.digest in first
+
+
+def test_the_log_keeps_the_order_of_models_and_says_how_figures_were_made(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level("INFO", logger="lct_pipeline"):
+        log_by_protocol(table())
+    one, other = (record.getMessage() for record in caplog.records)
+    assert one.index("last") < one.index("combined")
+    titles = one.splitlines()[1].split()
+    assert titles == ["FID", "KID", "score"]
+    last = next(line for line in one.splitlines() if line.startswith("last"))
+    assert last.split() == "last 1 9 ± 0.2 9 ± 0.1 9".split()
+    assert "real" not in one
+    assert "400 images" in other and "3 ± 0.2" in other
+
+
+def test_the_papers_format_truncates_and_goes_through_jpeg_files() -> None:
+    levels = torch.tensor([-1.0, -0.999, 0.0, 0.998, 0.9999, 1.0, 7.0])
+    # 127.5 (x + 1): 0, 0.1275, 127.5, 254.745, 254.98725, 255, clamped
+    assert SLCT_PAPER.quantise(levels).tolist() == [0, 0, 127, 254, 254, 255, 255]
+    assert CLEAN.quantise is to_uint8
+    images = torch.randint(256, (2, 3, 16, 16), dtype=torch.uint8)
+    assert torch.equal(CLEAN.store(images), images)
+    stored = SLCT_PAPER.store(images)
+    assert stored.shape == images.shape
+    assert not torch.equal(stored, images)
+
+
+def test_formats_have_names_in_the_parameters_but_for_files_of_others() -> None:
+    assert set(FORMATS.values()) == {CLEAN, SLCT_PAPER}
+    assert FILES not in FORMATS.values()
+
+
+def test_versions_are_of_what_changes_pixels_and_features() -> None:
+    text = library_versions()
+    assert f"torch {torch.__version__.split('+')[0]}" in text
+    assert "clean-fid" in text

@@ -1,0 +1,73 @@
+"""What the tests of searches share: a quadratic bowl over the coefficients with sum 1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from lct_pipeline.core.ema.profiles import Profile, posthoc_coefficients, raw_basis
+from lct_pipeline.core.search import (
+    CMASearch,
+    EvolutionarySearch,
+    GradientSearch,
+    RandomSearch,
+    Search,
+)
+from lct_pipeline.core.search.base import with_sum_one
+
+K = 12
+RATES = (0.5, 0.8, 0.9, 0.95, 0.99, 0.999)
+OPERATORS: dict[str, float] = {
+    "num_parents": 10,
+    "crossover_probability": 0.5,
+    "mutation_probability": 0.25,
+    "mutation_scale": 0.6,
+}
+METHODS: dict[str, tuple[type[Search], dict[str, float]]] = {
+    "evolution": (EvolutionarySearch, OPERATORS),
+    "cma": (CMASearch, {"scale": 0.3}),
+    "random": (RandomSearch, {"scale": 0.6}),
+    "gradient": (GradientSearch, {"step_size": 0.3, "cost": 4.0}),
+}
+
+Fitness = Callable[[np.ndarray], np.ndarray]
+
+
+def build(method: str, **changes: Any) -> Any:
+    """Return a search at its start."""
+    search, own = METHODS[method]
+    shared = {"num_evaluations": 200, "population": 10, "seed": 0}
+    return search(initial(), **{**shared, **own, **changes})
+
+
+def initial() -> np.ndarray:
+    basis = raw_basis(range(1, K + 1))
+    return np.stack([posthoc_coefficients(basis, Profile.rate(K, r)) for r in RATES])
+
+
+def target() -> np.ndarray:
+    return with_sum_one(np.random.default_rng(7).normal(0, 0.4, size=K))
+
+
+def bowl(alphas: np.ndarray) -> np.ndarray:
+    return ((alphas - target()) ** 2).sum(1)
+
+
+def slope(alphas: np.ndarray) -> np.ndarray:
+    return 2 * (alphas - target())
+
+
+def tell(search: Search, alphas: np.ndarray, fitness: Fitness = bowl) -> None:
+    gradients = slope(alphas) if search.needs_gradients else None
+    search.tell(alphas, fitness(alphas), gradients)
+
+
+def run(search: Search, fitness: Fitness = bowl) -> list[np.ndarray]:
+    """Search to the end and return what was asked."""
+    asked = []
+    while not search.stop:
+        asked.append(search.ask())
+        tell(search, asked[-1], fitness)
+    return asked

@@ -1,0 +1,258 @@
+"""Small models of every kind, exported, and what this project's own generator makes of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lct_pipeline.core.normalisation import LatentNormalisation
+from lct_pipeline.core.sample_quality import label_batches, noise_batches
+from lct_pipeline.core.sampling_plans import SamplingPlan
+from lct_pipeline.datasets.autoencoder import StoredAutoencoder
+from lct_pipeline.datasets.tensors import TensorFile
+from lct_pipeline.evaluation.generator import Generator, latent_decoder
+from lct_pipeline.export.assembly import build_pipeline
+from lct_pipeline.export.folder import ExportedModel, write_folder
+from lct_pipeline.export.latent_pipeline import LatentPipeline
+from lct_pipeline.export.model_card import Story
+from lct_pipeline.models.autoencoder.coding import Autoencoder, PixelAutoencoder
+from lct_pipeline.models.autoencoder.fitting import build_autoencoder
+from lct_pipeline.models.denoiser import build_network
+from lct_pipeline.parameters import Sampling
+
+COUNT = 5
+NETWORK: dict[str, Any] = {
+    "model": "consistency",
+    "kind": "mlp",
+    "sample_shape": [4, 8, 8],
+    "norm": "non_scaling_layer_norm",
+    "output_norm": "layer_norm",
+    "dropout": 0.5,
+    "num_classes": 0,
+    "class_counts": {},
+    "mlp": {"width": 16, "num_blocks": 1},
+    "unet": {
+        "width": 8,
+        "multipliers": [1, 2],
+        "num_blocks": 1,
+        "attention_sizes": [4],
+        "head_width": 8,
+    },
+    "dit": {
+        "patch_size": 2,
+        "depth": 1,
+        "width": 16,
+        "head_width": 8,
+        "positions": "rotary",
+        "activation": "relu",
+    },
+    "sigma_data": 0.5,
+    "boundary": 0.002,
+    "sigma_min": 0.002,
+    "sigma_max": 80.0,
+    "rho": 7.0,
+    "lowest_level": 0.0,
+}
+# two of the names would change places if they were sorted as text
+CLASSES: dict[str, Any] = {
+    "num_classes": 3,
+    "class_counts": {"2": 1, "10": 3, "cat": 2},
+}
+ONE_STEP = SamplingPlan(1, (80.0,))
+STORY = Story(
+    run="small",
+    model="last checkpoint",
+    weights="step-1-raw",
+    licence=None,
+    source="photos",
+    image_size=16,
+    objective="consistency",
+    num_steps=1,
+    autoencoder=None,
+    commit="abc",
+    second_step_improves=True,
+)
+
+
+def small_vae() -> Any:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return build_autoencoder(block_channels=[8, 16], latent_channels=4).eval()
+
+
+def tiny_vae() -> Any:
+    from diffusers import AutoencoderTiny
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return AutoencoderTiny(
+            encoder_block_out_channels=(8, 8),
+            decoder_block_out_channels=(8, 8),
+            num_encoder_blocks=(1, 1),
+            num_decoder_blocks=(1, 1),
+            latent_channels=4,
+        ).eval()
+
+
+@dataclass(frozen=True)
+class SmallModel:
+    """A model that was never trained, with random weights that all have a say."""
+
+    network: dict[str, Any]
+    autoencoder: Autoencoder
+    plans: tuple[SamplingPlan, ...] = (ONE_STEP, SamplingPlan(2, (80.0, 0.5), "same"))
+    guidance: float = 1.0
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        random = torch.Generator().manual_seed(1)
+        tensors = build_network(self.network).state_dict()
+        return {
+            name: 0.2 * torch.randn(tensor.shape, generator=random)
+            for name, tensor in sorted(tensors.items())
+        }
+
+    @property
+    def normalisation(self) -> LatentNormalisation:
+        random = torch.Generator().manual_seed(2)
+        mean, std = torch.rand(2, *self.network["sample_shape"], generator=random)
+        return LatentNormalisation(mean, std + 0.5, self.network["sigma_data"])
+
+    def pipeline(self) -> LatentPipeline:
+        return build_pipeline(
+            self.network,
+            self.tensors,
+            self.normalisation,
+            deepcopy(self.autoencoder),  # which a test may change
+            list(self.plans),
+            self.guidance,
+        )
+
+    def generator(self) -> Generator:
+        known = self.normalisation
+        file = TensorFile(
+            {"mean": known.mean, "std": known.std}, {"sigma_data": known.sigma_data}
+        )
+        stored = StoredAutoencoder(self.autoencoder, "")
+        cpu = torch.device("cpu")
+        values = {
+            "second_sigmas": (0.5,),
+            "renoise": ("fresh",),
+            "guidance": self.guidance,
+            "diffusion": {"sampler": "heun", "num_evaluations": (3,)},
+            "batch_size": COUNT,
+            "grid_size": 2,
+        }
+        generator = Generator(
+            self.network,
+            latent_decoder(stored, file, cpu),
+            Sampling.model_validate(values),
+            cpu,
+        )
+        generator.load(self.tensors)
+        return generator
+
+    def expected(self, plan: SamplingPlan) -> Tensor:
+        """Return what this project generates, ``(COUNT, 3, H, W)``, uint8."""
+        return next(self.generator().images(COUNT, plan, seed=3, purpose="a"))
+
+    def inputs(self, plan: SamplingPlan) -> dict[str, Any]:
+        """Return the same noise and classes, as arguments of the exported pipeline."""
+        stream: dict[str, Any] = {"batch_size": COUNT, "seed": 3, "purpose": "a"}
+        shape, num = tuple(self.network["sample_shape"]), max(1, len(plan.sigmas))
+        counts = list(self.network["class_counts"].values())
+        return {
+            "num_inference_steps": plan.num_evaluations,
+            "latents": next(noise_batches(COUNT, shape, num_evaluations=num, **stream)),
+            "class_labels": next(label_batches(COUNT, counts, **stream)),
+            "output_type": "uint8",
+        }
+
+    def write(self, folder: Path, *, onnx: bool = False) -> Path:
+        write_folder(ExportedModel(self.pipeline(), STORY, onnx), folder)
+        return folder
+
+
+def network(**changes: Any) -> dict[str, Any]:
+    return {**NETWORK, **changes}
+
+
+DIFFUSION = network(model="diffusion", boundary=0.0)
+MODELS = {
+    "unet": SmallModel(network(kind="unet"), small_vae()),
+    "pixels": SmallModel(
+        network(kind="mlp", sample_shape=[3, 8, 8]), PixelAutoencoder()
+    ),
+    "dit": SmallModel(network(kind="dit"), small_vae()),
+    "classes": SmallModel(
+        network(**CLASSES),
+        small_vae(),
+        (ONE_STEP, SamplingPlan(2, (80.0, 0.5), "fresh")),
+        guidance=2.0,
+    ),
+    "dpm_solver": SmallModel(
+        DIFFUSION,
+        small_vae(),
+        tuple(SamplingPlan(n, solver="dpm_solver") for n in (2, 5)),
+    ),
+    "heun": SmallModel(DIFFUSION, tiny_vae(), (SamplingPlan(3, solver="heun"),)),
+}
+
+# what Python sees where this project, and what it needs besides, were never installed
+ALONE = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"lct_pipeline", "kedro", "ot", "omegaconf", "pydantic"}:
+            raise ModuleNotFoundError(name, name=name)
+
+sys.meta_path.insert(0, Absent())
+import torch
+torch.set_num_threads(1)
+"""
+
+
+def run_alone(script: str, modules: Path, *arguments: str) -> str:
+    """Run a script in a process of its own that has diffusers and not this project."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", ALONE + script, *arguments],
+        env={
+            "HF_HUB_OFFLINE": "1",
+            "HF_MODULES_CACHE": str(modules),
+            "HF_HOME": str(modules),
+            "OMP_NUM_THREADS": "1",
+            "PATH": "/usr/bin:/bin",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def evaluation_rows(model: str) -> pd.DataFrame:
+    row = {
+        "model": model,
+        "nfe": 1,
+        "metric": "classifier_frechet_distance",
+        "value": 8.4,
+        "std": 0.5,
+        "protocol": "0a1b2c3d",
+        "extractor": "classifier",
+        "resize": "none",
+        "file_format": "lossless",
+        "num_generated": 2000,
+        "num_real": 385,
+        "reference": "the test split",
+    }
+    return pd.DataFrame([row, {**row, "metric": "density", "value": 1.0}])

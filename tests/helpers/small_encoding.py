@@ -1,0 +1,124 @@
+"""Small images and autoencoders for tests of encoding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from torch import Tensor, nn
+
+from lct_pipeline.datasets.autoencoder import StoredAutoencoder
+from lct_pipeline.datasets.files import tensors_digest
+from lct_pipeline.datasets.shards import Shard, ShardsDataset, ShardStore, ShardStream
+from lct_pipeline.models.autoencoder.fitting import build_autoencoder
+from lct_pipeline.parameters import Encoding, Runtime
+from lct_pipeline.pipelines.encoding.nodes import encode_images
+
+BASE = Path(__file__).parents[2] / "conf" / "base"
+SIZES = [4, 4, 3]
+
+
+def base(stage: str) -> dict[str, Any]:
+    found = yaml.safe_load((BASE / f"parameters_{stage}.yml").read_text())
+    return found[stage]
+
+
+def encoding(**changes: Any) -> Encoding:
+    return Encoding.model_validate(base("encoding") | {"batch_size": 3} | changes)
+
+
+def runtime(**changes: Any) -> Runtime:
+    return Runtime.model_validate(base("runtime") | {"device": "cpu"} | changes)
+
+
+def smooth_images(num: int, side: int) -> Tensor:
+    """Return coloured gradients, uint8."""
+    rng = np.random.default_rng(0)
+    grid = np.linspace(0, 1, side)
+    slopes = rng.uniform(-120, 120, size=(num, 3, 2, 1, 1))
+    values = 128 + slopes[:, :, 0] * grid[:, None] + slopes[:, :, 1] * grid / 2
+    return torch.from_numpy(values.clip(0, 255).astype(np.uint8))
+
+
+def store_images(
+    folder: Path, sizes: Sequence[int] = SIZES, side: int = 16
+) -> ShardStore:
+    parts = smooth_images(sum(sizes), side).split(list(sizes))
+    dataset = ShardsDataset(path=str(folder))
+    dataset.save(ShardStream("images", [Shard({"images": part}) for part in parts]))
+    return dataset.load()
+
+
+def manifest_of(images: ShardStore, split: str = "train") -> pd.DataFrame:
+    return pd.DataFrame({"index": range(len(images)), "split": split})
+
+
+def stored(model: Any) -> StoredAutoencoder:
+    return StoredAutoencoder(model.eval(), tensors_digest(model.state_dict()))
+
+
+def kl(**changes: Any) -> StoredAutoencoder:
+    torch.manual_seed(0)
+    sizes = {"block_channels": (8, 8), "latent_channels": 2} | changes
+    return stored(build_autoencoder(**sizes))
+
+
+def tiny() -> StoredAutoencoder:
+    from diffusers import AutoencoderTiny
+
+    torch.manual_seed(0)
+    sides = ("encoder", "decoder")
+    widths = {f"{side}_block_out_channels": (8, 8) for side in sides}
+    blocks = {f"num_{side}_blocks": (1, 1) for side in sides}
+    return stored(AutoencoderTiny(latent_channels=3, **widths, **blocks))
+
+
+def deep_compression() -> StoredAutoencoder:
+    from diffusers import AutoencoderDC
+
+    torch.manual_seed(0)
+    levels = {
+        "block_types": "ResBlock",
+        "block_out_channels": (8, 8),
+        "layers_per_block": (1, 1),
+        "qkv_multiscales": ((), ()),
+    }
+    sides = {f"{s}_{k}": v for s in ("encoder", "decoder") for k, v in levels.items()}
+    return stored(AutoencoderDC(latent_channels=4, attention_head_dim=4, **sides))
+
+
+class AutoencoderDC(nn.Module):
+    """One convolution behind the calls of diffusers' class, whose import takes ten seconds."""
+
+    device, dtype = torch.device("cpu"), torch.float32
+    config: ClassVar = {"encoder_block_out_channels": (8, 8)}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Conv2d(3, 2, 2, stride=2)
+
+    def encode(self, x: Tensor) -> Any:
+        return SimpleNamespace(latent=self.encoder(x))
+
+
+def encode_into(
+    folder: Path,
+    images: ShardStore,
+    autoencoder: StoredAutoencoder,
+    parameters: Encoding,
+    **of_runtime: Any,
+) -> ShardStore:
+    """Encode as the node and the catalog do, going on with what is in the folder."""
+    dataset = ShardsDataset(path=str(folder))
+    dataset.save(
+        encode_images(
+            images, autoencoder, dataset.load(), parameters, runtime(**of_runtime)
+        )
+    )
+    return dataset.load()

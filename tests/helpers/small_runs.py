@@ -1,0 +1,329 @@
+"""What the tests of the combination share: two runs, and the nodes of the stage on them.
+
+The tiny one is of another trainer: its model scales and shifts noise, what it generates are
+features, and an evaluation takes a millisecond. The other one is of this project: pixels by a small
+network, with averages, all of random weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from conftest import ROOT, changed
+from lct_pipeline.combination.stage import Stage
+from lct_pipeline.config_loader import LctConfigLoader
+from lct_pipeline.core.metrics.frechet import feature_statistics
+from lct_pipeline.core.randomness import derived_generator
+from lct_pipeline.datasets.autoencoder import StoredAutoencoder
+from lct_pipeline.datasets.splits import SPLITS
+from lct_pipeline.datasets.tensors import (
+    CheckpointsDataset,
+    CheckpointStore,
+    TensorFile,
+)
+from lct_pipeline.models.autoencoder.coding import PixelAutoencoder
+from lct_pipeline.models.denoiser import build_model
+from lct_pipeline.models.features.classifier import SmallClassifier
+from lct_pipeline.parameters import Combination, Parameters, check_parameters
+from lct_pipeline.pipelines.cataloging.importing import UNKNOWN
+from lct_pipeline.pipelines.cataloging.nodes import index_checkpoints
+from lct_pipeline.pipelines.combination.choosing import score_candidates
+from lct_pipeline.pipelines.combination.landscape import measure_landscape
+from lct_pipeline.pipelines.combination.searching import search_combination
+from lct_pipeline.pipelines.combination.verifying import verify_combination
+from lct_pipeline.pipelines.references.extractors import extractor_of
+from lct_pipeline.pipelines.references.nodes import CHECK
+from lct_pipeline.settings import CONFIG_LOADER_ARGS
+
+STEPS = (10, 20, 30, 40)
+D = 3  # features
+SMALL: dict[str, Any] = {
+    "window": 1.0,
+    "fitness.num_images": 12,
+    "search.methods": ("cma",),
+    "search.num_seeds": 1,
+    "search.num_evaluations": 12,
+    "search.population": 3,
+    "search.initial_ema_rates": (0.9,),
+    "search.initial_widths": (),
+    "search.gradient.num_images": 4,
+    "choice.num_images": 12,
+}
+FEATURES = {
+    "generator": "small_runs:generate",
+    "references": "small_runs:references",
+}
+
+SHAPE = (3, 8, 8)
+NETWORK: dict[str, Any] = {
+    "model": "consistency",
+    "kind": "mlp",
+    "sample_shape": list(SHAPE),
+    "norm": "non_scaling_layer_norm",
+    "output_norm": "non_scaling_layer_norm",
+    "dropout": 0.0,
+    "num_classes": 0,
+    "class_counts": {},
+    "mlp": {"width": 16, "num_blocks": 1},
+    "sigma_data": 0.5,
+    "boundary": 0.002,
+    "sigma_min": 0.002,
+    "sigma_max": 80.0,
+    "rho": 7.0,
+    "lowest_level": 0.0,
+}
+CLASSIFIERS = ("classifier", "check_rotation_classifier")
+PIXEL_CHECKPOINTS: dict[str, dict[str, Any]] = {
+    f"step-{step:07d}-{track}": {**UNKNOWN, "network": NETWORK, "step": step, **about}
+    for track, steps, about in [
+        ("raw", STEPS, {"kind": "raw"}),
+        ("ema-0.9", STEPS[-1:], {"kind": "ema", "ema_rate": 0.9}),
+        ("power-0.1", STEPS[1::2], {"kind": "power", "ema_width": 0.1}),
+    ]
+    for step in steps
+}
+
+Output = tuple[pd.DataFrame, TensorFile]
+generated: list[tuple[int, int]] = []  # num_images and seed of each call of `generate`
+
+
+def weights(step: int) -> dict[str, Tensor]:
+    random = torch.Generator().manual_seed(step)
+    return {
+        "scale": 1 + torch.randn(D, generator=random) / 4,
+        "shift": torch.randn(D, generator=random),
+        "frozen": torch.tensor([1.0, 1 / 3]),
+        "steps": torch.tensor(step),
+    }
+
+
+def generate(
+    weights: dict[str, Tensor], *, num_images: int, seed: int
+) -> Iterator[Tensor]:
+    generated.append((num_images, seed))
+    noise = torch.randn(num_images, D, generator=torch.Generator().manual_seed(seed))
+    yield from (noise * weights["scale"] + weights["shift"]).split(5)
+
+
+def references(split: str) -> Tensor:
+    seed = ("train", "validation", "test").index(split)
+    return torch.randn(40, D, generator=torch.Generator().manual_seed(seed)) / 2
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run with checkpoints, and all else that the nodes of the stage take."""
+
+    checkpoint_index: pd.DataFrame
+    checkpoints: CheckpointStore
+    autoencoder: StoredAutoencoder | None
+    latent_normalisation: TensorFile | None
+    feature_extractor: TensorFile
+    check_extractor: TensorFile
+    reference_statistics: TensorFile
+    parameters: Parameters
+    base: dict[str, Any]  # changes of the combination's parameters
+
+    def combination(self, changes: dict[str, Any] | None = None) -> Combination:
+        """Return the parameters with some values replaced, by dotted name."""
+        return changed(self.parameters.combination, {**self.base, **(changes or {})})
+
+    def search(
+        self,
+        changes: dict[str, Any] | None = None,
+        state: TensorFile | None = None,
+        **other: Any,
+    ) -> Generator[Output]:
+        """Search as the node does; ``other`` replaces other parameter groups."""
+        outputs = search_combination(
+            *self._checkpoints,
+            self.feature_extractor,
+            self.reference_statistics,
+            state,
+            self.combination(changes),
+            *self._settings(other),
+        )
+        assert isinstance(outputs, Generator)
+        return outputs
+
+    def history(self, changes: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Return the rows of a whole search."""
+        return rows_of(self.search(changes))
+
+    def choose(
+        self,
+        history: pd.DataFrame,
+        changes: dict[str, Any] | None = None,
+        previous: pd.DataFrame | None = None,
+    ) -> Generator[pd.DataFrame]:
+        """Choose as the node does."""
+        outputs = score_candidates(
+            history,
+            pd.DataFrame() if previous is None else previous,
+            *self._checkpoints,
+            self.feature_extractor,
+            self.reference_statistics,
+            self.combination(changes),
+            self.parameters.evaluation,
+            *self._settings({}),
+        )
+        assert isinstance(outputs, Generator)
+        return outputs
+
+    def verify(
+        self,
+        candidate_scores: pd.DataFrame,
+        changes: dict[str, Any] | None = None,
+        **other: Any,
+    ) -> tuple[pd.DataFrame, dict[str, Any], TensorFile]:
+        """Verify as the node does."""
+        return verify_combination(
+            candidate_scores,
+            *self._checkpoints,
+            self.feature_extractor,
+            self.check_extractor,
+            self.reference_statistics,
+            self.combination(changes),
+            other.get("evaluation", self.parameters.evaluation),
+            *self._settings(other),
+        )
+
+    def landscape(
+        self,
+        candidate_scores: pd.DataFrame,
+        combination: dict[str, Any],
+        changes: dict[str, Any] | None = None,
+    ) -> pd.DataFrame:
+        """Measure the landscape as the node does."""
+        return measure_landscape(
+            candidate_scores,
+            combination,
+            *self._checkpoints,
+            self.feature_extractor,
+            self.reference_statistics,
+            self.combination(changes),
+            *self._settings({}),
+        )
+
+    def stage(self, changes: dict[str, Any] | None = None, **other: Any) -> Stage:
+        """Return what the nodes build of their inputs."""
+        return Stage(
+            *self._checkpoints,
+            (self.feature_extractor,),
+            self.reference_statistics,
+            self.combination(changes),
+            *self._settings(other),
+        )
+
+    @property
+    def _checkpoints(self) -> tuple[Any, ...]:
+        return (
+            self.checkpoint_index,
+            self.checkpoints,
+            self.autoencoder,
+            self.latent_normalisation,
+        )
+
+    def _settings(self, other: dict[str, Any]) -> tuple[Any, ...]:
+        groups = ("sampling", "runtime")
+        return tuple(other.get(name, getattr(self.parameters, name)) for name in groups)
+
+
+@cache
+def recipe(env: str = "smoke") -> Parameters:
+    """Return the parameters of a recipe."""
+    loader = LctConfigLoader(str(ROOT / "conf"), env=env, **CONFIG_LOADER_ARGS)
+    return check_parameters(loader["parameters"])
+
+
+def tiny_run(folder: Path, states: dict[int, dict[str, Tensor]] | None = None) -> Run:
+    """Return a run of another trainer, its checkpoints by step."""
+    states = states or {step: weights(step) for step in STEPS}
+    dataset = CheckpointsDataset(path=str(folder / "run" / "checkpoints"))
+    for step, tensors in states.items():
+        about = {**UNKNOWN, "step": step}
+        dataset.save({f"step-{step:07d}-raw": TensorFile(tensors, about)})
+    store, nothing = dataset.load(), TensorFile({})
+    return Run(
+        index_checkpoints(store),
+        store,
+        None,
+        None,
+        nothing,
+        nothing,
+        nothing,
+        recipe(),
+        {**SMALL, **FEATURES},
+    )
+
+
+def pixel_run(folder: Path) -> Run:
+    """Return a run of this project, with averages beside its checkpoints."""
+    dataset = CheckpointsDataset(path=str(folder / "run" / "checkpoints"))
+    for name, about in PIXEL_CHECKPOINTS.items():
+        dataset.save({name: TensorFile(pixel_weights(name), about)})
+    store = dataset.load()
+    extractors = [classifier(name, seed) for seed, name in enumerate(CLASSIFIERS)]
+    return Run(
+        index_checkpoints(store),
+        store,
+        StoredAutoencoder(PixelAutoencoder().eval(), "none"),
+        TensorFile(
+            {"mean": torch.zeros(SHAPE), "std": torch.ones(SHAPE)}, {"sigma_data": 0.5}
+        ),
+        *extractors,
+        real_images(*extractors),
+        recipe(),
+        SMALL,
+    )
+
+
+def pixel_weights(name: str) -> dict[str, Tensor]:
+    """Return random weights, those of one name always the same."""
+    random = derived_generator(0, name)
+    return {
+        key: tensor + torch.randn(tensor.shape, generator=random) / 10
+        for key, tensor in build_model(NETWORK).network.state_dict().items()
+    }
+
+
+def classifier(name: str, seed: int) -> TensorFile:
+    size = {"num_classes": 2, "width": 8, "num_features": 6}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = SmallClassifier(2, width=8, num_features=6)
+    return TensorFile(model.state_dict(), {"name": name, **size})
+
+
+def real_images(*extractors: TensorFile) -> TensorFile:
+    """Return what the extractors find in random images, by split."""
+    runtime, tensors = recipe().runtime, {}
+    for prefix, stored in zip(("", CHECK), extractors, strict=True):
+        for split in SPLITS:
+            random = derived_generator(0, split)
+            images = torch.randint(256, (40, *SHAPE), generator=random).byte()
+            features = extractor_of(stored, runtime).extract(images)
+            found = feature_statistics(features)
+            tensors[f"{prefix}{split}.mu"] = found.mu
+            tensors[f"{prefix}{split}.cov"] = found.cov
+            tensors[f"{prefix}{split}.features"] = features
+    return TensorFile(tensors, {"num_images": dict.fromkeys(SPLITS, 40)})
+
+
+def rows_of(outputs: Iterator[Output]) -> pd.DataFrame:
+    """Return all rows that a search yields."""
+    return pd.concat([rows for rows, _ in outputs], ignore_index=True)
+
+
+def scores_of(outputs: Iterator[pd.DataFrame]) -> pd.DataFrame:
+    """Return the table that a choice yields when all is measured."""
+    *_, table = outputs
+    return table

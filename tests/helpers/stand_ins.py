@@ -1,0 +1,69 @@
+"""Small networks with the interface of the real ones, and images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from lct_pipeline.models.features.base import FeatureExtractor
+from lct_pipeline.models.features.extractors import build_extractor
+from lct_pipeline.models.features.inception import INCEPTION_FILE
+
+CPU = torch.device("cpu")
+UNCHANGED = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+def images(num: int = 3, height: int = 24, width: int | None = None) -> Tensor:
+    """Return uint8 images: noise, which overshoots when it is resized."""
+    rng = np.random.default_rng(num + height)
+    size = (num, 3, height, width or height)
+    return torch.from_numpy(rng.integers(0, 256, size=size, dtype=np.uint8))
+
+
+def write_pngs(folder: Path, given: Tensor) -> Path:
+    folder.mkdir()
+    for index, image in enumerate(given):
+        path = folder / f"{index:03d}.png"
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
+    return folder
+
+
+def built(kind: str, path: object = None, **changes: Any) -> FeatureExtractor:
+    """Return an extractor on the CPU."""
+    return build_extractor(
+        kind,
+        None if path is None else str(path),
+        **{"size": None, "device": CPU, **UNCHANGED, **changes},
+    )
+
+
+class TinyInception(nn.Module):
+    """The interface of clean-fid's file: ``layers`` take 299 pixels, ``output`` has the classes."""
+
+    def __init__(self, num_features: int = 2048) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 4, 9, stride=9),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(4),
+            nn.Flatten(),
+            nn.Linear(64, num_features),
+        )
+        self.output = nn.Linear(num_features, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.output(self.layers(x))
+
+
+def write_inception(folder: Path, network: nn.Module | None = None) -> Path:
+    """Write a stand-in of clean-fid's file, and return the file."""
+    path = folder / INCEPTION_FILE
+    torch.jit.script(network or TinyInception()).save(str(path))
+    return path

@@ -1,0 +1,125 @@
+"""LPIPS from a file of AlexNet's weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from lct_pipeline.errors import DataError
+from lct_pipeline.models.autoencoder.lpips_distance import (
+    ALEXNET_FILE,
+    alexnet_file,
+    lpips_distance,
+)
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def weights() -> dict[str, Tensor]:
+    """Random weights under the names of torchvision's AlexNet, its features alone."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3)}
+    sizes |= {8: (256, 384, 3), 10: (256, 256, 3)}
+    found = {}
+    for place, (out, given, side) in sizes.items():
+        shape = (out, given, side, side)
+        scale = (2 / (given * side**2)) ** 0.5
+        weight = scale * torch.randn(*shape, generator=generator)
+        found[f"features.{place}.weight"] = weight
+        found[f"features.{place}.bias"] = 0.1 * torch.randn(out, generator=generator)
+    return found
+
+
+@pytest.fixture(scope="module")
+def path(weights: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("lpips") / ALEXNET_FILE
+    torch.save(weights, path)
+    return path
+
+
+def images(seed: int, side: int = 64) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(256, (3, 3, side, side), generator=generator).byte()
+
+
+def by_hand(weights: dict[str, Tensor], images: Tensor, others: Tensor) -> Tensor:
+    """Return LPIPS by its definition, with the linear weights of the package."""
+    import lpips
+
+    folder = Path(lpips.__file__).parent / "weights" / "v0.1"
+    linear = torch.load(folder / "alex.pth", "cpu", weights_only=True)
+    shift = torch.tensor([-0.030, -0.088, -0.188]).reshape(3, 1, 1)
+    scale = torch.tensor([0.458, 0.448, 0.450]).reshape(3, 1, 1)
+    x = torch.cat([images, others]).float() / 127.5 - 1
+    h = (x - shift) / scale
+    total = torch.zeros(len(images))
+    strides = {0: (4, 2), 3: (1, 2), 6: (1, 1), 8: (1, 1), 10: (1, 1)}
+    for level, (place, (stride, padding)) in enumerate(strides.items()):
+        weight, bias = (weights[f"features.{place}.{n}"] for n in ("weight", "bias"))
+        if place in (3, 6):
+            h = torch.nn.functional.max_pool2d(h, 3, 2)
+        h = torch.nn.functional.conv2d(h, weight, bias, stride, padding).relu()
+        a, b = (h / h.square().sum(1, keepdim=True).sqrt()).chunk(2)
+        by_channel = linear[f"lin{level}.model.1.weight"].reshape(1, -1, 1, 1)
+        total += ((a - b).square() * by_channel).sum(1).mean((1, 2))
+    return total
+
+
+def test_it_is_the_distance_by_its_definition(
+    path: Path, weights: dict[str, Tensor]
+) -> None:
+    distance = lpips_distance(path, CPU)
+    a, b = images(0), images(1)
+    found = distance(a, b)
+    assert found.shape == (3,) and (found > 0).all()
+    torch.testing.assert_close(found, by_hand(weights, a, b), rtol=1e-4, atol=1e-6)
+    assert (distance(a, a) == 0).all()
+
+
+def test_it_is_the_distance_of_the_package(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import lpips
+    import torchvision
+
+    def pretrained(**_: bool) -> torch.nn.Module:
+        model = torchvision.models.AlexNet()
+        weights = torch.load(path, weights_only=True)
+        model.load_state_dict(weights, strict=False)
+        return model
+
+    a, b = images(2), images(3)
+    found = lpips_distance(path, CPU)(a, b)
+    monkeypatch.setattr("lpips.pretrained_networks.tv.alexnet", pretrained)
+    package = lpips.LPIPS(net="alex", verbose=False)
+    with torch.no_grad():
+        expected = package(a.float() / 127.5 - 1, b.float() / 127.5 - 1).flatten()
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
+
+
+def test_the_file_is_the_named_one_or_in_the_folder_of_torch_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    assert alexnet_file(None) == tmp_path / "checkpoints" / ALEXNET_FILE
+    assert alexnet_file(str(tmp_path)) == tmp_path / ALEXNET_FILE
+    assert alexnet_file(str(tmp_path / "own.pth")) == tmp_path / "own.pth"
+
+
+@pytest.mark.parametrize("damage", ["cut short", "of another network", "code"])
+def test_a_file_that_is_not_of_alexnet_is_refused(
+    path: Path, tmp_path: Path, damage: str
+) -> None:
+    other = tmp_path / ALEXNET_FILE
+    if damage == "cut short":
+        other.write_bytes(path.read_bytes()[:1000])
+    elif damage == "code":
+        torch.save(print, other)
+    else:
+        torch.save({"features.0.weight": torch.zeros(1)}, other)
+    with pytest.raises(DataError, match=rf"{ALEXNET_FILE} does not hold the weights"):
+        lpips_distance(other, CPU)

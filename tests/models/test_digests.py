@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+
+from lct_pipeline.models.digests import file_digest, tensors_digest
+
+TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(1)}
+
+
+def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"\x00\x01" * 700_000)
+    assert file_digest(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_the_digest_of_tensors_is_that_of_names_types_shapes_and_values() -> None:
+    text = b"a torch.float32 (2, 3);" + TENSORS["a"].numpy().tobytes()
+    text += b"b torch.int64 ();" + TENSORS["b"].numpy().tobytes()
+    assert tensors_digest(TENSORS) == hashlib.sha256(text).hexdigest()
+
+
+def test_order_and_memory_layout_do_not_matter() -> None:
+    other = {"b": TENSORS["b"], "a": TENSORS["a"].T.contiguous().T}
+    assert tensors_digest(other) == tensors_digest(TENSORS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"a": TENSORS["a"].reshape(3, 2)},
+        {"a": TENSORS["a"].double()},
+        {"a": TENSORS["a"] + 1e-6},
+        {"c": torch.zeros(1)},
+    ],
+    ids=range(4),
+)
+def test_any_change_changes_the_digest(change: dict[str, torch.Tensor]) -> None:
+    assert tensors_digest(TENSORS | change) != tensors_digest(TENSORS)

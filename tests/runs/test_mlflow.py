@@ -1,0 +1,176 @@
+"""Runs in MLflow: what is asked of it where it is not installed, and what it keeps where it is."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from making_runs import make_record, make_row, make_run
+
+from conftest import run_stages
+from lct_pipeline.cli import cli
+from lct_pipeline.config_loader import LctConfigLoader
+from lct_pipeline.errors import UserError
+from lct_pipeline.parameters import check_parameters
+from lct_pipeline.runs.mlflow_store import IDENTITY, log_run, open_store
+from lct_pipeline.runs.reading import Run, find_run
+from lct_pipeline.settings import CONFIG_LOADER_ARGS
+
+needs_mlflow = pytest.mark.skipif(
+    importlib.util.find_spec("mlflow") is None,
+    reason="MLflow is not installed: pip install 'lct_pipeline[mlflow]'",
+)
+FIGURE = "last/1/classifier/frechet_distance"
+
+
+@pytest.fixture
+def without_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the file of an empty MLflow: making one takes seconds, copying it does not."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def store(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copy(empty_store, tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def entries() -> list[Any]:
+    """Return what MLflow has."""
+    client, experiment = open_store()
+    return list(client.search_runs([experiment]))
+
+
+def made(project: Path, name: str = "a", value: float = 3.0, **changes: Any) -> Run:
+    make_run(project, name, make_record(**changes), rows=[make_row("last", value)])
+    return find_run(project, name)
+
+
+def test_without_mlflow_the_command_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_mlflow: None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made(tmp_path)
+    result = CliRunner().invoke(cli, ["lct", "mlflow", "a"])
+    assert result.exit_code == 1
+    assert result.output == (
+        "Error: MLflow is not installed: pip install 'lct_pipeline[mlflow]'.\n"
+    )
+
+
+def test_without_runs_the_command_says_how_to_make_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli, ["lct", "mlflow"])
+    assert result.exit_code == 1 and "`kedro run` makes one" in result.output
+
+
+def test_without_mlflow_a_run_that_is_to_be_logged_does_not_begin(
+    project: Path, monkeypatch: pytest.MonkeyPatch, without_mlflow: None
+) -> None:
+    monkeypatch.chdir(project)
+    with pytest.raises(UserError, match="MLflow is not installed"):
+        run_stages(project, "ingest", runtime={"mlflow": True})
+    assert not (project / "data" / "02_intermediate").exists()
+
+
+def test_the_environment_switches_it_on_and_nothing_else() -> None:
+    conf = str(Path(__file__).parents[2] / "conf")
+    base, mlflow = (
+        check_parameters(
+            LctConfigLoader(conf, env=env, **CONFIG_LOADER_ARGS)["parameters"]
+        )
+        for env in ("base", "mlflow")
+    )
+    assert not base.runtime.mlflow
+    runtime = base.runtime.model_copy(update={"mlflow": True})
+    assert mlflow == base.model_copy(update={"runtime": runtime})
+
+
+@needs_mlflow
+def test_parameters_can_be_searched_by_their_names(store: Path) -> None:
+    log_run(made(store, "short"))
+    log_run(made(store, "long", **{"parameters.training.num_steps": 80}))
+    client, experiment = open_store()
+    for steps, name in (("60", "short"), ("80", "long")):
+        query = f"params.`training.num_steps` = '{steps}'"
+        (found,) = client.search_runs([experiment], query)
+        assert found.info.run_name == name
+
+
+@needs_mlflow
+def test_a_second_time_the_same_entry_is_brought_up_to_date(store: Path) -> None:
+    run = made(store)
+    first = log_run(run)
+    assert log_run(Run("a", store)) == first
+    client, _ = open_store()
+    assert [m.value for m in client.get_metric_history(first, FIGURE)] == [3.0]
+
+    text = (run.reporting / "evaluation.json").read_text().replace("3.0", "2.0")
+    (run.reporting / "evaluation.json").write_text(text)
+    assert log_run(Run("a", store)) == first
+    assert client.get_run(first).data.metrics[FIGURE] == 2.0
+    assert len(entries()) == 1
+
+
+@needs_mlflow
+def test_curves_figures_tags_status_and_files_are_kept(
+    store: Path, smoke_run: Path
+) -> None:
+    run = find_run(smoke_run, "tested")
+    client, _ = open_store()
+    for _ in range(2):  # no point twice
+        entry = client.get_run(log_run(run))
+    losses = client.get_metric_history(entry.info.run_id, "training/loss")
+    assert [m.step for m in losses] == list(range(5, 61, 5))
+    assert entry.info.status == "FINISHED"
+    assert entry.data.tags["lct.recipe"] == "smoke"
+    assert entry.data.tags[IDENTITY].startswith("tested-")
+    files = {file.path for file in client.list_artifacts(entry.info.run_id)}
+    assert {"evaluation.json", "sample_grid.png", "records"} <= files
+
+
+@needs_mlflow
+def test_a_failed_session_is_logged_as_failed_with_its_own_error(
+    store: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    with pytest.raises(Exception, match="nowhere"):
+        run_stages(
+            project,
+            "ingest",
+            run_id="a",
+            runtime={"mlflow": True},
+            ingestion={"source": "nowhere"},
+        )
+    (entry,) = entries()
+    assert (entry.info.run_name, entry.info.status) == ("a", "FAILED")
+    assert "nowhere" in entry.data.tags["lct.error"]
+
+
+@needs_mlflow
+def test_an_experiment_may_be_named(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
+    log_run(made(store))
+    client, experiment = open_store()
+    assert client.get_experiment(experiment).name == "mine"
+    assert len(entries()) == 1

@@ -1,0 +1,274 @@
+"""What training leaves behind: which checkpoints when, what they say, and rows of metrics."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from conftest import DIFFUSION, SmokeResults
+from lct_pipeline.core.ema.bank import Track
+from lct_pipeline.datasets.tensors import TensorFile
+from lct_pipeline.training.assembly import level_schedule
+from lct_pipeline.training.checkpoints import num_files
+
+WORKER = "lct_pipeline.training.task"
+NONE: set[str] = set()
+RAW, RATES, POWER = {"raw"}, {"ema-0.9", "ema-0.95"}, {"power-0.1"}
+ALL = RAW | RATES | POWER
+ABOUT = {
+    "step",
+    "num_images",
+    "num_levels",
+    "ends_stage",
+    "loss",
+    "network",
+    "parameters_digest",
+    "kind",
+    "ema_rate",
+    "ema_width",
+}
+COLUMNS = {
+    "step",
+    "loss",
+    "consistency_loss",
+    "diffusion_loss",
+    "num_levels",
+    "c",
+    "spread",
+    "gradient_norm",
+    "coupling_seconds",
+    "wait_seconds",
+    "images_per_second",
+}
+
+
+def names_by_step(
+    results: SmokeResults, changes: dict[str, Any]
+) -> dict[int, set[str]]:
+    """Return the checkpoints of each step, without the step in their names."""
+    return {
+        piece.step: {
+            name.removeprefix(f"step-{piece.step:07d}-") for name in piece.checkpoints
+        }
+        for piece in results.train(changes)
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        # stages end after steps 4, 8 and 12; weights are due each 5 of the last half, snapshots
+        # each 6 steps; the state is written where something would be due
+        ({}, {4: ALL, 5: NONE, 6: POWER, 8: ALL, 10: RAW, 12: ALL}),
+        (
+            {"checkpoint_window": 1.0},
+            {4: ALL, 5: RAW, 6: POWER, 8: ALL, 10: RAW, 12: ALL},
+        ),
+        (
+            {"checkpoint_window": 0.1},
+            {4: ALL, 5: NONE, 6: POWER, 8: ALL, 10: NONE, 12: ALL},
+        ),
+        ({"checkpoint_interval": 6}, {4: ALL, 6: POWER, 8: ALL, 12: ALL}),
+        (
+            {"checkpoint_interval": 6, "checkpoint_window": 0.6},
+            {4: ALL, 6: RAW | POWER, 8: ALL, 12: ALL},
+        ),
+        (
+            {"checkpoint_interval": 100, "ema.snapshot_interval": 100},
+            {4: ALL, 8: ALL, 12: ALL},
+        ),
+        ({"noise.s1": 4}, {5: NONE, 6: POWER, 10: RAW, 12: ALL}),
+        (DIFFUSION, {5: NONE, 6: POWER, 10: RAW, 12: ALL}),
+        (
+            {"noise.schedule": "continuous", "noise.continuous.num_stages": 2},
+            {5: NONE, 6: ALL, 10: RAW, 12: ALL},
+        ),
+        ({"num_steps": 1}, {1: ALL}),
+    ],
+    ids=str,
+)
+def test_checkpoints_are_due_at_intervals_of_the_window_snapshots_and_ends_of_stages(
+    results: SmokeResults, changes: dict[str, Any], expected: dict[int, set[str]]
+) -> None:
+    assert names_by_step(results, changes) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "averages"),
+    [
+        ({"ema.rates": []}, POWER),
+        ({"ema.widths": []}, RATES),
+        (
+            {"ema.rates": [0.5], "ema.widths": [0.05, 0.2]},
+            {"ema-0.5", "power-0.05", "power-0.2"},
+        ),
+    ],
+    ids=str,
+)
+def test_all_averages_that_are_kept_are_there_at_the_end(
+    results: SmokeResults, changes: dict[str, Any], averages: set[str]
+) -> None:
+    names = names_by_step(results, changes)
+    assert names[12] == RAW | averages
+    assert (
+        6 in names or "ema.widths" in changes
+    )  # a snapshot, where there is one to store
+
+
+@pytest.fixture(scope="module")
+def last(results: SmokeResults) -> dict[str, TensorFile]:
+    *_, piece = results.train({})
+    return piece.checkpoints
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("raw", {"kind": "raw", "ema_rate": None, "ema_width": None}),
+        ("ema-0.9", {"kind": "ema", "ema_rate": 0.9, "ema_width": None}),
+        ("ema-0.95", {"kind": "ema", "ema_rate": 0.95, "ema_width": None}),
+        ("power-0.1", {"kind": "power", "ema_rate": None, "ema_width": 0.1}),
+    ],
+)
+def test_a_checkpoint_says_what_it_is(
+    last: dict[str, TensorFile], name: str, expected: dict[str, Any]
+) -> None:
+    about = last[f"step-0000012-{name}"].metadata
+    assert about.keys() == ABOUT
+    assert {key: about[key] for key in expected} == expected
+    assert about["step"] == 12
+    assert about["num_images"] == 12 * 16
+    assert about["num_levels"] == 16
+    assert about["ends_stage"] is True
+    assert about["network"]["kind"] == "mlp"
+
+
+def test_a_checkpoint_between_ends_of_stages_says_so(results: SmokeResults) -> None:
+    pieces = list(results.train({"checkpoint_window": 1.0}))
+    ends, levels = (
+        {
+            piece.step: {file.metadata[key] for file in piece.checkpoints.values()}
+            for piece in pieces
+        }
+        for key in ("ends_stage", "num_levels")
+    )
+    between = {5, 6, 10}
+    assert ends == {step: {step not in between} for step in (4, 5, 6, 8, 10, 12)}
+    assert levels == {4: {4}, 5: {8}, 6: {8}, 8: {8}, 10: {16}, 12: {16}}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"checkpoint_window": 1.0},
+        {"checkpoint_interval": 1, "ema.snapshot_interval": 2},
+        {"ema.rates": []},
+        DIFFUSION,
+    ],
+    ids=str,
+)
+def test_as_many_checkpoints_are_announced_as_are_written(
+    results: SmokeResults, caplog: pytest.LogCaptureFixture, changes: dict[str, Any]
+) -> None:
+    caplog.set_level(logging.INFO, WORKER)
+    pieces = list(results.train(changes))
+    num_files = sum(len(piece.checkpoints) for piece in pieces)
+    assert f"Its {num_files} checkpoints take 0.00 GiB of disk." in caplog.text
+
+
+def test_the_smoke_run_wrote_as_many_checkpoints_as_it_announced(
+    results: SmokeResults,
+) -> None:
+    parameters = results.parameters.training
+    tracks = [Track("rate", rate) for rate in parameters.ema.rates]
+    tracks += [Track("power", width) for width in parameters.ema.widths]
+    num_levels = level_schedule(parameters).num_levels
+    announced = num_files(num_levels, tracks, parameters)
+    assert len(list((results.run / "checkpoints").iterdir())) == announced
+
+
+def test_raw_checkpoints_are_kept_in_the_window_and_where_stages_end(
+    results: SmokeResults,
+) -> None:
+    index = results.catalog.load("checkpoint_index")
+    raw = index.loc[index["kind"] == "raw", "step"]
+    assert raw.tolist() == [20, 35, 40, 45, 50, 55, 60]
+
+
+def test_too_little_disk_is_warned_of_with_what_helps(
+    results: SmokeResults,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    full = SimpleNamespace(free=2**20)
+    monkeypatch.setattr(f"{WORKER}.shutil.disk_usage", lambda _: full)
+    next(results.train({}))
+    assert "Only 0.00 GiB are free" not in caplog.text  # 14 checkpoints of 25 kB
+    full.free = 1000
+    next(results.train({}))
+    (record,) = [r for r in caplog.records if r.levelname == "WARNING"]
+    assert record.getMessage() == (
+        "Only 0.00 GiB are free there: raise training.checkpoint_interval, or lower "
+        "training.checkpoint_window."
+    )
+
+
+def test_the_index_of_a_run_has_rates_where_stages_end_and_widths_at_snapshots(
+    results: SmokeResults,
+) -> None:
+    index = results.catalog.load("checkpoint_index")
+    rates = index[index["kind"] == "ema"].groupby("step")["ema_rate"].apply(set)
+    assert rates.index.tolist() == [20, 40, 60]
+    assert all(found == {0.9, 0.95} for found in rates)
+    power = index[index["kind"] == "power"]
+    assert power["step"].tolist() == [20, 40, 60]
+    assert set(power["ema_width"]) == {0.1}
+
+
+def test_rows_are_means_over_their_intervals(results: SmokeResults) -> None:
+    each, fours = (
+        pd.concat([p.rows for p in results.train({"metrics_interval": n})])
+        for n in (1, 4)
+    )
+    assert set(each) == set(fours) == COLUMNS
+    assert each["step"].tolist() == list(range(1, 13))
+    assert fours["step"].tolist() == [4, 8, 12]
+    for name in (
+        "loss",
+        "consistency_loss",
+        "diffusion_loss",
+        "spread",
+        "gradient_norm",
+    ):
+        means = each[name].to_numpy().reshape(3, 4).mean(1)
+        assert fours[name].tolist() == pytest.approx(means.tolist())
+    for name in ("num_levels", "c"):
+        assert fours[name].tolist() == each[name].tolist()[3::4]
+
+
+def test_no_row_is_handed_over_twice(results: SmokeResults) -> None:
+    steps = [piece.rows["step"].tolist() for piece in results.train({})]
+    assert steps == [[1, 2, 3, 4], [5], [6], [7, 8], [9, 10], [11, 12]]
+
+
+def test_without_optimal_transport_coupling_takes_no_time(
+    results: SmokeResults,
+) -> None:
+    free, coupled = (
+        pd.concat([p.rows for p in results.train({"objective.coupling": coupling})])
+        for coupling in ("independent", "batch")
+    )
+    assert (free["coupling_seconds"] == 0).all()
+    assert (coupled["coupling_seconds"] > 0).all()
+
+
+def test_the_last_row_of_metrics_covers_the_steps_that_are_left(
+    results: SmokeResults,
+) -> None:
+    pieces = list(results.train({"num_steps": 7, "metrics_interval": 5}))
+    assert [step for piece in pieces for step in piece.rows.get("step", [])] == [5, 7]

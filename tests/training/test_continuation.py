@@ -1,0 +1,139 @@
+"""Training that was stopped and goes on ends as training in one go, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from conftest import DIFFUSION, SmokeResults, TrainingPiece, copied
+from lct_pipeline.datasets.tensors import (
+    CheckpointStore,
+    TensorFile,
+    TensorFileDataset,
+)
+
+CASES: dict[str, dict[str, Any]] = {
+    "consistency, index": {},
+    "consistency, continuous": {
+        "noise.schedule": "continuous",
+        "noise.continuous.num_stages": 3,
+    },
+    "consistency, c fitted": {"objective.c": "fitted"},
+    "diffusion": DIFFUSION,
+    "distillation": {"objective.kind": "distillation", "first_stage.run": "teacher"},
+    "truncated": {"objective.kind": "truncated", "first_stage.run": "tested"},
+    "truncated, continuous": {
+        "objective.kind": "truncated",
+        "first_stage.run": "tested",
+        "noise.schedule": "continuous",
+        "noise.continuous.num_stages": 3,
+    },
+    "from a first stage": {"first_stage.run": "tested"},
+    "conditional": {"network.conditional": True},
+    "dropout": {"network.dropout": 0.3},
+    "fixed posterior": {"resample_posterior": False},
+    "bfloat16": {"precision": "bfloat16"},
+    "adamw, warm-up, clipped": {
+        "optimizer.name": "adamw",
+        "optimizer.warmup_steps": 8,
+        "optimizer.clip_norm": 0.1,
+    },
+}
+CLOCKS = ["images_per_second", "coupling_seconds", "wait_seconds"]
+
+
+@pytest.fixture
+def first_stage(
+    request: pytest.FixtureRequest, results: SmokeResults, teacher: CheckpointStore
+) -> CheckpointStore | None:
+    """Return the checkpoints of the run that a case names."""
+    run = CASES[request.param].get("first_stage.run")
+    stores = {
+        None: None,
+        "teacher": teacher,
+        "tested": results.catalog.load("checkpoints"),
+    }
+    return stores[run]
+
+
+def stopped_at(pieces: Generator[TrainingPiece], step: int) -> TrainingPiece:
+    """Train up to a checkpoint and close the training."""
+    piece = next(p for p in pieces if p.step == step)
+    pieces.close()
+    return piece
+
+
+def assert_equal(found: TensorFile, expected: TensorFile) -> None:
+    assert found.metadata == expected.metadata
+    assert found.tensors.keys() == expected.tensors.keys()
+    for name, tensor in expected.tensors.items():
+        assert torch.equal(found.tensors[name], tensor), name
+
+
+def assert_ends_equal(found: list[TrainingPiece], whole: list[TrainingPiece]) -> None:
+    """Compare pieces of a continued run with the last ones of a run in one go."""
+    for piece, expected in zip(found, whole[-len(found) :], strict=True):
+        assert_equal(piece.state, expected.state)
+        assert piece.checkpoints.keys() == expected.checkpoints.keys()
+        for name, checkpoint in expected.checkpoints.items():
+            assert_equal(piece.checkpoints[name], checkpoint)
+        rows, expected_rows = (p.rows.drop(columns=CLOCKS) for p in (piece, expected))
+        pd.testing.assert_frame_equal(rows, expected_rows, check_exact=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "first_stage"), [(name, name) for name in CASES], indirect=["first_stage"]
+)
+def test_stopped_and_continued_it_ends_bit_for_bit_the_same(
+    results: SmokeResults, first_stage: CheckpointStore | None, name: str
+) -> None:
+    def train(state: TensorFile | None = None) -> Generator[TrainingPiece]:
+        return results.train(CASES[name], state, first_stage=first_stage)
+
+    whole = list(train())
+    stopped = stopped_at(train(), step=5)
+    assert_ends_equal(list(train(stopped.state)), whole)
+
+
+@pytest.mark.parametrize("step", [4, 6, 8, 10])
+def test_it_can_stop_at_every_checkpoint(results: SmokeResults, step: int) -> None:
+    fitted = {"objective.c": "fitted"}
+    stopped = stopped_at(results.train(fitted), step)
+    rest = list(results.train(fitted, stopped.state))
+    assert_ends_equal(rest, list(results.train(fitted)))
+
+
+def test_it_can_stop_twice(results: SmokeResults) -> None:
+    first = stopped_at(results.train({}), 4)
+    second = stopped_at(results.train({}, first.state), 8)
+    rest = list(results.train({}, second.state))
+    assert_ends_equal(rest, list(results.train({})))
+
+
+def test_a_state_goes_through_a_file_unchanged(
+    results: SmokeResults, tmp_path: Path
+) -> None:
+    dataset = TensorFileDataset(filepath=str(tmp_path / "state.safetensors"))
+    dataset.save(stopped_at(results.train({}), 5).state)
+    rest = list(results.train({}, dataset.load()))
+    assert_ends_equal(rest, list(results.train({})))
+
+
+def test_a_state_is_not_changed_by_the_training_that_starts_from_it(
+    results: SmokeResults,
+) -> None:
+    state = stopped_at(results.train({}), 5).state
+    before = copied(state)
+    list(results.train({}, state))
+    assert_equal(state, before)
+
+
+def test_a_continued_run_may_be_computed_otherwise(results: SmokeResults) -> None:
+    state = stopped_at(results.train({}), 5).state
+    *_, last = results.train({}, state, gradient_accumulation=3)
+    assert last.step == 12

@@ -1,0 +1,155 @@
+"""Training in two processes: what it yields, and that nothing of it stays.
+
+Each of the three trainings here starts two real processes, which takes as long as importing torch
+twice.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from conftest import SmokeResults, TrainingPiece
+from lct_pipeline.core.batches import EpochOrder
+from lct_pipeline.datasets.shards import Shard, ShardsDataset, ShardStore, ShardStream
+from lct_pipeline.datasets.splits import indices_of
+from lct_pipeline.errors import ParameterError, TrainingError
+from lct_pipeline.training import distributed as processes
+
+TOLERANCE = 1e-5  # of losses, relative
+WEIGHTS = 1e-4  # absolute, after ten steps that move them by 0.1
+LIVELY: dict[str, Any] = {
+    "num_steps": 10,
+    "optimizer.name": "adamw",
+    "optimizer.learning_rate": 0.01,
+}
+PLAIN: dict[str, Any] = {**LIVELY, "objective.coupling": "independent"}
+
+
+def losses(pieces: list[TrainingPiece]) -> np.ndarray:
+    parts = ["consistency_loss", "diffusion_loss", "spread", "c", "gradient_norm"]
+    columns = ["step", "loss", *parts]
+    return pd.concat([piece.rows for piece in pieces])[columns].to_numpy()
+
+
+def started() -> set[int]:
+    """Return the process ids of this process's children."""
+    return {process.pid for process in multiprocessing.active_children() if process.pid}
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def assert_gone(pids: set[int]) -> None:
+    assert len(pids) == 2
+    assert [pid for pid in pids if is_alive(pid)] == []
+
+
+@pytest.fixture
+def few_open_files() -> Iterator[None]:
+    """Allow fewer open files than a state has tensors."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    already = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 64
+    resource.setrlimit(resource.RLIMIT_NOFILE, (already + 80, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("few_open_files")
+def test_two_processes_train_what_one_trains(results: SmokeResults) -> None:
+    one, two, pids = list(results.train(LIVELY)), [], set()
+    for piece in results.train(LIVELY, num_processes=2):
+        two.append(piece)
+        pids |= started()
+    assert_gone(pids)
+    assert [p.step for p in two] == [p.step for p in one]
+    np.testing.assert_allclose(losses(two), losses(one), rtol=TOLERANCE)
+    for found, expected in zip(two, one, strict=True):
+        assert found.state.metadata == expected.state.metadata
+        assert found.state.tensors.keys() == expected.state.tensors.keys()
+        assert found.checkpoints.keys() == expected.checkpoints.keys()
+        for name, checkpoint in expected.checkpoints.items():
+            for key, tensor in checkpoint.tensors.items():
+                other = found.checkpoints[name].tensors[key]
+                torch.testing.assert_close(other, tensor, rtol=0, atol=WEIGHTS)
+    for name, tensor in one[-1].state.tensors.items():
+        found_tensor = two[-1].state.tensors[name]
+        torch.testing.assert_close(found_tensor, tensor, rtol=1e-3, atol=WEIGHTS)
+    assert len(one[-1].state.tensors) > 80  # more than files could be opened
+
+
+@pytest.fixture
+def damaged(results: SmokeResults, tmp_path: Path) -> ShardStore:
+    """Return latents that are not finite where the second process sees it first, in step 6."""
+    latents = results.catalog.load("latents")
+    indices = indices_of(results.catalog.load("latent_manifest"), "train")
+    parameters = results.training(PLAIN)
+    order = EpochOrder(len(indices), parameters.batch_size, parameters.seed)
+    every = np.arange(len(latents))
+    tensors = {name: latents.gather(name, every) for name in ("mean", "std")}
+    tensors["mean"][indices[order.batch(6)[-2]]] = float("nan")
+    dataset = ShardsDataset(path=str(tmp_path / "latents"))
+    dataset.save(ShardStream(str(latents.fingerprint), [Shard(tensors)]))
+    return dataset.load()
+
+
+def test_an_error_of_one_process_is_that_of_one_process_alone(
+    results: SmokeResults, damaged: ShardStore
+) -> None:
+    messages, steps, pids = [], [], set()
+    for num_processes in (1, 2):
+        with pytest.raises(TrainingError) as caught:
+            for piece in results.train(
+                PLAIN, latents=damaged, num_processes=num_processes
+            ):
+                steps.append(piece.step)
+                pids |= started()
+        messages.append(str(caught.value))
+    assert messages[1] == messages[0]
+    assert "In a training process:" in caught.value.__notes__[0]  # and its traceback
+    assert "not finite at step 6" in messages[0] and "nan" not in messages[0]
+    assert steps == [3, 5, 6] * 2
+    assert_gone(pids)
+
+
+def test_a_training_that_is_closed_early_leaves_no_process(
+    results: SmokeResults,
+) -> None:
+    state = next(results.train(PLAIN)).state
+    pieces = results.train(PLAIN, state, num_processes=2)
+    assert next(pieces).step == 5
+    pids = started()
+    pieces.close()
+    assert_gone(pids)
+
+
+def test_more_processes_than_samples_are_refused(results: SmokeResults) -> None:
+    with pytest.raises(ParameterError, match=r"num_processes=17.*batch_size=16"):
+        list(results.train({}, num_processes=17))
+
+
+@pytest.mark.parametrize(
+    ("device", "reason"),
+    [("cuda", "this machine has 1 GPUs"), ("mps", "device mps takes one process only")],
+)
+def test_more_processes_than_devices_are_refused(
+    results: SmokeResults, monkeypatch: pytest.MonkeyPatch, device: str, reason: str
+) -> None:
+    monkeypatch.setattr(processes, "choose_device", lambda _: torch.device(device))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ParameterError, match=f"runtime.num_processes=2: {reason}"):
+        list(results.train({}, num_processes=2))
