@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import pandas as pd
 import pytest
 from kedro.io import DataCatalog
+from sharing import listing, made_once
 
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.tensors import (
@@ -41,7 +42,7 @@ def copy_project(target: Path) -> Path:
     shutil.copytree(ROOT / "conf", target / "conf")
     shutil.rmtree(target / "conf" / "local")
     (target / "conf" / "local").mkdir()
-    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    ignored = shutil.ignore_patterns("*.egg-info")  # bytecode spares compiling again
     shutil.copytree(ROOT / "src", target / "src", ignore=ignored)
     return target
 
@@ -85,13 +86,25 @@ def run_stages(
 
 
 @pytest.fixture(scope="session")
-def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a project folder in which the whole smoke recipe ran once."""
-    project = copy_project(tmp_path_factory.mktemp("smoke") / "project")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(project)
-        run_stages(project, run_id="tested")
-    return project
+def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return a project folder in which the whole smoke recipe ran once, to be read only."""
+
+    def make(folder: Path) -> None:
+        project = copy_project(folder / "project")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(project)
+            run_stages(project, run_id="tested")
+
+    project = made_once(tmp_path_factory, "smoke_run", make) / "project"
+    before = listing(project / "data")
+    yield project
+    assert listing(project / "data") == before, "a test wrote to what all tests read"
+
+
+@pytest.fixture
+def smoke_run_copy(smoke_run: Path, tmp_path: Path) -> Path:
+    """Return a copy of the project with the finished smoke recipe, to be written to."""
+    return shutil.copytree(smoke_run, tmp_path / "project")
 
 
 # a training of three stages of four steps, with raw checkpoints and snapshots beside their ends

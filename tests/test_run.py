@@ -148,10 +148,13 @@ def test_record_has_a_time_for_every_node(smoke_run: Path) -> None:
 
 
 def test_the_same_command_again_trains_and_searches_nothing(
-    smoke_run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    smoke_run_copy: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.chdir(smoke_run)
-    digests, alpha = _digests(smoke_run), _alpha(smoke_run)
+    project = smoke_run_copy
+    monkeypatch.chdir(project)
+    digests, alpha = _digests(project), _alpha(project)
     measured = []
 
     class Counting(Fitness):
@@ -161,21 +164,21 @@ def test_the_same_command_again_trains_and_searches_nothing(
 
     monkeypatch.setattr(measuring, "Fitness", Counting)
     with caplog.at_level("INFO", logger="lct_pipeline"):
-        run_stages(smoke_run, run_id="tested")
-    assert _digests(smoke_run) == digests
-    assert _alpha(smoke_run) == alpha
+        run_stages(project, run_id="tested")
+    assert _digests(project) == digests
+    assert _alpha(project) == alpha
     for message in ("already ingested", "already encoded", "steps are already done"):
         assert message in caplog.text
     assert measured == ["choice"] * (3 + 9)  # the landscape alone
 
 
 def test_other_parameters_on_an_existing_run_are_refused_with_both_values(
-    smoke_run: Path, monkeypatch: pytest.MonkeyPatch
+    smoke_run_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(smoke_run)
+    monkeypatch.chdir(smoke_run_copy)
     with pytest.raises(Exception, match="learning_rate") as caught:
         changes = {"optimizer": {"learning_rate": 0.5}}
-        run_stages(smoke_run, "train", run_id="tested", training=changes)
+        run_stages(smoke_run_copy, "train", run_id="tested", training=changes)
     fault = user_error_in(caught.value)
     assert isinstance(fault, ParameterError)
     difference = r"training\.optimizer\.learning_rate: 0\.\d+ -> 0\.5"
