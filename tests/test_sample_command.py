@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from exporting import MODELS
 from PIL import Image
 
-from exporting import MODELS
 from lct_pipeline.sample import MAX_GRID, main
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from exporting import MODELS, ONE_STEP
+
 from lct_pipeline.errors import DataError, ParameterError
 from lct_pipeline.export import onnx_file
 from lct_pipeline.export.onnx_file import check_onnx, write_onnx
