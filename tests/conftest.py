@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
 import pytest
+from forking import fork_in_place_of_spawning
 from kedro.io import DataCatalog
 from sharing import listing, made_once
 
@@ -33,6 +34,12 @@ os.environ["DO_NOT_TRACK"] = "1"
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
     limit_threads(1)
+
+
+@pytest.fixture
+def forked_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start the processes of a node in no time."""
+    fork_in_place_of_spawning(monkeypatch)
 
 
 def copy_project(target: Path) -> Path:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from forking import Saved, Written, killed_at
 from PIL import Image
 
 from conftest import run_stages
@@ -185,39 +181,17 @@ def test_other_parameters_on_an_existing_run_are_refused_with_both_values(
     assert re.search(difference, str(fault))
 
 
-def _start(project: Path, *words: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "kedro", "run", "--env=smoke", *words]
-    environment = {**os.environ, "DO_NOT_TRACK": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, cwd=project, env=environment, stderr=subprocess.DEVNULL
-    )
-
-
-def _kill_when(process: subprocess.Popen[bytes], path: Path) -> None:
-    """Kill a process without warning as soon as a file is there."""
-    deadline = time.monotonic() + 200
-    while not path.exists():
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-
-
 def test_killed_in_training_and_in_search_it_ends_with_the_same_weights_and_alpha(
     smoke_run: Path, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = _run_folder(project)
-    _kill_when(
-        _start(project, "--params=run_id=tested"),
-        run / "checkpoints" / "step-0000035-raw.safetensors",
-    )
-    assert not (run / "checkpoints" / "step-0000060-raw.safetensors").exists()
-    state = run / "search" / "state.safetensors"
-    _kill_when(_start(project, "--params=run_id=tested"), state)
+    killed_at(project, Written("*/step-0000040-raw.safetensors"), run_id="tested")
+    assert (run / "checkpoints" / "step-0000035-raw.safetensors").exists()
+    assert not (run / "checkpoints" / "step-0000040-raw.safetensors").exists()
+    killed_at(project, Saved("search_state"), run_id="tested")
     assert not (run / "combination.json").exists()
     monkeypatch.chdir(project)
-    run_stages(project, run_id="tested")
+    run_stages(project, "combine", run_id="tested")
     assert _digests(project) == _digests(smoke_run)
     assert _alpha(project) == _alpha(smoke_run)
     pd.testing.assert_frame_equal(_history(project), _history(smoke_run))
