@@ -207,7 +207,8 @@ def test_a_folder_of_colour_images_needs_no_other_change(
         Image.new("RGB", (50, 40), colour).save(photos / f"{number}.jpg", quality=95)
     (photos / "notes.jpg").write_text("this is not a picture")
     monkeypatch.chdir(project)
-    run_stages(project, ingestion={"source": str(photos)})
+    briefly = {"search": {"methods": ["random"], "num_evaluations": 8}}
+    run_stages(project, ingestion={"source": str(photos)}, combination=briefly)
     rows = json.loads((project / "data/08_reporting/evaluation.json").read_text())[
         "rows"
     ]
