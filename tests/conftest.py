@@ -29,6 +29,32 @@ from lct_pipeline.parameters.types import Group
 
 ROOT = Path(__file__).parents[1]
 os.environ["DO_NOT_TRACK"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"  # of the workers, and of processes that tests start
+
+# Files that take longest come first, so that no worker waits for the other in the end. The first
+# makes the smoke run, which those up to the comment do not need.
+LONGEST = (
+    "test_run.py",
+    "pipelines/test_export_onnx.py",
+    "test_recipes.py",
+    "core/test_training_loop.py",
+    "pipelines/test_hostile_archives.py",
+    # with the smoke run
+    "training/test_invariance.py",
+    "test_notebooks.py",
+    "training/test_distributed.py",
+    "pipelines/test_export.py",
+    "pipelines/test_evaluation.py",
+    "runs/commands/test_next_run.py",
+    "training/test_description.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {ROOT / "tests" / name: place for place, name in enumerate(LONGEST)}
+    gone = [str(path) for path in places if not path.exists()]
+    assert not gone, f"not there any more: {gone}"
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(autouse=True, scope="session")
