@@ -1,5 +1,5 @@
 # make run    environment, installation, the whole pipeline on the built-in images
-# make test   environment, installation, lint, types and tests
+# make test   environment, installation, lint, types and tests, these in two processes: make test WORKERS=4
 # make viz    the pipeline and its results in a browser; of another run or recipe: make viz RUN=name ENV=recipe
 # make docs   the documentation, into site/index.html
 # make airflow-dags   writes the DAGs of a schedule to airflow_dags/ (docs/schedule.md)
@@ -8,6 +8,7 @@
 # A second call installs nothing. Another Python: make run PYTHON=/path/to/python3.12
 
 UV := uv==0.13.9
+WORKERS := 2
 STAMP := .venv/.installed
 AIRFLOW := .venv-airflow/.installed
 export DO_NOT_TRACK := 1
@@ -29,8 +30,10 @@ run: $(STAMP)
 smoke: $(STAMP)
 	@.venv/bin/kedro run --env=smoke
 
+# Each worker has one thread and takes whole files, in the order of tests/conftest.py. Bytecode is written, or each
+# process that a test starts would compile the sources again.
 test: lint
-	@.venv/bin/python -m pytest
+	@env -u PYTHONDONTWRITEBYTECODE .venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
 	@.venv/bin/ruff check .

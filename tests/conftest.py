@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
 import pytest
+from forking import fork_in_place_of_spawning
 from kedro.io import DataCatalog
+from sharing import listing, made_once
 
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.tensors import (
@@ -27,11 +29,43 @@ from lct_pipeline.parameters.types import Group
 
 ROOT = Path(__file__).parents[1]
 os.environ["DO_NOT_TRACK"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"  # of the workers, and of processes that tests start
+
+# Files that take longest come first, so that no worker waits for the other in the end. The first
+# makes the smoke run, which those up to the comment do not need.
+LONGEST = (
+    "test_run.py",
+    "pipelines/test_export_onnx.py",
+    "test_recipes.py",
+    "core/test_training_loop.py",
+    "pipelines/test_hostile_archives.py",
+    # with the smoke run
+    "training/test_invariance.py",
+    "test_notebooks.py",
+    "training/test_distributed.py",
+    "pipelines/test_export.py",
+    "pipelines/test_evaluation.py",
+    "runs/commands/test_next_run.py",
+    "training/test_description.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {ROOT / "tests" / name: place for place, name in enumerate(LONGEST)}
+    gone = [str(path) for path in places if not path.exists()]
+    assert not gone, f"not there any more: {gone}"
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
     limit_threads(1)
+
+
+@pytest.fixture
+def forked_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start the processes of a node in no time."""
+    fork_in_place_of_spawning(monkeypatch)
 
 
 def copy_project(target: Path) -> Path:
@@ -41,7 +75,7 @@ def copy_project(target: Path) -> Path:
     shutil.copytree(ROOT / "conf", target / "conf")
     shutil.rmtree(target / "conf" / "local")
     (target / "conf" / "local").mkdir()
-    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    ignored = shutil.ignore_patterns("*.egg-info")  # bytecode spares compiling again
     shutil.copytree(ROOT / "src", target / "src", ignore=ignored)
     return target
 
@@ -85,13 +119,25 @@ def run_stages(
 
 
 @pytest.fixture(scope="session")
-def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a project folder in which the whole smoke recipe ran once."""
-    project = copy_project(tmp_path_factory.mktemp("smoke") / "project")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(project)
-        run_stages(project, run_id="tested")
-    return project
+def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return a project folder in which the whole smoke recipe ran once, to be read only."""
+
+    def make(folder: Path) -> None:
+        project = copy_project(folder / "project")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(project)
+            run_stages(project, run_id="tested")
+
+    project = made_once(tmp_path_factory, "smoke_run", make) / "project"
+    before = listing(project / "data")
+    yield project
+    assert listing(project / "data") == before, "a test wrote to what all tests read"
+
+
+@pytest.fixture
+def smoke_run_copy(smoke_run: Path, tmp_path: Path) -> Path:
+    """Return a copy of the project with the finished smoke recipe, to be written to."""
+    return shutil.copytree(smoke_run, tmp_path / "project")
 
 
 # a training of three stages of four steps, with raw checkpoints and snapshots beside their ends

@@ -44,10 +44,11 @@ def base_paths() -> dict[str, str]:
     return paths(load())
 
 
-@pytest.fixture
-def named(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def named(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a configuration with all parameters and one name for each stage."""
-    base = tmp_path / "conf" / "base"
+    folder = tmp_path_factory.mktemp("named")
+    base = folder / "conf" / "base"
     base.mkdir(parents=True)
     for path in (CONF / "base").glob("parameters_*.yml"):
         (base / path.name).symlink_to(path)
@@ -59,7 +60,12 @@ def named(tmp_path: Path) -> Path:
     }
     catalog = {name: {"path": f"${{name_of:{key}}}"} for name, key in groups.items()}
     (base / "catalog.yml").write_text(yaml.safe_dump(catalog))
-    return tmp_path / "conf"
+    return folder / "conf"
+
+
+@pytest.fixture(scope="module")
+def names(named: Path) -> dict[str, str]:
+    return paths(load(conf=named))
 
 
 @pytest.mark.parametrize(
@@ -132,11 +138,10 @@ def test_values_of_the_command_line_win_over_a_recipe() -> None:
     ],
 )
 def test_a_name_changes_with_the_values_of_its_groups_alone(
-    named: Path, key: str, value: Any, changed: set[str]
+    named: Path, names: dict[str, str], key: str, value: Any, changed: set[str]
 ) -> None:
-    before = paths(load(conf=named))
     after = paths(load(conf=named, **nested(key, value)))
-    assert {name for name in NAMED if before[name] != after[name]} == changed
+    assert {name for name in NAMED if names[name] != after[name]} == changed
 
 
 def test_each_stage_lies_under_a_name_of_its_own_and_earlier_groups(
@@ -161,9 +166,9 @@ def test_each_stage_lies_under_a_name_of_its_own_and_earlier_groups(
     ],
 )
 def test_the_same_value_written_otherwise_gives_the_same_name(
-    named: Path, key: str, value: Any
+    named: Path, names: dict[str, str], key: str, value: Any
 ) -> None:
-    assert paths(load(conf=named, **nested(key, value))) == paths(load(conf=named))
+    assert paths(load(conf=named, **nested(key, value))) == names
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,34 +19,55 @@ PICTURES = {"image/png", "application/vnd.plotly.v1+json"}
 SHOWN = {"latents_and_outliers": 5, "training_run": 5, "search": 5}  # pictures
 
 
-@pytest.fixture
-def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Describe this Python as a kernel, in a folder that goes away."""
-    folder = tmp_path / "kernels" / "tested"
-    folder.mkdir(parents=True)
-    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    about = {"argv": command, "display_name": "tested", "language": "python"}
-    (folder / "kernel.json").write_text(json.dumps(about))
-    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    return folder.name
+FORGET = "%reset -f\nget_ipython().extension_manager.loaded.clear()"
 
 
-@pytest.fixture
-def notebook(request: pytest.FixtureRequest) -> nbformat.NotebookNode:
-    return nbformat.read(NOTEBOOKS / f"{request.param}.ipynb", as_version=4)
+def kernel(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    """Describe this Python as a kernel, in a folder that goes away; return its name."""
+    about = {
+        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "display_name": "tested",
+        "language": "python",
+    }
+    (folder / "kernels" / "tested").mkdir(parents=True)
+    (folder / "kernels" / "tested" / "kernel.json").write_text(json.dumps(about))
+    patch.setenv("JUPYTER_PATH", str(folder))
+    return "tested"
 
 
-def execute(notebook: nbformat.NotebookNode, project: Path, kernel: str) -> None:
-    """Run all cells from the project's folder of notebooks; an error in one is an error."""
-    folder = project / "notebooks"
-    folder.mkdir(exist_ok=True)
-    NotebookClient(
-        notebook,
-        timeout=120,
-        kernel_name=kernel,
-        resources={"metadata": {"path": str(folder)}},
-    ).execute()
+def read(name: str) -> nbformat.NotebookNode:
+    return nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+
+
+@pytest.fixture(scope="module")
+def executed(
+    smoke_run: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, list[Any]]:
+    """Return the cells of each notebook with what they gave.
+
+    All are run from the project's folder of notebooks by one kernel, which forgets everything
+    between them but what it has imported. An error in one ends no other.
+    """
+    folder = tmp_path_factory.mktemp("notebooks")
+    project = shutil.copytree(smoke_run, folder / "project")
+    (project / "notebooks").mkdir()
+    cells = {name: read(name).cells for name in SHOWN}
+    together = nbformat.v4.new_notebook()
+    for name, own in cells.items():
+        for cell in own:
+            cell["id"] = f"{name}-{cell['id']}"
+        together.cells += [nbformat.v4.new_code_cell(FORGET), *own]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KEDRO_ENV", "smoke")
+        patch.setenv("LCT_RUN", "tested")
+        NotebookClient(
+            together,
+            timeout=120,
+            kernel_name=kernel(folder, patch),
+            allow_errors=True,
+            resources={"metadata": {"path": str(project / "notebooks")}},
+        ).execute()
+    return cells
 
 
 def outputs(cell: Any) -> list[set[str]]:
@@ -62,22 +84,21 @@ def shows(cell: Any) -> bool:
     return not (last.startswith("%") or " = " in last)
 
 
-@pytest.mark.parametrize("notebook", SHOWN, indirect=True)
+@pytest.mark.parametrize("name", SHOWN)
 def test_a_notebook_runs_and_shows_its_pictures(
-    notebook: nbformat.NotebookNode,
-    request: pytest.FixtureRequest,
-    smoke_run: Path,
-    kernel: str,
-    monkeypatch: pytest.MonkeyPatch,
+    executed: dict[str, list[Any]], name: str
 ) -> None:
-    monkeypatch.setenv("KEDRO_ENV", "smoke")
-    monkeypatch.setenv("LCT_RUN", "tested")
-    execute(notebook, smoke_run, kernel)
-    cells = [cell for cell in notebook.cells if cell["cell_type"] == "code"]
+    cells = [cell for cell in executed[name] if cell["cell_type"] == "code"]
+    errors = [
+        "\n".join(output["traceback"])
+        for cell in cells
+        for output in cell["outputs"]
+        if output["output_type"] == "error"
+    ]
+    assert not errors, errors[0]
     silent = [cell["source"] for cell in cells if shows(cell) and not outputs(cell)]
     assert not silent
     pictures = [kinds & PICTURES for cell in cells for kinds in outputs(cell)]
-    name = request.node.callspec.params["notebook"]
     assert sum(map(bool, pictures)) == SHOWN[name]
 
 
@@ -85,8 +106,9 @@ def test_every_notebook_is_tested() -> None:
     assert {path.stem for path in NOTEBOOKS.glob("*.ipynb")} == set(SHOWN)
 
 
-@pytest.mark.parametrize("notebook", SHOWN, indirect=True)
-def test_a_notebook_is_text_alone(notebook: nbformat.NotebookNode) -> None:
+@pytest.mark.parametrize("name", SHOWN)
+def test_a_notebook_is_text_alone(name: str) -> None:
+    notebook = read(name)
     nbformat.validate(notebook)
     for before, cell in zip(notebook.cells, notebook.cells[1:], strict=False):
         if cell["cell_type"] == "code":

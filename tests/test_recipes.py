@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any
 
 import pytest
@@ -36,8 +37,14 @@ def load(recipe: str) -> LctConfigLoader:
     return LctConfigLoader(conf_source=str(CONF), env=recipe, **CONFIG_LOADER_ARGS)
 
 
+@cache
+def values(recipe: str) -> dict[str, Any]:
+    return load(recipe)["parameters"]
+
+
+@cache
 def checked(recipe: str) -> Parameters:
-    return check_parameters(load(recipe)["parameters"])
+    return check_parameters(values(recipe))
 
 
 def text_of(recipe: str) -> str:
@@ -93,7 +100,7 @@ def test_a_recipe_is_valid_and_its_network_fits_its_latents(recipe: str) -> None
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_holds_only_what_differs(recipe: str) -> None:
-    base, own = flat(load("base")["parameters"]), flat(yaml.safe_load(text_of(recipe)))
+    base, own = flat(values("base")), flat(yaml.safe_load(text_of(recipe)))
     assert [key for key, value in own.items() if value == base[key]] == []
 
 

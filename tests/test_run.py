@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from forking import Saved, Written, killed_at
 from PIL import Image
 
 from conftest import run_stages
@@ -148,10 +144,13 @@ def test_record_has_a_time_for_every_node(smoke_run: Path) -> None:
 
 
 def test_the_same_command_again_trains_and_searches_nothing(
-    smoke_run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    smoke_run_copy: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.chdir(smoke_run)
-    digests, alpha = _digests(smoke_run), _alpha(smoke_run)
+    project = smoke_run_copy
+    monkeypatch.chdir(project)
+    digests, alpha = _digests(project), _alpha(project)
     measured = []
 
     class Counting(Fitness):
@@ -161,60 +160,38 @@ def test_the_same_command_again_trains_and_searches_nothing(
 
     monkeypatch.setattr(measuring, "Fitness", Counting)
     with caplog.at_level("INFO", logger="lct_pipeline"):
-        run_stages(smoke_run, run_id="tested")
-    assert _digests(smoke_run) == digests
-    assert _alpha(smoke_run) == alpha
+        run_stages(project, run_id="tested")
+    assert _digests(project) == digests
+    assert _alpha(project) == alpha
     for message in ("already ingested", "already encoded", "steps are already done"):
         assert message in caplog.text
     assert measured == ["choice"] * (3 + 9)  # the landscape alone
 
 
 def test_other_parameters_on_an_existing_run_are_refused_with_both_values(
-    smoke_run: Path, monkeypatch: pytest.MonkeyPatch
+    smoke_run_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(smoke_run)
+    monkeypatch.chdir(smoke_run_copy)
     with pytest.raises(Exception, match="learning_rate") as caught:
         changes = {"optimizer": {"learning_rate": 0.5}}
-        run_stages(smoke_run, "train", run_id="tested", training=changes)
+        run_stages(smoke_run_copy, "train", run_id="tested", training=changes)
     fault = user_error_in(caught.value)
     assert isinstance(fault, ParameterError)
     difference = r"training\.optimizer\.learning_rate: 0\.\d+ -> 0\.5"
     assert re.search(difference, str(fault))
 
 
-def _start(project: Path, *words: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "kedro", "run", "--env=smoke", *words]
-    environment = {**os.environ, "DO_NOT_TRACK": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, cwd=project, env=environment, stderr=subprocess.DEVNULL
-    )
-
-
-def _kill_when(process: subprocess.Popen[bytes], path: Path) -> None:
-    """Kill a process without warning as soon as a file is there."""
-    deadline = time.monotonic() + 200
-    while not path.exists():
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-
-
 def test_killed_in_training_and_in_search_it_ends_with_the_same_weights_and_alpha(
     smoke_run: Path, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = _run_folder(project)
-    _kill_when(
-        _start(project, "--params=run_id=tested"),
-        run / "checkpoints" / "step-0000035-raw.safetensors",
-    )
-    assert not (run / "checkpoints" / "step-0000060-raw.safetensors").exists()
-    state = run / "search" / "state.safetensors"
-    _kill_when(_start(project, "--params=run_id=tested"), state)
+    killed_at(project, Written("*/step-0000040-raw.safetensors"), run_id="tested")
+    assert (run / "checkpoints" / "step-0000035-raw.safetensors").exists()
+    assert not (run / "checkpoints" / "step-0000040-raw.safetensors").exists()
+    killed_at(project, Saved("search_state"), run_id="tested")
     assert not (run / "combination.json").exists()
     monkeypatch.chdir(project)
-    run_stages(project, run_id="tested")
+    run_stages(project, "combine", run_id="tested")
     assert _digests(project) == _digests(smoke_run)
     assert _alpha(project) == _alpha(smoke_run)
     pd.testing.assert_frame_equal(_history(project), _history(smoke_run))
@@ -230,7 +207,8 @@ def test_a_folder_of_colour_images_needs_no_other_change(
         Image.new("RGB", (50, 40), colour).save(photos / f"{number}.jpg", quality=95)
     (photos / "notes.jpg").write_text("this is not a picture")
     monkeypatch.chdir(project)
-    run_stages(project, ingestion={"source": str(photos)})
+    briefly = {"search": {"methods": ["random"], "num_evaluations": 8}}
+    run_stages(project, ingestion={"source": str(photos)}, combination=briefly)
     rows = json.loads((project / "data/08_reporting/evaluation.json").read_text())[
         "rows"
     ]

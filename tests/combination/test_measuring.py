@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from forking import fork_in_place_of_spawning
 from small_runs import Run, pixel_run, tiny_run
 
 from conftest import ROOT, changed
@@ -92,9 +93,11 @@ def test_histories_do_not_depend_on_what_fits_into_memory(
 
 @pytest.fixture(scope="module")
 def two(pixels: Run) -> Iterator[Measurer]:
-    """Return what measures in two processes, which takes as long as importing torch twice."""
+    """Return what measures in two processes."""
     runtime = changed(pixels.parameters.runtime, {"num_processes": 2})
-    measurer = pixels.stage(runtime=runtime).measurer(3, SEARCH_SPLIT)
+    with pytest.MonkeyPatch.context() as patch:
+        fork_in_place_of_spawning(patch)
+        measurer = pixels.stage(runtime=runtime).measurer(3, SEARCH_SPLIT)
     yield measurer
     measurer.close()
 

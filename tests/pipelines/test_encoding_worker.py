@@ -268,6 +268,7 @@ def test_automatic_precision_goes_on_with_what_is_there(
     assert again.first_shard == 0  # what is asked for is not replaced by what is there
 
 
+@pytest.mark.usefixtures("forked_processes")
 def test_two_processes_write_the_files_of_one(tmp_path: Path) -> None:
     autoencoder = kl()
     images = store_images(tmp_path / "images", [3, 2, 0, 2, 4])

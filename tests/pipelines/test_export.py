@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,23 @@ torch.save(images, sys.argv[2])
 """
 
 
+@dataclass(frozen=True)
+class Alone:
+    """What one process made that has diffusers and not this project.
+
+    Attributes:
+        images: Of each model and plan.
+        expected: The same images by this project.
+        printed: What the example of the model card printed, which ran first.
+        folder: Where it ran.
+    """
+
+    images: list[Tensor]
+    expected: dict[str, Tensor]
+    printed: str
+    folder: Path
+
+
 def exported_of(results: SmokeResults, **changes: Any) -> ExportedModel:
     """Run the node as `kedro run --pipeline=export` does, and return what it would save."""
     (node,) = create_pipeline().nodes
@@ -91,13 +109,14 @@ def expected_of_smoke(results: SmokeResults, plan: SamplingPlan) -> Tensor:
     return next(generator.images(7, plan, seed=3, purpose="a"))
 
 
-def test_diffusers_alone_makes_the_same_images(
-    results: SmokeResults, folder: Path, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def alone(
+    results: SmokeResults, folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Alone:
     from lct_pipeline.core.sample_quality import noise_batches
     from lct_pipeline.evaluation.models import plans_of
 
-    tasks, expected = [], {}
+    path, tasks, expected = tmp_path_factory.mktemp("alone"), [], {}
     survives = results.catalog.load("combination")["gain_survives"]
     chosen = "combined" if survives else "best_ema"
     for plan in plans_of(results.catalog.load("sampling_plans"), chosen):
@@ -117,17 +136,24 @@ def test_diffusers_alone_makes_the_same_images(
         tasks.append((str(folder), inputs))
         expected[f"smoke, {plan}"] = expected_of_smoke(results, plan)
     for name, model in MODELS.items():
-        path = str(model.write(tmp_path / name))
+        written = str(model.write(path / name))
         for plan in model.plans:
-            tasks.append((path, model.inputs(plan)))
+            tasks.append((written, model.inputs(plan)))
             expected[f"{name}, {plan}"] = model.expected(plan)
-    torch.save(tasks, tmp_path / "tasks")
-    files = str(tmp_path / "tasks"), str(tmp_path / "images")
-    run_alone(LOAD + GENERATE, tmp_path / "modules", *files)
+    torch.save(tasks, path / "tasks")
 
-    found = torch.load(tmp_path / "images")
-    assert len(found) == len(expected) == 2 + 11
-    for (name, images), other in zip(expected.items(), found, strict=True):
+    card = (folder / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    example = example.replace('folder = "."', f"folder = {str(folder)!r}")
+    example = f"import os\nos.chdir({str(path)!r})\n{example}print(images[0].size)\n"
+    files = str(path / "tasks"), str(path / "images")
+    printed = run_alone(example + LOAD + GENERATE, path / "modules", *files)
+    return Alone(torch.load(path / "images"), expected, printed, path)
+
+
+def test_diffusers_alone_makes_the_same_images(alone: Alone) -> None:
+    assert len(alone.images) == len(alone.expected) == 2 + 11
+    for (name, images), other in zip(alone.expected.items(), alone.images, strict=True):
         assert images.float().std() > 1, name  # not one colour
         # weights that lie elsewhere in memory may round the last bit of a sum differently
         differs = (images.int() - other.int()).abs()
@@ -135,13 +161,9 @@ def test_diffusers_alone_makes_the_same_images(
         assert differs.float().mean() < 1e-3, name
 
 
-def test_the_example_of_the_model_card_runs(folder: Path, tmp_path: Path) -> None:
-    card = (folder / "README.md").read_text()
-    (example,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-    example = example.replace('folder = "."', f"folder = {str(folder)!r}")
-    script = f"import os\nos.chdir({str(tmp_path)!r})\n{example}print(images[0].size)"
-    assert run_alone(script, tmp_path / "modules").strip() == "(32, 32)"
-    assert (tmp_path / "image.png").exists()
+def test_the_example_of_the_model_card_runs(alone: Alone) -> None:
+    assert alone.printed.strip() == "(32, 32)"
+    assert (alone.folder / "image.png").exists()
 
 
 def test_the_folder_has_no_trace_of_this_machine(folder: Path) -> None:

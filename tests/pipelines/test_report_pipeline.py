@@ -75,13 +75,12 @@ def test_the_report_alone_works_on_what_there_is(
 
 
 def test_a_run_that_is_not_there_has_no_report(
-    results: SmokeResults, monkeypatch: pytest.MonkeyPatch
+    smoke_run_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(results.project)
+    monkeypatch.chdir(smoke_run_copy)
     with pytest.raises(DataError, match="run misspelt has left nothing"):
-        run_stages(results.project, "report", run_id="misspelt")
-    assert not (results.project / "data/08_reporting/misspelt/report.html").exists()
-    shutil.rmtree(results.project / "data/08_reporting/misspelt")
+        run_stages(smoke_run_copy, "report", run_id="misspelt")
+    assert not (smoke_run_copy / "data/08_reporting/misspelt/report.html").exists()
 
 
 @pytest.fixture(scope="module")

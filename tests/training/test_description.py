@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -114,12 +113,10 @@ def test_the_digits_are_ten_classes(results: SmokeResults) -> None:
 
 
 @pytest.fixture
-def prepared(smoke_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def prepared(smoke_run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a project folder in which the smoke recipe ran, to run others in."""
-    project = tmp_path / "project"
-    shutil.copytree(smoke_run, project)
-    monkeypatch.chdir(project)
-    return project
+    monkeypatch.chdir(smoke_run_copy)
+    return smoke_run_copy
 
 
 def run(

@@ -1,7 +1,7 @@
 """Training in two processes: what it yields, and that nothing of it stays.
 
-Each of the three trainings here starts two real processes, which takes as long as importing torch
-twice.
+Each of the trainings here has two real processes: those of the first are started as a user's, which
+takes as long as importing torch twice, the others are forked of a process that has imported it.
 """
 
 from __future__ import annotations
@@ -107,6 +107,7 @@ def damaged(results: SmokeResults, tmp_path: Path) -> ShardStore:
     return dataset.load()
 
 
+@pytest.mark.usefixtures("forked_processes")
 def test_an_error_of_one_process_is_that_of_one_process_alone(
     results: SmokeResults, damaged: ShardStore
 ) -> None:
@@ -126,6 +127,7 @@ def test_an_error_of_one_process_is_that_of_one_process_alone(
     assert_gone(pids)
 
 
+@pytest.mark.usefixtures("forked_processes")
 def test_a_training_that_is_closed_early_leaves_no_process(
     results: SmokeResults,
 ) -> None:

@@ -21,12 +21,12 @@ from lct_pipeline.runs.record import new_record
 
 
 @pytest.fixture
-def asking(smoke_run: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def asking(smoke_run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a function that asks in the project of the smoke recipe."""
     from kedro.framework.startup import bootstrap_project
 
-    monkeypatch.chdir(smoke_run)
-    metadata = bootstrap_project(smoke_run)
+    monkeypatch.chdir(smoke_run_copy)
+    metadata = bootstrap_project(smoke_run_copy)
 
     def ask(*words: str) -> Result:
         command = ["lct", "next-run", "--env=smoke", *words]
@@ -63,18 +63,14 @@ def test_changed_parameters_are_a_new_run(asking: Any) -> None:
     assert plain.stdout == "training.seed=5,run_id=x\n"
 
 
-def test_changed_images_continue(asking: Any, smoke_run: Path) -> None:
+def test_changed_images_continue(asking: Any, smoke_run_copy: Path) -> None:
     """Records of the same source with another fingerprint stand for changed images."""
-    folder = smoke_run / "data" / "08_reporting" / "tested" / "records"
+    folder = smoke_run_copy / "data" / "08_reporting" / "tested" / "records"
     (path,) = folder.glob("*.json")
-    kept = path.read_text()
-    record = json.loads(kept)
+    record = json.loads(path.read_text())
     record["inputs"]["image_source"] = "another"
     path.write_text(json.dumps(record))
-    try:
-        result = asking("--run-id=tuesday", "--pipeline=train", "--plain")
-    finally:
-        path.write_text(kept)
+    result = asking("--run-id=tuesday", "--pipeline=train", "--plain")
     assert result.stdout == "run_id=tuesday,training.first_stage.run=tested\n"
     assert "the images changed; it starts from the last weights of tested" in (
         result.stderr
