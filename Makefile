@@ -52,7 +52,7 @@ docs-links: $(STAMP)
 	@.venv/bin/python docs/_generate/external_links.py
 
 airflow-dags: $(STAMP)
-	@.venv/bin/kedro airflow create --env=airflow --jinja-file=conf/airflow/dag.j2 \
+	@.venv/bin/kedro airflow create --env=airflow --jinja-file=conf/airflow/dag.j2 --group-by=namespace \
 		--pipelines=__default__,train,combine,evaluate --params=project_root=$(CURDIR)
 
 test-airflow: $(STAMP) $(AIRFLOW)

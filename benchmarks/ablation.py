@@ -137,21 +137,19 @@ def run_one(arguments: argparse.Namespace, name: str, seed: int) -> None:
             **{k: yaml.safe_load(v) for k, v in _assignments(arguments.params)},
         }
     )
-    shared = ["build_image_manifest", "measure_normalisation", "measure_references"]
-    needed = ["latent_normalisation", "latent_manifest", "reference_statistics"]
+    shared = ["latent_manifest", "decoder", "reference"]
     catalog, _ = _run(arguments.env, parameters, None)
-    if not all(catalog.exists(entry) for entry in needed):
-        _run(arguments.env, parameters, {"to_nodes": shared})
-    _run(
-        arguments.env, parameters, {"node_names": ["train_model", "index_checkpoints"]}
-    )
-    nodes = [
-        "choose_average",
-        "choose_second_step",
-        "measure_further_references",
-        "evaluate_models",
+    if not all(catalog.exists(entry) for entry in shared):
+        _run(arguments.env, parameters, {"to_outputs": shared})
+    trained = ["training.train_model", "cataloging.index_checkpoints"]
+    _run(arguments.env, parameters, {"node_names": trained})
+    measured = [
+        "evaluation.choose_average",
+        "evaluation.choose_second_step",
+        "evaluation.measure_further_references",
+        "evaluation.evaluate_models",
     ]
-    catalog, version = _run(arguments.env, parameters, {"node_names": nodes})
+    catalog, version = _run(arguments.env, parameters, {"node_names": measured})
     tables = {
         "rows": catalog.load("evaluation_table", version=version),
         "second_step": catalog.load("second_step_choice"),

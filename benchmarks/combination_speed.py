@@ -26,8 +26,8 @@ import torch
 from safetensors.torch import load_file
 
 from lct_pipeline.combination.weights import CombinedWeights
-from lct_pipeline.datasets.files import DIGEST_KEY, write_tensors
-from lct_pipeline.datasets.tensors import CheckpointStore
+from lct_pipeline.datasets.checkpoints import CheckpointStore
+from lct_pipeline.datasets.tensors import DIGEST_KEY, write_tensors
 
 LOOP_CHECKPOINTS = 10  # of the loop over state dicts, which is scaled up from them
 

@@ -27,9 +27,12 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from lct_pipeline.datasets.run_records import TRAIN_NODE, read_records
+
 ROOT = Path(__file__).parents[1]
 REPORTING = ROOT / "data" / "08_reporting"
 FOLDER = REPORTING / "lcsc"
+SEARCH_NODES = ("combination.search_combination", "combination.score_candidates")
 
 
 class Case(NamedTuple):
@@ -78,7 +81,7 @@ def run(case: Case, params: str) -> Path:
     """Train, combine and evaluate; return the folder that keeps the results."""
     words = f"{case.env} {case.params} {params}".lower()
     run_id = case.run_id or "lcsc-" + re.sub(r"[^a-z0-9]+", "-", words).strip("-")
-    folder = FOLDER / run_id
+    folder, reporting = FOLDER / run_id, REPORTING / run_id
     if (folder / "done").exists():
         return folder
     given = ",".join(part for part in (f"run_id={run_id}", case.params, params) if part)
@@ -89,23 +92,22 @@ def run(case: Case, params: str) -> Path:
         command += [f"--env={case.env}", f"--params={given}"]
         print(case.title, pipeline, file=sys.stderr)
         subprocess.run(command, check=True, cwd=ROOT)
-        keep_seconds(folder / "seconds.json")
+        keep_seconds(reporting / "records", folder / "seconds.json")
         if pipeline == "evaluate" and not (folder / "before.parquet").exists():
-            shutil.copy(
-                newest(REPORTING / "evaluation.parquet"), folder / "before.parquet"
-            )
+            table = newest(reporting / "evaluation.parquet")
+            shutil.copy(table, folder / "before.parquet")
     models = ROOT / "data" / "06_models" / run_id
     shutil.copy(models / "combination.json", folder)
     shutil.copy(models / "checkpoint_index.parquet", folder)
     for table in ("combination_report.parquet", "evaluation.parquet"):
-        shutil.copy(newest(REPORTING / table), folder / table)
+        shutil.copy(newest(reporting / table), folder / table)
     for figure in (
         "search_progress",
         "coefficients",
         "quality_along_line",
         "quality_landscape",
     ):
-        shutil.copy(REPORTING / f"{figure}.json", folder)
+        shutil.copy(reporting / f"{figure}.json", folder)
     (folder / "done").touch()
     return folder
 
@@ -115,9 +117,9 @@ def newest(versioned: Path) -> Path:
     return max(path for path in versioned.rglob(versioned.name) if path.is_file())
 
 
-def keep_seconds(path: Path) -> None:
+def keep_seconds(records: Path, path: Path) -> None:
     """Keep the longest that each node has taken: a continued one takes no time."""
-    record = json.loads(newest(REPORTING / "run_record.json").read_text())
+    record = read_records(records)[-1]
     seconds = json.loads(path.read_text()) if path.exists() else {}
     for node in record["nodes"]:
         name = node["node"]
@@ -179,8 +181,8 @@ def print_cheaper(kept: dict[str, Path]) -> None:
     for title, folder in kept.items():
         report, combination, metric = report_of(folder)
         seconds = json.loads((folder / "seconds.json").read_text())
-        train = seconds["train_model"]
-        search = seconds["search_combination"] + seconds["score_candidates"]
+        train = seconds[TRAIN_NODE]
+        search = sum(seconds[node] for node in SEARCH_NODES)
         full = full or train
         last = report.loc[report["control"] == "last checkpoint", metric].iloc[0]
         images = pd.read_parquet(folder / "checkpoint_index.parquet")[

@@ -17,12 +17,10 @@ from forking import fork_in_place_of_spawning
 from kedro.io import DataCatalog
 from sharing import listing, made_once
 
+from lct_pipeline.datasets.checkpoints import CheckpointsDataset, CheckpointStore
+from lct_pipeline.datasets.parts import opened
 from lct_pipeline.datasets.shards import ShardStore
-from lct_pipeline.datasets.tensors import (
-    CheckpointsDataset,
-    CheckpointStore,
-    TensorFile,
-)
+from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.models.device import limit_threads
 from lct_pipeline.parameters import Parameters, Training, check_parameters
 from lct_pipeline.parameters.types import Group
@@ -40,9 +38,12 @@ LONGEST = (
     "core/test_training_loop.py",
     "pipelines/test_hostile_archives.py",
     # with the smoke run
+    "test_kills.py",
     "training/test_invariance.py",
+    "benchmarks/test_gpu_check.py",
     "test_notebooks.py",
     "training/test_distributed.py",
+    "evaluation/test_final.py",
     "pipelines/test_export.py",
     "pipelines/test_evaluation.py",
     "runs/commands/test_next_run.py",
@@ -225,7 +226,8 @@ class SmokeResults:
             changed(self.parameters.runtime, {"device": "cpu", **runtime}),
         )
         with closing(outputs):
-            for files, rows, after in outputs:
+            for values in outputs:
+                files, rows, after = (opened(value)[0] for value in values)
                 copies = {name: copied(file) for name, file in files.items()}
                 yield TrainingPiece(copies, rows, copied(after))
 

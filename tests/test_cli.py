@@ -160,3 +160,9 @@ def test_a_parameter_without_a_value_is_refused() -> None:
     result = CliRunner().invoke(cli, ["run", "--params=a=[1,2],b"])
     assert result.exit_code != 0
     assert "Item `b` must contain a key and a value" in result.output
+
+
+def test_a_stage_that_is_not_there_is_refused_with_those_that_are() -> None:
+    result = CliRunner().invoke(cli, ["run", "--namespaces=train,export"])
+    assert result.exit_code == 1
+    assert "--namespaces=train: no such stage; there are: ingestion, " in result.output

@@ -11,7 +11,7 @@ from lct_pipeline.parameters import check_parameters
 from lct_pipeline.settings import CONFIG_LOADER_ARGS
 
 CONF = Path(__file__).parents[1] / "conf"
-NAMED = ("images", "latents", "checkpoints", "feature_extractor")
+NAMED = ("images", "latents", "checkpoints", "reference")
 
 
 def load(
@@ -34,9 +34,7 @@ def nested(key: str, value: Any) -> dict[str, Any]:
 def paths(loader: LctConfigLoader) -> dict[str, str]:
     """Return the paths of datasets that are named after different groups."""
     catalog = loader["catalog"]
-    return {
-        name: catalog[name].get("path") or catalog[name]["filepath"] for name in NAMED
-    }
+    return {name: catalog[name]["path"] for name in NAMED}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +54,7 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "images": "ingestion",
         "latents": "ingestion,encoding",
         "checkpoints": "ingestion,encoding,training",
-        "feature_extractor": "ingestion,features",
+        "reference": "ingestion,features",
     }
     catalog = {name: {"path": f"${{name_of:{key}}}"} for name, key in groups.items()}
     (base / "catalog.yml").write_text(yaml.safe_dump(catalog))
@@ -121,8 +119,8 @@ def test_values_of_the_command_line_win_over_a_recipe() -> None:
         ("training.optimizer.learning_rate", 0.5, {"checkpoints"}),
         ("training.noise.s1", 320, {"checkpoints"}),
         ("training.network.mlp.width", 64, {"checkpoints"}),
-        ("features.classifier.width", 8, {"feature_extractor"}),
-        ("features.num_kept", 9, {"feature_extractor"}),
+        ("features.classifier.width", 8, {"reference"}),
+        ("features.num_kept", 9, {"reference"}),
         ("cataloging.kind", "ema", set()),
         ("combination.seed", 5, set()),
         ("combination.search.population", 4, set()),
@@ -154,7 +152,7 @@ def test_each_stage_lies_under_a_name_of_its_own_and_earlier_groups(
     assert changed(ingestion={"image_size": 64}) == set(NAMED)
     assert changed(encoding={"seed": 1}) == {"latents", "checkpoints"}
     assert changed(training={"seed": 1}) == {"checkpoints"}
-    assert changed(features={"seed": 1}) == {"feature_extractor"}
+    assert changed(features={"seed": 1}) == {"reference"}
 
 
 @pytest.mark.parametrize(
@@ -231,8 +229,8 @@ def test_how_checkpoints_of_others_are_read_stands_in_the_catalog(
 ) -> None:
     cataloging = {"source": "theirs", key: value}
     catalog = load(run_id="mine", cataloging=cataloging)["catalog"]
-    assert catalog["foreign_checkpoints"]["source"] == "theirs"
-    assert catalog["foreign_checkpoints"][key] == value
+    assert catalog["external_checkpoints"]["source"] == "theirs"
+    assert catalog["external_checkpoints"][key] == value
     assert catalog["previous_checkpoints"]["path"] == catalog["checkpoints"]["path"]
 
 

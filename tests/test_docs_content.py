@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from test_boundaries import LAYERS
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 
@@ -32,6 +34,16 @@ def test_named_files_exist() -> None:
             places = (ROOT / name, ROOT / "src" / "lct_pipeline" / name)
             is_near = any((ROOT / "src").rglob(name)) if "/" not in name else False
             assert is_near or any(place.exists() for place in places), f"{page}: {name}"
+
+
+def test_the_picture_has_all_layers_in_their_order() -> None:
+    text = (DOCS / "architecture.md").read_text()
+    drawing = text.partition("src/lct_pipeline/")[2].partition("```")[0]
+    lines = [line for line in drawing.splitlines()[1:] if line.strip()]
+    assert max(map(len, lines)) < 74  # the width of a page
+    first = [line[3:].partition("   ")[0].split() for line in lines]
+    shown = [name.strip("/") for names in first for name in names]
+    assert shown == [name for name in reversed(LAYERS) if name != "__main__"]
 
 
 def quoted_messages() -> list[str]:

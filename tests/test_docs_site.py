@@ -166,9 +166,22 @@ def test_files_have_the_paths_of_the_catalog(generators: dict[str, ModuleType]) 
         return re.sub("</?code>", "`", html.unescape(text))
 
     assert "| `checkpoints` | `data/06_models/<run>/checkpoints` |" in table("training")
-    assert "<name of ingestion,features>/feature_extractor" in table("references")
+    assert (
+        "| `decoder` | `data/04_feature/<name of ingestion,encoding>/decoder.json` |"
+        in (table("encoding"))
+    )
+    assert (
+        "| `training_curves_chart` | `data/08_reporting/<run>/training_curves.json`"
+        in (table("training"))
+    )
+    assert "| `models` | `data/06_models/<run>/sampling_plans.json` |" in (
+        table("evaluation")
+    )
     for stage in generators["stage_tables"].stages():
-        assert "${" not in table(stage)
+        rows = table(stage).splitlines()[2:]
+        assert rows
+        for row in rows:
+            assert re.fullmatch(r"\| `\w+` \| `data/[^${}`]+`(; [^${}]+)? \|", row), row
 
 
 def test_the_pipelines_are_shown_with_all_their_stages(

@@ -15,7 +15,7 @@ from kedro.pipeline import Node, Pipeline
 
 from conftest import git
 from lct_pipeline.config_loader import LctConfigLoader
-from lct_pipeline.datasets.atomic import JSONDataset
+from lct_pipeline.datasets.atomic import AtomicDataset
 from lct_pipeline.datasets.run_records import RunRecordsDataset
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.hooks import ParameterHook, RunRecordHook, RuntimeHook
@@ -83,7 +83,8 @@ def node(name: str) -> Any:
 def recorded(hook: RunRecordHook, data: DataCatalog, *names: str) -> None:
     """Let a hook see the run of a pipeline of nodes."""
     pipeline = Pipeline([node(name) for name in names])
-    hook.before_pipeline_run(session(pipeline_names=["train"]), pipeline, data)
+    asked = session(pipeline_names=["train"], namespaces=["training"])
+    hook.before_pipeline_run(asked, pipeline, data)
     for name in names:
         hook.before_node_run()
         hook.after_node_run(node(name), data)
@@ -102,6 +103,7 @@ def test_the_record_says_what_ran_with_what(repository: Path) -> None:
     assert record["status"] == "finished"
     assert record["error"] is None
     assert record["pipelines"] == ["train"]
+    assert record["namespaces"] == ["training"]
     assert record["started"] == session()["run_id"] < record["ended"]
     assert record["commit"] == git(repository, "rev-parse", "HEAD")
     assert record["dirty"] is False
@@ -126,12 +128,14 @@ def test_the_record_grows_while_the_run_is_under_way() -> None:
     record = data.load("run_records")
     assert record["status"] == "running"
     assert record["pipelines"] == ["__default__"]
+    assert record["namespaces"] == []
     assert [n["node"] for n in record["nodes"]] == ["first"]
 
 
 def test_the_record_has_digests_of_what_went_in_and_came_out(tmp_path: Path) -> None:
     files = {
-        n: JSONDataset(filepath=str(tmp_path / n)) for n in ("a", "b", "previous_b")
+        n: AtomicDataset(filepath=str(tmp_path / f"{n}.json"))
+        for n in ("a", "b", "previous_b")
     }
     for file in files.values():
         file.save("first")

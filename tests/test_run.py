@@ -15,7 +15,7 @@ from PIL import Image
 from conftest import run_stages
 from lct_pipeline.combination import measuring
 from lct_pipeline.combination.fitness import Fitness
-from lct_pipeline.datasets.tensors import CheckpointStore
+from lct_pipeline.datasets.checkpoints import CheckpointStore
 from lct_pipeline.errors import ParameterError, user_error_in
 
 METRICS = {
@@ -136,7 +136,7 @@ def test_record_has_a_time_for_every_node(smoke_run: Path) -> None:
     path = min((smoke_run / "data/08_reporting/tested/records").glob("*.json"))
     record = json.loads(path.read_text())
     assert record["error"] is None
-    assert {"train_model", "search_combination", "evaluate_models"} <= {
+    assert {"training.train_model", "evaluation.evaluate_models"} <= {
         node["node"] for node in record["nodes"]
     }
     assert all(node["seconds"] >= 0 for node in record["nodes"])

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
+from kedro.io import CatalogConfigResolver
 from parameter_tables import breakable
 
+from lct_pipeline.config_loader import LctConfigLoader
 from lct_pipeline.pipeline_registry import STAGES, register_pipelines
+from lct_pipeline.settings import CONFIG_LOADER_ARGS
 
 ROOT = Path(__file__).parents[2]
-BASE = ROOT / "conf" / "base"
 
 
 def nodes_table(stage: str) -> str:
@@ -32,7 +32,7 @@ def nodes_table(stage: str) -> str:
             ", ".join(breakable(name) for name in names)
             for names in (inputs, node.outputs)
         )
-        lines.append(f"| {breakable(node.name)} | {does} | {reads} | {writes} |")
+        lines.append(f"| {breakable(node.short_name)} | {does} | {reads} | {writes} |")
     return "\n".join([*lines, "", "</div>"])
 
 
@@ -40,10 +40,7 @@ def files_table(stage: str) -> str:
     """Return where the results of a stage lie."""
     lines = ["| result | file |", "|---|---|"]
     names = dict.fromkeys(name for node in _nodes(stage) for name in node.outputs)
-    for name in names:
-        entry = _catalog().get(name)
-        if entry is not None:
-            lines.append(f"| {breakable(name)} | {_place(entry)} |")
+    lines += [f"| {breakable(name)} | {_place(name)} |" for name in names]
     return "\n".join(lines)
 
 
@@ -51,20 +48,19 @@ def pipelines_table(_: str) -> str:
     """Return which stages each pipeline has, in the order of their work."""
     lines = ["| pipeline | stages |", "|---|---|"]
     for name, pipeline in _pipelines().items():
-        tags = dict.fromkeys(
-            tag for tag in STAGES for n in pipeline.nodes if tag in n.tags
-        )
-        lines.append(f"| `{name}` | {', '.join(tags)} |")
+        there = {node.namespace for node in pipeline.nodes}
+        found = [stage for stage in STAGES if stage in there]
+        lines.append(f"| `{name}` | {', '.join(found)} |")
     return "\n".join(lines)
 
 
 def stages() -> list[str]:
-    """Return all stages: the tags of the nodes."""
-    return sorted({tag for node in _all_nodes() for tag in node.tags})
+    """Return all stages: the namespaces of the nodes."""
+    return sorted({node.namespace for node in _all_nodes()})
 
 
 def _nodes(stage: str) -> list[Any]:
-    found = [node for node in _all_nodes() if stage in node.tags]
+    found = [node for node in _all_nodes() if node.namespace == stage]
     if not found:
         raise ValueError(f"no stage {stage!r}; there are: {', '.join(stages())}")
     return found
@@ -83,16 +79,30 @@ def _all_nodes() -> list[Any]:
     return list(nodes.values())
 
 
+class _Words(LctConfigLoader):
+    """Reads the catalog with words in place of what follows from parameters."""
+
+    def _parameter(self, key: str) -> str:
+        return f"<{key}>"
+
+    def _name_of(self, *groups: str) -> str:
+        return f"<name of {','.join(groups)}>"
+
+    def run_name(self) -> str:
+        """Return what stands for the name of the run."""
+        return "<run>"
+
+
 @cache
-def _catalog() -> dict[str, Any]:
-    entries: dict[str, Any] = {}
-    for path in sorted(BASE.glob("catalog*.yml")):
-        entries |= yaml.safe_load(path.read_text()) or {}
-    return entries
+def _catalog() -> CatalogConfigResolver:
+    loader = _Words(str(ROOT / "conf"), env="base", **CONFIG_LOADER_ARGS)
+    return CatalogConfigResolver(loader["catalog"], default_runtime_patterns={})
 
 
-def _place(entry: dict[str, Any]) -> str:
-    path = readable(str(entry.get("filepath") or entry.get("path")))
+def _place(name: str) -> str:
+    """Return where a dataset lies, whether it is declared by its name or by a factory."""
+    entry = _catalog().resolve_pattern(name)
+    path = entry.get("filepath") or entry["path"]
     notes = []
     if entry.get("versioned"):
         notes.append("a version for each run of it")
@@ -100,12 +110,3 @@ def _place(entry: dict[str, Any]) -> str:
         last = breakable(f"data/08_reporting/{Path(path).name}")
         notes.append(f"that of the last run also {last}")
     return "; ".join([breakable(path), *notes])
-
-
-def readable(path: str) -> str:
-    """Return a path of the catalog with words in place of resolvers."""
-    for name, value in _catalog().items():
-        if isinstance(value, str):  # such as _features
-            path = path.replace("${" + name + "}", value)
-    path = path.replace("${run_name:}", "<run>")
-    return re.sub(r"\$\{name_of:([\w,]+)\}", r"<name of \1>", path)

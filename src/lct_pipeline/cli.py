@@ -10,6 +10,7 @@ import click
 from kedro.framework.cli.project import run as kedro_run
 
 from lct_pipeline.errors import user_error_in
+from lct_pipeline.pipeline_registry import STAGES
 from lct_pipeline.runs.commands import lct
 from lct_pipeline.runs.commands.options import PARAMS
 
@@ -18,6 +19,12 @@ def _run(*args: Any, **kwargs: Any) -> Any:
     assert kedro_run.callback is not None
     # Kedro prefers --pipelines; --pipeline=<name> is what this project's users are told
     warnings.filterwarnings("ignore", message="Option '--pipeline' is deprecated")
+    unknown = set(kwargs.get("namespaces") or ()) - set(STAGES)
+    if unknown:
+        raise click.ClickException(
+            f"--namespaces={','.join(sorted(unknown))}: no such stage; there are: "
+            f"{', '.join(STAGES)}."
+        )
     try:
         return kedro_run.callback(*args, **kwargs)
     except Exception as error:

@@ -13,6 +13,7 @@ from kedro.framework.hooks import hook_impl
 
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.parameters import Parameters, check_parameters
+from lct_pipeline.runs.mlflow_store import log_run, open_store
 from lct_pipeline.runs.reading import Run
 from lct_pipeline.runs.record import (
     content_digests,
@@ -177,8 +178,6 @@ class MLflowHook:
     def before_pipeline_run(self) -> None:
         """Find out whether MLflow can be used."""
         if self._run is not None:
-            from lct_pipeline.runs.mlflow_store import open_store
-
             open_store()
 
     @hook_impl(trylast=True)  # the record ends first
@@ -196,8 +195,6 @@ class MLflowHook:
 
     def _log(self) -> None:
         if self._run is not None:
-            from lct_pipeline.runs.mlflow_store import log_run
-
             log_run(self._run)
 
 

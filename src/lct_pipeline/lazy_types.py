@@ -1,9 +1,8 @@
-"""pandas, imported when it is first used.
+"""Types in the signatures of nodes, importable without what makes their values.
 
-Kedro reads the types of a node's arguments at run time, so they cannot hide under
-``if TYPE_CHECKING``; and importing pandas takes a second or more, which commands that only look at
-the pipelines need not wait for. ``pd`` is imported at its first use; ``DataFrame`` is for
-annotations alone.
+Kedro evaluates the annotations of a node to check its parameters, so they cannot hide under ``if
+TYPE_CHECKING``; and commands that only look at the pipelines need not wait for torch and pandas.
+While a program runs each of these names is an empty class of that name.
 """
 
 from __future__ import annotations
@@ -11,15 +10,46 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from matplotlib.figure import Figure
     from pandas import DataFrame
-else:
-    import lazy_loader
+    from plotly.graph_objects import Figure as Chart
 
-    pd = lazy_loader.load("pandas")
+    from lct_pipeline.datasets.autoencoder import StoredAutoencoder
+    from lct_pipeline.datasets.checkpoints import CheckpointCatalog, CheckpointStore
+    from lct_pipeline.datasets.decoder import Decoder
+    from lct_pipeline.datasets.external_checkpoints import ExternalCheckpoints
+    from lct_pipeline.datasets.model_set import ModelSet
+    from lct_pipeline.datasets.reference import Reference
+    from lct_pipeline.datasets.run_folder import RunFolder
+    from lct_pipeline.datasets.shards import ShardStore, ShardStream
+    from lct_pipeline.datasets.sources import ImageSource
+    from lct_pipeline.datasets.tensors import TensorFile
+    from lct_pipeline.export.folder import ExportedModel
+    from lct_pipeline.models.autoencoder.coding import Autoencoder
 
-    class DataFrame:
-        """Stands for ``pandas.DataFrame`` where Kedro evaluates an annotation."""
+__all__ = [
+    "Autoencoder",
+    "Chart",
+    "CheckpointCatalog",
+    "CheckpointStore",
+    "DataFrame",
+    "Decoder",
+    "ExportedModel",
+    "ExternalCheckpoints",
+    "Figure",
+    "ImageSource",
+    "ModelSet",
+    "Reference",
+    "RunFolder",
+    "ShardStore",
+    "ShardStream",
+    "StoredAutoencoder",
+    "TensorFile",
+]
 
 
-__all__ = ["DataFrame", "pd"]
+def __getattr__(name: str) -> type:
+    """Return an empty class in place of one of ``__all__``."""
+    if name not in __all__:
+        raise AttributeError(name)
+    return type(name, (), {"__doc__": f"Stands for {name} where Kedro evaluates it."})

@@ -1,6 +1,6 @@
 """The pipelines that people run, by name."""
 
-from kedro.pipeline import Pipeline, pipeline
+from kedro.pipeline import Pipeline
 
 from lct_pipeline.pipelines import (
     cataloging,
@@ -16,19 +16,19 @@ from lct_pipeline.pipelines import (
     training,
 )
 
-STAGES = (  # in the order of their work
-    "ingestion",
-    "encoding",
-    "training",
-    "statistics",
-    "cataloging",
-    "references",
-    "combination",
-    "evaluation",
-    "comparison",
-    "report",
-    "export",
-)
+STAGES = {  # by namespace, which groups tasks in kedro viz and on a schedule; in order of work
+    "ingestion": ingestion.create_pipeline,
+    "encoding": encoding.create_pipeline,
+    "training": training.create_pipeline,
+    "statistics": statistics.create_pipeline,
+    "cataloging": cataloging.create_pipeline,
+    "references": references.create_pipeline,
+    "combination": combination.create_pipeline,
+    "evaluation": evaluation.create_pipeline,
+    "comparison": comparison.create_pipeline,
+    "export": export.create_pipeline,
+    "report": report.create_pipeline,
+}
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -39,32 +39,29 @@ def register_pipelines() -> dict[str, Pipeline]:
     ``export`` writes a model for use elsewhere.
     What trains or evaluates ends with the report; ``report`` alone writes it of what there is.
     """
-    encode = ingestion.create_pipeline() + encoding.create_pipeline()
-    train = (
-        encode
-        + statistics.create_pipeline()
-        + training.create_pipeline()
-        + cataloging.create_pipeline()
-    )
-    combine = references.create_pipeline() + combination.create_pipeline()
-    evaluate = references.create_pipeline() + evaluation.create_pipeline()
-    # what is made in the same run is used; `combine` and `evaluate` alone take what there is
-    made = ("autoencoder", "latent_normalisation")
-    after_train = pipeline(combine, inputs={f"{name}_if_any": name for name in made})
-    after_combine = pipeline(
-        evaluate, inputs={"combined_model_if_any": "combined_model"}
-    )
-    whole = train + after_train + after_combine
+    encode = ("ingestion", "encoding")
+    train = (*encode, "statistics", "training", "cataloging")
+    combine, evaluate = ("references", "combination"), ("references", "evaluation")
+    imported = _named("cataloging", cataloging.create_import_pipeline())
     return {
-        "__default__": whole + report.report_of(whole),
-        "ingest": ingestion.create_pipeline(),
-        "encode": encode,
-        "statistics": statistics.create_pipeline(),
-        "train": train + report.report_of(train),
-        "catalog": cataloging.create_import_pipeline(),
-        "combine": combine,
-        "evaluate": evaluate + report.report_of(evaluate),
-        "compare": comparison.create_pipeline(),
-        "export": export.create_pipeline(),
-        "report": report.create_pipeline(),
+        "__default__": _joined(*train, *combine, *evaluate, "report"),
+        "ingest": _joined("ingestion"),
+        "encode": _joined(*encode),
+        "statistics": _joined("statistics"),
+        "train": _joined(*train, "report"),
+        "catalog": imported,
+        "combine": _joined(*combine),
+        "evaluate": _joined(*evaluate, "report"),
+        "compare": _joined("comparison"),
+        "export": _joined("export"),
+        "report": _joined("report"),
     }
+
+
+def _joined(*stages: str) -> Pipeline:
+    return sum((_named(stage, STAGES[stage]()) for stage in stages), Pipeline([]))
+
+
+def _named(stage: str, nodes: Pipeline) -> Pipeline:
+    """Return the nodes of a stage under its name; names of data stay as they are."""
+    return Pipeline(nodes, namespace=stage, prefix_datasets_with_namespace=False)

@@ -77,7 +77,7 @@ class Project:
         self.params = ",".join(f"{key}={value}" for key, value in params.items())
         self._configure()
         self.kedro(
-            "airflow create --env=airflow --jinja-file=conf/airflow/dag.j2",
+            "airflow create --env=airflow --jinja-file=conf/airflow/dag.j2 --group-by=namespace",
             f"--pipelines={','.join(PIPELINES)} --params=project_root={folder}",
         )
 
@@ -149,10 +149,10 @@ def test_a_clean_folder(project: Project, airflow: AirflowInstance) -> None:
     assert json.loads((reporting / run / "evaluation.json").read_text())
     records = project.records(run)
     assert {record["status"] for record in records} == {"finished"}
-    stages = {
-        tag for node in register_pipelines()["__default__"].nodes for tag in node.tags
-    }
-    assert sorted(tag for record in records for tag in record["tags"]) == sorted(stages)
+    stages = {node.namespace for node in register_pipelines()["__default__"].nodes}
+    assert sorted(
+        stage for record in records for stage in record["namespaces"]
+    ) == sorted(stages)
     assert all(record["schedule"]["continues"] is None for record in records)
 
 
@@ -219,7 +219,7 @@ def test_new_images_and_a_killed_training(
         states = scheduler.finished(dag, started)
     assert set(states.values()) == {"success"}
     assert _step(project, new) == SMALL["training.num_steps"]
-    trainings = [r for r in project.records(new) if r["tags"] == ["training"]]
+    trainings = [r for r in project.records(new) if r["namespaces"] == ["training"]]
     assert [record["status"] for record in trainings] == ["running", "finished"]
     for record in project.records(new):
         assert record["schedule"]["continues"] == old
@@ -229,7 +229,7 @@ def test_new_images_and_a_killed_training(
     with timed("the same training unbroken"):
         first = f"training.first_stage.run={old}"
         project.kedro(
-            "run --env=smoke --pipeline=train --tags=training",
+            "run --env=smoke --pipeline=train --namespaces=training",
             f"--params={project.params},run_id=unbroken,{first}",
         )
     for name in ("training_state", "checkpoints"):
@@ -254,7 +254,7 @@ def _process_in_training(project: Project, known: set[str]) -> int:
             for run in project.runs() - known
             if (project.model(run) / "training_state.safetensors").exists()
             for record in project.records(run)
-            if record["tags"] == ["training"]
+            if record["namespaces"] == ["training"]
         ]
 
     wait_for(training, "a training under way", 600)

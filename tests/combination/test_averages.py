@@ -13,12 +13,8 @@ from lct_pipeline.combination.averages import averages_of, posthoc_alpha
 from lct_pipeline.combination.weights import CombinedWeights
 from lct_pipeline.core.ema.bank import EMABank, Track
 from lct_pipeline.core.ema.profiles import gamma_of
-from lct_pipeline.datasets.files import DIGEST_KEY
-from lct_pipeline.datasets.tensors import (
-    CheckpointsDataset,
-    CheckpointStore,
-    TensorFile,
-)
+from lct_pipeline.datasets.checkpoints import CheckpointsDataset, CheckpointStore
+from lct_pipeline.datasets.tensors import DIGEST_KEY, TensorFile
 
 NUM_STEPS, INTERVAL = 400, 25
 WIDTHS = (0.05, 0.1)  # of the tracks that are stored

@@ -100,7 +100,7 @@ def test_the_same_weights_have_the_same_fitness_whatever_came_before(
 ) -> None:
     fitness = fitness_of(pixels.stage())
     first, other = (
-        pixels.checkpoints.read(name).tensors
+        pixels.catalog.store.read(name).tensors
         for name in ("step-0000010-raw", "step-0000020-raw")
     )
     before = fitness.measure(first, REQUEST)
@@ -113,7 +113,7 @@ def test_the_same_weights_have_the_same_fitness_whatever_came_before(
 )
 def test_another_purpose_or_seed_is_other_noise(pixels: Run, other: Request) -> None:
     fitness = fitness_of(pixels.stage())
-    tensors = pixels.checkpoints.read("step-0000010-raw").tensors
+    tensors = pixels.catalog.store.read("step-0000010-raw").tensors
     assert fitness.measure(tensors, other) != fitness.measure(tensors, REQUEST)
 
 

@@ -31,12 +31,14 @@ from lct_pipeline.combination.sources import (
 )
 from lct_pipeline.combination.stage import SEARCH_SPLIT
 from lct_pipeline.core.randomness import derived_seed
-from lct_pipeline.datasets.external_checkpoints import ForeignCheckpointsDataset
-from lct_pipeline.datasets.tensors import CheckpointsDataset
+from lct_pipeline.datasets.checkpoints import CheckpointCatalog, CheckpointsDataset
+from lct_pipeline.datasets.external_checkpoints import ExternalCheckpointsDataset
 from lct_pipeline.errors import DataError, ParameterError
 from lct_pipeline.evaluation.generator import build_generator, one_step
-from lct_pipeline.pipelines.cataloging.importing import import_checkpoints
-from lct_pipeline.pipelines.cataloging.nodes import index_checkpoints
+from lct_pipeline.pipelines.cataloging.nodes import (
+    import_checkpoints,
+    index_checkpoints,
+)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +94,7 @@ def test_a_function_gets_weights_number_and_a_seed_for_the_purpose() -> None:
 def test_a_function_that_gives_features_is_compared_with_features(run: Run) -> None:
     task = run.stage().task
     assert isinstance(task.source(), FunctionSource)
-    assert task.extractors == ()
+    assert task.extractor is None and task.built_extractor() is None
     assert set(rows_of(run.search())["metric"]) == {"frechet_distance"}
 
 
@@ -103,8 +105,7 @@ def test_a_function_that_gives_images_is_compared_by_the_extractor(
     stage = pixels.stage()
     generator = build_generator(
         stage.task.network,
-        pixels.autoencoder,
-        pixels.latent_normalisation,
+        pixels.decoder,
         pixels.parameters.sampling,
         pixels.parameters.runtime,
     )
@@ -117,7 +118,7 @@ def test_a_function_that_gives_images_is_compared_by_the_extractor(
     monkeypatch.setattr(sys.modules["small_runs"], "again", again, raising=False)
     function = pixels.stage({"generator": "small_runs:again"})
     assert function.metric == stage.metric == "classifier_frechet_distance"
-    tensors = pixels.checkpoints.read("step-0000010-raw").tensors
+    tensors = pixels.catalog.store.read("step-0000010-raw").tensors
     one, other = (
         Fitness(s.task, s.reference(SEARCH_SPLIT)).measure(
             tensors, Request("search", 12, 0)
@@ -155,31 +156,22 @@ def test_our_own_models_are_sampled_as_they_will_be_used(pixels: Run) -> None:
 def test_weights_of_another_network_are_refused(pixels: Run) -> None:
     source = pixels.stage().task.source()
     message = "do not fit the network of the run: .*size mismatch"
-    tensors = pixels.checkpoints.read("step-0000010-raw").tensors
+    tensors = pixels.catalog.store.read("step-0000010-raw").tensors
     name = next(iter(tensors))
     with pytest.raises(DataError, match=message):
         source.load({**tensors, name: torch.zeros(1, 2, 3)})
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"autoencoder": None}, "no autoencoder: run `kedro run --pipeline=encode`"),
-        ({"latent_normalisation": None}, "no autoencoder"),
-    ],
-)
-def test_without_an_autoencoder_the_command_is_told(
-    pixels: Run, changes: dict[str, Any], message: str
-) -> None:
+def test_without_an_autoencoder_the_command_is_told(pixels: Run) -> None:
+    message = "no autoencoder: run `kedro run --pipeline=encode`"
     with pytest.raises(DataError, match=message):
-        next(replace(pixels, **changes).search())
+        next(replace(pixels, decoder=None).search())
 
 
 def test_checkpoints_of_another_trainer_need_a_function(run: Run, pixels: Run) -> None:
-    theirs = {"checkpoint_index": run.checkpoint_index, "checkpoints": run.checkpoints}
     message = r"combination\.generator; see docs/other_checkpoints\.md"
     with pytest.raises(DataError, match=message):
-        next(replace(pixels, **theirs).search({"window": 1.0}))
+        next(replace(pixels, catalog=run.catalog).search({"window": 1.0}))
 
 
 @pytest.mark.parametrize(
@@ -207,7 +199,8 @@ def test_a_task_can_be_sent_to_another_process(pixels: Run) -> None:
     copy = pickle.loads(pickle.dumps(task))
     assert copy.parameters == task.parameters
     assert isinstance(copy.source(), ModelSource)
-    assert copy.built_extractors()[0].name == "classifier"
+    extractor = copy.built_extractor()
+    assert extractor is not None and extractor.name == "classifier"
 
 
 # a trainer that knows nothing of this project, and a module of its user
@@ -256,7 +249,7 @@ def test_checkpoints_of_another_trainer_are_combined_into_its_own_model(
 ) -> None:
     module.write_text(MODULE.format(file=Path(__file__).stem))
     importlib.invalidate_caches()
-    found = ForeignCheckpointsDataset(
+    found = ExternalCheckpointsDataset(
         source=str(theirs),
         **dict.fromkeys(("pattern", "step", "names", "strip_prefix")),
         entry="model",
@@ -265,9 +258,8 @@ def test_checkpoints_of_another_trainer_are_combined_into_its_own_model(
     ours = CheckpointsDataset(path=str(theirs.parent / "run" / "checkpoints"))
     for part in import_checkpoints(found, ours.load()):
         ours.save(part)
-    store, nothing = ours.load(), {"autoencoder": None, "latent_normalisation": None}
-    index = index_checkpoints(store)
-    run = replace(pixels, checkpoint_index=index, checkpoints=store, **nothing)
+    catalog = CheckpointCatalog(index_checkpoints(ours.load()), ours.load())
+    run = replace(pixels, catalog=catalog, decoder=None)
     changes = {
         "window": 1.0,
         "generator": "my_model:generate",
@@ -275,7 +267,7 @@ def test_checkpoints_of_another_trainer_are_combined_into_its_own_model(
         "search.num_evaluations": 8,
     }
     scores = scores_of(run.choose(run.history(changes), changes))
-    _, combination, model = run.verify(scores, changes)
+    _, model, combination = run.verify(scores, changes)
     assert combination["steps"] == [100, 200, 300]
     Picture().load_state_dict(model.tensors, strict=True)
     trained = torch.load(theirs / "model-300.pt")["model"]

@@ -119,7 +119,7 @@ def test_histories_do_not_depend_on_the_number_of_processes(
 def test_processes_that_are_killed_end_the_search_with_one_message(
     pixels: Run, two: Measurer
 ) -> None:
-    alphas = np.tile(np.eye(len(pixels.checkpoint_index))[0], (3, 1))
+    alphas = np.tile(np.eye(len(pixels.catalog.rows))[0], (3, 1))
     assert len(list(two.measure(alphas, REQUEST))) == 3
     assert two._pool is not None
     processes = list(two._pool._processes.values())

@@ -37,7 +37,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def found(run: Run, window: float, widths: tuple[float, ...]) -> list[Candidate]:
-    members = members_of(run.checkpoint_index, window)
+    members = members_of(run.catalog.rows, window)
     return controls(members, run.combination(), widths)
 
 
@@ -48,7 +48,7 @@ def found(run: Run, window: float, widths: tuple[float, ...]) -> list[Candidate]
 def test_the_window_is_the_last_share_of_the_steps(
     pixels: Run, window: float, steps: list[int]
 ) -> None:
-    members = members_of(pixels.checkpoint_index, window)
+    members = members_of(pixels.catalog.rows, window)
     assert members.window["step"].tolist() == steps
     assert set(members.window["kind"]) == {"raw"}
     assert members.averages["name"].tolist() == AVERAGES
@@ -56,11 +56,11 @@ def test_the_window_is_the_last_share_of_the_steps(
 
 def test_a_window_of_one_checkpoint_is_refused_with_what_helps(pixels: Run) -> None:
     with pytest.raises(DataError, match=r"at least 2.*has 1.*combination\.window"):
-        members_of(pixels.checkpoint_index, 0.25)
+        members_of(pixels.catalog.rows, 0.25)
 
 
 def test_coefficients_of_the_window_are_none_of_the_averages(pixels: Run) -> None:
-    members = members_of(pixels.checkpoint_index, 0.5)
+    members = members_of(pixels.catalog.rows, 0.5)
     alphas = np.array([[0.25, 0.75], [-1.0, 2.0]])
     padded = members.padded(alphas)
     np.testing.assert_array_equal(padded[:, :2], alphas)
@@ -69,7 +69,7 @@ def test_coefficients_of_the_window_are_none_of_the_averages(pixels: Run) -> Non
 
 
 def test_searches_start_from_averages_of_the_checkpoints(pixels: Run) -> None:
-    members = members_of(pixels.checkpoint_index, 0.75)
+    members = members_of(pixels.catalog.rows, 0.75)
     profiles = {
         "search.initial_ema_rates": (0.9, 0.95),
         "search.initial_widths": (0.1,),
@@ -128,7 +128,7 @@ def test_the_base_recipe_has_at_least_ten_controls_of_different_profiles(
     tiny: Run,
 ) -> None:
     base = recipe("base").combination
-    index = tiny.checkpoint_index.assign(step=[2500, 3000, 4000, 5000])
+    index = tiny.catalog.rows.assign(step=[2500, 3000, 4000, 5000])
     members = members_of(index, 1.0)
     alphas = [c.alpha for c in controls(members, base, ())]
     assert len(alphas) >= 10

@@ -80,7 +80,7 @@ class Driven:
 def start(run: Run) -> Callable[..., Driven]:
     def started(method: str, seed: int = 0, **changes: Any) -> Driven:
         parameters = settings(run, method, **changes)
-        members = members_of(run.checkpoint_index, 1.0)
+        members = members_of(run.catalog.rows, 1.0)
         return Driven(SearchRun(0, method, seed, members, parameters, Records()))
 
     return started

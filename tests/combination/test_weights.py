@@ -10,12 +10,8 @@ from torch import Tensor, nn
 
 from lct_pipeline.combination.weights import BLOCK_BYTES, CombinedWeights
 from lct_pipeline.datasets import checkpoint_matrix
-from lct_pipeline.datasets.files import DIGEST_KEY
-from lct_pipeline.datasets.tensors import (
-    CheckpointsDataset,
-    CheckpointStore,
-    TensorFile,
-)
+from lct_pipeline.datasets.checkpoints import CheckpointsDataset, CheckpointStore
+from lct_pipeline.datasets.tensors import DIGEST_KEY, TensorFile
 from lct_pipeline.errors import DataError, ParameterError
 
 K = 4

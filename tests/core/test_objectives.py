@@ -3,6 +3,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import fields
+from functools import partial
 from typing import Any, get_args
 
 import numpy as np
@@ -14,17 +16,17 @@ from torch.nn import functional as F
 from lct_pipeline.core.losses import LossName, Residual
 from lct_pipeline.core.objectives import (
     Batch,
+    ConsistencyDistillation,
+    ConsistencyTraining,
     DenoiserFunction,
+    DiffusionTraining,
     Levels,
     LossParts,
     RobustLoss,
     Solver,
+    TruncatedTraining,
     batch_loss,
-    consistency_distillation_loss,
-    consistency_training_loss,
-    diffusion_loss,
     ode_step,
-    truncated_consistency_loss,
 )
 from lct_pipeline.core.preconditioning import Denoiser
 from lct_pipeline.models.mlp import MLPNetwork
@@ -36,7 +38,7 @@ DATA, MIN = 0.5, 0.002
 SELECTED = [True, True, False, True, False, False]
 LABELS = torch.tensor([0, 1, 2, 2, 1, 0])
 EVERYWHERE = torch.ones(SIZE, dtype=torch.bool)
-CAUCHY = RobustLoss("cauchy", 0.1, "mean")
+CAUCHY, C = RobustLoss("cauchy", "mean"), 0.1
 
 # the robust losses of the reference, of the mean square m of D values
 REFERENCE: dict[LossName, Callable[[float, float], float]] = {
@@ -111,53 +113,31 @@ def generator(seed: int = 3) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def training_loss(denoiser: DenoiserFunction, **changes: Any) -> LossParts:
-    arguments: dict[str, Any] = {
+def losses(kind: type, denoiser: DenoiserFunction, **changes: Any) -> LossParts:
+    """Return the losses of an objective, some of its values or arguments others than usual."""
+    usual: dict[str, Any] = {
         "batch": samples(),
         "levels": pairs(),
         "generator": generator(),
+        "c": C,
         "robust": CAUCHY,
         "sigma_data": DATA,
-    }
-    return consistency_training_loss(denoiser, **(arguments | changes))
-
-
-def truncated_loss(denoiser: DenoiserFunction, **changes: Any) -> LossParts:
-    arguments: dict[str, Any] = {
-        "batch": samples(),
-        "levels": pairs(),
-        "generator": generator(),
         "first_stage": model(0.2),
+        "teacher": model(0.2),
         "truncation": 1.0,
         "boundary_weight": 0.1,
-        "robust": CAUCHY,
-        "sigma_data": DATA,
-    }
-    return truncated_consistency_loss(denoiser, **(arguments | changes))
-
-
-def distillation_loss(denoiser: DenoiserFunction, **changes: Any) -> LossParts:
-    arguments: dict[str, Any] = {
-        "batch": samples(),
-        "levels": pairs(),
-        "generator": generator(),
-        "teacher": model(0.2),
         "solver": "heun",
-        "robust": CAUCHY,
-        "sigma_data": DATA,
     }
-    return consistency_distillation_loss(denoiser, **(arguments | changes))
+    values = usual | changes
+    objective = kind(**{field.name: values[field.name] for field in fields(kind)})
+    called = ("batch", "levels", "generator", "c")
+    return objective(denoiser, **{name: values[name] for name in called})
 
 
-def denoising_loss(denoiser: DenoiserFunction, **changes: Any) -> LossParts:
-    arguments: dict[str, Any] = {
-        "batch": samples(),
-        "levels": pairs(),
-        "generator": generator(),
-        "sigma_data": DATA,
-    }
-    return diffusion_loss(denoiser, **(arguments | changes))
-
+training_loss = partial(losses, ConsistencyTraining)
+truncated_loss = partial(losses, TruncatedTraining)
+distillation_loss = partial(losses, ConsistencyDistillation)
+denoising_loss = partial(losses, DiffusionTraining)
 
 OBJECTIVES = [training_loss, truncated_loss, distillation_loss, denoising_loss]
 CONSISTENCY = [training_loss, truncated_loss, distillation_loss]
@@ -170,6 +150,7 @@ def as_loop(
     batch: Batch,
     levels: Levels,
     robust: RobustLoss,
+    c: float,
     target: Callable[[int, np.ndarray, np.ndarray, int | None], np.ndarray],
 ) -> LossParts:
     """Compute the losses of ``model`` sample by sample, from the formulas of the reference.
@@ -184,7 +165,7 @@ def as_loop(
         D_xt = model_by_hand(x + t * eps, t, label)
         d = D_xt - target(j, x, eps, label)
         m = np.sum(d**2) if robust.residual == "sum" else np.mean(d**2)
-        consistency = REFERENCE[robust.name](float(m), robust.c) / (t - r)
+        consistency = REFERENCE[robust.name](float(m), c) / (t - r)
         weight = 1 / t**2 + 1 / DATA**2 if levels.small_noise[j] else 0.0
         rows.append([consistency, weight * np.mean((D_xt - x) ** 2), np.mean(d**2)])
     return LossParts(*torch.tensor(rows, dtype=torch.float64).T)
@@ -228,14 +209,14 @@ def test_a_part_has_the_samples_levels_and_classes_of_its_places(labels: bool) -
 def test_consistency_training_is_the_reference_written_as_a_loop(
     name: LossName, residual: Residual, labels: bool
 ) -> None:
-    batch, levels, robust = samples(labels), pairs(), RobustLoss(name, 0.03, residual)
+    batch, levels, robust = samples(labels), pairs(), RobustLoss(name, residual)
 
     def target(j: int, x: np.ndarray, eps: np.ndarray, label: int | None) -> np.ndarray:
         r = levels.r[j].item()
         return model_by_hand(x + r * eps, r, label)
 
-    found = training_loss(model(), batch=batch, robust=robust)
-    assert_close(found, as_loop(batch, levels, robust, target))
+    found = training_loss(model(), batch=batch, robust=robust, c=0.03)
+    assert_close(found, as_loop(batch, levels, robust, 0.03, target))
 
 
 def test_where_r_is_0_the_target_is_the_clean_sample() -> None:
@@ -247,7 +228,7 @@ def test_where_r_is_0_the_target_is_the_clean_sample() -> None:
         return x if r == 0 else model_by_hand(x + r * eps, r, label)
 
     found = training_loss(model(), batch=batch, levels=levels)
-    assert_close(found, as_loop(batch, levels, CAUCHY, target))
+    assert_close(found, as_loop(batch, levels, CAUCHY, C, target))
 
 
 def test_at_the_smallest_level_the_target_is_the_noised_sample_itself() -> None:
@@ -270,7 +251,7 @@ def test_ict_is_the_pseudo_huber_of_the_norm_alone() -> None:
         d = model_by_hand(x + t * eps, t, None) - model_by_hand(x + r * eps, r, None)
         huber = math.sqrt(np.linalg.norm(d) ** 2 + c**2) - c
         expected += huber / (t - r) / SIZE
-    parts = training_loss(model(), robust=RobustLoss("pseudo_huber", c, "sum"))
+    parts = training_loss(model(), robust=RobustLoss("pseudo_huber", "sum"), c=c)
     loss = batch_loss(parts, diffusion_weight=0.0, batch_size=SIZE, num_small_noise=3)
     assert loss.item() == pytest.approx(expected, rel=1e-9)
 
@@ -278,14 +259,14 @@ def test_ict_is_the_pseudo_huber_of_the_norm_alone() -> None:
 def test_the_loss_of_slct_in_float32_agrees_with_the_reference_in_float64() -> None:
     f = Denoiser(Tanh().float(), sigma_data=DATA, sigma_min=MIN)
     batch, levels = samples(dtype=torch.float32), pairs()
-    robust = RobustLoss("cauchy", 0.03456, "mean")
+    c = 0.03456
 
     def target(j: int, x: np.ndarray, eps: np.ndarray, label: int | None) -> np.ndarray:
         r = levels.r[j].item()
         return model_by_hand(x + r * eps, r, label)
 
-    expected = as_loop(batch, levels, robust, target)
-    found = training_loss(f, batch=batch, robust=robust)
+    expected = as_loop(batch, levels, CAUCHY, c, target)
+    found = training_loss(f, batch=batch, c=c)
     assert found.consistency.dtype == torch.float32
     assert_close(found, expected, rtol=1e-4)  # differences of nearly equal numbers
     loss = batch_loss(found, diffusion_weight=5.0, batch_size=SIZE, num_small_noise=3)
@@ -350,7 +331,7 @@ def test_only_the_student_receives_a_gradient() -> None:
 def test_where_the_target_is_the_data_the_gradient_is_that_of_a_regression() -> None:
     f = Scale()
     levels = pairs()._replace(r=torch.zeros(SIZE, dtype=torch.float64))
-    robust = RobustLoss("l2", 1.0, "mean")
+    robust = RobustLoss("l2", "mean")
     training_loss(f, levels=levels, robust=robust).consistency.sum().backward()
     batch = samples()
     expected = 0.0
@@ -576,7 +557,7 @@ def test_truncated_training_is_its_formula_written_as_a_loop(
         a = 0.2 if r < 1.0 else 0.7  # the frozen first stage below t', else its own
         return model_by_hand(x + r * eps, r, label, a)
 
-    plain = as_loop(batch, levels, CAUCHY, target)
+    plain = as_loop(batch, levels, CAUCHY, C, target)
     expected = plain._replace(
         consistency=plain.consistency * torch.where(levels.r < 1.0, weight, 1.0)
     )
@@ -693,7 +674,7 @@ def test_distillation_is_its_formula_written_as_a_loop(solver: Solver) -> None:
         return model_by_hand(x_r, r, label)
 
     found = distillation_loss(model(), batch=batch, solver=solver)
-    assert_close(found, as_loop(batch, levels, CAUCHY, target))
+    assert_close(found, as_loop(batch, levels, CAUCHY, C, target))
 
 
 @pytest.mark.parametrize(("solver", "rate"), [("euler", 2), ("heun", 3)])

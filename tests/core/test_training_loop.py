@@ -3,7 +3,7 @@ from __future__ import annotations
 import copy
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, get_args
@@ -25,14 +25,15 @@ from lct_pipeline.core.levels import (
 from lct_pipeline.core.losses import LossName
 from lct_pipeline.core.objectives import (
     Batch,
+    ConsistencyDistillation,
+    ConsistencyTraining,
     DenoiserFunction,
+    DiffusionTraining,
     Levels,
     LossParts,
+    Objective,
     RobustLoss,
-    consistency_distillation_loss,
-    consistency_training_loss,
-    diffusion_loss,
-    truncated_consistency_loss,
+    TruncatedTraining,
 )
 from lct_pipeline.core.preconditioning import Denoiser
 from lct_pipeline.core.randomness import derived_generator
@@ -41,7 +42,6 @@ from lct_pipeline.core.samplers import sample_multistep
 from lct_pipeline.core.scaling_c import FittedC, constant_c, paper_c
 from lct_pipeline.core.training_loop import (
     NonFiniteLossError,
-    Objective,
     OptimizerSettings,
     StepMetrics,
     Trainer,
@@ -144,41 +144,16 @@ def first_stage(wide: bool) -> Denoiser:
 def objective(
     kind: str = "consistency", *, wide: bool = False, name: LossName = "cauchy"
 ) -> Objective:
-    """Return an objective with everything but c filled in."""
-    frozen = first_stage(wide)
-    losses: dict[str, Callable[..., LossParts]] = {
-        "consistency": consistency_training_loss,
-        "continuous": consistency_training_loss,
-        "truncated": partial(
-            truncated_consistency_loss,
-            first_stage=frozen,
-            truncation=1.0,
-            boundary_weight=0.1,
-        ),
-        "distillation": partial(
-            consistency_distillation_loss, teacher=frozen, solver="heun"
-        ),
+    """Return an objective."""
+    frozen, robust = first_stage(wide), RobustLoss(name, "mean")
+    found: dict[str, Objective] = {
+        "consistency": ConsistencyTraining(robust, 0.5),
+        "continuous": ConsistencyTraining(robust, 0.5),
+        "truncated": TruncatedTraining(robust, 0.5, frozen, 1.0, 0.1),
+        "distillation": ConsistencyDistillation(robust, 0.5, frozen, "heun"),
+        "diffusion": DiffusionTraining(0.5),
     }
-
-    def with_c(
-        denoiser: DenoiserFunction,
-        batch: Batch,
-        levels: Levels,
-        generator: torch.Generator,
-        c: float,
-    ) -> LossParts:
-        if kind == "diffusion":
-            return diffusion_loss(denoiser, batch, levels, generator, sigma_data=0.5)
-        return losses[kind](
-            denoiser,
-            batch,
-            levels,
-            generator,
-            robust=RobustLoss(name, c, "mean"),
-            sigma_data=0.5,
-        )
-
-    return with_c
+    return found[kind]
 
 
 def trainer_of(

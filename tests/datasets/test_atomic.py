@@ -1,7 +1,8 @@
-"""The atomic variants of datasets from kedro-datasets, as a catalog makes them."""
+"""Datasets of kedro-datasets that are saved whole or not at all, as a catalog makes them."""
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,15 +15,15 @@ from kedro.io import DataCatalog, DatasetError
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lct_pipeline.datasets.atomic import JSONDataset, ParquetDataset
+from lct_pipeline.datasets.atomic import AtomicDataset
 from lct_pipeline.errors import user_error_in
 
 MODULE = "lct_pipeline.datasets.atomic"
 TABLE = pd.DataFrame({"model": ["a", "b"], "distance": [1.5, 2.5]})
 
 
-def catalog(path: Path, kind: str, **options: Any) -> DataCatalog:
-    config = {"type": f"{MODULE}.{kind}", "filepath": str(path), **options}
+def catalog(path: Path, **options: Any) -> DataCatalog:
+    config = {"type": f"{MODULE}.AtomicDataset", "filepath": str(path), **options}
     return DataCatalog.from_config({"data": config}, save_version="v1")
 
 
@@ -31,7 +32,7 @@ def files(folder: Path) -> list[str]:
 
 
 def test_a_table_comes_back_as_saved(tmp_path: Path) -> None:
-    data = catalog(tmp_path / "deep" / "t.parquet", "ParquetDataset")
+    data = catalog(tmp_path / "deep" / "t.parquet")
     assert not data.exists("data")
     data.save("data", TABLE)
     pd.testing.assert_frame_equal(data.load("data"), TABLE)
@@ -39,7 +40,7 @@ def test_a_table_comes_back_as_saved(tmp_path: Path) -> None:
 
 
 def test_a_versioned_table_is_saved_under_its_version(tmp_path: Path) -> None:
-    data = catalog(tmp_path / "t.parquet", "ParquetDataset", versioned=True)
+    data = catalog(tmp_path / "t.parquet", versioned=True)
     data.save("data", TABLE)
     path = tmp_path / "t.parquet" / "v1" / "t.parquet"
     pd.testing.assert_frame_equal(pd.read_parquet(path), TABLE)
@@ -49,8 +50,8 @@ def test_a_versioned_table_is_saved_under_its_version(tmp_path: Path) -> None:
 
 def test_a_version_cannot_be_saved_twice(tmp_path: Path) -> None:
     options: dict[str, Any] = {"versioned": True}
-    catalog(tmp_path / "t.parquet", "ParquetDataset", **options).save("data", TABLE)
-    again = catalog(tmp_path / "t.parquet", "ParquetDataset", **options)
+    catalog(tmp_path / "t.parquet", **options).save("data", TABLE)
+    again = catalog(tmp_path / "t.parquet", **options)
     with pytest.raises(DatasetError, match="v1"):
         again.save("data", TABLE.iloc[:1])
     pd.testing.assert_frame_equal(again.load("data"), TABLE)
@@ -58,7 +59,7 @@ def test_a_version_cannot_be_saved_twice(tmp_path: Path) -> None:
 
 def test_the_newest_version_is_loaded(tmp_path: Path) -> None:
     config = {
-        "type": f"{MODULE}.JSONDataset",
+        "type": f"{MODULE}.AtomicDataset",
         "filepath": str(tmp_path / "r.json"),
         "versioned": True,
     }
@@ -70,14 +71,14 @@ def test_the_newest_version_is_loaded(tmp_path: Path) -> None:
 
 
 def test_json_comes_back_as_saved_and_is_replaced(tmp_path: Path) -> None:
-    data = catalog(tmp_path / "r.json", "JSONDataset")
+    data = catalog(tmp_path / "r.json")
     data.save("data", {"a": [1, None, "é"]})
     data.save("data", {"b": 2.5})
     assert data.load("data") == {"b": 2.5}
 
 
 def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    data = catalog(tmp_path / "r.json", "JSONDataset")
+    data = catalog(tmp_path / "r.json")
     data.save("data", {"a": 1})
     with pytest.raises(DatasetError):
         data.save("data", {"a": 2, "b": object()})
@@ -89,10 +90,10 @@ def test_a_failed_table_leaves_the_old_one_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_self: pd.DataFrame, file: Any, **_: Any) -> None:
-        file.write_bytes(b"half")
+        file.write(b"half")
         raise OSError("disk full")
 
-    data = catalog(tmp_path / "t.parquet", "ParquetDataset")
+    data = catalog(tmp_path / "t.parquet")
     data.save("data", TABLE)
     with monkeypatch.context() as patch:
         patch.setattr(pd.DataFrame, "to_parquet", fail)
@@ -103,7 +104,7 @@ def test_a_failed_table_leaves_the_old_one_and_nothing_else(
 
 
 def test_a_first_save_that_fails_leaves_nothing_that_exists(tmp_path: Path) -> None:
-    data = catalog(tmp_path / "r.json", "JSONDataset")
+    data = catalog(tmp_path / "r.json")
     with pytest.raises(DatasetError):
         data.save("data", object())
     assert not data.exists("data")
@@ -111,7 +112,7 @@ def test_a_first_save_that_fails_leaves_nothing_that_exists(tmp_path: Path) -> N
 
 
 def test_a_save_after_a_failed_one_goes_to_the_file(tmp_path: Path) -> None:
-    data = catalog(tmp_path / "r.json", "JSONDataset")
+    data = catalog(tmp_path / "r.json")
     with pytest.raises(DatasetError):
         data.save("data", object())
     data.save("data", {"a": 1})
@@ -119,7 +120,7 @@ def test_a_save_after_a_failed_one_goes_to_the_file(tmp_path: Path) -> None:
 
 
 def test_a_leftover_temporary_file_is_not_read(tmp_path: Path) -> None:
-    data = catalog(tmp_path / "r.json", "JSONDataset")
+    data = catalog(tmp_path / "r.json")
     (tmp_path / ".tmp-1-r.json").write_text("{")
     assert not data.exists("data")
     data.save("data", {"a": 1})
@@ -128,28 +129,31 @@ def test_a_leftover_temporary_file_is_not_read(tmp_path: Path) -> None:
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"gone\.json"):
-        catalog(tmp_path / "gone.json", "JSONDataset").load("data")
+        catalog(tmp_path / "gone.json").load("data")
 
 
 def test_a_plotly_figure_comes_back_as_saved(tmp_path: Path) -> None:
-    data = catalog(tmp_path / "f.json", "PlotlyDataset")
+    data = catalog(tmp_path / "f.json", dataset="plotly.JSONDataset")
     data.save("data", go.Figure(go.Scatter(x=[1, 2], y=[3, 5], name="loss")))
     found = data.load("data")
     assert list(found.data[0].y) == [3, 5]
     assert found.data[0].name == "loss"
 
 
-def test_a_matplotlib_figure_is_saved_as_an_image(tmp_path: Path) -> None:
-    data = catalog(tmp_path / "grid.png", "MatplotlibDataset")
+def test_a_matplotlib_figure_is_saved_as_an_image_and_loads_as_its_bytes(
+    tmp_path: Path,
+) -> None:
+    data = catalog(tmp_path / "grid.png")
     data.save("data", Figure(figsize=(1, 0.5), dpi=40))
     with Image.open(tmp_path / "grid.png") as image:
         assert image.format == "PNG"
         assert image.width > image.height
     assert files(tmp_path) == ["grid.png"]
+    assert data.load("data") == (tmp_path / "grid.png").read_bytes()
 
 
 def test_a_missing_file_says_which_and_what_writes_it(tmp_path: Path) -> None:
-    dataset = JSONDataset(filepath=str(tmp_path / "a.json"))
+    dataset = AtomicDataset(filepath=str(tmp_path / "a.json"))
     with pytest.raises(DatasetError) as caught:
         dataset.load()
     fault = user_error_in(caught.value)
@@ -158,7 +162,7 @@ def test_a_missing_file_says_which_and_what_writes_it(tmp_path: Path) -> None:
 
 
 def test_the_latest_is_also_one_folder_above(tmp_path: Path) -> None:
-    data = catalog(tmp_path / "run" / "r.json", "JSONDataset", latest=True)
+    data = catalog(tmp_path / "run" / "r.json", latest=True)
     data.save("data", {"a": 1})
     assert json.loads((tmp_path / "r.json").read_text()) == {"a": 1}
     assert data.load("data") == {"a": 1}
@@ -167,9 +171,19 @@ def test_the_latest_is_also_one_folder_above(tmp_path: Path) -> None:
 
 def test_two_runs_keep_theirs_and_the_last_one_is_above(tmp_path: Path) -> None:
     for run in ("first", "second"):
-        catalog(tmp_path / run / "r.json", "JSONDataset", latest=True).save("data", run)
+        catalog(tmp_path / run / "r.json", latest=True).save("data", run)
     found = {p.parent.name: json.loads(p.read_text()) for p in tmp_path.rglob("r.json")}
     assert found == {"first": "first", "second": "second", tmp_path.name: "second"}
+
+
+def test_a_save_whose_copy_above_fails_is_none(tmp_path: Path) -> None:
+    """The file means that all is done: whatever goes on from it finds the copy too."""
+    (tmp_path / "r.json").mkdir()
+    data = catalog(tmp_path / "run" / "r.json", latest=True)
+    with pytest.raises(DatasetError):
+        data.save("data", {"a": 1})
+    assert not data.exists("data")
+    assert files(tmp_path) == []
 
 
 @pytest.mark.parametrize("versioned", [True, False])
@@ -177,7 +191,7 @@ def test_an_optional_file_that_is_missing_is_none(
     tmp_path: Path, versioned: bool
 ) -> None:
     config = {
-        "type": f"{MODULE}.ParquetDataset",
+        "type": f"{MODULE}.AtomicDataset",
         "filepath": str(tmp_path / "t.parquet"),
         "optional": True,
         "versioned": versioned,
@@ -186,28 +200,73 @@ def test_an_optional_file_that_is_missing_is_none(
 
 
 def test_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
-    dataset = JSONDataset(filepath=str(tmp_path / "r.json"))
+    dataset = AtomicDataset(filepath=str(tmp_path / "r.json"))
     dataset.save("text")
     assert dataset.content_digest() == hashlib.sha256(b'"text"').hexdigest()
 
 
-def test_the_preview_of_a_table_has_its_first_rows(tmp_path: Path) -> None:
-    dataset = ParquetDataset(filepath=str(tmp_path / "t.parquet"))
-    dataset.save(TABLE)
-    preview = dataset.preview(nrows=1)
-    assert preview == {"index": [0], "columns": list(TABLE), "data": [["a", 1.5]]}
-
-
-def test_listing_the_catalog_imports_no_table_or_figure_library() -> None:
-    code = f"import sys, {MODULE}; print(*sys.modules)"
+def python(code: str, **environment: str) -> str:
+    """Return what code prints in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [
+            sys.executable,
+            "-c",
+            f"import sys\nfrom {MODULE} import AtomicDataset\n{code}",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **environment},
     )
-    assert not {"pandas.core", "matplotlib", "plotly"} & set(done.stdout.split())
+    return done.stdout
+
+
+def test_listing_the_catalog_imports_no_figure_library() -> None:
+    code = """
+AtomicDataset(filepath="a.png").exists()
+AtomicDataset(filepath="a.json", dataset="plotly.JSONDataset").exists()
+print(*sys.modules)
+"""
+    assert not {"matplotlib", "plotly"} & set(python(code).split())
 
 
 def test_a_page_comes_back_as_saved_and_lies_above_as_the_last(tmp_path: Path) -> None:
-    data = catalog(tmp_path / "run" / "page.html", "HTMLDataset", latest=True)
+    data = catalog(tmp_path / "run" / "page.html", latest=True)
     data.save("data", "<p>5.2 ± 0.4</p>")
     assert data.load("data") == "<p>5.2 ± 0.4</p>"
     assert (tmp_path / "page.html").read_bytes() == "<p>5.2 ± 0.4</p>".encode()
+
+
+def test_a_page_is_in_utf_8_whatever_the_locale(tmp_path: Path) -> None:
+    code = f"""
+dataset = AtomicDataset(filepath={str(tmp_path / "page.html")!r})
+dataset.save("5.2 \\u00b1 0.4")
+print(dataset.load() == "5.2 \\u00b1 0.4")
+"""
+    assert python(code, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0") == "True\n"
+    assert (tmp_path / "page.html").read_bytes() == "5.2 ± 0.4".encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("t.parquet", TABLE),
+        ("r.json", {"a": 1}),
+        ("p.html", "<p>"),
+        ("g.png", Figure()),
+    ],
+)
+def test_a_suffix_names_the_dataset(tmp_path: Path, name: str, value: Any) -> None:
+    dataset = AtomicDataset(filepath=str(tmp_path / name))
+    dataset.save(value)
+    assert dataset.exists()
+    assert files(tmp_path) == [name]
+
+
+def test_a_suffix_without_a_dataset_needs_its_name(tmp_path: Path) -> None:
+    path = str(tmp_path / "t.csv")
+    with pytest.raises(KeyError):
+        AtomicDataset(filepath=path)
+    dataset = AtomicDataset(filepath=path, dataset="pandas.CSVDataset")
+    dataset.save(TABLE)
+    assert dataset.load()["model"].tolist() == ["a", "b"]

@@ -12,10 +12,10 @@ from lct_pipeline.datasets.autoencoder import (
     GivenAutoencoderDataset,
     StoredAutoencoder,
 )
-from lct_pipeline.datasets.files import tensors_digest
 from lct_pipeline.errors import DataError
 from lct_pipeline.models.autoencoder.coding import PixelAutoencoder, encode
 from lct_pipeline.models.autoencoder.fitting import build_autoencoder
+from lct_pipeline.models.digests import tensors_digest
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 

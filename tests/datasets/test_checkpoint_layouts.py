@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lct_pipeline.datasets.checkpoint_layouts import (
-    ForeignCheckpoint,
+    ExternalCheckpoint,
     Kind,
     find_checkpoints,
 )
@@ -29,11 +29,11 @@ def find(
     pattern: str | None = None,
     step: str | None = None,
     kind: Kind = "raw",
-) -> tuple[ForeignCheckpoint, ...]:
+) -> tuple[ExternalCheckpoint, ...]:
     return find_checkpoints(folder, pattern, step, kind)
 
 
-def names(found: tuple[ForeignCheckpoint, ...]) -> dict[int, str]:
+def names(found: tuple[ExternalCheckpoint, ...]) -> dict[int, str]:
     return {checkpoint.step: checkpoint.name for checkpoint in found}
 
 

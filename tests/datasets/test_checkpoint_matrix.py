@@ -9,12 +9,8 @@ import pytest
 import torch
 
 from lct_pipeline.datasets.checkpoint_matrix import CheckpointMatrix
-from lct_pipeline.datasets.files import DIGEST_KEY, write_tensors
-from lct_pipeline.datasets.tensors import (
-    CheckpointsDataset,
-    CheckpointStore,
-    TensorFile,
-)
+from lct_pipeline.datasets.checkpoints import CheckpointsDataset, CheckpointStore
+from lct_pipeline.datasets.tensors import DIGEST_KEY, TensorFile, write_tensors
 from lct_pipeline.errors import DataError
 
 NAMES = ["step-000005-raw", "step-000010-raw", "step-000015-raw"]

@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lct_pipeline.datasets.external_checkpoints import (
-    ForeignCheckpoints,
-    ForeignCheckpointsDataset,
+    ExternalCheckpoints,
+    ExternalCheckpointsDataset,
 )
 from lct_pipeline.errors import DataError
 
@@ -27,14 +27,14 @@ NOTHING: dict[str, Any] = {
 }
 
 
-def load(folder: Path, **changes: Any) -> ForeignCheckpoints:
-    dataset = ForeignCheckpointsDataset(source=str(folder), **{**NOTHING, **changes})
+def load(folder: Path, **changes: Any) -> ExternalCheckpoints:
+    dataset = ExternalCheckpointsDataset(source=str(folder), **{**NOTHING, **changes})
     found = dataset.load()
     assert found is not None
     return found
 
 
-def read_all(found: ForeignCheckpoints) -> dict[int, dict[str, Tensor]]:
+def read_all(found: ExternalCheckpoints) -> dict[int, dict[str, Tensor]]:
     return {c.step: found.read(c) for c in found.checkpoints}
 
 
@@ -77,11 +77,11 @@ def tiny_unet(seed: int) -> Any:
 
 
 def test_no_source_loads_as_none() -> None:
-    assert ForeignCheckpointsDataset(source=None, **NOTHING).load() is None
+    assert ExternalCheckpointsDataset(source=None, **NOTHING).load() is None
 
 
 def test_they_are_only_read() -> None:
-    dataset: Any = ForeignCheckpointsDataset(source=None, **NOTHING)
+    dataset: Any = ExternalCheckpointsDataset(source=None, **NOTHING)
     with pytest.raises(DatasetError, match="cannot be written"):
         dataset.save({})
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from kedro.io import DatasetError
 
-from lct_pipeline.datasets.external_statistics import GivenStatisticsDataset
+from lct_pipeline.datasets.external_statistics import ExternalStatisticsDataset
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import user_error_in
 
@@ -18,7 +18,7 @@ SIGMA = np.diag([1.0, 2.0, 3.0])
 
 
 def load(path: Path | str) -> TensorFile:
-    found = GivenStatisticsDataset(
+    found = ExternalStatisticsDataset(
         source=str(path), protocol="clean-fid", num_images=70_000
     ).load()
     assert found is not None
@@ -50,7 +50,7 @@ def test_mean_and_covariance_are_read_with_what_is_said_of_them(
 
 
 def test_without_a_source_there_is_nothing() -> None:
-    assert GivenStatisticsDataset(source=None).load() is None
+    assert ExternalStatisticsDataset(source=None).load() is None
 
 
 @pytest.mark.parametrize(
@@ -88,4 +88,4 @@ def test_a_missing_or_damaged_file_is_named(
 
 def test_what_is_given_is_not_written() -> None:
     with pytest.raises(DatasetError, match="cannot be written"):
-        GivenStatisticsDataset(source="x.npz").save(TensorFile({}))  # type: ignore[arg-type]
+        ExternalStatisticsDataset(source="x.npz").save(TensorFile({}))  # type: ignore[arg-type]

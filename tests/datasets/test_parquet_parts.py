@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from lct_pipeline.datasets.parquet_parts import ParquetPartsDataset
+from lct_pipeline.datasets.parts import Last
 
 
 @pytest.fixture
@@ -28,7 +29,6 @@ def test_pieces_come_back_in_the_order_of_their_key(
     for steps in ((1000, 1010), (5, 10), (20,), (100_000_000,)):
         dataset.save(piece(*steps))
     table = dataset.load()
-    assert dataset.exists()
     assert table["step"].tolist() == [5, 10, 20, 1000, 1010, 100_000_000]
     assert table.index.tolist() == list(range(6))
 
@@ -95,3 +95,47 @@ def test_without_a_key_each_save_is_the_whole_table(tmp_path: Path) -> None:
     dataset.save(piece(5, 10, 15))
     dataset.save(piece(10))
     assert dataset.load()["step"].tolist() == [10]
+
+
+class TestCompleteness:
+    def test_it_exists_when_the_last_piece_is_saved_and_loads_before(
+        self, dataset: ParquetPartsDataset
+    ) -> None:
+        dataset.save(piece(5))
+        assert not dataset.exists()
+        assert dataset.load()["step"].tolist() == [5]
+        dataset.save(Last(piece(10)))
+        assert dataset.exists()
+        assert dataset.load()["step"].tolist() == [5, 10]
+
+    def test_the_last_piece_may_be_empty(self, dataset: ParquetPartsDataset) -> None:
+        dataset.save(Last(pd.DataFrame()))
+        assert dataset.exists()
+        assert dataset.load().empty
+
+    def test_a_later_piece_that_is_not_the_last_takes_that_away(
+        self, dataset: ParquetPartsDataset
+    ) -> None:
+        dataset.save(Last(piece(5)))
+        dataset.save(piece(10))
+        assert not dataset.exists()
+        dataset.save(Last(pd.DataFrame()))
+        assert dataset.exists()
+
+    def test_a_deleted_piece_makes_it_incomplete(
+        self, dataset: ParquetPartsDataset, tmp_path: Path
+    ) -> None:
+        dataset.save(piece(5))
+        dataset.save(Last(piece(10)))
+        (tmp_path / "metrics" / "part-000000005.parquet").unlink()
+        assert not dataset.exists()
+
+    def test_the_digest_is_of_the_pieces_alone(
+        self, dataset: ParquetPartsDataset
+    ) -> None:
+        dataset.save(piece(5))
+        digest = dataset.content_digest()
+        dataset.save(Last(pd.DataFrame()))
+        assert dataset.content_digest() == digest
+        dataset.save(piece(10))
+        assert dataset.content_digest() != digest

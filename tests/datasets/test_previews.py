@@ -9,67 +9,105 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 import torch
+from kedro.io import Version
+from matplotlib.figure import Figure
 from PIL import Image
 
-from lct_pipeline.datasets.atomic import (
-    JSONDataset,
-    MatplotlibDataset,
-    ParquetDataset,
-    PlotlyDataset,
-)
+from lct_pipeline.datasets.atomic import AtomicDataset
 from lct_pipeline.datasets.autoencoder import AutoencoderDataset
+from lct_pipeline.datasets.checkpoints import (
+    CheckpointIndexDataset,
+    CheckpointsDataset,
+)
+from lct_pipeline.datasets.model_set import ModelSetDataset
 from lct_pipeline.datasets.parquet_parts import ParquetPartsDataset
 from lct_pipeline.datasets.previews import table
 from lct_pipeline.datasets.run_records import RunRecordsDataset
 from lct_pipeline.datasets.shards import Shard, ShardsDataset, ShardStream
-from lct_pipeline.datasets.tensors import (
-    CheckpointsDataset,
-    TensorFile,
-    TensorFileDataset,
-)
+from lct_pipeline.datasets.tensors import TensorFile, TensorFileDataset
 from lct_pipeline.models.autoencoder.coding import PixelAutoencoder
 
-KINDS = {"TablePreview", "JSONPreview", "PlotlyPreview", "ImagePreview"}
+ATOMIC = [
+    ("t.parquet", None, "TablePreview"),
+    ("r.json", None, "JSONPreview"),
+    ("c.json", "plotly.JSONDataset", "PlotlyPreview"),
+    ("g.png", None, "ImagePreview"),
+]
 
 
-def everything(folder: Path) -> list[Any]:
+def everything(folder: Path) -> list[tuple[Any, str]]:
+    """Return datasets of which nothing is there, with the kinds of their previews."""
     path = str(folder / "nothing")
+    checkpoints = {
+        "type": "lct_pipeline.datasets.checkpoints.CheckpointsDataset",
+        "path": path,
+    }
+    models = dict.fromkeys(("last", "best_ema", "combined"), checkpoints)
     return [
         *(
-            kind(filepath=path)
-            for kind in (
-                JSONDataset,
-                MatplotlibDataset,
-                ParquetDataset,
-                PlotlyDataset,
-                TensorFileDataset,
-            )
+            (AtomicDataset(filepath=str(folder / name), dataset=dataset), kind)
+            for name, dataset, kind in ATOMIC
         ),
-        *(
-            kind(path=path)
-            for kind in (
-                AutoencoderDataset,
-                CheckpointsDataset,
-                RunRecordsDataset,
-                ShardsDataset,
-            )
+        (TensorFileDataset(filepath=path), "JSONPreview"),
+        (ModelSetDataset(filepath=path, **models), "JSONPreview"),
+        (AutoencoderDataset(path=path), "JSONPreview"),
+        (RunRecordsDataset(path=path), "JSONPreview"),
+        (CheckpointsDataset(path=path), "TablePreview"),
+        (
+            CheckpointIndexDataset(filepath=f"{path}.parquet", checkpoints=checkpoints),
+            "TablePreview",
         ),
-        ParquetPartsDataset(path=path, key="step"),
+        (ParquetPartsDataset(path=path, key="step"), "TablePreview"),
+        (ShardsDataset(path=path), "ImagePreview"),
     ]
 
 
 def test_there_is_no_preview_of_what_is_not_there(tmp_path: Path) -> None:
-    for dataset in everything(tmp_path):
+    for dataset, _ in everything(tmp_path):
         assert dataset.preview() is None, dataset
 
 
 def test_the_annotation_names_the_kind(tmp_path: Path) -> None:
     """kedro-viz chooses by it how a preview is drawn."""
-    for dataset in everything(tmp_path):
+    for dataset, kind in everything(tmp_path):
         found = inspect.signature(dataset.preview).return_annotation
-        assert getattr(found, "__name__", found) in KINDS, dataset
+        assert getattr(found, "__name__", found) == kind, dataset
+
+
+def test_a_page_has_no_preview(tmp_path: Path) -> None:
+    """Its styles would become those of kedro-viz."""
+    assert not hasattr(AtomicDataset(filepath=str(tmp_path / "p.html")), "preview")
+
+
+def test_json_shows_its_values(tmp_path: Path) -> None:
+    dataset: Any = AtomicDataset(filepath=str(tmp_path / "r.json"))
+    dataset.save({"fid": 2.5})
+    assert json.loads(dataset.preview()) == {"fid": 2.5}
+
+
+def test_a_chart_shows_its_traces(tmp_path: Path) -> None:
+    path = str(tmp_path / "c.json")
+    dataset: Any = AtomicDataset(filepath=path, dataset="plotly.JSONDataset")
+    dataset.save(go.Figure(go.Scatter(x=[1, 2], y=[3, 5], name="±")))
+    (trace,) = dataset.preview()["data"]
+    assert (trace["type"], trace["name"]) == ("scatter", "±")
+
+
+def test_a_picture_shows_itself(tmp_path: Path) -> None:
+    dataset: Any = AtomicDataset(filepath=str(tmp_path / "g.png"))
+    dataset.save(Figure(figsize=(1, 0.5), dpi=40))
+    assert base64.b64decode(dataset.preview()) == (tmp_path / "g.png").read_bytes()
+
+
+def test_the_newest_version_is_shown(tmp_path: Path) -> None:
+    path = str(tmp_path / "r.json")
+    for version in ("2026-01-01T00.00.00.000Z", "2026-01-02T00.00.00.000Z"):
+        AtomicDataset(filepath=path, version=Version(None, version)).save(version)
+    found: Any = AtomicDataset(filepath=path, version=Version(None, None))
+    assert json.loads(found.preview()) == "2026-01-02T00.00.00.000Z"
 
 
 def test_long_cells_of_a_table_are_cut() -> None:
@@ -88,7 +126,7 @@ def test_the_first_rows_of_a_table_and_the_last_of_a_growing_one(
     tmp_path: Path,
 ) -> None:
     rows = pd.DataFrame({"step": range(30)})
-    whole = ParquetDataset(filepath=str(tmp_path / "t.parquet"))
+    whole: Any = AtomicDataset(filepath=str(tmp_path / "t.parquet"))
     whole.save(rows)
     assert whole.preview(nrows=2)["data"] == [[0], [1]]
     growing = ParquetPartsDataset(path=str(tmp_path / "parts"), key="step")

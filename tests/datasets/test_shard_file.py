@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from lct_pipeline.datasets import shard_file
-from lct_pipeline.datasets.files import write_tensors
 from lct_pipeline.datasets.shard_file import ShardFile
+from lct_pipeline.datasets.tensors import write_tensors
 from lct_pipeline.errors import DataError
 
 VALUES = torch.randn(40, 2, 3, generator=torch.Generator().manual_seed(0))

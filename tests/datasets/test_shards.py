@@ -15,7 +15,6 @@ import torch
 from kedro.io import DatasetError
 
 from lct_pipeline.datasets import shards as shards_module
-from lct_pipeline.datasets.files import DIGEST_KEY, write_tensors
 from lct_pipeline.datasets.shard_file import ShardFile
 from lct_pipeline.datasets.shards import (
     Shard,
@@ -24,6 +23,7 @@ from lct_pipeline.datasets.shards import (
     ShardStream,
     shard_path,
 )
+from lct_pipeline.datasets.tensors import DIGEST_KEY, write_tensors
 from lct_pipeline.errors import DataError
 
 SIZES = (3, 4, 0, 2)

@@ -1,4 +1,4 @@
-"""Single tensor files, and folders of checkpoints."""
+"""Tensors that carry their own digest, and the dataset of one file of them."""
 
 from pathlib import Path
 
@@ -6,48 +6,173 @@ import pytest
 import torch
 from kedro.io import DatasetError
 
-from lct_pipeline.datasets.files import DIGEST_KEY
+from lct_pipeline.datasets.parts import Last
 from lct_pipeline.datasets.tensors import (
-    CheckpointsDataset,
-    CheckpointStore,
+    DIGEST_KEY,
     TensorFile,
     TensorFileDataset,
+    content_digest,
+    read_header,
+    read_tensors,
+    write_tensors,
 )
 from lct_pipeline.errors import DataError
 
-NAMES = ["step-000005-raw", "step-000010-raw", "step-000015-raw"]
 
-
-def weights(seed: int) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
+def tensors() -> dict[str, torch.Tensor]:
     return {
-        "out.weight": torch.randn(2, 3, generator=generator),
-        "in.bias": torch.randn(4, generator=generator),
-        "in.weight": torch.randn(4, 1, 2, generator=generator),
+        "weight": torch.arange(6, dtype=torch.float32).reshape(2, 3),
+        "count": torch.tensor(7, dtype=torch.int64),
+        "half": torch.tensor([0.5, -1.5], dtype=torch.float16),
+        "pixels": torch.tensor([[0, 255]], dtype=torch.uint8),
     }
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> CheckpointStore:
-    dataset = CheckpointsDataset(path=str(tmp_path / "run-a" / "checkpoints"))
-    for seed in (2, 0, 1):
-        dataset.save({NAMES[seed]: TensorFile(weights(seed), {"step": 5 * seed + 5})})
-    return dataset.load()
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "state.safetensors"
+    write_tensors(path, tensors(), {"step": 3, "note": "é", "rows": [{"a": None}]})
+    return path
 
 
-def digests(store: CheckpointStore) -> list[str]:
-    return [header[DIGEST_KEY] for header in store.headers().values()]
+def flip(path: Path, position: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+
+
+def test_tensors_and_metadata_come_back_as_written(file: Path) -> None:
+    found, metadata = read_tensors(file)
+    assert metadata == {"step": 3, "note": "é", "rows": [{"a": None}]}
+    assert found.keys() == tensors().keys()
+    for name, expected in tensors().items():
+        assert found[name].dtype == expected.dtype
+        assert torch.equal(found[name], expected)
+
+
+def test_views_and_tied_tensors_are_written_as_independent_values(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "tied.safetensors"
+    base = torch.arange(6.0).reshape(2, 3)
+    write_tensors(path, {"a": base, "b": base, "transposed": base.T}, {})
+    found, _ = read_tensors(path)
+    assert torch.equal(found["a"], base)
+    assert torch.equal(found["b"], base)
+    assert torch.equal(found["transposed"], base.T)
+
+
+def test_equal_content_is_written_as_equal_bytes(tmp_path: Path) -> None:
+    metadata = {"fingerprint": "x", "rows": [1], "step": 2, "kind": "raw"}
+    for number in range(20):
+        write_tensors(tmp_path / str(number), tensors(), metadata)
+    assert len({(tmp_path / str(number)).read_bytes() for number in range(20)}) == 1
+
+
+def test_returned_digest_stands_in_the_header(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    digest = write_tensors(path, tensors(), {"step": 1})
+    assert read_header(path)[0] == {"step": 1, DIGEST_KEY: digest}
+
+
+def test_header_gives_entries_and_the_place_of_the_data(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    write_tensors(path, {"x": torch.tensor([1.5, 2.5])}, {})
+    _, entries, offset = read_header(path)
+    assert entries == {"x": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
+    assert path.read_bytes()[offset:] == torch.tensor([1.5, 2.5]).numpy().tobytes()
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone\.safetensors is missing"):
+        read_tensors(tmp_path / "gone.safetensors")
+
+
+def test_a_truncated_file_is_refused_with_both_lengths(file: Path) -> None:
+    size = file.stat().st_size
+    file.write_bytes(file.read_bytes()[:-3])
+    message = rf"state\.safetensors is truncated: {size - 3} bytes.* {size}\. Remove"
+    with pytest.raises(DataError, match=message):
+        read_tensors(file)
+
+
+def test_bytes_after_the_data_are_refused(file: Path) -> None:
+    file.write_bytes(file.read_bytes() + b"\0")
+    with pytest.raises(DataError, match=r"state\.safetensors"):
+        read_tensors(file)
+
+
+@pytest.mark.parametrize("content", [b"", b"1234567", b"[" * 30, b"\xff" * 30])
+def test_a_file_of_another_kind_is_refused(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=r"state\.safetensors is not a readable"):
+        read_tensors(file)
+
+
+def test_a_header_that_is_no_object_is_refused(file: Path) -> None:
+    file.write_bytes(len(b"[1]").to_bytes(8, "little") + b"[1]")
+    with pytest.raises(DataError, match=r"state\.safetensors is not a readable"):
+        read_tensors(file)
+
+
+def test_any_flipped_byte_of_the_data_is_refused(file: Path) -> None:
+    offset = read_header(file)[2]
+    for position in range(offset, file.stat().st_size):
+        flip(file, position)
+        with pytest.raises(DataError, match=r"state\.safetensors was altered"):
+            read_tensors(file)
+        flip(file, position)
+    read_tensors(file)
+
+
+def test_any_flipped_byte_of_the_tensor_entries_is_refused(file: Path) -> None:
+    offset = read_header(file)[2]
+    content = file.read_bytes()
+    metadata = content.index(b'{"__metadata__":{') + len(b'{"__metadata__":{')
+    entries = [*range(8, metadata), *range(content.index(b'},"count"'), offset)]
+    blanks = [p for p in entries if content[p : p + 1] == b" "]
+    for position in set(entries) - set(blanks):
+        flip(file, position)
+        with pytest.raises(DataError, match=r"state\.safetensors"):
+            read_tensors(file)
+        flip(file, position)
+
+
+def test_tensors_that_cannot_be_written_leave_the_old_file(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_tensors: object, path: Path, _metadata: object) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError("disk full")
+
+    before = file.read_bytes()
+    monkeypatch.setattr("lct_pipeline.datasets.tensors.save_file", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_tensors(file, {"a": torch.ones(3)}, {})
+    assert file.read_bytes() == before
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_what_is_said_of_tensors_is_part_of_their_digest() -> None:
+    digests = {
+        content_digest(tensors(), about) for about in ({}, {"a": 1}, {"a": 2}, {"b": 1})
+    }
+    assert len(digests) == 4
+    said = {"a": 1, "b": 2}, {"b": 2, "a": 1}
+    assert content_digest(tensors(), said[0]) == content_digest(tensors(), said[1])
 
 
 def test_a_tensor_file_comes_back_as_saved(tmp_path: Path) -> None:
     dataset = TensorFileDataset(filepath=str(tmp_path / "deep" / "a.safetensors"))
     assert not dataset.exists()
-    dataset.save(TensorFile(weights(0), {"sigma": 0.5, "names": ["a", None]}))
+    dataset.save(TensorFile(tensors(), {"sigma": 0.5, "names": ["a", None]}))
     found = dataset.load()
     assert dataset.exists()
+    assert found is not None
     assert found.metadata == {"sigma": 0.5, "names": ["a", None]}
-    assert found.tensors.keys() == weights(0).keys()
-    assert all(torch.equal(found.tensors[name], t) for name, t in weights(0).items())
+    assert found.tensors.keys() == tensors().keys()
+    assert all(torch.equal(found.tensors[name], t) for name, t in tensors().items())
+    assert dataset.content_digest() == content_digest(found.tensors, found.metadata)
 
 
 def test_a_missing_file_is_named_with_the_command_that_writes_it(
@@ -67,63 +192,46 @@ def test_an_optional_missing_file_loads_as_none(tmp_path: Path) -> None:
 def test_an_optional_file_that_is_damaged_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     dataset = TensorFileDataset(filepath=str(path), optional=True)
-    dataset.save(TensorFile(weights(0)))
+    dataset.save(TensorFile(tensors()))
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(DatasetError, match=r"a\.safetensors is truncated") as caught:
         dataset.load()
     assert isinstance(caught.value.__cause__, DataError)
 
 
-def test_names_are_sorted_whatever_the_order_of_saving(store: CheckpointStore) -> None:
-    assert store.names() == NAMES
-    assert store.run == "run-a"
+class TestInParts:
+    """A file that a node writes again and again until it ends."""
 
+    @pytest.fixture
+    def dataset(self, tmp_path: Path) -> TensorFileDataset:
+        path = str(tmp_path / "state.safetensors")
+        return TensorFileDataset(filepath=path, in_parts=True, optional=True)
 
-def test_a_save_adds_and_replaces_by_name(store: CheckpointStore) -> None:
-    new = TensorFile({"x": torch.zeros(1)}, {"step": 99})
-    CheckpointsDataset(path=str(store.folder)).save({NAMES[0]: new, "z": new})
-    assert store.names() == [*NAMES, "z"]
-    assert store.read(NAMES[0]).metadata == {"step": 99}
-    assert store.read(NAMES[1]).metadata == {"step": 10}
+    def state(self, step: int) -> TensorFile:
+        return TensorFile({"x": torch.tensor([step])}, {"step": step})
 
+    def test_it_exists_when_the_last_is_saved_and_loads_before(
+        self, dataset: TensorFileDataset
+    ) -> None:
+        assert dataset.load() is None
+        for step in (5, 10):
+            dataset.save(self.state(step))
+            assert not dataset.exists()
+            assert dataset.load() == self.state(step)
+        dataset.save(Last(self.state(15)))
+        assert dataset.exists()
+        assert dataset.load() == self.state(15)
 
-def test_leftover_temporary_checkpoints_are_not_named(store: CheckpointStore) -> None:
-    (store.folder / ".tmp-1-step-000020-raw.safetensors").write_bytes(b"half")
-    assert store.names() == NAMES
-    assert list(store.headers()) == NAMES
+    def test_what_is_written_after_that_takes_it_away(
+        self, dataset: TensorFileDataset
+    ) -> None:
+        dataset.save(Last(self.state(5)))
+        dataset.save(self.state(10))
+        assert not dataset.exists()
 
-
-def test_an_empty_folder_holds_no_checkpoint(tmp_path: Path) -> None:
-    dataset = CheckpointsDataset(path=str(tmp_path / "none"))
-    assert not dataset.exists()
-    assert dataset.load().names() == []
-
-
-def test_headers_hold_metadata_and_digests(store: CheckpointStore) -> None:
-    headers = store.headers()
-    assert [headers[name]["step"] for name in NAMES] == [5, 10, 15]
-    assert len(set(digests(store))) == 3
-
-
-def test_a_header_is_read_without_the_tensors(store: CheckpointStore) -> None:
-    path = store.path(NAMES[0])
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-    assert store.header(NAMES[0])["step"] == 5
-    with pytest.raises(DataError, match=rf"{NAMES[0]}\.safetensors was altered"):
-        store.read(NAMES[0])
-
-
-def test_a_checkpoint_is_read_under_its_own_digest_only(store: CheckpointStore) -> None:
-    first, second, _ = digests(store)
-    tensors = store.read(NAMES[0], first).tensors
-    assert torch.equal(tensors["in.bias"], weights(0)["in.bias"])
-    message = rf"{NAMES[0]}\.safetensors is not the checkpoint that was cataloged"
-    with pytest.raises(DataError, match=message):
-        store.read(NAMES[0], second)
-
-
-def test_reading_a_missing_checkpoint_names_its_file(store: CheckpointStore) -> None:
-    with pytest.raises(DataError, match=r"nothing\.safetensors is missing"):
-        store.read("nothing")
+    def test_a_file_that_says_nothing_of_its_end_exists(
+        self, dataset: TensorFileDataset, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "state.safetensors"
+        TensorFileDataset(filepath=str(path)).save(self.state(5))
+        assert dataset.exists()

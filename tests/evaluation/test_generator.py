@@ -263,9 +263,9 @@ def test_a_grid_is_a_square_of_images() -> None:
 
 
 def test_the_decoder_undoes_the_normalisation(results: SmokeResults) -> None:
-    load = results.catalog.load
-    autoencoder, normalisation = load("autoencoder"), load("latent_normalisation")
-    decode = latent_decoder(autoencoder, normalisation, torch.device("cpu"))
+    decoder = results.catalog.load("decoder")
+    autoencoder, normalisation = decoder.autoencoder, decoder.normalisation
+    decode = latent_decoder(decoder, torch.device("cpu"))
     x = torch.randn(5, *normalisation.tensors["mean"].shape)
     raw = normalisation.tensors["mean"] + x * normalisation.tensors["std"] / 0.5
     with torch.no_grad():
@@ -372,8 +372,7 @@ def test_gradients_go_through_the_images_that_are_generated_before_their_roundin
     best = load("best_average")
     generator = build_generator(
         best.metadata["network"],
-        load("autoencoder"),
-        load("latent_normalisation"),
+        load("decoder"),
         parameters.sampling,
         parameters.runtime,
     )

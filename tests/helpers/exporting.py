@@ -17,6 +17,7 @@ from lct_pipeline.core.normalisation import LatentNormalisation
 from lct_pipeline.core.sample_quality import label_batches, noise_batches
 from lct_pipeline.core.sampling_plans import SamplingPlan
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
+from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.evaluation.generator import Generator, latent_decoder
 from lct_pipeline.export.assembly import build_pipeline
@@ -153,7 +154,7 @@ class SmallModel:
         }
         generator = Generator(
             self.network,
-            latent_decoder(stored, file, cpu),
+            latent_decoder(Decoder(stored, file), cpu),
             Sampling.model_validate(values),
             cpu,
         )

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -106,6 +106,7 @@ def run_session(
     project: Path,
     pipeline: str | None = None,
     *,
+    nodes: Sequence[str] = (),
     killed: Saved | Written | None = None,
     env: str = "smoke",
     only_missing_outputs: bool = False,
@@ -116,6 +117,7 @@ def run_session(
     Args:
         project: The project's folder.
         pipeline: Its name; None is the default.
+        nodes: Names of the nodes that run; empty: all.
         killed: When the process gets SIGKILL, of which nothing can be tidied up.
         env: The recipe.
         only_missing_outputs: Skip what has its outputs, as the flag of `kedro run` does.
@@ -125,6 +127,7 @@ def run_session(
         _run_session,
         project,
         pipeline,
+        nodes,
         killed,
         env,
         only_missing_outputs,
@@ -165,6 +168,7 @@ def _work(
 def _run_session(
     project: Path,
     pipeline: str | None,
+    nodes: Sequence[str],
     killed: Saved | Written | None,
     env: str,
     only_missing_outputs: bool,
@@ -187,6 +191,7 @@ def _run_session(
             _kill_when_written(project, killed)
         session.run(
             pipeline_names=[pipeline] if pipeline else None,
+            node_names=nodes,
             only_missing_outputs=only_missing_outputs,
         )
 

@@ -44,7 +44,9 @@ def make_record(**changes: Any) -> dict[str, Any]:
         "device": "cpu",
         "inputs": {"image_source": "f" * 64},
         "outputs": {"checkpoints": "c" * 64},
-        "nodes": [{"node": "train_model", "seconds": 90.0, "peak_memory_mib": 100}],
+        "nodes": [
+            {"node": "training.train_model", "seconds": 90.0, "peak_memory_mib": 100}
+        ],
     }
     for name, value in changes.items():
         *parts, last = name.split(".")

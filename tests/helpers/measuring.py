@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,8 +11,8 @@ from scipy.linalg import sqrtm
 from conftest import SmokeResults
 from lct_pipeline.core.sample_quality import features_of
 from lct_pipeline.datasets.tensors import TensorFile
+from lct_pipeline.evaluation.extractors import extractor_of
 from lct_pipeline.evaluation.generator import SamplingPlan, build_generator
-from lct_pipeline.pipelines.references.extractors import extractor_of
 
 ONE_STEP = SamplingPlan(1, (80.0,))
 
@@ -20,11 +21,12 @@ def generation_inputs(
     results: SmokeResults, references: TensorFile | None = None
 ) -> tuple[Any, ...]:
     load, parameters = results.catalog.load, results.parameters
+    reference = load("reference")
+    if references is not None:
+        reference = replace(reference, statistics=references)
     return (
-        load("autoencoder"),
-        load("latent_normalisation"),
-        load("feature_extractor"),
-        references or load("reference_statistics"),
+        load("decoder"),
+        reference,
         parameters.evaluation,
         parameters.sampling,
         parameters.runtime,
@@ -46,16 +48,15 @@ def distance(
     }[purpose]
     generator = build_generator(
         model.metadata["network"],
-        load("autoencoder"),
-        load("latent_normalisation"),
+        load("decoder"),
         parameters.sampling,
         parameters.runtime,
     )
     generator.load(model.tensors)
-    extractor = extractor_of(load("feature_extractor"), parameters.runtime)
+    extractor = extractor_of(load("reference").extractor, parameters.runtime)
     first = parameters.evaluation.seed
     num_seeds = parameters.evaluation.num_seeds if purpose == "evaluation" else 1
-    real = load("reference_statistics").tensors
+    real = load("reference").statistics.tensors
     distances = []
     for seed in range(first, first + num_seeds):
         images = generator.images(count, plan, seed=seed, purpose=purpose)

@@ -106,8 +106,12 @@ def record(**changes: Any) -> dict[str, Any]:
         "inputs": {"image_source": "1" * 64},
         "outputs": {"checkpoints": "2" * 64},
         "nodes": [
-            {"node": "train_model", "seconds": 61.0, "peak_memory_mib": 1000},
-            {"node": "evaluate_models", "seconds": 12.0, "peak_memory_mib": 1200},
+            {"node": "training.train_model", "seconds": 61.0, "peak_memory_mib": 1000},
+            {
+                "node": "evaluation.evaluate_models",
+                "seconds": 12.0,
+                "peak_memory_mib": 1200,
+            },
         ],
         **changes,
     }
@@ -130,15 +134,16 @@ def metrics() -> pd.DataFrame:
     )
 
 
-def manifest() -> pd.DataFrame:
-    """Return a manifest of four images, one of them broken and one a copy."""
-    return pd.DataFrame(
-        {
-            "split": ["train", "train", "test", None],
-            "problem": [None, None, None, "cut <short>"],
-            "duplicate_of": [None, "a.png", None, None],
-        }
-    )
+def ingestion(**changes: Any) -> dict[str, Any]:
+    """Return the record of eight images, one of them broken and one a copy in no split."""
+    return {
+        "num_entries": 8,
+        "splits": {"train": 2, "validation": 2, "test": 2},
+        "problems": {"cut <short>": 1},
+        "num_problems": 1,
+        "num_copies": 1,
+        **changes,
+    }
 
 
 def statistics(outer: float = 0.0) -> pd.DataFrame:
@@ -248,7 +253,7 @@ def everything(**changes: Any) -> Results:
         "records": [record()],
         "network": NETWORK,
         "num_weights": 1_900_000,
-        "image_manifest": manifest(),
+        "ingestion": ingestion(),
         "pixel_statistics": statistics(),
         "latent_statistics": statistics(),
         "reconstruction_quality": {

@@ -14,9 +14,9 @@ import yaml
 from torch import Tensor, nn
 
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
-from lct_pipeline.datasets.files import tensors_digest
 from lct_pipeline.datasets.shards import Shard, ShardsDataset, ShardStore, ShardStream
 from lct_pipeline.models.autoencoder.fitting import build_autoencoder
+from lct_pipeline.models.digests import tensors_digest
 from lct_pipeline.parameters import Encoding, Runtime
 from lct_pipeline.pipelines.encoding.nodes import encode_images
 

@@ -23,24 +23,26 @@ from lct_pipeline.config_loader import LctConfigLoader
 from lct_pipeline.core.metrics.frechet import feature_statistics
 from lct_pipeline.core.randomness import derived_generator
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
+from lct_pipeline.datasets.checkpoints import CheckpointCatalog, CheckpointsDataset
+from lct_pipeline.datasets.decoder import Decoder
+from lct_pipeline.datasets.parts import opened
+from lct_pipeline.datasets.reference import Reference
 from lct_pipeline.datasets.splits import SPLITS
-from lct_pipeline.datasets.tensors import (
-    CheckpointsDataset,
-    CheckpointStore,
-    TensorFile,
-)
+from lct_pipeline.datasets.tensors import TensorFile
+from lct_pipeline.evaluation.extractors import extractor_of
+from lct_pipeline.evaluation.references import CHECK
 from lct_pipeline.models.autoencoder.coding import PixelAutoencoder
 from lct_pipeline.models.denoiser import build_model
 from lct_pipeline.models.features.classifier import SmallClassifier
 from lct_pipeline.parameters import Combination, Parameters, check_parameters
-from lct_pipeline.pipelines.cataloging.importing import UNKNOWN
+from lct_pipeline.pipelines.cataloging.copies import UNKNOWN
 from lct_pipeline.pipelines.cataloging.nodes import index_checkpoints
-from lct_pipeline.pipelines.combination.choosing import score_candidates
-from lct_pipeline.pipelines.combination.landscape import measure_landscape
-from lct_pipeline.pipelines.combination.searching import search_combination
-from lct_pipeline.pipelines.combination.verifying import verify_combination
-from lct_pipeline.pipelines.references.extractors import extractor_of
-from lct_pipeline.pipelines.references.nodes import CHECK
+from lct_pipeline.pipelines.combination.nodes import (
+    measure_landscape,
+    score_candidates,
+    search_combination,
+    verify_combination,
+)
 from lct_pipeline.settings import CONFIG_LOADER_ARGS
 
 STEPS = (10, 20, 30, 40)
@@ -122,13 +124,9 @@ def references(split: str) -> Tensor:
 class Run:
     """A run with checkpoints, and all else that the nodes of the stage take."""
 
-    checkpoint_index: pd.DataFrame
-    checkpoints: CheckpointStore
-    autoencoder: StoredAutoencoder | None
-    latent_normalisation: TensorFile | None
-    feature_extractor: TensorFile
-    check_extractor: TensorFile
-    reference_statistics: TensorFile
+    catalog: CheckpointCatalog
+    decoder: Decoder | None
+    reference: Reference
     parameters: Parameters
     base: dict[str, Any]  # changes of the combination's parameters
 
@@ -144,15 +142,15 @@ class Run:
     ) -> Generator[Output]:
         """Search as the node does; ``other`` replaces other parameter groups."""
         outputs = search_combination(
-            *self._checkpoints,
-            self.feature_extractor,
-            self.reference_statistics,
+            self.catalog,
+            self.decoder,
+            self.reference,
             state,
             self.combination(changes),
             *self._settings(other),
         )
         assert isinstance(outputs, Generator)
-        return outputs
+        return opened_each(outputs)
 
     def history(self, changes: dict[str, Any] | None = None) -> pd.DataFrame:
         """Return the rows of a whole search."""
@@ -168,29 +166,28 @@ class Run:
         outputs = score_candidates(
             history,
             pd.DataFrame() if previous is None else previous,
-            *self._checkpoints,
-            self.feature_extractor,
-            self.reference_statistics,
+            self.catalog,
+            self.decoder,
+            self.reference,
             self.combination(changes),
             self.parameters.evaluation,
             *self._settings({}),
         )
         assert isinstance(outputs, Generator)
-        return outputs
+        return (opened(table)[0] for table in outputs)
 
     def verify(
         self,
         candidate_scores: pd.DataFrame,
         changes: dict[str, Any] | None = None,
         **other: Any,
-    ) -> tuple[pd.DataFrame, dict[str, Any], TensorFile]:
+    ) -> tuple[pd.DataFrame, TensorFile, dict[str, Any]]:
         """Verify as the node does."""
         return verify_combination(
             candidate_scores,
-            *self._checkpoints,
-            self.feature_extractor,
-            self.check_extractor,
-            self.reference_statistics,
+            self.catalog,
+            self.decoder,
+            self.reference,
             self.combination(changes),
             other.get("evaluation", self.parameters.evaluation),
             *self._settings(other),
@@ -206,9 +203,9 @@ class Run:
         return measure_landscape(
             candidate_scores,
             combination,
-            *self._checkpoints,
-            self.feature_extractor,
-            self.reference_statistics,
+            self.catalog,
+            self.decoder,
+            self.reference,
             self.combination(changes),
             *self._settings({}),
         )
@@ -216,20 +213,11 @@ class Run:
     def stage(self, changes: dict[str, Any] | None = None, **other: Any) -> Stage:
         """Return what the nodes build of their inputs."""
         return Stage(
-            *self._checkpoints,
-            (self.feature_extractor,),
-            self.reference_statistics,
+            self.catalog,
+            self.decoder,
+            self.reference,
             self.combination(changes),
             *self._settings(other),
-        )
-
-    @property
-    def _checkpoints(self) -> tuple[Any, ...]:
-        return (
-            self.checkpoint_index,
-            self.checkpoints,
-            self.autoencoder,
-            self.latent_normalisation,
         )
 
     def _settings(self, other: dict[str, Any]) -> tuple[Any, ...]:
@@ -253,13 +241,9 @@ def tiny_run(folder: Path, states: dict[int, dict[str, Tensor]] | None = None) -
         dataset.save({f"step-{step:07d}-raw": TensorFile(tensors, about)})
     store, nothing = dataset.load(), TensorFile({})
     return Run(
-        index_checkpoints(store),
-        store,
+        CheckpointCatalog(index_checkpoints(store), store),
         None,
-        None,
-        nothing,
-        nothing,
-        nothing,
+        Reference(nothing, nothing, nothing),
         recipe(),
         {**SMALL, **FEATURES},
     )
@@ -272,15 +256,13 @@ def pixel_run(folder: Path) -> Run:
         dataset.save({name: TensorFile(pixel_weights(name), about)})
     store = dataset.load()
     extractors = [classifier(name, seed) for seed, name in enumerate(CLASSIFIERS)]
+    normalisation = TensorFile(
+        {"mean": torch.zeros(SHAPE), "std": torch.ones(SHAPE)}, {"sigma_data": 0.5}
+    )
     return Run(
-        index_checkpoints(store),
-        store,
-        StoredAutoencoder(PixelAutoencoder().eval(), "none"),
-        TensorFile(
-            {"mean": torch.zeros(SHAPE), "std": torch.ones(SHAPE)}, {"sigma_data": 0.5}
-        ),
-        *extractors,
-        real_images(*extractors),
+        CheckpointCatalog(index_checkpoints(store), store),
+        Decoder(StoredAutoencoder(PixelAutoencoder().eval(), "none"), normalisation),
+        Reference(*extractors, real_images(*extractors)),
         recipe(),
         SMALL,
     )
@@ -316,6 +298,12 @@ def real_images(*extractors: TensorFile) -> TensorFile:
             tensors[f"{prefix}{split}.cov"] = found.cov
             tensors[f"{prefix}{split}.features"] = features
     return TensorFile(tensors, {"num_images": dict.fromkeys(SPLITS, 40)})
+
+
+def opened_each(outputs: Iterator[tuple[Any, ...]]) -> Generator[tuple[Any, ...]]:
+    """Yield what a node yields, without the marks of the last values."""
+    for values in outputs:
+        yield tuple(opened(value)[0] for value in values)
 
 
 def rows_of(outputs: Iterator[Output]) -> pd.DataFrame:

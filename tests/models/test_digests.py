@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from lct_pipeline.models.digests import file_digest, tensors_digest
+from lct_pipeline.models.digests import (
+    digest_of_digests,
+    file_digest,
+    tensors_digest,
+)
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(1)}
 
@@ -36,7 +40,21 @@ def test_order_and_memory_layout_do_not_matter() -> None:
         {"a": TENSORS["a"] + 1e-6},
         {"c": torch.zeros(1)},
     ],
-    ids=range(4),
+    ids=["shape", "type", "value", "one more"],
 )
 def test_any_change_changes_the_digest(change: dict[str, torch.Tensor]) -> None:
     assert tensors_digest(TENSORS | change) != tensors_digest(TENSORS)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"y": torch.zeros(4)}, {"x": torch.tensor([0.0, 0, 0, -0.0])}],
+    ids=["name", "sign of zero"],
+)
+def test_the_digest_changes_with(other: dict[str, torch.Tensor]) -> None:
+    assert tensors_digest(other) != tensors_digest({"x": torch.zeros(4)})
+
+
+def test_a_digest_of_digests_goes_by_all_of_them_in_their_order() -> None:
+    assert digest_of_digests(["a", "b"]) == hashlib.sha256(b"a\nb\n").hexdigest()
+    assert digest_of_digests(["b", "a"]) != digest_of_digests(["a", "b"])

@@ -7,9 +7,10 @@ import pytest
 
 from conftest import SmokeResults
 from lct_pipeline.datasets.checkpoint_matrix import CheckpointMatrix
-from lct_pipeline.datasets.tensors import CheckpointStore
+from lct_pipeline.datasets.checkpoints import CheckpointStore
 from lct_pipeline.errors import DataError
-from lct_pipeline.pipelines.cataloging.nodes import NULLABLE, index_checkpoints
+from lct_pipeline.pipelines.cataloging.index import NULLABLE
+from lct_pipeline.pipelines.cataloging.nodes import index_checkpoints
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def test_a_row_says_what_the_checkpoint_says(store: CheckpointStore) -> None:
 def test_an_average_is_cataloged_with_its_rate_or_its_width(
     results: SmokeResults,
 ) -> None:
-    index = results.catalog.load("checkpoint_index").set_index("name")
+    index = results.catalog.load("checkpoint_index").rows.set_index("name")
     rates = index.loc[index["kind"] == "ema", "ema_rate"]
     assert set(rates) == {0.9, 0.95}
     assert index["ema_rate"].notna().sum() == len(rates)
@@ -48,7 +49,7 @@ def test_an_average_is_cataloged_with_its_rate_or_its_width(
 
 
 def test_what_our_own_training_says_has_the_same_types(results: SmokeResults) -> None:
-    index = results.catalog.load("checkpoint_index")
+    index = results.catalog.load("checkpoint_index").rows
     types = {column: str(index[column].dtype) for column in NULLABLE}
     assert types == NULLABLE
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,18 +15,19 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from conftest import run_stages
+from lct_pipeline.datasets.checkpoints import CheckpointsDataset, CheckpointStore
 from lct_pipeline.datasets.external_checkpoints import (
-    ForeignCheckpoints,
-    ForeignCheckpointsDataset,
+    ExternalCheckpoints,
+    ExternalCheckpointsDataset,
 )
-from lct_pipeline.datasets.tensors import (
-    CheckpointsDataset,
-    CheckpointStore,
-    TensorFile,
-)
+from lct_pipeline.datasets.parts import Last, opened
+from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError, ParameterError
-from lct_pipeline.pipelines.cataloging.importing import import_checkpoints
-from lct_pipeline.pipelines.cataloging.nodes import COLUMNS, NULLABLE, index_checkpoints
+from lct_pipeline.pipelines.cataloging.index import COLUMNS, NULLABLE
+from lct_pipeline.pipelines.cataloging.nodes import (
+    import_checkpoints,
+    index_checkpoints,
+)
 
 STEPS = (20, 100, 300)
 NAMES = ["step-0000020-raw", "step-0000100-raw", "step-0000300-raw"]
@@ -59,9 +59,9 @@ def ours(tmp_path: Path) -> CheckpointsDataset:
     return CheckpointsDataset(path=str(tmp_path / "theirs-here" / "checkpoints"))
 
 
-def found(folder: Path, **changes: Any) -> ForeignCheckpoints:
+def found(folder: Path, **changes: Any) -> ExternalCheckpoints:
     options = {**NOTHING, "kind": "raw", **changes}
-    checkpoints = ForeignCheckpointsDataset(source=str(folder), **options).load()
+    checkpoints = ExternalCheckpointsDataset(source=str(folder), **options).load()
     assert checkpoints is not None
     return checkpoints
 
@@ -74,7 +74,7 @@ def run(
     with closing(import_checkpoints(found(folder, **changes), ours.load())) as parts:
         for part in parts:
             ours.save(part)
-            written += part
+            written += opened(part)[0]
             if len(written) == stop:
                 break
     return written
@@ -91,10 +91,9 @@ def refusal(folder: Path, ours: CheckpointsDataset, **changes: Any) -> str:
 def test_each_checkpoint_is_yielded_by_itself(
     theirs: Path, ours: CheckpointsDataset
 ) -> None:
-    parts: Iterator[dict[str, TensorFile]] = import_checkpoints(
-        found(theirs), ours.load()
-    )
+    *parts, last = import_checkpoints(found(theirs), ours.load())
     assert [list(part) for part in parts] == [[name] for name in NAMES]
+    assert last == Last({})
 
 
 def test_a_copy_has_the_same_values_as_float32(
@@ -157,10 +156,12 @@ def test_an_import_that_was_stopped_goes_on(
     theirs: Path, ours: CheckpointsDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run(theirs, ours, stop=1) == NAMES[:1]
+    assert not ours.exists()
     before = ours.load().path(NAMES[0]).stat().st_mtime_ns
     assert run(theirs, ours) == NAMES[1:]
     assert ours.load().path(NAMES[0]).stat().st_mtime_ns == before
-    monkeypatch.setattr(ForeignCheckpoints, "read", None)  # nothing is read again
+    assert ours.exists()
+    monkeypatch.setattr(ExternalCheckpoints, "read", None)  # nothing is read again
     assert run(theirs, ours) == []
 
 
@@ -229,7 +230,7 @@ def test_the_disk_that_it_takes_is_told_and_too_little_is_warned_of(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    module = "lct_pipeline.pipelines.cataloging.importing"
+    module = "lct_pipeline.pipelines.cataloging.copies"
     caplog.set_level(logging.INFO, module)
     run(theirs, ours, stop=1)
     (record,) = caplog.records

@@ -19,7 +19,7 @@ from torch import nn
 
 from conftest import run_stages
 from lct_pipeline.errors import user_error_in
-from lct_pipeline.pipelines.comparison.nodes import batches_of_one_shape
+from lct_pipeline.evaluation.comparing import batches_of_one_shape
 
 
 def write_images(folder: Path, num: int, seed: int, scale: float = 1.0) -> Path:

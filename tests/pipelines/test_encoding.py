@@ -8,13 +8,13 @@ import torch
 
 from conftest import SmokeResults
 from lct_pipeline.datasets.shards import ShardsDataset
+from lct_pipeline.datasets.splits import indices_of
 from lct_pipeline.pipelines.encoding.nodes import (
     encode_images,
-    indices_of,
-    measure_normalisation,
     measure_reconstruction,
     prepare_autoencoder,
 )
+from lct_pipeline.pipelines.encoding.steps import measure_normalisation
 
 
 def test_latents_are_the_posterior_of_each_image_in_order(
@@ -111,7 +111,7 @@ def test_a_blurring_autoencoder_is_told_with_what_helps(
             load("images"),
             load("latents"),
             load("image_manifest"),
-            load("autoencoder"),
+            load("decoder"),
             parameters.encoding.model_copy(update={"warn_below_psnr": limit}),
             parameters.runtime,
         )

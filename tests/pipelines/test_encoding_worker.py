@@ -30,6 +30,7 @@ from small_encoding import (
 
 from lct_pipeline.core.outliers import outlier_statistics
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
+from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.shards import Shard, ShardsDataset, ShardStore, ShardStream
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.models.autoencoder.coding import PixelAutoencoder
@@ -37,10 +38,10 @@ from lct_pipeline.models.batch_sizes import batch_size_for
 from lct_pipeline.parameters.training import Noise
 from lct_pipeline.pipelines.encoding.nodes import (
     encode_images,
-    measure_normalisation,
     measure_reconstruction,
     prepare_autoencoder,
 )
+from lct_pipeline.pipelines.encoding.steps import measure_normalisation
 from lct_pipeline.pipelines.statistics.nodes import measure_latents
 
 EVERY = np.arange(sum(SIZES))
@@ -100,12 +101,13 @@ def test_every_class_goes_from_images_to_normalised_latents_and_back(
     normalisation = measure_normalisation(
         latents, manifest_of(images), parameters, noise
     )
+    decoder = Decoder(autoencoder, normalisation)
     assert normalisation.tensors["mean"].shape == mean.shape[1:]
     quality = measure_reconstruction(
         images,
         latents,
         manifest_of(images, "validation"),
-        autoencoder,
+        decoder,
         parameters,
         runtime(),
     )
@@ -152,7 +154,8 @@ def test_latents_in_half_precision_are_measured_as_they_are(
     latents = encode_into(tmp_path / "half", images, autoencoder, parameters)
     mean, std = (latents.gather(n, EVERY).double() for n in ("mean", "std"))
     noise = Noise.model_validate(base("training")["noise"])
-    found = measure_normalisation(latents, rows, parameters, noise).tensors
+    normalisation = measure_normalisation(latents, rows, parameters, noise)
+    found = normalisation.tensors
     spread = (mean.var(0) + std.square().mean(0)).sqrt()
     torch.testing.assert_close(found["mean"], mean.mean(0).float())
     torch.testing.assert_close(found["std"], spread.float())
@@ -162,9 +165,8 @@ def test_latents_in_half_precision_are_measured_as_they_are(
         assert other["std"] == pytest.approx(row["std"])
         assert other["median"] == row["median"]
     validation = manifest_of(images, "validation")
-    measure_reconstruction(
-        images, latents, validation, autoencoder, parameters, runtime()
-    )
+    decoder = Decoder(autoencoder, normalisation)
+    measure_reconstruction(images, latents, validation, decoder, parameters, runtime())
 
 
 def test_latents_that_do_not_fit_into_half_precision_are_refused(

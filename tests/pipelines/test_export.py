@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,15 +25,22 @@ from torch import Tensor
 from conftest import SmokeResults
 from lct_pipeline.core.sampling_plans import SamplingPlan
 from lct_pipeline.datasets.export_folder import ExportFolderDataset
+from lct_pipeline.datasets.run_folder import RunFolder
+from lct_pipeline.datasets.run_records import TRAIN_NODE
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.evaluation.generator import build_generator
-from lct_pipeline.export.folder import ExportedModel, write_picture
+from lct_pipeline.export.folder import WEIGHTS, ExportedModel, write_picture
 from lct_pipeline.export.model_card import model_card
 from lct_pipeline.export.single_file import single_file
+from lct_pipeline.models.digests import file_digest
 from lct_pipeline.parameters.export import Export
 from lct_pipeline.pipelines.export import create_pipeline
 from lct_pipeline.pipelines.export.choice import choose_model
-from lct_pipeline.pipelines.export.nodes import public_name, record_of_training
+from lct_pipeline.pipelines.export.story import (
+    exported_model,
+    public_name,
+    record_of_training,
+)
 
 LOAD = """
 from pathlib import Path
@@ -100,8 +109,7 @@ def expected_of_smoke(results: SmokeResults, plan: SamplingPlan) -> Tensor:
     )
     generator = build_generator(
         best.metadata["network"],
-        load("autoencoder"),
-        load("latent_normalisation"),
+        load("decoder"),
         results.parameters.sampling,
         results.parameters.runtime.model_copy(update={"device": "cpu"}),
     )
@@ -119,7 +127,7 @@ def alone(
     path, tasks, expected = tmp_path_factory.mktemp("alone"), [], {}
     survives = results.catalog.load("combination")["gain_survives"]
     chosen = "combined" if survives else "best_ema"
-    for plan in plans_of(results.catalog.load("sampling_plans"), chosen):
+    for plan in plans_of(results.catalog.load("models"), chosen):
         noise = noise_batches(
             7,
             (2, 4, 4),
@@ -198,10 +206,12 @@ def test_an_older_folder_is_replaced_whole(
     dataset.save(exported)
     digest = dataset.content_digest()
     (dataset.load() / "generator.onnx").write_text("of another model")
+    assert dataset.content_digest() != digest
     dataset.save(exported)
     assert not (dataset.load() / "generator.onnx").exists()
     assert dataset.content_digest() == digest
-    assert digest in (dataset.load() / "README.md").read_text()
+    card = (dataset.load() / "README.md").read_text()
+    assert file_digest(dataset.load() / WEIGHTS) in card
 
 
 # --- generated code
@@ -355,7 +365,7 @@ def test_the_best_is_the_combination_where_its_gain_survived(
     results: SmokeResults,
 ) -> None:
     load = results.catalog.load
-    given = [load(n) for n in ("checkpoint_index", "checkpoints", "best_average")]
+    given = load("checkpoint_index"), load("best_average")
     combined, combination = load("combined_model"), load("combination")
 
     def best(survives: bool) -> str | None:
@@ -368,11 +378,10 @@ def test_the_best_is_the_combination_where_its_gain_survived(
 
 
 def test_a_model_is_chosen_by_name(results: SmokeResults) -> None:
-    load = results.catalog.load
-    index, checkpoints = load("checkpoint_index"), load("checkpoints")
-    last = choose_model("last", index, checkpoints, None, None, None)
+    catalog = results.catalog.load("checkpoint_index")
+    last = choose_model("last", catalog, None, None, None)
     assert (last.weights, last.evaluated_as) == ("step-0000060-raw", "last")
-    named = choose_model("step-0000060-raw", index, checkpoints, None, None, None)
+    named = choose_model("step-0000060-raw", catalog, None, None, None)
     assert named.evaluated_as is None
     for name, tensor in named.tensors.items():
         assert torch.equal(tensor, last.tensors[name])
@@ -390,23 +399,22 @@ def test_a_model_is_chosen_by_name(results: SmokeResults) -> None:
 def test_a_model_that_is_not_there_is_told_with_the_command_that_makes_it(
     results: SmokeResults, name: str, message: str
 ) -> None:
-    load = results.catalog.load
-    given = load("checkpoint_index"), load("checkpoints")
+    catalog = results.catalog.load("checkpoint_index")
     with pytest.raises(ParameterError, match=message):
-        choose_model(name, *given, None, None, None)
+        choose_model(name, catalog, None, None, None)
 
 
-def test_before_an_evaluation_one_step_is_known(results: SmokeResults) -> None:
-    from lct_pipeline.pipelines.export.nodes import export_model
-
+def test_before_an_evaluation_one_step_is_known(
+    results: SmokeResults, tmp_path: Path
+) -> None:
     load = results.catalog.load
-    model = export_model(
+    whole = load("run_folder")
+    before = RunFolder(tmp_path / "models" / whole.name, tmp_path / "reporting")
+    shutil.copytree(whole.reporting / "records", before.reporting / "records")
+    model = exported_model(
+        before,
         load("checkpoint_index"),
-        load("checkpoints"),
-        *(None,) * 5,
-        load("autoencoder"),
-        load("latent_normalisation"),
-        load("run_records"),
+        load("decoder"),
         Export(model="last", license="mit", onnx=False),
         results.parameters.sampling,
     )
@@ -415,6 +423,32 @@ def test_before_an_evaluation_one_step_is_known(results: SmokeResults) -> None:
     assert "this model was not evaluated" in card
     assert "license: mit" in card
     assert "not given yet" not in card
+
+
+def test_a_combination_that_is_newer_than_the_evaluation_takes_one_step(
+    results: SmokeResults, tmp_path: Path
+) -> None:
+    load = results.catalog.load
+    whole = load("run_folder")
+    run = RunFolder(tmp_path / "models" / whole.name, tmp_path / "reporting")
+    shutil.copytree(whole.reporting / "records", run.reporting / "records")
+    run.models.mkdir(parents=True)
+    shutil.copy(whole.models / "combined_model.safetensors", run.models)
+    said = whole.values("sampling_plans")
+    del said["plans"]["combined"], said["second_step_improves"]["combined"]
+    (run.models / "sampling_plans.json").write_text(json.dumps(said))
+    rows = [r for r in whole.values("evaluation")["rows"] if r["model"] != "combined"]
+    (run.reporting / "evaluation.json").write_text(json.dumps({"rows": rows}))
+    model = exported_model(
+        run,
+        load("checkpoint_index"),
+        load("decoder"),
+        Export(model="combined", license=None, onnx=False),
+        results.parameters.sampling,
+    )
+    assert [p["num_evaluations"] for p in model.pipeline.scheduler.config.plans] == [1]
+    card = model_card(model.story, model.pipeline, "0" * 64)
+    assert "this model was not evaluated" in card
 
 
 def test_the_card_has_figures_with_their_protocol(exported: ExportedModel) -> None:
@@ -460,7 +494,7 @@ def test_the_card_tells_of_the_session_that_trained() -> None:
     def record(*nodes: str) -> dict[str, Any]:
         return {"nodes": [{"node": node} for node in nodes]}
 
-    trained, later = record("encode", "train_model"), record("export_model")
+    trained, later = record("encode", TRAIN_NODE), record("export.export_model")
     assert record_of_training([record(), trained, later]) is trained
     assert record_of_training([record(), later]) is later
 

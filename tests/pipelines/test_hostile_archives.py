@@ -22,7 +22,7 @@ from ingesting import ingest, ingestion, noise_png, opened
 from PIL import Image
 
 from lct_pipeline.datasets.sources import RawImage
-from lct_pipeline.pipelines.ingestion.entries import ingest_entry
+from lct_pipeline.pipelines.ingestion.images import ingest_entry
 
 MAX_MIB = 4
 ABSOLUTE = "/tmp/written-by-a-hostile-archive.png"

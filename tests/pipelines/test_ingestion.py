@@ -19,8 +19,9 @@ from lct_pipeline.datasets.sources import ImageSource, RawImage
 from lct_pipeline.datasets.splits import indices_of
 from lct_pipeline.errors import DataError, user_error_in
 from lct_pipeline.parameters.data import Ingestion, Splits
-from lct_pipeline.pipelines.ingestion.entries import split_of
-from lct_pipeline.pipelines.ingestion.nodes import images_a_shard, ingest_images
+from lct_pipeline.pipelines.ingestion.images import images_a_shard, split_of
+from lct_pipeline.pipelines.ingestion.manifest import record_of
+from lct_pipeline.pipelines.ingestion.nodes import ingest_images
 
 IN_SHARDS = {"image_size": 224, "shard_mib": 1}  # six images each
 
@@ -254,6 +255,22 @@ def test_exact_copies_are_listed_with_the_first_of_them(
     else:
         assert splits[list(found)].isna().all()
         assert splits[["03.png", "07.png"]].notna().all()
+
+
+def test_the_record_counts_images_by_split_problems_and_copies(
+    copies: Path, tmp_path: Path
+) -> None:
+    (copies / "03b.png").write_bytes(noise_png(0, 7, 20))
+    manifest, _ = ingest(copies, tmp_path / "images", ingestion())
+    splits = manifest["split"].value_counts().to_dict()
+    assert sum(splits.values()) == 28
+    assert record_of(manifest) == {
+        "num_entries": 31,
+        "splits": splits,
+        "problems": manifest["problem"].value_counts().to_dict(),
+        "num_problems": 3,
+        "num_copies": 3,
+    }
 
 
 def test_dropped_copies_are_in_the_shards_and_used_by_nobody(

@@ -20,7 +20,9 @@ from small_encoding import (
 from torch import Tensor
 
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
+from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.shards import ShardStore
+from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError
 from lct_pipeline.models.autoencoder.coding import decode, encode, to_uint8
 from lct_pipeline.models.autoencoder.lpips_distance import ALEXNET_FILE, lpips_distance
@@ -73,7 +75,7 @@ def measure(
             images,
             latents,
             manifest_of(images, "validation"),
-            autoencoder,
+            Decoder(autoencoder, TensorFile({})),  # raw latents are decoded
             encoding(warn_below_psnr=0, **changes),
             runtime(),
         )
@@ -151,9 +153,10 @@ def test_lpips_of_small_images_is_left_out_with_the_reason(
     parameters = encoding(lpips_path=str(weights))
     latents = encode_into(tmp_path / "latents", images, autoencoder, parameters)
     rows = manifest_of(images, "validation")
+    decoder = Decoder(autoencoder, TensorFile({}))
     with caplog.at_level(logging.INFO):
         quality = measure_reconstruction(
-            images, latents, rows, autoencoder, parameters, runtime()
+            images, latents, rows, decoder, parameters, runtime()
         )
     assert quality["lpips"] is None
     assert "images of 32 pixels; it needs 64" in caplog.text

@@ -15,14 +15,12 @@ from torch import Tensor
 
 from conftest import SmokeResults
 from lct_pipeline.core.randomness import derived_generator, derived_seed
+from lct_pipeline.datasets.checkpoints import CheckpointStore
 from lct_pipeline.datasets.splits import indices_of
-from lct_pipeline.datasets.tensors import CheckpointStore
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.models.denoiser import build_model
-from lct_pipeline.pipelines.statistics.nodes import (
-    measure_temporal_differences,
-    summarise_temporal_differences,
-)
+from lct_pipeline.pipelines.statistics.measures import summary_of
+from lct_pipeline.pipelines.statistics.nodes import measure_temporal_differences
 
 
 @pytest.mark.parametrize(
@@ -53,7 +51,7 @@ def test_statistics_are_those_of_the_training_split(
 
 
 def test_box_plots_show_what_the_tables_say(results: SmokeResults) -> None:
-    figure = results.catalog.load("latent_box_plot")
+    figure = results.catalog.load("latent_box_plot_chart")
     table = results.catalog.load("latent_statistics")
     assert list(figure.data[0].median) == pytest.approx(table["median"].tolist())
 
@@ -74,7 +72,7 @@ def measure(results: SmokeResults, **changes: Any) -> pd.DataFrame:
         name: getattr(parameters, name) for name in ("encoding", "training", "runtime")
     }
     inputs |= {"parameters": parameters.statistics}
-    return measure_temporal_differences(**{**inputs, **changes})
+    return measure_temporal_differences(**{**inputs, **changes})[0]
 
 
 def plain_samples(results: SmokeResults) -> Iterator[tuple[Tensor, Tensor]]:
@@ -181,7 +179,7 @@ def test_a_diffusion_model_has_an_empty_table_with_the_same_columns(
     assert "diffusion model has no temporal differences" in caplog.text
     assert table.empty
     assert list(table) == list(results.catalog.load("td_statistics"))
-    summary = summarise_temporal_differences(table)
+    summary = summary_of(table)
     assert summary.empty
     assert list(summary) == list(results.catalog.load("td_summary"))
 
@@ -232,9 +230,19 @@ def test_the_summary_is_near_what_training_measured(results: SmokeResults) -> No
 def test_the_figures_show_what_the_tables_say(results: SmokeResults) -> None:
     catalog = results.catalog
     table, summary = catalog.load("td_statistics"), catalog.load("td_summary")
-    boxes = [t for t in catalog.load("td_box_plot").data if t.type == "box"]
+    boxes = [t for t in catalog.load("td_box_plot_chart").data if t.type == "box"]
     for box, N in zip(boxes, (16, 8, 4), strict=True):
         rows = table[table["num_levels"] == N]
         assert list(box.median) == pytest.approx(rows["median"].tolist())
-    measured = catalog.load("td_spread").data[-1]
+    measured = catalog.load("td_spread_chart").data[-1]
     assert list(measured.y) == pytest.approx(summary["spread"].tolist())
+
+
+def test_the_record_has_the_tails_of_pixels_and_latents(results: SmokeResults) -> None:
+    load = results.catalog.load
+    record = load("statistics_record")
+    assert record["stages"] == 3
+    for name in ("pixels", "latents"):
+        rows = load(f"{name.removesuffix('s')}_statistics").set_index("channel")
+        names = ["share_beyond_inner", "share_beyond_outer", "excess_kurtosis"]
+        assert record[name] == rows.loc["all", names].to_dict()

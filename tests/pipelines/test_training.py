@@ -11,6 +11,7 @@ import torch
 from conftest import DIFFUSION, SmokeResults
 from lct_pipeline.core import training_loop
 from lct_pipeline.core.objectives import LossParts, batch_loss
+from lct_pipeline.datasets.parts import Last
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import ParameterError, TrainingError
 from lct_pipeline.pipelines.training.nodes import train_model
@@ -93,7 +94,7 @@ def test_a_checkpoint_that_was_not_kept_is_not_named(results: SmokeResults) -> N
 def test_a_finished_run_is_not_trained_again(results: SmokeResults) -> None:
     load = results.catalog.load
     state = load("previous_training_state")
-    ((checkpoints, metrics, same),) = train_model(
+    (outputs,) = train_model(
         load("latents"),
         load("latent_manifest"),
         load("latent_normalisation"),
@@ -102,6 +103,8 @@ def test_a_finished_run_is_not_trained_again(results: SmokeResults) -> None:
         results.parameters.training,
         results.parameters.runtime,
     )
+    assert all(isinstance(value, Last) for value in outputs)
+    checkpoints, metrics, same = (value.value for value in outputs)
     assert checkpoints == {} and metrics.equals(pd.DataFrame()) and same is state
 
 
@@ -211,3 +214,15 @@ def test_in_bfloat16_losses_are_near_and_losses_and_weights_stay_float32(
     tensors = coarse[-1].state.tensors
     kinds |= {t.dtype for name, t in tensors.items() if name != "fitted_c"}
     assert kinds == {torch.float32}
+
+
+def test_the_record_says_what_was_trained(results: SmokeResults) -> None:
+    checkpoints = results.catalog.load("checkpoints")
+    last = checkpoints.read("step-0000060-raw")
+    assert results.catalog.load("training_record") == {
+        "run": "tested",
+        "network": last.metadata["network"],
+        "num_weights": sum(tensor.numel() for tensor in last.tensors.values()),
+        "num_steps": 60,
+        "num_checkpoints": len(checkpoints.names()),
+    }

@@ -8,6 +8,7 @@ from lct_pipeline.reporting.box_plots import (
     draw_box_plot,
     draw_td_box_plot,
     draw_td_spread,
+    tails,
 )
 
 
@@ -156,3 +157,11 @@ def test_without_temporal_differences_the_figures_say_why(
     for figure in (draw_td_box_plot(td_statistics[:0]), draw_td_spread(td_summary[:0])):
         assert not figure.data
         assert "diffusion model" in figure.layout.annotations[0].text
+
+
+def test_tails_are_those_of_all_values(statistics: pd.DataFrame) -> None:
+    assert tails(statistics) == {
+        "share_beyond_inner": 0.0125,
+        "share_beyond_outer": 0.00056,
+        "excess_kurtosis": 2.5,
+    }

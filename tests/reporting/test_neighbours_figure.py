@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from lct_pipeline.datasets.pictures import GAP, MIN_CELL
 from lct_pipeline.reporting.neighbours import draw_neighbours
-from lct_pipeline.reporting.sample_grids import GAP, MIN_CELL
 
 
 def test_each_generated_image_stands_left_of_its_neighbours_with_their_distances() -> (

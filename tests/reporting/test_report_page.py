@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from report_results import everything, metrics, panels, record, row, rows
+from report_results import everything, ingestion, metrics, panels, record, row, rows
 
 from lct_pipeline.reporting.report.charts import search_chart, stages, thinned
 from lct_pipeline.reporting.report.headline import score_groups
@@ -103,6 +103,16 @@ def test_the_first_lines_say_what_was_made_how_good_and_whether_it_helped(
         assert words in text, words
 
 
+def test_it_says_what_images_there_are_and_why_others_are_not_used(whole: str) -> None:
+    text = " ".join(Reader(whole).text.split())
+    for words in (
+        "2 train, 2 validation, 2 test images",
+        "1 \N{MULTIPLICATION SIGN} cut <short>",
+        "1 \N{MULTIPLICATION SIGN} exact copy of another image",
+    ):
+        assert words in text, words
+
+
 def test_every_figure_is_that_of_the_evaluation(whole: str) -> None:
     shown = [float(v) for v in Reader(whole).values("data-value")]
     for each in rows():
@@ -132,16 +142,13 @@ def test_what_comes_from_data_is_escaped() -> None:
     parameters = record()["parameters"] | {
         "ingestion": {"source": f"{EVIL}.zip", "image_size": 32}
     }
-    manifest = pd.DataFrame(
-        {"split": ["train"], "problem": [EVIL], "duplicate_of": [None]}
-    )
     history = everything().search_history
     assert history is not None
     html = page(
         everything(
             run=EVIL,
             records=[record(parameters=parameters, error=EVIL, status=EVIL)],
-            image_manifest=manifest,
+            ingestion=ingestion(problems={EVIL: 1}),
             search_history=history.assign(name=EVIL),
         )
     )
@@ -155,7 +162,7 @@ MISSING: list[dict[str, Any]] = [
     {"evaluation": [], "distance_by_size": None, "second_step_choice": None},
     {"copying": {"num_images": 0}, "nearest_neighbours": None, "sample_panels": None},
     {"td_statistics": pd.DataFrame(), "td_summary": pd.DataFrame()},
-    {"image_manifest": None, "pixel_statistics": None, "latent_statistics": None},
+    {"ingestion": None, "pixel_statistics": None, "latent_statistics": None},
     {"training_metrics": pd.DataFrame(), "stage_samples": None},
     {"records": []},
 ]

@@ -16,8 +16,13 @@ from lct_pipeline.runs.schedule import (
     unless_unchanged,
 )
 
-TRAIN = ("ingest_images", "encode_images", "train_model", "index_checkpoints")
-COMBINE = ("measure_references", "search_combination")
+TRAIN = (
+    "ingestion.ingest_images",
+    "encoding.encode_images",
+    "training.train_model",
+    "cataloging.index_checkpoints",
+)
+COMBINE = ("references.prepare_reference", "combination.search_combination")
 PARAMETERS: dict[str, Any] = {
     "run_id": None,
     "runtime": {"num_threads": 1},
@@ -312,12 +317,12 @@ class TestUnlessUnchanged:
         assert not self.decision(self.combined(), digests).nothing_to_do
 
     def test_an_input_that_was_not_there_is_new(self) -> None:
-        digests = {**INPUTS, "combined_model_if_any": "4"}
+        digests = {**INPUTS, "combined_model": "4"}
         assert not self.decision(self.combined(), digests).nothing_to_do
 
     def test_what_the_same_session_made_was_seen(self) -> None:
         made = self.combined(outputs={"combined_model": "4"})
-        digests = {**INPUTS, "combined_model_if_any": "4"}
+        digests = {**INPUTS, "combined_model": "4"}
         assert self.decision(made, digests).nothing_to_do
 
     def test_an_unfinished_one_goes_on(self) -> None:

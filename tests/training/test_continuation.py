@@ -11,11 +11,8 @@ import pytest
 import torch
 
 from conftest import DIFFUSION, SmokeResults, TrainingPiece, copied
-from lct_pipeline.datasets.tensors import (
-    CheckpointStore,
-    TensorFile,
-    TensorFileDataset,
-)
+from lct_pipeline.datasets.checkpoints import CheckpointStore
+from lct_pipeline.datasets.tensors import TensorFile, TensorFileDataset
 
 CASES: dict[str, dict[str, Any]] = {
     "consistency, index": {},

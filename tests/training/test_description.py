@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from conftest import DIFFUSION, SmokeResults, run_stages
-from lct_pipeline.datasets.tensors import CheckpointStore
+from lct_pipeline.datasets.checkpoints import CheckpointStore
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.training.description import class_counts, describe_model
 

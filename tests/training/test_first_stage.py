@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from conftest import SmokeResults
-from lct_pipeline.datasets.tensors import CheckpointsDataset, CheckpointStore
+from lct_pipeline.datasets.checkpoints import CheckpointsDataset, CheckpointStore
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.training.first_stage import first_stage_weights
 

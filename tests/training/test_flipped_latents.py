@@ -18,7 +18,8 @@ from lct_pipeline.models.autoencoder.coding import encode
 from lct_pipeline.models.autoencoder.fitting import build_autoencoder
 from lct_pipeline.parameters import Encoding, Runtime
 from lct_pipeline.parameters.training import Noise
-from lct_pipeline.pipelines.encoding.nodes import encode_images, measure_normalisation
+from lct_pipeline.pipelines.encoding.nodes import encode_images
+from lct_pipeline.pipelines.encoding.steps import measure_normalisation
 
 BASE = Path(__file__).parents[2] / "conf" / "base"
 SIZES = [4, 4, 3]

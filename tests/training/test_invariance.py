@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from conftest import DIFFUSION, SmokeResults, TrainingPiece
-from lct_pipeline.datasets.tensors import CheckpointStore
+from lct_pipeline.datasets.checkpoints import CheckpointStore
 
 TOLERANCE = 1e-5
 WEIGHTS = 1e-4

@@ -15,8 +15,9 @@ from kedro.io import DataCatalog
 from sklearn.datasets import load_digits
 
 from conftest import copy_project, run_stages
+from lct_pipeline.datasets.decoder import normalisation_of
 from lct_pipeline.datasets.splits import indices_of
-from lct_pipeline.evaluation.generator import latent_decoder, normalisation_of
+from lct_pipeline.evaluation.generator import latent_decoder
 from lct_pipeline.models.autoencoder.coding import PixelAutoencoder
 
 CPU = torch.device("cpu")
@@ -71,9 +72,9 @@ def test_the_autoencoder_comes_back_from_its_folder(catalog: DataCatalog) -> Non
 
 def test_every_image_comes_back_from_normalised_latents(catalog: DataCatalog) -> None:
     every = np.arange(1797)
-    stored = catalog.load("latent_normalisation")
-    decode_latents = latent_decoder(catalog.load("autoencoder"), stored, CPU)
-    x = normalisation_of(stored).normalise(
+    decoder = catalog.load("decoder")
+    decode_latents = latent_decoder(decoder, CPU)
+    x = normalisation_of(decoder.normalisation).normalise(
         catalog.load("latents").gather("mean", every)
     )
     assert torch.equal(
@@ -97,9 +98,9 @@ def test_normalised_pixels_have_standard_deviation_half_or_never_change(
 def test_noise_does_not_show_where_pixels_never_change(
     catalog: DataCatalog, training_indices: np.ndarray
 ) -> None:
-    stored = catalog.load("latent_normalisation")
-    decode_latents = latent_decoder(catalog.load("autoencoder"), stored, CPU)
-    constant = stored.tensors["std"] == 0
+    decoder = catalog.load("decoder")
+    decode_latents = latent_decoder(decoder, CPU)
+    constant = decoder.normalisation.tensors["std"] == 0
     generator = torch.Generator().manual_seed(0)
     decoded = decode_latents(80 * torch.randn(16, 3, 8, 8, generator=generator))
     images = catalog.load("images").gather("images", training_indices[:16])

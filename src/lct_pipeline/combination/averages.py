@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from pandas import DataFrame
 
-from lct_pipeline.lazy_types import DataFrame
+from lct_pipeline.core.ema.profiles import Profile, posthoc_coefficients
 
 
 class Average(NamedTuple):
@@ -54,8 +55,6 @@ def posthoc_alpha(snapshots: DataFrame, width: float) -> np.ndarray:
         snapshots: Rows of the checkpoint index, power-function averages at several steps.
         width: Relative width sigma_rel of EDM2, below 0.28.
     """
-    from lct_pipeline.core.ema.profiles import Profile, posthoc_coefficients
-
     basis = [
         Profile.power(int(step), float(w))
         for step, w in zip(snapshots["step"], snapshots["ema_width"], strict=True)

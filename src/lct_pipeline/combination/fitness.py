@@ -6,11 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
+
 from lct_pipeline.combination.sources import (
     ModelSource,
     Source,
     SourceTask,
 )
+from lct_pipeline.core.metrics.frechet import FrechetReference
+from lct_pipeline.core.metrics.gradients import frechet_gradient, kernel_gradient
+from lct_pipeline.core.metrics.kernel import kernel_distance
 from lct_pipeline.errors import DataError, ParameterError
 
 if TYPE_CHECKING:
@@ -42,7 +47,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Reference:
+class RealFeatures:
     """Real features that candidates are compared with: statistics of all, features of some."""
 
     statistics: FeatureStatistics
@@ -57,19 +62,15 @@ class Fitness:
         reference: What to compare with, by the first extractor.
     """
 
-    def __init__(self, task: SourceTask, reference: Reference) -> None:
-        from lct_pipeline.core.metrics.frechet import FrechetReference
-
+    def __init__(self, task: SourceTask, reference: RealFeatures) -> None:
         self._source: Source = task.source()
-        self._extractor = task.built_extractors()[0] if task.extractors else None
+        self._extractor = task.built_extractor()
         self._settings = task.parameters.fitness
         self._frechet = FrechetReference(reference.statistics)
         self._real = reference.features
 
     def measure(self, weights: Mapping[str, Tensor], request: Request) -> Score:
         """Return the score of a state dict."""
-        from lct_pipeline.core.metrics.kernel import kernel_distance
-
         self._source.load(weights)
         features = self.features(request)
         if features.shape[1] != self._real.shape[1]:
@@ -96,11 +97,6 @@ class Fitness:
         return features_of_source(self._source, [extract], request)[0]
 
     def _gradients(self, features: Tensor, request: Request) -> dict[str, Tensor]:
-        from lct_pipeline.core.metrics.gradients import (
-            frechet_gradient,
-            kernel_gradient,
-        )
-
         assert isinstance(self._source, ModelSource) and self._extractor is not None
         if self._extractor.differentiate is None:
             raise ParameterError(
@@ -133,8 +129,6 @@ def features_of_source(
     Raises:
         DataError: A function of the user gives something else.
     """
-    import torch
-
     parts: list[list[Tensor]] = [[] for _ in extracts]
     with torch.no_grad():
         for batch in source.batches(request.num_images, request.seed, request.purpose):
@@ -154,8 +148,6 @@ def features_of_source(
 
 def _features(batch: Tensor, extract: Extract | None) -> Tensor:
     """Return the features, ``(B, D)``, of a batch that a source made."""
-    import torch
-
     found = type(batch).__name__
     if isinstance(batch, torch.Tensor):
         is_images = batch.dtype == torch.uint8 and batch.shape[1:2] == (3,)

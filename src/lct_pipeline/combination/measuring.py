@@ -7,30 +7,31 @@ and the figures do not depend on their number.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch import multiprocessing as mp
 
 from lct_pipeline.combination.fitness import (
     Fitness,
-    Reference,
+    RealFeatures,
     Request,
     Score,
 )
 from lct_pipeline.combination.sources import SourceTask
 from lct_pipeline.combination.weights import CombinedWeights
+from lct_pipeline.core.linear_combination import WeightLayout
 from lct_pipeline.errors import DataError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from lct_pipeline.core.linear_combination import WeightLayout
+from lct_pipeline.models.device import limit_threads
 
 _WORKER: dict[str, Any] = {}  # what a process of its own holds, set once
 
@@ -49,11 +50,9 @@ class Measurer:
         self,
         weights: CombinedWeights,
         task: SourceTask,
-        reference: Reference,
+        reference: RealFeatures,
         most: int,
     ) -> None:
-        import torch
-
         self._weights = weights
         num_rows = min(most, weights.group_size)
         self._buffer = torch.empty(num_rows, weights.num_weights)
@@ -118,15 +117,12 @@ class Measurer:
 def _pool(
     num_processes: int,
     task: SourceTask,
-    reference: Reference,
+    reference: RealFeatures,
     layout: WeightLayout,
     buffer: Tensor,
 ) -> ProcessPoolExecutor:
     """Return processes, one for each GPU where there are some, sharing the buffer."""
-    import torch
-    from torch import multiprocessing
-
-    context = multiprocessing.get_context("spawn")
+    context = mp.get_context("spawn")
     counter = context.Value("i", 0)
     threads = max(1, torch.get_num_threads() // num_processes)
     return ProcessPoolExecutor(
@@ -141,17 +137,11 @@ def _start_worker(
     counter: Any,
     threads: int,
     task: SourceTask,
-    reference: Reference,
+    reference: RealFeatures,
     layout: WeightLayout,
     buffer: Tensor,
 ) -> None:
     """Prepare this process, and end it when its parent is gone."""
-    import multiprocessing
-
-    import torch
-
-    from lct_pipeline.models.device import limit_threads
-
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
+from pandas import DataFrame
 
 from lct_pipeline.combination.averages import averages_of
+from lct_pipeline.core.ema.profiles import Profile, posthoc_coefficients, raw_basis
 from lct_pipeline.errors import DataError
-from lct_pipeline.lazy_types import DataFrame, pd
 from lct_pipeline.parameters import Combination
 
 
@@ -70,8 +72,6 @@ def members_of(checkpoint_index: DataFrame, window: float) -> Members:
 
 def initial_alphas(members: Members, parameters: Combination) -> dict[str, np.ndarray]:
     """Return the names and coefficients, over the window, that every search starts from."""
-    from lct_pipeline.core.ema.profiles import Profile, posthoc_coefficients, raw_basis
-
     num, search = members.window_size, parameters.search
     steps = [int(step) for step in members.window["step"]]
     basis = raw_basis(steps)

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import torch
+from pandas import DataFrame
 
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.lazy_types import DataFrame, pd
 from lct_pipeline.parameters import first_difference
 
 Key = tuple[int, int, int, int]  # search, generation, candidate, number of images
@@ -75,8 +77,6 @@ class Records:
 
     def state(self, origin: dict[str, Any]) -> TensorFile:
         """Return all that a continued search needs."""
-        import torch
-
         records = list(self.by_key.values())
         arrays = {
             "numbers": np.array([r.key for r in records], np.int64),

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from pandas import DataFrame
 
 from lct_pipeline.combination.fitness import Request, Score
 from lct_pipeline.combination.members import Members, initial_alphas
 from lct_pipeline.combination.records import Record, Records, history_rows
 from lct_pipeline.combination.stage import SEARCH_SPLIT
-from lct_pipeline.lazy_types import DataFrame
+from lct_pipeline.core.search import (
+    CMASearch,
+    EvolutionarySearch,
+    GradientSearch,
+    RandomSearch,
+    Search,
+)
 from lct_pipeline.parameters import Combination
-
-if TYPE_CHECKING:
-    from lct_pipeline.core.search import Search
 
 GRADIENT_PASSES = 4  # features, then again with a graph, and back, which costs two
 
@@ -177,13 +181,6 @@ def build_search(
     method: str, seed: int, members: Members, parameters: Combination
 ) -> Search:
     """Return a search at its start."""
-    from lct_pipeline.core.search import (
-        CMASearch,
-        EvolutionarySearch,
-        GradientSearch,
-        RandomSearch,
-    )
-
     classes: dict[str, type[Search]] = {
         "evolution": EvolutionarySearch,
         "cma": CMASearch,

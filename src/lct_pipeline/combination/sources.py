@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from lct_pipeline.datasets.autoencoder import StoredAutoencoder
+from torch import Tensor
+
+from lct_pipeline.core.randomness import derived_seed
+from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError
+from lct_pipeline.evaluation.extractors import extractor_of
+from lct_pipeline.evaluation.generator import (
+    Generator,
+    SamplingPlan,
+    build_generator,
+    deployed_plan,
+)
+from lct_pipeline.models.features.extractors import FeatureExtractor
 from lct_pipeline.models.importing import imported
 from lct_pipeline.parameters import Combination, Runtime, Sampling
-from lct_pipeline.pipelines.references.nodes import extractor_of
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from lct_pipeline.evaluation.generator import Generator, SamplingPlan
-    from lct_pipeline.models.features.extractors import FeatureExtractor
 
 
 class Source(Protocol):
@@ -68,8 +72,6 @@ class FunctionSource:
 
     def batches(self, num_images: int, seed: int, purpose: str) -> Iterable[Tensor]:
         """Yield what the function yields, with a seed for the purpose."""
-        from lct_pipeline.core.randomness import derived_seed
-
         return self._function(
             self._weights, num_images=num_images, seed=derived_seed(seed, purpose)
         )
@@ -80,9 +82,8 @@ class SourceTask:
     """All that a process needs to make a source and measure it; can be sent to another one."""
 
     network: dict[str, Any] | None
-    autoencoder: StoredAutoencoder | None
-    latent_normalisation: TensorFile | None
-    extractors: tuple[TensorFile, ...]
+    decoder: Decoder | None
+    extractor: TensorFile | None  # None where the source gives features
     parameters: Combination
     sampling: Sampling
     runtime: Runtime
@@ -91,7 +92,7 @@ class SourceTask:
         """Return the source.
 
         Raises:
-            DataError: Neither a network nor an autoencoder is known, and no function is named.
+            DataError: No network or no decoder is known, and no function is named.
         """
         if self.parameters.generator is not None:
             return FunctionSource(
@@ -102,18 +103,8 @@ class SourceTask:
                 "these checkpoints are of another trainer: name a function that generates with "
                 "them as combination.generator; see docs/other_checkpoints.md."
             )
-        if self.autoencoder is None or self.latent_normalisation is None:
-            raise DataError(
-                "there is no autoencoder: run `kedro run --pipeline=encode` first."
-            )
-        from lct_pipeline.evaluation.generator import build_generator, deployed_plan
-
         generator = build_generator(
-            self.network,
-            self.autoencoder,
-            self.latent_normalisation,
-            self.sampling,
-            self.runtime,
+            self.network, self.decoder, self.sampling, self.runtime
         )
         fitness = self.parameters.fitness
         plan = deployed_plan(
@@ -125,6 +116,8 @@ class SourceTask:
         )
         return ModelSource(generator, plan)
 
-    def built_extractors(self) -> list[FeatureExtractor]:
-        """Return the feature extractors, the one that is searched by first."""
-        return [extractor_of(stored, self.runtime) for stored in self.extractors]
+    def built_extractor(self) -> FeatureExtractor | None:
+        """Return the extractor that is searched by; None where the source gives features."""
+        if self.extractor is None:
+            return None
+        return extractor_of(self.extractor, self.runtime)

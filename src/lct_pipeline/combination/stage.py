@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lct_pipeline.combination.fitness import Reference
+import torch
+
+from lct_pipeline.combination.fitness import RealFeatures
 from lct_pipeline.combination.measuring import Measurer
 from lct_pipeline.combination.members import Members, members_of
 from lct_pipeline.combination.sources import SourceTask
 from lct_pipeline.combination.weights import CombinedWeights
-from lct_pipeline.datasets.autoencoder import StoredAutoencoder
-from lct_pipeline.datasets.tensors import CheckpointStore, TensorFile
+from lct_pipeline.core.metrics.frechet import feature_statistics
+from lct_pipeline.datasets.checkpoints import CheckpointCatalog
+from lct_pipeline.datasets.decoder import Decoder
+from lct_pipeline.datasets.reference import Reference
 from lct_pipeline.errors import DataError
-from lct_pipeline.lazy_types import DataFrame
+from lct_pipeline.evaluation.extractors import extractor_of
+from lct_pipeline.evaluation.references import statistics_of
+from lct_pipeline.models.features.extractors import FeatureExtractor
 from lct_pipeline.models.importing import imported
 from lct_pipeline.parameters import Combination, Runtime, Sampling
-from lct_pipeline.pipelines.references.nodes import statistics_of
-
-if TYPE_CHECKING:
-    from lct_pipeline.models.features.extractors import FeatureExtractor
 
 # three image splits, each with noise of its own: no figure is measured on what it was chosen by
 SEARCH_SPLIT, CHOICE_SPLIT, FINAL_SPLIT = "train", "validation", "test"
@@ -31,12 +33,9 @@ LEAST = 6  # real images: density and coverage take the fifth neighbour
 class Stage:
     """The inputs that the nodes of the stage share."""
 
-    checkpoint_index: DataFrame
-    checkpoints: CheckpointStore
-    autoencoder: StoredAutoencoder | None
-    latent_normalisation: TensorFile | None
-    extractors: tuple[TensorFile, ...]
-    reference_statistics: TensorFile
+    catalog: CheckpointCatalog
+    decoder: Decoder | None
+    real: Reference
     parameters: Combination
     sampling: Sampling
     runtime: Runtime
@@ -44,13 +43,13 @@ class Stage:
     @cached_property
     def members(self) -> Members:
         """Return the checkpoints that coefficients run over."""
-        return members_of(self.checkpoint_index, self.parameters.window)
+        return members_of(self.catalog.rows, self.parameters.window)
 
     @cached_property
     def weights(self) -> CombinedWeights:
         """Return what makes combinations of all members."""
         return CombinedWeights(
-            self.members.rows, self.checkpoints, self.parameters.memory_mib
+            self.members.rows, self.catalog.store, self.parameters.memory_mib
         )
 
     @cached_property
@@ -59,10 +58,9 @@ class Stage:
         newest = self.members.window["name"].iloc[-1]
         gives_features = self.parameters.references is not None
         return SourceTask(
-            network=self.checkpoints.header(newest)["network"],
-            autoencoder=self.autoencoder,
-            latent_normalisation=self.latent_normalisation,
-            extractors=() if gives_features else self.extractors,
+            network=self.catalog.store.header(newest)["network"],
+            decoder=self.decoder,
+            extractor=None if gives_features else self.real.extractor,
             parameters=self.parameters,
             sampling=self.sampling,
             runtime=self.runtime,
@@ -71,26 +69,30 @@ class Stage:
     @cached_property
     def extractor(self) -> FeatureExtractor | None:
         """Return the extractor that is searched by; None where the source gives features."""
-        built = self.task.built_extractors()
-        return built[0] if built else None
+        return self.task.built_extractor()
 
     @property
     def metric(self) -> str:
         """Return the name of the Frechet distance."""
         return self.extractor.frechet_name if self.extractor else "frechet_distance"
 
-    def reference(self, split: str, prefix: str = "") -> Reference:
+    @property
+    def check_extractor(self) -> FeatureExtractor | None:
+        """Return the extractor that is not searched by; None where the source gives features."""
+        if self.parameters.references is not None:
+            return None
+        return extractor_of(self.real.check_extractor, self.runtime)
+
+    def reference(self, split: str, prefix: str = "") -> RealFeatures:
         """Return what is compared with, by one extractor."""
         if self.parameters.references is None:
-            features = self.reference_statistics.tensors[f"{prefix}{split}.features"]
-            statistics = statistics_of(self.reference_statistics, split, prefix)
-            return Reference(statistics, features)
-        from lct_pipeline.core.metrics.frechet import feature_statistics
-
+            features = self.real.statistics.tensors[f"{prefix}{split}.features"]
+            statistics = statistics_of(self.real.statistics, split, prefix)
+            return RealFeatures(statistics, features)
         path = self.parameters.references
         features = imported(path, "combination.references")(split)
         check_real_features(features)
-        return Reference(feature_statistics(features), features.float())
+        return RealFeatures(feature_statistics(features), features.float())
 
     def measurer(self, most: int, split: str) -> Measurer:
         """Return what measures candidates against a split, at most so many at a time."""
@@ -103,8 +105,6 @@ def check_real_features(features: Any) -> None:
     Raises:
         DataError: The function of the user gave it.
     """
-    import torch
-
     found = type(features).__name__
     if isinstance(features, torch.Tensor):
         is_matrix = features.is_floating_point() and features.ndim == 2

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from pandas import DataFrame
+from torch import Tensor
 
-from lct_pipeline.datasets.tensors import CheckpointStore
+from lct_pipeline.core.linear_combination import WeightLayout, combine, project
+from lct_pipeline.datasets.checkpoint_matrix import CheckpointMatrix
+from lct_pipeline.datasets.checkpoints import CheckpointStore
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.lazy_types import DataFrame
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 BLOCK_BYTES = 32 * 2**20  # of all checkpoints that are read at a time, twice
 
@@ -36,9 +36,6 @@ class CombinedWeights:
         checkpoints: CheckpointStore,
         memory_mib: int | None = None,
     ) -> None:
-        from lct_pipeline.core.linear_combination import WeightLayout
-        from lct_pipeline.datasets.checkpoint_matrix import CheckpointMatrix
-
         self.matrix = CheckpointMatrix(
             checkpoints, list(rows["name"]), list(rows["digest"])
         )
@@ -63,8 +60,6 @@ class CombinedWeights:
 
         Checkpoints that no alpha uses are not read.
         """
-        from lct_pipeline.core.linear_combination import combine
-
         used = np.flatnonzero(alphas.any(0))
         return combine(
             self.matrix.rows(used), alphas[:, used], block_size=self.block_size, out=out
@@ -76,8 +71,6 @@ class CombinedWeights:
 
     def gradient_by_alpha(self, gradients: dict[str, Any], num: int) -> np.ndarray:
         """Return the derivative by the first ``num`` coefficients, from that by each weight."""
-        from lct_pipeline.core.linear_combination import project
-
         by_weight = self.layout.flatten(gradients)
         first = self.matrix.rows(range(num))
         return project(first, by_weight, block_size=self.block_size)

@@ -1,10 +1,10 @@
-"""The training objectives, each a function of (denoiser, batch, levels, generator).
+"""The training objectives: frozen values, each called with (denoiser, batch, levels, generator, c).
 
-- consistency training: sLCT (Dao et al. 2025), of which iCT (Song & Dhariwal 2023) is the case of
-  the pseudo-Huber loss, constant c, independent coupling and no diffusion loss;
-- truncated consistency training: TCM (Lee et al. 2024), a second stage on t >= t';
-- consistency distillation from a diffusion teacher (Song et al. 2023, algorithm 2);
-- diffusion: the denoising loss of EDM (Karras et al. 2022).
+- :class:`ConsistencyTraining`: sLCT (Dao et al. 2025), of which iCT (Song & Dhariwal 2023) is the
+  case of the pseudo-Huber loss, constant c, independent coupling and no diffusion loss;
+- :class:`TruncatedTraining`: TCM (Lee et al. 2024), a second stage on t >= t';
+- :class:`ConsistencyDistillation`: from a diffusion teacher (Song et al. 2023, algorithm 2);
+- :class:`DiffusionTraining`: the denoising loss of EDM (Karras et al. 2022).
 
 Student and target see the same noise and the same dropout mask; the target is the student itself
 without gradient (iCT: no EMA of the teacher). All return one value per sample, which
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -76,143 +76,177 @@ class LossParts(NamedTuple):
     squared_difference: Tensor
 
 
+class Objective(Protocol):
+    """What is minimised: the parts of a loss, one value per sample."""
+
+    def __call__(
+        self,
+        denoiser: DenoiserFunction,
+        batch: Batch,
+        levels: Levels,
+        generator: torch.Generator,
+        c: float,
+    ) -> LossParts:
+        """Return the losses.
+
+        Args:
+            denoiser: The model that is trained.
+            batch: Latents and the noise they are coupled with.
+            levels: Pairs of levels.
+            generator: Source of the dropout mask.
+            c: Scale of the robust loss.
+        """
+
+
 @dataclass(frozen=True)
 class RobustLoss:
     """The loss rho_c of the temporal difference."""
 
     name: LossName
-    c: float
     residual: Residual
 
-    def __call__(self, difference: Tensor) -> Tensor:
+    def __call__(self, difference: Tensor, c: float) -> Tensor:
         """Return rho_c of ``(B, C, H, W)``: ``(B,)``."""
-        return ROBUST_LOSSES[self.name](
-            squared_residual(difference, self.residual), self.c
-        )
+        return ROBUST_LOSSES[self.name](squared_residual(difference, self.residual), c)
 
 
-def consistency_training_loss(
-    denoiser: DenoiserFunction,
-    batch: Batch,
-    levels: Levels,
-    generator: torch.Generator,
-    *,
-    robust: RobustLoss,
-    sigma_data: float,
-) -> LossParts:
-    """Return rho_c(f(x_t, t) - sg f(x_r, r)) / (t - r), and sLCT's diffusion loss.
+@dataclass(frozen=True)
+class ConsistencyTraining:
+    """rho_c(f(x_t, t) - sg f(x_r, r)) / (t - r), and sLCT's diffusion loss.
 
     Where r = 0, as in ECT's first stage, the target is the clean sample.
 
-    Args:
-        denoiser: The consistency function f(x_t, t).
-        batch: Latents and the noise they are coupled with.
-        levels: Pairs of levels.
-        generator: Source of the dropout mask.
+    Attributes:
         robust: The loss of the temporal difference.
         sigma_data: Standard deviation of the latents per element.
     """
-    seed = draw_seed(generator)
-    D_xt = _output(denoiser, batch, levels.t, seed)
-    with torch.no_grad():
-        D_xr = _target_output(denoiser, batch, levels.r, seed)
-    return _loss_parts(D_xt, D_xr, batch, levels, robust, sigma_data)
+
+    robust: RobustLoss
+    sigma_data: float
+
+    def __call__(
+        self,
+        denoiser: DenoiserFunction,
+        batch: Batch,
+        levels: Levels,
+        generator: torch.Generator,
+        c: float,
+    ) -> LossParts:
+        """Return the losses; the denoiser is the consistency function f(x_t, t)."""
+        seed = draw_seed(generator)
+        D_xt = _output(denoiser, batch, levels.t, seed)
+        with torch.no_grad():
+            D_xr = _target_output(denoiser, batch, levels.r, seed)
+        return _loss_parts(D_xt, D_xr, batch, levels, self, c)
 
 
-def truncated_consistency_loss(
-    denoiser: DenoiserFunction,
-    batch: Batch,
-    levels: Levels,
-    generator: torch.Generator,
-    *,
-    first_stage: DenoiserFunction,
-    truncation: float,
-    boundary_weight: float,
-    robust: RobustLoss,
-    sigma_data: float,
-) -> LossParts:
-    """Return the loss of the second stage, whose model serves t >= t' alone.
+@dataclass(frozen=True)
+class TruncatedTraining:
+    """The second stage of TCM, whose model serves t >= t' alone.
 
     A pair with r < t' is at the boundary: its target is the frozen first stage, and its weight
     ``boundary_weight``. Without that term the model could collapse to a constant.
 
-    Args:
-        denoiser: The model of the second stage.
-        batch: Latents and the noise they are coupled with.
-        levels: Pairs of levels with t >= t'.
-        generator: Source of the dropout mask.
+    Attributes:
+        robust: The loss of the temporal difference.
+        sigma_data: Standard deviation of the latents per element.
         first_stage: The frozen model, for r < t'.
         truncation: The level t'.
         boundary_weight: Weight w_b of the pairs at the boundary.
+    """
+
+    robust: RobustLoss
+    sigma_data: float
+    first_stage: DenoiserFunction
+    truncation: float
+    boundary_weight: float
+
+    def __call__(
+        self,
+        denoiser: DenoiserFunction,
+        batch: Batch,
+        levels: Levels,
+        generator: torch.Generator,
+        c: float,
+    ) -> LossParts:
+        """Return the losses of pairs with t >= t'."""
+        seed = draw_seed(generator)
+        D_xt = _output(denoiser, batch, levels.t, seed)
+        boundary = levels.r < self.truncation
+        with torch.no_grad():
+            D_xr = _target_output(denoiser, batch, levels.r, seed)
+            at_boundary = batch.part(boundary)
+            D_xr[boundary] = _target_output(
+                self.first_stage, at_boundary, levels.r[boundary], seed
+            )
+        parts = _loss_parts(D_xt, D_xr, batch, levels, self, c)
+        weights = torch.where(boundary, self.boundary_weight, 1.0)
+        return parts._replace(consistency=weights * parts.consistency)
+
+
+@dataclass(frozen=True)
+class ConsistencyDistillation:
+    """The consistency loss against the teacher's step from x_t down to r.
+
+    Attributes:
         robust: The loss of the temporal difference.
         sigma_data: Standard deviation of the latents per element.
-    """
-    seed = draw_seed(generator)
-    D_xt = _output(denoiser, batch, levels.t, seed)
-    boundary = levels.r < truncation
-    with torch.no_grad():
-        D_xr = _target_output(denoiser, batch, levels.r, seed)
-        at_boundary = batch.part(boundary)
-        D_xr[boundary] = _target_output(
-            first_stage, at_boundary, levels.r[boundary], seed
-        )
-    parts = _loss_parts(D_xt, D_xr, batch, levels, robust, sigma_data)
-    return parts._replace(
-        consistency=torch.where(boundary, boundary_weight, 1.0) * parts.consistency
-    )
-
-
-def consistency_distillation_loss(
-    denoiser: DenoiserFunction,
-    batch: Batch,
-    levels: Levels,
-    generator: torch.Generator,
-    *,
-    teacher: DenoiserFunction,
-    solver: Solver,
-    robust: RobustLoss,
-    sigma_data: float,
-) -> LossParts:
-    """Return the consistency loss against the teacher's step from x_t down to r.
-
-    Args:
-        denoiser: The consistency function f(x_t, t).
-        batch: Latents and the noise they are coupled with.
-        levels: Pairs of levels.
-        generator: Source of the dropout mask.
         teacher: Denoiser of a diffusion model, in evaluation mode.
         solver: Step along the teacher's probability-flow ODE.
-        robust: The loss of the temporal difference.
+    """
+
+    robust: RobustLoss
+    sigma_data: float
+    teacher: DenoiserFunction
+    solver: Solver
+
+    def __call__(
+        self,
+        denoiser: DenoiserFunction,
+        batch: Batch,
+        levels: Levels,
+        generator: torch.Generator,
+        c: float,
+    ) -> LossParts:
+        """Return the losses; the denoiser is the consistency function f(x_t, t)."""
+        seed = draw_seed(generator)
+        D_xt = _output(denoiser, batch, levels.t, seed)
+        x_t = batch.noised(levels.t)
+        with torch.no_grad():
+            x_r = ode_step(
+                self.teacher, x_t, levels.t, levels.r, batch.labels, self.solver
+            )
+            with seeded_dropout(seed, batch.x.device):
+                D_xr = denoiser(x_r, levels.r, batch.labels).to(batch.x.dtype)
+        return _loss_parts(D_xt, D_xr, batch, levels, self, c)
+
+
+@dataclass(frozen=True)
+class DiffusionTraining:
+    """EDM's denoising loss (1 / t^2 + 1 / sigma_data^2) mean_CHW (D(x_t, t) - x)^2.
+
+    It is the consistency part here, the only one: there is no temporal difference, and no c.
+
+    Attributes:
         sigma_data: Standard deviation of the latents per element.
     """
-    seed = draw_seed(generator)
-    D_xt = _output(denoiser, batch, levels.t, seed)
-    with torch.no_grad():
-        x_r = ode_step(
-            teacher, batch.noised(levels.t), levels.t, levels.r, batch.labels, solver
-        )
-        with seeded_dropout(seed, batch.x.device):
-            D_xr = denoiser(x_r, levels.r, batch.labels).to(batch.x.dtype)
-    return _loss_parts(D_xt, D_xr, batch, levels, robust, sigma_data)
 
+    sigma_data: float
 
-def diffusion_loss(
-    denoiser: DenoiserFunction,
-    batch: Batch,
-    levels: Levels,
-    generator: torch.Generator,
-    *,
-    sigma_data: float,
-) -> LossParts:
-    """Return EDM's denoising loss (1 / t^2 + 1 / sigma_data^2) mean_CHW (D(x_t, t) - x)^2.
-
-    It is the consistency part here, the only one: there is no temporal difference.
-    """
-    D_xt = _output(denoiser, batch, levels.t, draw_seed(generator))
-    weights = diffusion_weights(levels.t, sigma_data=sigma_data).to(D_xt.dtype)
-    loss = weights * mean_square(D_xt - batch.x)
-    zero = torch.zeros_like(loss)
-    return LossParts(loss, zero, zero)
+    def __call__(
+        self,
+        denoiser: DenoiserFunction,
+        batch: Batch,
+        levels: Levels,
+        generator: torch.Generator,
+        c: float,
+    ) -> LossParts:
+        """Return the losses; the levels r and the scale c are not used."""
+        D_xt = _output(denoiser, batch, levels.t, draw_seed(generator))
+        weights = diffusion_weights(levels.t, sigma_data=self.sigma_data)
+        loss = weights.to(D_xt.dtype) * mean_square(D_xt - batch.x)
+        zero = torch.zeros_like(loss)
+        return LossParts(loss, zero, zero)
 
 
 def batch_loss(
@@ -292,16 +326,18 @@ def _loss_parts(
     D_xr: Tensor,
     batch: Batch,
     levels: Levels,
-    robust: RobustLoss,
-    sigma_data: float,
+    objective: ConsistencyTraining | TruncatedTraining | ConsistencyDistillation,
+    c: float,
 ) -> LossParts:
     """Return the weighted losses of student and target."""
     # temporal difference, robust, weighted by level
     difference = D_xt - D_xr
     weights = consistency_weights(levels.t, levels.r).to(D_xt.dtype)
-    consistency = weights * robust(difference)
+    consistency = weights * objective.robust(difference, c)
 
     # diffusion loss, from the student's own forward pass
-    weights = diffusion_weights(levels.t, sigma_data=sigma_data).to(D_xt.dtype)
-    diffusion = levels.small_noise * weights * mean_square(D_xt - batch.x)
+    weights = diffusion_weights(levels.t, sigma_data=objective.sigma_data)
+    diffusion = (
+        levels.small_noise * weights.to(D_xt.dtype) * mean_square(D_xt - batch.x)
+    )
     return LossParts(consistency, diffusion, mean_square(difference.detach()))

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +25,9 @@ from lct_pipeline.core.batches import (
 from lct_pipeline.core.ema.bank import EMABank
 from lct_pipeline.core.objectives import (
     Batch,
-    DenoiserFunction,
     Levels,
     LossParts,
+    Objective,
     batch_loss,
 )
 from lct_pipeline.core.preconditioning import Denoiser
@@ -50,21 +50,6 @@ class NonFiniteLossError(ArithmeticError):
         )
         self.step = step
         self.level = level
-
-
-class Objective(Protocol):
-    """A training objective with everything but its scale c filled in."""
-
-    def __call__(
-        self,
-        denoiser: DenoiserFunction,
-        batch: Batch,
-        levels: Levels,
-        generator: torch.Generator,
-        c: float,
-    ) -> LossParts:
-        """Return the losses of a part of a batch."""
-        ...
 
 
 @dataclass(frozen=True)

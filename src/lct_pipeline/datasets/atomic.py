@@ -1,8 +1,8 @@
-"""Datasets of one file each, whose saves are atomic, with previews for kedro-viz.
+"""Any one-file dataset of kedro-datasets, saved whole or not at all, with a preview for kedro-viz.
 
 The ones of kedro-datasets write to the final path, where a killed or failed save leaves an empty
-file that counts as existing; these write beside it and rename. And those import pandas, matplotlib
-and plotly when the catalog is merely listed; these when a table or figure is read or written.
+file that counts as existing; here they write beside it, and the file is renamed. And they import
+matplotlib and plotly when a catalog is merely listed; here when they are used.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import base64
 import json
 import os
 import shutil
-from abc import abstractmethod
+from functools import partial
 from glob import glob
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from kedro.io import AbstractVersionedDataset, DatasetError, Version
+from kedro.io import AbstractDataset, AbstractVersionedDataset, DatasetError, Version
 from kedro_datasets._typing import (
     ImagePreview,
     JSONPreview,
@@ -27,19 +27,36 @@ from kedro_datasets._typing import (
 from lct_pipeline.datasets.files import atomic_path
 from lct_pipeline.datasets.previews import NOTHING, table
 from lct_pipeline.errors import DataError
-from lct_pipeline.lazy_types import DataFrame, pd
 from lct_pipeline.models.digests import file_digest
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from plotly.graph_objects import Figure as PlotlyFigure
+BY_SUFFIX = {
+    ".parquet": "pandas.ParquetDataset",
+    ".json": "json.JSONDataset",
+    ".png": "matplotlib.MatplotlibDataset",
+    ".html": "text.TextDataset",
+}
+UTF_8 = {"encoding": "utf-8"}  # whatever the locale says: a page says so of itself
+OPTIONS: dict[str, dict[str, Any]] = {
+    "text.TextDataset": {"fs_args": {"open_args_load": UTF_8, "open_args_save": UTF_8}},
+}
 
 
-class FileDataset(AbstractVersionedDataset[Any, Any]):
-    """One local file, replaced whole or not at all; with ``versioned`` one for each run.
+class AtomicDataset(AbstractVersionedDataset[Any, Any]):
+    """``AtomicDataset`` keeps one local file by a dataset of kedro-datasets.
+
+    Example for the catalog:
+
+    .. code-block:: yaml
+
+        training_curves:
+          type: lct_pipeline.datasets.atomic.AtomicDataset
+          filepath: data/08_reporting/run/training_curves.json
+          dataset: plotly.JSONDataset
+          latest: true
 
     Args:
         filepath: The file; with ``versioned`` a folder of that name holds the versions.
+        dataset: Type of the dataset that reads and writes it; None: by the suffix.
         version: Which version to load and to save.
         optional: Whether a missing file loads as None instead of raising.
         latest: Whether each save is also copied to the folder above, as that of the last run.
@@ -50,6 +67,7 @@ class FileDataset(AbstractVersionedDataset[Any, Any]):
         self,
         *,
         filepath: str,
+        dataset: str | None = None,
         version: Version | None = None,
         optional: bool = False,
         latest: bool = False,
@@ -61,16 +79,13 @@ class FileDataset(AbstractVersionedDataset[Any, Any]):
             exists_function=os.path.exists,
             glob_function=glob,
         )
+        self._dataset = dataset or BY_SUFFIX[Path(filepath).suffix]
         self._optional, self._latest = optional, latest
         self.metadata = metadata
-
-    @abstractmethod
-    def _read(self, path: Path) -> Any:
-        """Return what is in the file."""
-
-    @abstractmethod
-    def _write(self, data: Any, path: Path) -> None:
-        """Write a file that is not there yet."""
+        if (
+            self._dataset in PREVIEWS
+        ):  # kedro-viz goes by the annotation of what it returns
+            self.preview = partial(PREVIEWS[self._dataset], self)
 
     def load(self) -> Any:
         """Return what is in the file, or None where it may be missing and is.
@@ -80,105 +95,73 @@ class FileDataset(AbstractVersionedDataset[Any, Any]):
         """
         if self._optional and not self._exists():
             return None
-        path = Path(self._get_load_path())
-        try:
-            return self._read(path)
-        except FileNotFoundError as error:
+        path = self._load_path()
+        if not path.exists():
             raise DataError(
                 f"{path} is not there: an earlier stage writes it. "
                 "`kedro run --pipeline=train` works from nothing."
-            ) from error
+            )
+        if path.suffix == ".png":  # kedro's dataset of figures only saves
+            return path.read_bytes()
+        return self._at(path).load()
 
     def save(self, data: Any) -> None:
-        """Write beside the file and rename."""
+        """Write beside the file and rename; the copy above comes first, the file means done."""
         path = Path(self._get_save_path())
         with atomic_path(path) as temporary:
-            self._write(data, temporary)
-        if self._latest:
-            with atomic_path(path.parents[1] / path.name) as temporary:
-                shutil.copyfile(path, temporary)
+            self._at(temporary).save(data)
+            if self._latest:
+                with atomic_path(path.parents[1] / path.name) as copy:
+                    shutil.copyfile(temporary, copy)
 
     def content_digest(self) -> str:
         """Return the SHA-256 of the file."""
-        return file_digest(Path(self._get_load_path()))
+        return file_digest(self._load_path())
+
+    def _at(self, path: Path) -> AbstractDataset:
+        config = {"type": self._dataset, "filepath": str(path)}
+        options = OPTIONS.get(self._dataset, {})
+        return AbstractDataset.from_config(path.name, config | options)
+
+    def _load_path(self) -> Path:
+        return Path(self._get_load_path())
+
+    def _table(self) -> Any:
+        return self.load()
 
     def _exists(self) -> bool:
         try:
-            return Path(self._get_load_path()).exists()
+            return self._load_path().exists()
         except DatasetError:  # no version yet
             return False
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath), "version": self._version}
+        return {"filepath": str(self._filepath), "dataset": self._dataset}
 
 
-class ParquetDataset(FileDataset):
-    """A table."""
-
-    def _read(self, path: Path) -> DataFrame:
-        return pd.read_parquet(path)
-
-    def _write(self, data: DataFrame, path: Path) -> None:
-        data.to_parquet(path)
-
-    def preview(self, nrows: int = 10) -> TablePreview:
-        """Return the first rows for kedro-viz."""
-        return table(self.load().head(nrows)) if self._exists() else NOTHING
+def _of_table(dataset: AtomicDataset, nrows: int = 10) -> TablePreview:
+    return table(dataset._table().head(nrows)) if dataset._exists() else NOTHING
 
 
-class JSONDataset(FileDataset):
-    """Values that JSON can say."""
-
-    def _read(self, path: Path) -> Any:
-        return json.loads(path.read_text())
-
-    def _write(self, data: Any, path: Path) -> None:
-        path.write_text(json.dumps(data))
-
-    def preview(self) -> JSONPreview:
-        """Return the text for kedro-viz."""
-        return JSONPreview(json.dumps(self.load())) if self._exists() else NOTHING
+def _of_json(dataset: AtomicDataset) -> JSONPreview:
+    return JSONPreview(json.dumps(dataset.load())) if dataset._exists() else NOTHING
 
 
-class HTMLDataset(FileDataset):
-    """A page. No preview: its styles would become those of kedro-viz."""
-
-    def _read(self, path: Path) -> str:
-        return path.read_text(encoding="utf-8")
-
-    def _write(self, data: str, path: Path) -> None:
-        path.write_text(data, encoding="utf-8")
+def _of_chart(dataset: AtomicDataset) -> PlotlyPreview:
+    if not dataset._exists():
+        return NOTHING
+    return PlotlyPreview(json.loads(dataset._load_path().read_bytes()))
 
 
-class PlotlyDataset(FileDataset):
-    """An interactive figure."""
-
-    def _read(self, path: Path) -> PlotlyFigure:
-        from plotly.io import from_json
-
-        return from_json(path.read_text(), skip_invalid=True)
-
-    def _write(self, data: PlotlyFigure, path: Path) -> None:
-        path.write_text(data.to_json())
-
-    def preview(self) -> PlotlyPreview:
-        """Return the figure for kedro-viz."""
-        if not self._exists():
-            return NOTHING
-        return PlotlyPreview(json.loads(Path(self._get_load_path()).read_text()))
+def _of_picture(dataset: AtomicDataset) -> ImagePreview:
+    if not dataset._exists():
+        return NOTHING
+    return ImagePreview(base64.b64encode(dataset.load()).decode())
 
 
-class MatplotlibDataset(FileDataset):
-    """A picture that matplotlib draws; loads as the bytes of the PNG file."""
-
-    def _read(self, path: Path) -> bytes:
-        return path.read_bytes()
-
-    def _write(self, data: Figure, path: Path) -> None:
-        data.savefig(path, format="png")
-
-    def preview(self) -> ImagePreview:
-        """Return the picture for kedro-viz."""
-        if not self._exists():
-            return NOTHING
-        return ImagePreview(base64.b64encode(self.load()).decode())
+PREVIEWS = {  # none of pages: their styles would become those of kedro-viz
+    "pandas.ParquetDataset": _of_table,
+    "json.JSONDataset": _of_json,
+    "plotly.JSONDataset": _of_chart,
+    "matplotlib.MatplotlibDataset": _of_picture,
+}

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import JSONPreview
 
-from lct_pipeline.datasets.files import atomic_path, tensors_digest
+from lct_pipeline.datasets.files import atomic_path
 from lct_pipeline.datasets.previews import NOTHING
 from lct_pipeline.errors import DataError
-
-if TYPE_CHECKING:
-    from lct_pipeline.models.autoencoder.coding import Autoencoder
+from lct_pipeline.models.autoencoder.coding import (
+    DIFFUSERS_CLASSES,
+    Autoencoder,
+    PixelAutoencoder,
+)
+from lct_pipeline.models.digests import tensors_digest
 
 PIXELS = "pixels"  # names no autoencoder at all
 _CONFIG = "config.json"
@@ -122,8 +125,6 @@ class GivenAutoencoderDataset(AbstractDataset[None, StoredAutoencoder | None]):
 
 
 def _pixels() -> StoredAutoencoder:
-    from lct_pipeline.models.autoencoder.coding import PixelAutoencoder
-
     return _stored(PixelAutoencoder())
 
 
@@ -153,8 +154,6 @@ def _is_of_pixels(folder: Path) -> bool:
 
 
 def _save_model(model: Autoencoder, folder: Path) -> None:
-    from lct_pipeline.models.autoencoder.coding import PixelAutoencoder
-
     if isinstance(model, PixelAutoencoder):
         folder.mkdir()
         (folder / _CONFIG).write_text(json.dumps(_PIXEL_CONFIG))
@@ -164,7 +163,7 @@ def _save_model(model: Autoencoder, folder: Path) -> None:
 
 def _from_pretrained(source: str) -> Autoencoder:
     """Read the autoencoder of the class that its ``config.json`` names."""
-    import diffusers
+    import diffusers  # takes seconds
 
     try:
         config = diffusers.AutoencoderKL.load_config(source)
@@ -187,8 +186,6 @@ def _checked_class(source: str, config: dict[str, Any]) -> str:
     Raises:
         DataError: It is none of those that are known, or not of colour images.
     """
-    from lct_pipeline.models.autoencoder.coding import DIFFUSERS_CLASSES
-
     name = config.get("_class_name")
     if name not in DIFFUSERS_CLASSES:
         raise DataError(

@@ -65,7 +65,7 @@ LAYOUTS = {  # the first of which a folder holds anything is taken
 
 
 @dataclass(frozen=True)
-class ForeignCheckpoint:
+class ExternalCheckpoint:
     """A checkpoint of another trainer.
 
     Attributes:
@@ -83,7 +83,7 @@ class ForeignCheckpoint:
 
 def find_checkpoints(
     folder: Path, pattern: str | None, step: str | None, kind: Kind
-) -> tuple[ForeignCheckpoint, ...]:
+) -> tuple[ExternalCheckpoint, ...]:
     """Return the checkpoints below a folder, sorted by step.
 
     With a known layout, files without a number where the step stands, such as ``last.ckpt``, are
@@ -100,7 +100,7 @@ def find_checkpoints(
         )
     names, layout_step = _names(folder, pattern, kind)
     found = [
-        ForeignCheckpoint(
+        ExternalCheckpoint(
             name, _step(name, step or layout_step), kind, weight_paths(folder / name)
         )
         for name in names
@@ -161,7 +161,7 @@ def _step(name: str, expression: str) -> int:
     return int(number)
 
 
-def _check_steps(found: list[ForeignCheckpoint], folder: Path) -> None:
+def _check_steps(found: list[ExternalCheckpoint], folder: Path) -> None:
     """Refuse two checkpoints of one step, and one checkpoint alone."""
     for one, other in pairwise(found):
         if one.step == other.step:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from lct_pipeline.datasets.files import read_header
+from lct_pipeline.datasets.checkpoints import CheckpointStore
+from lct_pipeline.datasets.tensors import read_header
 from lct_pipeline.errors import DataError
 from lct_pipeline.progress import track
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from lct_pipeline.datasets.tensors import CheckpointStore
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -140,8 +138,6 @@ def _constants(checkpoints: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
 
     These are integer buffers, and what is the same in all checkpoints.
     """
-    import torch
-
     first: dict[str, Tensor] = {}
     same: set[str] = set()
     for number, tensors in enumerate(checkpoints):

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from kedro.io import AbstractDataset
 
 from lct_pipeline.datasets.files import atomic_path
 from lct_pipeline.errors import DataError
-from lct_pipeline.models.digests import file_digest
-
-if TYPE_CHECKING:
-    from lct_pipeline.export.folder import ExportedModel
+from lct_pipeline.models.digests import digest_of_digests, file_digest
 
 logger = logging.getLogger(__name__)
 
 _INDEX = "model_index.json"
 
 
-class ExportFolderDataset(AbstractDataset["ExportedModel", Path]):
+class Exported(Protocol):
+    """What can be written as a folder; the title says what it is, for the log."""
+
+    @property
+    def title(self) -> str:
+        """Return what it is."""
+
+    def write(self, folder: Path) -> None:
+        """Write everything into a folder that is not there yet."""
+
+
+class ExportFolderDataset(AbstractDataset[Exported, Path]):
     """``ExportFolderDataset`` writes a model as the folder that diffusers loads.
 
     Args:
@@ -44,28 +52,24 @@ class ExportFolderDataset(AbstractDataset["ExportedModel", Path]):
             )
         return self._path
 
-    def save(self, data: ExportedModel) -> None:
+    def save(self, data: Exported) -> None:
         """Write the folder atomically."""
-        from lct_pipeline.export.folder import write_folder
-
         with atomic_path(self._path) as temporary:
-            write_folder(data, temporary)
+            data.write(temporary)
         size = sum(f.stat().st_size for f in self._path.rglob("*") if f.is_file())
         logger.info(
-            "The %s of %s is in %s (%.1f MB), for diffusers alone; its README.md says how. "
+            "The %s is in %s (%.1f MB), for diffusers alone; its README.md says how. "
             "Pictures: python -m lct_pipeline.sample --model %s",
-            data.story.model,
-            data.story.run,
+            data.title,
             self._path,
             size / 1e6,
             self._path,
         )
 
     def content_digest(self) -> str:
-        """Return the SHA-256 of the weights."""
-        from lct_pipeline.export.folder import WEIGHTS
-
-        return file_digest(self._path / WEIGHTS)
+        """Return a digest of all files."""
+        files = sorted(path for path in self._path.rglob("*") if path.is_file())
+        return digest_of_digests(file_digest(path) for path in files)
 
     def _exists(self) -> bool:
         return (self._path / _INDEX).exists()

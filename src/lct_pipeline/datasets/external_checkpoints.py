@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kedro.io import AbstractDataset
+from torch import Tensor
 
 from lct_pipeline.datasets.checkpoint_layouts import (
-    ForeignCheckpoint,
+    ExternalCheckpoint,
     Kind,
     find_checkpoints,
 )
@@ -23,18 +24,15 @@ from lct_pipeline.datasets.weight_files import (
 )
 from lct_pipeline.errors import DataError
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 
 @dataclass(frozen=True)
-class ForeignCheckpoints:
+class ExternalCheckpoints:
     """At least two checkpoints of one training run, by step; tensors are read when asked for."""
 
-    checkpoints: tuple[ForeignCheckpoint, ...]
+    checkpoints: tuple[ExternalCheckpoint, ...]
     selection: WeightSelection
 
-    def read(self, checkpoint: ForeignCheckpoint) -> dict[str, Tensor]:
+    def read(self, checkpoint: ExternalCheckpoint) -> dict[str, Tensor]:
         """Return the tensors of a checkpoint, floating ones as float32.
 
         Raises:
@@ -44,7 +42,7 @@ class ForeignCheckpoints:
         self._check_layout(checkpoint, _layout(tensors))
         return as_float32(tensors, checkpoint.paths[0])
 
-    def origin(self, checkpoint: ForeignCheckpoint) -> dict[str, Any]:
+    def origin(self, checkpoint: ExternalCheckpoint) -> dict[str, Any]:
         """Return what a copy of a checkpoint came from: the file as it is now, and the selection.
 
         ``bytes`` is the size of all its files and ``modified`` the time of the latest, in ns.
@@ -74,7 +72,7 @@ class ForeignCheckpoints:
 
     def _check_layout(
         self,
-        checkpoint: ForeignCheckpoint,
+        checkpoint: ExternalCheckpoint,
         found: dict[str, tuple[Any, tuple[int, ...]]],
     ) -> None:
         """Refuse a checkpoint of another network, naming the first tensor that differs."""
@@ -101,8 +99,8 @@ def _described(entry: tuple[Any, tuple[int, ...]] | None) -> str:
     return f"{str(dtype).removeprefix('torch.')} {shape}"
 
 
-class ForeignCheckpointsDataset(AbstractDataset[None, ForeignCheckpoints | None]):
-    """``ForeignCheckpointsDataset`` finds checkpoints that another trainer wrote.
+class ExternalCheckpointsDataset(AbstractDataset[None, ExternalCheckpoints | None]):
+    """``ExternalCheckpointsDataset`` finds checkpoints that another trainer wrote.
 
     Args:
         source: The folder; a relative one is relative to the current folder. None loads as None.
@@ -134,7 +132,7 @@ class ForeignCheckpointsDataset(AbstractDataset[None, ForeignCheckpoints | None]
         self._selection = WeightSelection(entry, names, strip_prefix)
         self.metadata = metadata
 
-    def load(self) -> ForeignCheckpoints | None:
+    def load(self) -> ExternalCheckpoints | None:
         """Return the checkpoints, sorted by step; their tensors are not read.
 
         Raises:
@@ -146,7 +144,7 @@ class ForeignCheckpointsDataset(AbstractDataset[None, ForeignCheckpoints | None]
         found = find_checkpoints(
             Path(self._source).expanduser(), self._pattern, self._step, self._kind
         )
-        return ForeignCheckpoints(found, self._selection)
+        return ExternalCheckpoints(found, self._selection)
 
     def save(self, data: None) -> None:
         """What others wrote is only read."""

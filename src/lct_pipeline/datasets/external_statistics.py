@@ -5,22 +5,21 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import torch
 from kedro.io import AbstractDataset
 
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError
 
-if TYPE_CHECKING:
-    import numpy as np
-
 _NAMES = {"mu": ("mu", "mean"), "sigma": ("sigma", "cov")}
 _ASYMMETRY = 1e-3  # of the largest value: float32 files are symmetric to about 1e-6
 
 
-class GivenStatisticsDataset(AbstractDataset[None, TensorFile | None]):
-    """``GivenStatisticsDataset`` reads ``mu`` and ``sigma`` as clean-fid and others write them.
+class ExternalStatisticsDataset(AbstractDataset[None, TensorFile | None]):
+    """``ExternalStatisticsDataset`` reads ``mu`` and ``sigma`` as clean-fid and others write them.
 
     Args:
         source: An ``.npz`` with ``mu`` ``(D,)`` and ``sigma`` ``(D, D)``. None loads as None.
@@ -67,9 +66,6 @@ def read_statistics(path: Path) -> dict[str, Any]:
     Raises:
         DataError: The file is missing or damaged, or holds something else.
     """
-    import numpy as np
-    import torch
-
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {
@@ -94,8 +90,6 @@ def _known(there: list[str], names: tuple[str, ...], path: Path) -> str:
 
 
 def _check(mu: np.ndarray, sigma: np.ndarray, path: Path) -> None:
-    import numpy as np
-
     fault = None
     if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
         fault = f"mu has the shape {mu.shape} and sigma {sigma.shape}"

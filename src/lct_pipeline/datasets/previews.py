@@ -5,17 +5,15 @@ from __future__ import annotations
 import base64
 import io
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 from kedro_datasets._typing import ImagePreview, JSONPreview, TablePreview
+from pandas import DataFrame
+from PIL import Image
 
-from lct_pipeline.datasets.files import DIGEST_KEY, read_header
-
-if TYPE_CHECKING:
-    from lct_pipeline.datasets.shards import ShardStore
-    from lct_pipeline.lazy_types import DataFrame
+from lct_pipeline.datasets.pictures import tile
 
 NOTHING: Any = None  # of any kind of preview: the file is not there yet
 MAX_CELL = 40  # characters
@@ -37,9 +35,8 @@ def _short(value: Any) -> Any:
     return value if len(text) <= MAX_CELL else f"{text[: MAX_CELL - 1]}…"
 
 
-def header(path: Path) -> JSONPreview:
+def header(about: dict[str, Any], entries: dict[str, Any]) -> JSONPreview:
     """Return what a safetensors file says of itself, and type and shape of its tensors."""
-    about, entries, _ = read_header(path)
     tensors = {
         name: f"{entry['dtype']} {entry['shape']}" for name, entry in entries.items()
     }
@@ -48,10 +45,7 @@ def header(path: Path) -> JSONPreview:
 
 def table_of_headers(found: dict[str, dict[str, Any]]) -> TablePreview:
     """Return what checkpoints say of themselves, a row for each, without what is nested."""
-    rows = [
-        {"name": name, **{k: v for k, v in about.items() if k != DIGEST_KEY}}
-        for name, about in found.items()
-    ]
+    rows = [{"name": name, **about} for name, about in found.items()]
     columns = [
         k for k in dict.fromkeys(k for r in rows for k in r) if not _nested(rows, k)
     ]
@@ -65,15 +59,8 @@ def _nested(rows: list[dict[str, Any]], column: str) -> bool:
     return any(isinstance(row.get(column), dict | list) for row in rows)
 
 
-def thumbnails(store: ShardStore) -> ImagePreview:
-    """Return the first records of a store as one PNG; latents in false colours."""
-    import torch
-    from PIL import Image
-
-    from lct_pipeline.reporting.sample_grids import tile
-
-    name = sorted(store.shards[0].names)[0]
-    records = store.gather(name, np.arange(min(NUM_THUMBNAILS, len(store)))).numpy()
+def thumbnails(records: np.ndarray) -> ImagePreview:
+    """Return records ``(N, C, H, W)`` as one PNG; latents, which are floats, in false colours."""
     if records.dtype != np.uint8:
         records = _false_colours(records)
     buffer = io.BytesIO()

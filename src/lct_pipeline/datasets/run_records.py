@@ -12,12 +12,13 @@ from kedro.io import AbstractDataset
 from kedro_datasets._typing import JSONPreview
 
 from lct_pipeline.datasets.files import atomic_path
-from lct_pipeline.datasets.previews import NOTHING
 from lct_pipeline.errors import DataError
 
 logger = logging.getLogger(__name__)
 
 Record = dict[str, Any]
+TRAIN_NODE = "training.train_model"
+NOTHING: Any = None  # a preview of it
 
 
 def read_records(folder: Path) -> list[Record]:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from lct_pipeline.datasets.files import DIGEST_KEY, content_digest, read_header
+from lct_pipeline.datasets.tensors import DIGEST_KEY, content_digest, read_header
 from lct_pipeline.errors import DataError
 
 _NUMPY_TYPES = {"U8": np.uint8, "F16": np.float16, "F32": np.float32, "I64": np.int64}
@@ -93,8 +94,6 @@ class ShardFile:
         self._is_verified = True
 
     def _digest(self) -> str:
-        import torch
-
         about = {k: v for k, v in read_header(self.path)[0].items() if k != DIGEST_KEY}
         content = {name: torch.from_numpy(a) for name, a in self._maps().items()}
         return content_digest(content, about)

@@ -19,25 +19,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import ImagePreview
+from torch import Tensor
 
-from lct_pipeline.datasets.files import (
-    DIGEST_KEY,
-    atomic_path,
-    read_header,
-    write_tensors,
-)
-from lct_pipeline.datasets.previews import NOTHING, thumbnails
+from lct_pipeline.datasets.files import atomic_path
+from lct_pipeline.datasets.previews import NOTHING, NUM_THUMBNAILS, thumbnails
 from lct_pipeline.datasets.shard_file import ShardFile
+from lct_pipeline.datasets.tensors import DIGEST_KEY, read_header, write_tensors
 from lct_pipeline.errors import DataError
 from lct_pipeline.models.digests import digest_of_digests
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -137,8 +132,6 @@ class ShardStore:
 
     def gather(self, name: str, indices: np.ndarray) -> Tensor:
         """Return the records ``indices``, ``(B,)``, of the tensor ``name``, in that order."""
-        import torch
-
         if len(indices) == 0:
             raise ValueError("gather needs at least one index")
         if indices.min() < 0 or indices.max() >= len(self):
@@ -255,7 +248,11 @@ class ShardsDataset(AbstractDataset[ShardStream, ShardStore]):
 
     def preview(self) -> ImagePreview:
         """Return the first records as pictures for kedro-viz."""
-        return thumbnails(self.load()) if self._exists() else NOTHING
+        store = self.load()
+        if not store.complete:
+            return NOTHING
+        first = np.arange(min(NUM_THUMBNAILS, len(store)))
+        return thumbnails(store.gather(sorted(store.shards[0].names)[0], first).numpy())
 
     def _exists(self) -> bool:
         return ShardStore(self._path).complete

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lct_pipeline.lazy_types import DataFrame
+from pandas import DataFrame
 
 SPLITS = ("train", "validation", "test")
 

@@ -1,26 +1,130 @@
-"""One safetensors file with metadata: a state, a normalisation, a model."""
+"""One safetensors file with metadata, which carries the digest of its own content."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kedro.io import AbstractDataset
-from kedro_datasets._typing import JSONPreview, TablePreview
+from kedro_datasets._typing import JSONPreview
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from lct_pipeline.datasets.files import (
-    DIGEST_KEY,
-    read_header,
-    read_tensors,
-    write_tensors,
-)
-from lct_pipeline.datasets.previews import NOTHING, header, table_of_headers
+from lct_pipeline.datasets.files import atomic_path
+from lct_pipeline.datasets.parts import Last, opened
+from lct_pipeline.datasets.previews import NOTHING, header
 from lct_pipeline.errors import DataError
-from lct_pipeline.models.digests import digest_of_digests
+from lct_pipeline.models.digests import tensors_digest
 
-if TYPE_CHECKING:
-    from torch import Tensor
+DIGEST_KEY = "sha256"
+COMPLETE_KEY = "complete"  # false in what a node writes again and again until it ends
+_MALFORMED = (ValueError, LookupError, TypeError, AttributeError)  # of a damaged header
+
+
+def content_digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of tensors and of what a file says about them."""
+    about = json.dumps(metadata, sort_keys=True)
+    return hashlib.sha256(f"{tensors_digest(tensors)} {about}".encode()).hexdigest()
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
+) -> str:
+    """Write a safetensors file atomically and return the digest of its content.
+
+    Args:
+        path: The file.
+        tensors: What to write; tied tensors are written once for each name.
+        metadata: JSON values, stored in the header beside the digest.
+    """
+    digest = content_digest(tensors, metadata)
+    header = {key: json.dumps(value) for key, value in metadata.items()}
+    plain = _unshared({name: t.detach().cpu() for name, t in tensors.items()})
+    with atomic_path(path) as temporary:
+        save_file(plain, temporary, {**header, DIGEST_KEY: json.dumps(digest)})
+        _sort_header(temporary)
+    return digest
+
+
+def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return contiguous tensors of which no two share memory, which safetensors refuses."""
+    storages: set[int] = set()
+    plain = {}
+    for name, tensor in tensors.items():
+        storage = tensor.untyped_storage().data_ptr()
+        is_shared = storage in storages or not tensor.is_contiguous()
+        plain[name] = tensor.contiguous().clone() if is_shared else tensor
+        storages.add(storage)
+    return plain
+
+
+def _sort_header(path: Path) -> None:
+    """Sort the header in place: safetensors writes metadata in an order that changes each time."""
+    with path.open("r+b") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+        text = json.dumps(
+            header, sort_keys=True, separators=(",", ":"), ensure_ascii=False
+        )
+        file.seek(8)
+        file.write(text.encode().ljust(length))
+
+
+def read_header(path: Path) -> tuple[dict[str, Any], dict[str, Any], int]:
+    """Return metadata, tensor entries and the offset of the data of a safetensors file.
+
+    Raises:
+        DataError: The file is missing, cut short or not a safetensors file.
+    """
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > path.stat().st_size:
+                raise ValueError("the header is longer than the file")
+            entries = json.loads(file.read(length))
+            raw = entries.pop("__metadata__", {})
+            metadata = {key: json.loads(value) for key, value in raw.items()}
+            end = max((e["data_offsets"][1] for e in entries.values()), default=0)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing.") from error
+    except (*_MALFORMED, struct.error, OSError) as error:
+        raise DataError(
+            f"{path} is not a readable safetensors file: {error}."
+        ) from error
+    if path.stat().st_size != 8 + length + end:
+        raise DataError(
+            f"{path} is truncated: {path.stat().st_size} bytes, its header promises "
+            f"{8 + length + end}. Remove it and run the command again."
+        )
+    return metadata, entries, 8 + length
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return tensors and metadata of a file that :func:`write_tensors` wrote, verified.
+
+    Raises:
+        DataError: The file is missing, truncated, or its content is not what was written.
+    """
+    metadata, _, _ = read_header(path)
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise DataError(
+            f"{path} is damaged: {error}. Remove it and run the command again."
+        ) from error
+    expected = metadata.pop(DIGEST_KEY, None)
+    if expected != content_digest(tensors, metadata):
+        raise DataError(
+            f"{path} was altered after it was written: its content does not have the digest "
+            f"{expected} of its header. Remove it and run the command again."
+        )
+    return tensors, metadata
 
 
 def missing(path: Path, written_by: str | None) -> str:
@@ -37,21 +141,26 @@ class TensorFile:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-class TensorFileDataset(AbstractDataset[TensorFile, TensorFile | None]):
+class TensorFileDataset(
+    AbstractDataset[TensorFile | Last[TensorFile], TensorFile | None]
+):
     """``TensorFileDataset`` keeps tensors and metadata in one file, verified on load.
 
     Example for the catalog:
 
     .. code-block:: yaml
 
-        previous_training_state:
+        training_state:
           type: lct_pipeline.datasets.tensors.TensorFileDataset
           filepath: data/06_models/run/training_state.safetensors
+          in_parts: true
           optional: true
 
     Args:
         filepath: The file.
         optional: Whether a missing file loads as None instead of raising.
+        in_parts: Whether a node saves it again and again: it exists when the
+            :class:`~lct_pipeline.datasets.parts.Last` is saved, and loads before that too.
         written_by: Name of the pipeline that writes it, for the message when it is missing.
         metadata: Anything, for plugins such as kedro-viz.
     """
@@ -61,11 +170,12 @@ class TensorFileDataset(AbstractDataset[TensorFile, TensorFile | None]):
         *,
         filepath: str,
         optional: bool = False,
+        in_parts: bool = False,
         written_by: str | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         self._path = Path(filepath)
-        self._optional = optional
+        self._optional, self._in_parts = optional, in_parts
         self._written_by = written_by
         self.metadata = metadata
 
@@ -75,11 +185,15 @@ class TensorFileDataset(AbstractDataset[TensorFile, TensorFile | None]):
             if self._optional:
                 return None
             raise DataError(missing(self._path, self._written_by))
-        return TensorFile(*read_tensors(self._path))
+        tensors, metadata = read_tensors(self._path)
+        metadata.pop(COMPLETE_KEY, None)
+        return TensorFile(tensors, metadata)
 
-    def save(self, data: TensorFile) -> None:
+    def save(self, data: TensorFile | Last[TensorFile]) -> None:
         """Write the file atomically."""
-        write_tensors(self._path, data.tensors, data.metadata)
+        file, is_last = opened(data)
+        mark = {COMPLETE_KEY: is_last} if self._in_parts else {}
+        write_tensors(self._path, file.tensors, file.metadata | mark)
 
     def content_digest(self) -> str:
         """Return the digest that the file carries."""
@@ -87,96 +201,12 @@ class TensorFileDataset(AbstractDataset[TensorFile, TensorFile | None]):
 
     def preview(self) -> JSONPreview:
         """Return what the file says of itself for kedro-viz."""
-        return header(self._path) if self._exists() else NOTHING
+        return header(*read_header(self._path)[:2]) if self._path.exists() else NOTHING
 
     def _exists(self) -> bool:
-        return self._path.exists()
+        if not self._path.exists():
+            return False
+        return not self._in_parts or read_header(self._path)[0].get(COMPLETE_KEY, True)
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._path), "optional": self._optional}
-
-
-@dataclass(frozen=True)
-class CheckpointStore:
-    """A folder of checkpoints, one file each, read one at a time."""
-
-    folder: Path
-
-    @property
-    def run(self) -> str:
-        """Name of the run: the folder that holds the checkpoints."""
-        return self.folder.parent.name
-
-    def names(self) -> list[str]:
-        """Return the names of all checkpoints, sorted: by step, then by kind."""
-        return sorted(path.stem for path in self.folder.glob("[!.]*.safetensors"))
-
-    def path(self, name: str) -> Path:
-        """Return the file of a checkpoint."""
-        return self.folder / f"{name}.safetensors"
-
-    def header(self, name: str) -> dict[str, Any]:
-        """Return a checkpoint's metadata, with its digest, without reading its tensors."""
-        return read_header(self.path(name))[0]
-
-    def headers(self) -> dict[str, dict[str, Any]]:
-        """Return the metadata of all checkpoints by name."""
-        return {name: self.header(name) for name in self.names()}
-
-    def read(self, name: str, digest: str | None = None) -> TensorFile:
-        """Return a checkpoint, verified against its own digest and against ``digest``.
-
-        Raises:
-            DataError: The file is missing, truncated, altered, or not the indexed one.
-        """
-        if digest is not None and self.header(name)[DIGEST_KEY] != digest:
-            raise DataError(
-                f"{self.path(name)} is not the checkpoint that was cataloged: run "
-                "`kedro run --pipeline=train`, or `catalog` where another trainer wrote it, to "
-                "catalog what is there now."
-            )
-        return TensorFile(*read_tensors(self.path(name)))
-
-
-class CheckpointsDataset(AbstractDataset[dict[str, TensorFile], CheckpointStore]):
-    """``CheckpointsDataset`` adds checkpoints to a folder and reads them back one by one.
-
-    A save adds to what is there; the same name is replaced.
-
-    Args:
-        path: The folder.
-        metadata: Anything, for plugins such as kedro-viz.
-    """
-
-    def __init__(self, *, path: str, metadata: dict[str, Any] | None = None) -> None:
-        self._path = Path(path)
-        self.metadata = metadata
-
-    def load(self) -> CheckpointStore:
-        """Return the store."""
-        return CheckpointStore(self._path)
-
-    def save(self, data: dict[str, TensorFile]) -> None:
-        """Write each checkpoint atomically."""
-        for name, checkpoint in data.items():
-            write_tensors(self._path / f"{name}.safetensors", *_parts(checkpoint))
-
-    def content_digest(self) -> str:
-        """Return a digest of the names and digests of all checkpoints."""
-        headers = CheckpointStore(self._path).headers()
-        return digest_of_digests(f"{n} {h[DIGEST_KEY]}" for n, h in headers.items())
-
-    def preview(self) -> TablePreview:
-        """Return what the checkpoints say of themselves for kedro-viz."""
-        found = CheckpointStore(self._path).headers()
-        return table_of_headers(found) if found else NOTHING
-
-    def _exists(self) -> bool:
-        return bool(CheckpointStore(self._path).names())
-
-    def _describe(self) -> dict[str, Any]:
-        return {"path": str(self._path)}
-
-
-def _parts(file: TensorFile) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    return file.tensors, file.metadata

@@ -9,12 +9,14 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
 
 from lct_pipeline.errors import DataError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 INDEX_SUFFIX = (
     ".index.json"  # of a list of shards, as diffusers and transformers write it
@@ -108,8 +110,6 @@ def as_float32(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
 
 def kept_dtype(tensor: Tensor) -> Any:
     """Return the torch dtype that a tensor has after :func:`as_float32`."""
-    import torch
-
     return torch.float32 if tensor.is_floating_point() else tensor.dtype
 
 
@@ -120,9 +120,6 @@ def _read_file(path: Path) -> Any:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
@@ -131,8 +128,6 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_torch(path: Path) -> Any:
     """Return what ``torch.save`` wrote, tensors and plain containers only, on the CPU."""
-    import torch
-
     try:
         mapped = zipfile.is_zipfile(path)  # not so before PyTorch 1.6
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
@@ -189,8 +184,6 @@ def _state_dict(
 
 def _fault(value: Any, taken: Mapping[str, Any]) -> str | None:
     """Return why a value is no state dict, None where it is one."""
-    import torch
-
     if not isinstance(value, Mapping):
         return f"it is of type {type(value).__name__}"
     for name, item in taken.items():
@@ -231,8 +224,6 @@ def _choices(content: Any) -> str:
 
 def _entries(content: Any, way: str = "") -> list[str]:
     """Return the dotted ways to all state dicts."""
-    import torch
-
     items: list[tuple[Any, Any]] = []
     if isinstance(content, Mapping) and all(isinstance(key, str) for key in content):
         if content and all(isinstance(v, torch.Tensor) for v in content.values()):

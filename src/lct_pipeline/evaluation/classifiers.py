@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
+import torch
+from pandas import DataFrame
+from torch import Tensor
+
+from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.splits import indices_of, usable_rows
 from lct_pipeline.datasets.tensors import TensorFile
-from lct_pipeline.lazy_types import DataFrame, pd
+from lct_pipeline.models.device import choose_device
+from lct_pipeline.models.features.classifier import SmallClassifier, fit_classifier
+from lct_pipeline.parameters import Runtime
+from lct_pipeline.parameters.evaluation import Features, FittedClassifier
 from lct_pipeline.progress import track_losses
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from lct_pipeline.datasets.shards import ShardStore
-    from lct_pipeline.models.features.classifier import SmallClassifier
-    from lct_pipeline.parameters import Runtime
-    from lct_pipeline.parameters.evaluation import Features, FittedClassifier
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +45,6 @@ def fitted_classifier(
         name: What its distances are named after.
         seed: Seed of its weights and batches.
     """
-    import torch
-
-    from lct_pipeline.models.device import choose_device
-    from lct_pipeline.models.features.classifier import SmallClassifier
-
     if previous is not None and previous.metadata["images"] == images.fingerprint:
         logger.info("The %s is already fitted.", _words(name))
         return previous
@@ -75,8 +71,6 @@ def _fit(
     name: str,
     seed: int,
 ) -> None:
-    from lct_pipeline.models.features.classifier import fit_classifier
-
     losses = fit_classifier(
         classifier,
         lambda batch: images.gather("images", indices[batch.numpy()]),
@@ -92,8 +86,6 @@ def _fit(
 
 def training_labels(image_manifest: DataFrame) -> Tensor | None:
     """Return the training images' classes, ``(N,)``; None where there are not two."""
-    import torch
-
     labels = usable_rows(image_manifest, "train")["label"]
     if labels.isna().any() or labels.nunique() < 2:
         return None

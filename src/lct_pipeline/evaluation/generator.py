@@ -1,14 +1,13 @@
-"""From stored models to images: what training, combination, evaluation and export share."""
+"""From weights to images: what combination, evaluation and export share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from lct_pipeline.core.normalisation import LatentNormalisation
 from lct_pipeline.core.preconditioning import Denoiser
 from lct_pipeline.core.sample_quality import (
     generate_images,
@@ -17,23 +16,12 @@ from lct_pipeline.core.sample_quality import (
 )
 from lct_pipeline.core.samplers import Renoise, guided
 from lct_pipeline.core.sampling_plans import SamplingPlan, sample_by_plan
+from lct_pipeline.datasets.decoder import Decoder, needed, normalisation_of
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.models.autoencoder.coding import decode, place, to_uint8
 from lct_pipeline.models.denoiser import build_model
 from lct_pipeline.models.device import choose_device
-
-if TYPE_CHECKING:
-    from lct_pipeline.datasets.autoencoder import StoredAutoencoder
-    from lct_pipeline.datasets.tensors import TensorFile
-    from lct_pipeline.parameters import Runtime, Sampling
-
-
-def normalisation_of(stored: TensorFile) -> LatentNormalisation:
-    """Return the normalisation of a ``latent_normalisation`` file."""
-    tensors = stored.tensors
-    return LatentNormalisation(
-        tensors["mean"], tensors["std"], stored.metadata["sigma_data"]
-    )
+from lct_pipeline.parameters import Runtime, Sampling
 
 
 def one_step(network: dict[str, Any]) -> SamplingPlan:
@@ -250,18 +238,21 @@ class Generator:
 
 def build_generator(
     network: dict[str, Any],
-    autoencoder: StoredAutoencoder,
-    latent_normalisation: TensorFile,
+    decoder: Decoder | None,
     sampling: Sampling,
     runtime: Runtime,
     *,
     quantise: Callable[[Tensor], Tensor] = to_uint8,
 ) -> Generator:
-    """Return a generator for networks of one description."""
-    device = choose_device(runtime.device)
-    decode_latents = latent_decoder(autoencoder, latent_normalisation, device, quantise)
-    normalisation = normalisation_of(latent_normalisation).to(device)
-    fixed = autoencoder.model.requires_grad_(False)
+    """Return a generator for networks of one description.
+
+    Raises:
+        DataError: There is no decoder.
+    """
+    decoder, device = needed(decoder), choose_device(runtime.device)
+    decode_latents = latent_decoder(decoder, device, quantise)
+    normalisation = normalisation_of(decoder.normalisation).to(device)
+    fixed = decoder.autoencoder.model.requires_grad_(False)
     return Generator(
         network,
         decode_latents,
@@ -272,12 +263,11 @@ def build_generator(
 
 
 def latent_decoder(
-    autoencoder: StoredAutoencoder,
-    latent_normalisation: TensorFile,
+    decoder: Decoder,
     device: torch.device,
     quantise: Callable[[Tensor], Tensor] = to_uint8,
 ) -> Callable[[Tensor], Tensor]:
     """Return the function from normalised latents to uint8 images."""
-    normalisation = normalisation_of(latent_normalisation).to(device)
-    model = place(autoencoder.model, device)
+    normalisation = normalisation_of(decoder.normalisation).to(device)
+    model = place(decoder.autoencoder.model, device)
     return lambda x: quantise(decode(model, normalisation.denormalise(x)))

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor
+
+from lct_pipeline.core.metrics.frechet import (
+    FeatureMoments,
+    FeatureStatistics,
+    FrechetReference,
+)
+from lct_pipeline.core.randomness import derived_generator
+from lct_pipeline.core.sample_quality import random_subset
 from lct_pipeline.datasets.splits import SPLITS
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError
-from lct_pipeline.pipelines.references.nodes import statistics_of
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from lct_pipeline.core.metrics.frechet import FeatureStatistics, FrechetReference
-    from lct_pipeline.models.features.extractors import FeatureExtractor
+from lct_pipeline.evaluation.references import statistics_of
+from lct_pipeline.models.features.extractors import FeatureExtractor
 
 # as they are called in the column `reference`
 TITLES = {
@@ -78,8 +82,6 @@ def judge_of(
 
 def reference_of(stored: TensorFile, split: str, prefix: str) -> Reference:
     """Return the real images of a split, or of all splits together."""
-    from lct_pipeline.core.metrics.frechet import FrechetReference
-
     parts = SPLITS if split == "all" else (split,)
     statistics = _merged([statistics_of(stored, part, prefix) for part in parts])
     features = _kept(stored, parts, prefix)
@@ -88,8 +90,6 @@ def reference_of(stored: TensorFile, split: str, prefix: str) -> Reference:
 
 
 def _merged(parts: list[FeatureStatistics]) -> FeatureStatistics:
-    from lct_pipeline.core.metrics.frechet import FeatureMoments
-
     moments = FeatureMoments.of(parts[0])
     for part in parts[1:]:
         moments.merge(FeatureMoments.of(part))
@@ -98,11 +98,6 @@ def _merged(parts: list[FeatureStatistics]) -> FeatureStatistics:
 
 def _kept(stored: TensorFile, parts: tuple[str, ...], prefix: str) -> Tensor:
     """Return features of as large a share of each split."""
-    import torch
-
-    from lct_pipeline.core.randomness import derived_generator
-    from lct_pipeline.core.sample_quality import random_subset
-
     kept = {part: stored.tensors[f"{prefix}{part}.features"] for part in parts}
     counts = stored.metadata["num_images"]
     share = min(len(kept[part]) / counts[part] for part in parts)
@@ -120,8 +115,6 @@ def reference_of_others(given: TensorFile, num_features: int) -> Reference:
     Raises:
         DataError: They are of another number of features than the extractor's.
     """
-    from lct_pipeline.core.metrics.frechet import FeatureStatistics, FrechetReference
-
     about, mu = given.metadata, given.tensors["mu"]
     if len(mu) != num_features:
         raise DataError(

@@ -6,19 +6,27 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from torch import Tensor
+
+from lct_pipeline.core.metrics.feature_sets import FeatureSet
+from lct_pipeline.core.metrics.frechet import FeatureMoments
+from lct_pipeline.core.metrics.kernel import kernel_distance
+from lct_pipeline.core.metrics.manifolds import manifold_metrics
+from lct_pipeline.core.metrics.size_bias import (
+    Extrapolation,
+    distance_by_size,
+    extrapolate,
+)
+from lct_pipeline.core.randomness import derived_generator
+from lct_pipeline.core.sample_quality import random_subset
 from lct_pipeline.evaluation.judges import Judge, Reference
 from lct_pipeline.evaluation.protocol import (
     ImageFormat,
     Protocol,
     library_versions,
 )
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from lct_pipeline.core.metrics.feature_sets import FeatureSet
 
 
 @dataclass(frozen=True)
@@ -89,12 +97,6 @@ def _curve(sets: list[FeatureSet], reference: Reference) -> dict[str, Any]:
     What it tends to is left out where blocks have fewer images than features: the line would be
     nothing like the curve.
     """
-    from lct_pipeline.core.metrics.size_bias import (
-        Extrapolation,
-        distance_by_size,
-        extrapolate,
-    )
-
     blocks = [block for some in sets for block in some.blocks]
     if len(blocks) < 2:
         return {"points": [], "infinity": math.nan}
@@ -127,9 +129,6 @@ def _of_features(
     """
     if reference.features is None:
         return {}
-    from lct_pipeline.core.metrics.kernel import kernel_distance
-    from lct_pipeline.core.metrics.manifolds import manifold_metrics
-
     real = reference.features
     kernels = [kernel_distance(some.kept, real) for some in sets]
     count = min(len(real), *(len(some.kept) for some in sets))
@@ -147,9 +146,6 @@ def _of_features(
 
 def _some_of(features: Tensor, count: int) -> Tensor:
     """Return ``count`` features at random: real images come in the order of their files."""
-    from lct_pipeline.core.randomness import derived_generator
-    from lct_pipeline.core.sample_quality import random_subset
-
     generator = derived_generator(0, "as many real images", count)
     return features[random_subset(len(features), count, generator)]
 
@@ -171,9 +167,6 @@ def _over_seeds(values: list[float], errors: Iterable[float] = ()) -> Figure:
 
 def control_set(held_out: Reference) -> FeatureSet:
     """Return held-out real images as if they had been generated."""
-    from lct_pipeline.core.metrics.feature_sets import FeatureSet
-    from lct_pipeline.core.metrics.frechet import FeatureMoments
-
     assert held_out.features is not None  # a split is always measured
     moments = FeatureMoments.of(held_out.frechet.statistics)
     return FeatureSet([moments], held_out.features, None)

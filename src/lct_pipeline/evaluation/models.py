@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lct_pipeline.datasets.autoencoder import StoredAutoencoder
+import torch
+from pandas import DataFrame
+from torch import Tensor
+
+from lct_pipeline.core.sample_quality import noise_batches
+from lct_pipeline.core.sampling_plans import SamplingPlan
+from lct_pipeline.datasets.decoder import Decoder
+from lct_pipeline.datasets.model_set import ModelSet
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.splits import indices_of
-from lct_pipeline.datasets.tensors import CheckpointStore, TensorFile
-from lct_pipeline.lazy_types import DataFrame
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from lct_pipeline.evaluation.generator import Generator, SamplingPlan
+from lct_pipeline.evaluation.generator import Generator
+from lct_pipeline.models.autoencoder.coding import decode, place
 
 TITLES = {
     "last": "last checkpoint",
@@ -36,44 +37,23 @@ class Subject:
     depends_on_seed: bool = True
 
 
-def weights_of(
-    best_average: TensorFile,
-    combined_model: TensorFile | None,
-    checkpoint_index: DataFrame,
-    checkpoints: CheckpointStore,
-) -> dict[str, dict[str, Tensor]]:
-    """Return the weights of the models that are compared."""
-    raw = checkpoint_index[checkpoint_index["kind"] == "raw"]
-    last = raw.sort_values("step").iloc[-1]
-    weights = {
-        "last": checkpoints.read(last["name"], last["digest"]).tensors,
-        "best_ema": best_average.tensors,
-    }
-    if combined_model is None:
-        return weights
-    return {**weights, "combined": combined_model.tensors}
+def plans_of(models: ModelSet, name: str) -> list[SamplingPlan]:
+    """Return the plans that were selected for a model."""
+    return plans_from(models.plans[name])
 
 
-def plans_of(sampling_plans: dict[str, Any], model: str) -> list[SamplingPlan]:
-    """Return the plans that were chosen for a model."""
-    from lct_pipeline.evaluation.generator import SamplingPlan
-
-    return [
-        SamplingPlan(**{**plan, "sigmas": tuple(plan["sigmas"])})
-        for plan in sampling_plans["plans"][model]
-    ]
+def plans_from(said: list[dict[str, Any]]) -> list[SamplingPlan]:
+    """Return plans that JSON says."""
+    return [SamplingPlan(**{**p, "sigmas": tuple(p["sigmas"])}) for p in said]
 
 
 def trained_models(
-    weights: dict[str, dict[str, Tensor]],
-    plans: dict[str, list[SamplingPlan]],
-    generator: Generator,
-    count: int,
+    models: ModelSet, generator: Generator, count: int
 ) -> Iterator[Subject]:
     """Yield each model with each of its plans, the generator having its weights until the next."""
-    for name, tensors in weights.items():
-        generator.load(tensors)
-        for plan in plans[name]:
+    for name in models.names:
+        generator.load(models.file(name).tensors)
+        for plan in plans_of(models, name):
 
             def batches(seed: int, plan: SamplingPlan = plan) -> Iterator[Tensor]:
                 return generator.images(count, plan, seed=seed, purpose="evaluation")
@@ -103,8 +83,6 @@ def decoded_noise(generator: Generator, count: int) -> Subject:
 
 def gaussian_images(generator: Generator, count: int, seed: int) -> Iterator[Tensor]:
     """Yield decoded noise."""
-    from lct_pipeline.core.sample_quality import noise_batches
-
     sigma_data = generator.model.sigma_data
     for noise in noise_batches(
         count,
@@ -120,16 +98,14 @@ def gaussian_images(generator: Generator, count: int, seed: int) -> Iterator[Ten
 def reconstructions(
     latents: ShardStore,
     image_manifest: DataFrame,
-    autoencoder: StoredAutoencoder,
+    decoder: Decoder,
     quantise: Callable[[Tensor], Tensor],
     device: torch.device,
     batch_size: int,
 ) -> Subject:
     """Return the test images through the autoencoder: no model in its latents can be better."""
-    from lct_pipeline.models.autoencoder.coding import decode, place
-
     indices = indices_of(image_manifest, "test")
-    model = place(autoencoder.model, device)
+    model = place(decoder.autoencoder.model, device)
 
     def batches(seed: int) -> Iterator[Tensor]:
         for z in latents.batches("mean", batch_size, indices):

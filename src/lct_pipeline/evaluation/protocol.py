@@ -8,12 +8,14 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lct_pipeline.lazy_types import DataFrame, pd
+import pandas as pd
+from pandas import DataFrame
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from lct_pipeline.models.autoencoder.coding import to_uint8
+from lct_pipeline.models.features.image_files import through_jpeg, truncate_to_uint8
 
 logger = logging.getLogger(__name__)
 
@@ -34,16 +36,11 @@ class ImageFormat:
     @property
     def quantise(self) -> Callable[[Tensor], Tensor]:
         """Return the function from float images in [-1, 1] to uint8."""
-        from lct_pipeline.models.autoencoder.coding import to_uint8
-        from lct_pipeline.models.features.image_files import truncate_to_uint8
-
         return to_uint8 if self.quantisation == "rounded" else truncate_to_uint8
 
     @property
     def store(self) -> Callable[[Tensor], Tensor]:
         """Return the function from uint8 images to what is read from their files."""
-        from lct_pipeline.models.features.image_files import through_jpeg
-
         return (lambda images: images) if self == CLEAN else through_jpeg
 
 

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from lct_pipeline.datasets.pictures import tile
 from lct_pipeline.export.latent_pipeline import LatentPipeline
 from lct_pipeline.export.model_card import Story, model_card
 from lct_pipeline.export.onnx_file import write_onnx
 from lct_pipeline.export.single_file import single_file
 from lct_pipeline.models.digests import file_digest
-from lct_pipeline.reporting.sample_grids import tile
 
 WEIGHTS = "denoiser/diffusion_pytorch_model.safetensors"
 SAMPLES = "samples.png"
@@ -32,6 +32,15 @@ class ExportedModel:
     pipeline: LatentPipeline
     story: Story
     onnx: bool
+
+    @property
+    def title(self) -> str:
+        """Return which model of which run it is."""
+        return f"{self.story.model} of {self.story.run}"
+
+    def write(self, folder: Path) -> None:
+        """Write everything into a folder that is not there yet."""
+        write_folder(self, folder)
 
 
 def write_folder(model: ExportedModel, folder: Path) -> None:

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import pandas as pd
 import yaml
+from pandas import DataFrame
 
 from lct_pipeline import __version__
+from lct_pipeline.evaluation.protocol import headline as in_words
 from lct_pipeline.export.latent_pipeline import LatentPipeline
-from lct_pipeline.lazy_types import DataFrame, pd
 
 # of what was measured; the run's evaluation.json has all
 SHOWN = ("fid", "kid", "frechet_distance", "kernel_distance", "precision", "recall")
@@ -217,8 +219,6 @@ def _shown(rows: DataFrame) -> DataFrame:
 
 def headline(row: pd.Series) -> str:
     """Return in words how the figures of a row were made."""
-    from lct_pipeline.evaluation.protocol import headline as in_words
-
     return in_words(row)
 
 

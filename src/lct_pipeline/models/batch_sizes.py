@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
 GPU_PIXELS = 2**22  # 64 images of 256 x 256: a GPU is busy
 CPU_PIXELS = (

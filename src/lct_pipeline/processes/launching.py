@@ -8,18 +8,22 @@ taken by more than it may be: memory is bounded, and what is on disk is in step 
 from __future__ import annotations
 
 import logging
+import os
 import queue
+import signal
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+import torch.multiprocessing as mp
+from torch import distributed
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from lct_pipeline.core.ranks import Ranks
 from lct_pipeline.errors import ParameterError, UserError
-
-if TYPE_CHECKING:
-    import torch
-
-    from lct_pipeline.core.ranks import Ranks
 
 POLL_SECONDS = 0.5
 
@@ -85,8 +89,6 @@ def check_devices(num_processes: int, device: torch.device) -> None:
     Raises:
         ParameterError: There are fewer GPUs, or the device takes one process only.
     """
-    import torch
-
     if device.type == "mps":
         raise ParameterError(
             f"runtime.num_processes={num_processes}: device mps takes one process only."
@@ -108,8 +110,6 @@ def launched(launch: Launch) -> Iterator[Any]:
         UserError: A process ended without its own error.
         BaseException: What a process raised.
     """
-    import torch.multiprocessing as mp
-
     context = mp.get_context("spawn")
     permits = [context.Semaphore(launch.num_ahead) for _ in range(launch.num_processes)]
     handover = Handover(context.Queue(), permits, context.Event())
@@ -157,8 +157,6 @@ def _next(outputs: Any, launcher: threading.Thread) -> Any:
 
 def _run(launch: Launch, handover: Handover, failures: list[BaseException]) -> None:
     """Run the elastic launcher until all processes have ended."""
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -183,11 +181,6 @@ def _run(launch: Launch, handover: Handover, failures: list[BaseException]) -> N
 
 def _process(launch: Launch, handover: Handover) -> None:
     """Work as one of the processes; hand over the error that ends it."""
-    import signal
-    import traceback
-
-    from torch import distributed
-
     # what Linux sends when the node's process is gone; a job in the background would ignore it
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -203,12 +196,6 @@ def _process(launch: Launch, handover: Handover) -> None:
 
 def _ranks(launch: Launch) -> Ranks:
     """Return which process this is, on its own GPU and with its share of the CPU's threads."""
-    import os
-
-    import torch
-
-    from lct_pipeline.core.ranks import Ranks
-
     rank, total = int(os.environ["RANK"]), launch.num_processes
     cores = launch.num_threads or os.cpu_count() or 1
     torch.set_num_threads(max(1, cores // total))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lct_pipeline.lazy_types import DataFrame, pd
+import pandas as pd
+import plotly.graph_objects as go
+from pandas import DataFrame
+from plotly.subplots import make_subplots
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from lct_pipeline.core.scaling_c import PAPER_LAW
 
 BLUE, GREEN, ORANGE, RED = "#4c78a8", "#54a24b", "#f58518", "#e45756"
 NO_DIFFERENCES = (
@@ -22,8 +24,6 @@ def draw_box_plot(statistics: DataFrame, title: str) -> Any:
         statistics: Rows of ``outlier_statistics``.
         title: What the values are.
     """
-    import plotly.graph_objects as go
-
     figure = go.Figure()
     channels = [_channel_name(name) for name in statistics["channel"]]
     for trace in _traces(channels, statistics, mark_size=28):
@@ -44,8 +44,6 @@ def draw_td_box_plot(td_statistics: DataFrame) -> Any:
     Args:
         td_statistics: Rows of temporal differences; may be empty.
     """
-    from plotly.subplots import make_subplots
-
     stages = [rows for _, rows in td_statistics.groupby("num_levels")][::-1]
     if not stages:
         return _nothing("Temporal differences")
@@ -81,10 +79,6 @@ def draw_td_spread(td_summary: DataFrame) -> Any:
     Args:
         td_summary: A row for each N; may be empty.
     """
-    import plotly.graph_objects as go
-
-    from lct_pipeline.core.scaling_c import PAPER_LAW
-
     if td_summary.empty:
         return _nothing("Spread of the temporal differences")
     row = td_summary.iloc[0]
@@ -117,10 +111,15 @@ def draw_td_spread(td_summary: DataFrame) -> Any:
     return figure
 
 
+def tails(statistics: DataFrame) -> dict[str, float]:
+    """Return how heavy the tails of all values are, beside those of a Gaussian."""
+    row = statistics.iloc[-1]
+    names = ("share_beyond_inner", "share_beyond_outer", "excess_kurtosis")
+    return {name: float(row[name]) for name in names}
+
+
 def _nothing(title: str) -> Any:
     """Return an empty figure that says why."""
-    import plotly.graph_objects as go
-
     figure = go.Figure()
     figure.add_annotation(text=NO_DIFFERENCES, showarrow=False)
     figure.update_layout(title=title, template="plotly_white")
@@ -172,8 +171,6 @@ def _traces(labels: list[str], rows: DataFrame, *, mark_size: int) -> list[Any]:
 
 
 def _boxes(labels: list[str], rows: DataFrame) -> go.Box:
-    import plotly.graph_objects as go
-
     return go.Box(
         x=labels,
         q1=rows["q1"],
@@ -195,8 +192,6 @@ def _points(
     group: str,
     show: bool,
 ) -> go.Scatter:
-    import plotly.graph_objects as go
-
     return go.Scatter(
         x=labels,
         y=y,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from lct_pipeline.lazy_types import DataFrame
+import plotly.graph_objects as go
+from pandas import DataFrame
+from plotly.subplots import make_subplots
 
 
 def draw_training_curves(training_metrics: DataFrame) -> Any:
     """Return loss, its two parts, N(k), c and its measure, and images per second over the steps."""
-    from plotly.subplots import make_subplots
-
     figure = make_subplots(
         rows=2,
         cols=2,
@@ -52,8 +52,6 @@ def draw_second_step(second_step_choice: DataFrame) -> Any:
     The model is the final one. The dotted line is one step. A diffusion model has no such choice:
     its numbers of evaluations are shown instead.
     """
-    import plotly.graph_objects as go
-
     final = second_step_choice["model"].iloc[-1]
     table = second_step_choice[second_step_choice["model"] == final]
     figure, title = go.Figure(), "number of evaluations"

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-
-from lct_pipeline.lazy_types import DataFrame
+from pandas import DataFrame
 
 # the palette of Okabe and Ito: these stay apart for the colour-blind
 METHOD_COLORS = {

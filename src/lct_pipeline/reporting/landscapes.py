@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from pandas import DataFrame
 
-from lct_pipeline.lazy_types import DataFrame, pd
 from lct_pipeline.reporting.fitness_axes import (
     CONTROL_COLOR,
     METHOD_COLORS,
@@ -15,9 +17,6 @@ from lct_pipeline.reporting.fitness_axes import (
     log_ticks,
     metric_title,
 )
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 HALO = "rgba(255, 255, 255, 0.75)"
 SIDES: dict[str, dict[str, Any]] = {
@@ -35,8 +34,6 @@ def draw_line(landscape: DataFrame, combination: dict[str, Any]) -> Any:
         landscape: Rows of ``measure_landscape``; those of the line may be missing.
         combination: What ``verify_combination`` chose.
     """
-    import plotly.graph_objects as go
-
     title = "Quality along the line from the best EMA to the combination"
     rows = landscape[landscape["figure"] == "line"].sort_values("x")
     if rows.empty:
@@ -76,8 +73,6 @@ def draw_landscape(landscape: DataFrame, combination: dict[str, Any]) -> Any:
         landscape: Rows of ``measure_landscape``; those of the plane may be missing.
         combination: What ``verify_combination`` chose.
     """
-    import plotly.graph_objects as go
-
     title = "Quality over the plane of three checkpoints"
     rows = landscape[landscape["figure"] == "plane"]
     if rows.empty:
@@ -100,8 +95,6 @@ def draw_landscape(landscape: DataFrame, combination: dict[str, Any]) -> Any:
 
 def _not_measured(title: str, parameter: str) -> Any:
     """Return an empty figure that says why."""
-    import plotly.graph_objects as go
-
     figure = go.Figure()
     text = f"This measurement is switched off: combination.{parameter} = 0"
     figure.add_annotation(text=text, showarrow=False, font_size=15)
@@ -126,8 +119,6 @@ def _mark_place(figure: go.Figure, x: float, text: str, color: str) -> None:
 
 
 def _contours(rows: DataFrame) -> go.Contour:
-    import plotly.graph_objects as go
-
     grid = rows.pivot(index="y", columns="x", values="fitness")
     values, ticks = grid.to_numpy(), {}
     low, high = values.min(), values.max()
@@ -155,8 +146,6 @@ def _ends(places: pd.Series) -> list[float]:
 
 def _triangle() -> go.Scatter:
     """Return the edges between the three checkpoints."""
-    import plotly.graph_objects as go
-
     return go.Scatter(
         x=[0, 1, 0, 0],
         y=[0, 0, 1, 0],

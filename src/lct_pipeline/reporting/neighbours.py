@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
 
-from lct_pipeline.reporting.sample_grids import GAP, MIN_CELL
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from lct_pipeline.datasets.pictures import GAP, MIN_CELL
 
 
 def draw_neighbours(
@@ -30,8 +30,6 @@ def draw_neighbours(
         held_out_distances: Likewise from real images that were not trained on, ``(M,)``.
         title: What is said above.
     """
-    from matplotlib.figure import Figure
-
     rows, columns = len(generated), 1 + neighbours.shape[1]
     figure = Figure(
         figsize=(1.0 * columns + 5.5, max(3.6, 1.02 * rows)),
@@ -48,8 +46,6 @@ def draw_neighbours(
 def _draw_rows(
     axis: Any, generated: Tensor, neighbours: Tensor, distances: Tensor
 ) -> None:
-    import torch
-
     images = torch.cat([generated[:, None], neighbours], dim=1)
     picture, side = _rows_of(images.permute(0, 1, 3, 4, 2).numpy())
     axis.imshow(picture, interpolation="nearest")

@@ -3,41 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-MIN_CELL = 48  # pixels that an image is enlarged to at least
-GAP = 4  # white pixels between images
+from lct_pipeline.datasets.pictures import tile
 
 
-def tile(images: Tensor) -> np.ndarray:
-    """Return images ``(N, 3, H, W)``, uint8, as one square picture ``(rows, columns, 3)``.
-
-    Images are enlarged to at least ``MIN_CELL`` pixels and stand ``GAP`` pixels apart.
-    """
-    count, _, height, width = images.shape
-    columns = math.ceil(math.sqrt(count))
-    rows = math.ceil(count / columns)
-    scale = max(1, -(-MIN_CELL // width))
-    cells = (
-        images.permute(0, 2, 3, 1).numpy().repeat(scale, axis=1).repeat(scale, axis=2)
-    )
-    cell_height, cell_width = height * scale + GAP, width * scale + GAP
-    canvas = np.full((rows * columns, cell_height, cell_width, 3), 255, np.uint8)
-    canvas[:count, GAP:, GAP:] = cells
-    grid = canvas.reshape(rows, columns, cell_height, cell_width, 3).swapaxes(1, 2)
-    picture = grid.reshape(rows * cell_height, columns * cell_width, 3)
-    return picture[GAP:, GAP:]
-
-
-def draw_panels(panels: dict[str, Tensor], title: str) -> Any:
+def draw_panels(panels: dict[str, Tensor], title: str) -> Figure:
     """Return a figure with one titled panel of tiled images for each entry, in rows of three."""
-    from matplotlib.figure import Figure
-
     columns = min(3, max(1, len(panels)))
     rows = max(1, math.ceil(len(panels) / columns))
     figure = Figure(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from pandas import DataFrame
 
-from lct_pipeline.lazy_types import DataFrame, pd
 from lct_pipeline.reporting.fitness_axes import (
     CONTROL_COLOR,
     METHOD_COLORS,
@@ -15,9 +17,6 @@ from lct_pipeline.reporting.fitness_axes import (
     fitness_axis,
     fitness_title,
 )
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 MEDIAN_STEPS = 5  # of the gradient search, whose single steps are noisy
 MARKS: dict[str, dict[str, Any]] = {
@@ -38,8 +37,6 @@ def draw_search_progress(search_history: DataFrame) -> Any:
         search_history: Rows of ``search_combination``. Of candidates that were evaluated on fewer
             images first, only the evaluation on all is shown.
     """
-    import plotly.graph_objects as go
-
     history = _on_all_images(search_history)
     name, start = _best_of_start(history)
     points = [*_marks(history, "initial"), *_marks(history, "candidate")]
@@ -71,8 +68,6 @@ def draw_coefficients(combination: dict[str, Any], candidate_scores: DataFrame) 
         candidate_scores: Rows of ``score_candidates``; of each other search the best is drawn. A
             control made of averages alone has no coefficients to draw.
     """
-    import plotly.graph_objects as go
-
     by_score = candidate_scores.sort_values("choice_fitness", kind="stable")
     others = _other_lines(combination, by_score)
     control = _control_line(combination, by_score)
@@ -138,8 +133,6 @@ def _line(of_search: DataFrame) -> pd.Series:
 
 def _marks(history: DataFrame, kind: str) -> Iterator[go.Scatter]:
     """Yield the evaluations of one kind for each method."""
-    import plotly.graph_objects as go
-
     rows = history[history["kind"] == kind]
     for method, of_method in rows.groupby("method", sort=False):
         yield go.Scatter(
@@ -156,8 +149,6 @@ def _marks(history: DataFrame, kind: str) -> Iterator[go.Scatter]:
 
 def _lines(history: DataFrame) -> Iterator[go.Scatter]:
     """Yield a line for each search; the first of each method stands in the legend."""
-    import plotly.graph_objects as go
-
     first = set(history.groupby("method")["search"].min())
     for search, of_search in history.groupby("search"):
         method, line = str(of_search["method"].iloc[0]), _line(of_search)
@@ -222,8 +213,6 @@ def _control_line(
 def _coefficient_line(
     combination: dict[str, Any], alpha: Any, name: str, line: dict[str, Any]
 ) -> go.Scatter:
-    import plotly.graph_objects as go
-
     steps = combination["steps"]
     return go.Scatter(
         x=steps, y=list(alpha[: len(steps)]), mode="lines", line=line, name=name

@@ -5,7 +5,10 @@ from __future__ import annotations
 from itertools import cycle
 from typing import Any
 
-from lct_pipeline.lazy_types import DataFrame, pd
+import pandas as pd
+from pandas import DataFrame
+from plotly.subplots import make_subplots
+
 from lct_pipeline.reporting.fitness_axes import metric_title
 
 SYMBOLS = {0: "x", 1: "circle", 2: "circle-open"}  # by number of evaluations
@@ -19,8 +22,6 @@ def draw_size_bias(distance_by_size: DataFrame) -> Any:
     One panel for each extractor and reference: figures of two are never compared. There is no line
     where blocks have fewer images than features.
     """
-    from plotly.subplots import make_subplots
-
     groups = _panels(distance_by_size)
     figure = make_subplots(
         rows=max(1, len(groups)),

@@ -25,12 +25,8 @@ MAX_VALUE = 5000  # characters of a parameter or tag; MLflow refuses longer ones
 BATCH = 100  # of parameters or tags that MLflow takes in one call; of metrics it takes 1,000
 
 
-def open_store() -> tuple[MlflowClient, str]:
-    """Return MLflow's client and the experiment that runs go to.
-
-    Raises:
-        UserError: MLflow is not installed, or cannot be reached.
-    """
+def _mlflow() -> Any:
+    """Return MLflow, which takes seconds to import and need not be installed."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         import mlflow
@@ -38,6 +34,16 @@ def open_store() -> tuple[MlflowClient, str]:
         raise UserError(
             "MLflow is not installed: pip install 'lct_pipeline[mlflow]'."
         ) from error
+    return mlflow
+
+
+def open_store() -> tuple[MlflowClient, str]:
+    """Return MLflow's client and the experiment that runs go to.
+
+    Raises:
+        UserError: MLflow is not installed, or cannot be reached.
+    """
+    mlflow = _mlflow()
     client = mlflow.MlflowClient()
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
     try:
@@ -57,11 +63,9 @@ def log_run(run: Run) -> str:
         UserError: MLflow is not installed, cannot be reached, or refuses.
     """
     client, experiment = open_store()
-    from mlflow import MlflowException
-
     try:
         return _log(client, experiment, tracked(run))
-    except MlflowException as error:
+    except _mlflow().MlflowException as error:
         raise UserError(
             f"MLflow refused the run {run.name}: {error}. Its results are saved; "
             f"`kedro lct mlflow {run.name}` logs it again."
@@ -94,10 +98,9 @@ def _create(client: MlflowClient, experiment: str, entry: Tracked) -> str:
 
 
 def _log_texts(client: MlflowClient, run_id: str, entry: Tracked) -> None:
-    from mlflow.entities import Param, RunTag
-
-    parameters = [Param(k, v[:MAX_VALUE]) for k, v in entry.parameters.items()]
-    tags = [RunTag(k, v[:MAX_VALUE]) for k, v in entry.tags.items()]
+    entities = _mlflow().entities
+    parameters = [entities.Param(k, v[:MAX_VALUE]) for k, v in entry.parameters.items()]
+    tags = [entities.RunTag(k, v[:MAX_VALUE]) for k, v in entry.tags.items()]
     for some in _batches(parameters, BATCH):
         client.log_batch(run_id, params=some)
     for some in _batches(tags, BATCH):
@@ -106,18 +109,17 @@ def _log_texts(client: MlflowClient, run_id: str, entry: Tracked) -> None:
 
 def _log_metrics(client: MlflowClient, run_id: str, entry: Tracked) -> None:
     """Log what is new: MLflow would keep a figure that is logged twice twice."""
-    from mlflow.entities import Metric
-
+    new_metric = _mlflow().entities.Metric
     known = client.get_run(run_id).data.metrics
     now = round(time.time() * 1000)
     new = [
-        Metric(name, value, now, 0)
+        new_metric(name, value, now, 0)
         for name, value in entry.metrics.items()
         if known.get(name) != value
     ]
     for name, points in entry.histories.items():
         last = _last_step(client, run_id, name) if name in known else -1
-        new += [Metric(name, v, entry.started, s) for s, v in _after(points, last)]
+        new += [new_metric(name, v, entry.started, s) for s, v in _after(points, last)]
     for some in _batches(new, 10 * BATCH):
         client.log_batch(run_id, metrics=some)
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lct_pipeline.config_loader import name_of
 from lct_pipeline.datasets.run_records import Record, read_records
 from lct_pipeline.errors import DataError, UserError
 
@@ -119,8 +121,6 @@ class Run:
 
     def images_by_split(self) -> dict[str, int]:
         """Return the number of images of each split; empty where the manifest is not there."""
-        from lct_pipeline.config_loader import name_of
-
         if not self.records:
             return {}
         folder = self.project / IMAGES / name_of(self.last["parameters"], "ingestion")
@@ -183,8 +183,6 @@ def _is_alive(process: int) -> bool:
 
 
 def _count_splits(manifest: Path) -> dict[str, int]:
-    from collections import Counter
-
     from pyarrow import parquet
 
     if not manifest.exists():

@@ -38,7 +38,7 @@ def new_record(
         parameters: All parameters.
         project_path: Folder whose commit is recorded.
     """
-    from lct_pipeline.models.device import describe_device
+    from lct_pipeline.models.device import describe_device  # which torch comes with
 
     values = parameters.model_dump(mode="json")
     return {
@@ -47,7 +47,7 @@ def new_record(
         "started": run_params["run_id"],
         "ended": None,
         "pipelines": run_params.get("pipeline_names") or ["__default__"],
-        "tags": list(run_params.get("tags") or ()),
+        "namespaces": list(run_params.get("namespaces") or ()),
         "env": run_params.get("env"),
         "process": os.getpid(),
         "schedule": json.loads(os.environ.get("LCT_SCHEDULE", "null")),

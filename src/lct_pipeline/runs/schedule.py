@@ -10,11 +10,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, count
-from typing import Any
 
+from lct_pipeline.datasets.run_records import TRAIN_NODE, Record
 from lct_pipeline.errors import DataError, ParameterError
-
-Record = dict[str, Any]
 
 TRAINED_ON = (
     "ingestion",
@@ -46,7 +44,7 @@ class Start:
     @property
     def trains(self) -> bool:
         """Whether it trains; else it needs a run that was trained."""
-        return "train_model" in self.nodes
+        return TRAIN_NODE in self.nodes
 
 
 @dataclass(frozen=True)
@@ -227,9 +225,7 @@ def unless_unchanged(
     if not finished_nodes(run, start) >= start.nodes:
         return decision
     seen = _seen_inputs(run, start)
-    if all(
-        seen.get(name.removesuffix("_if_any")) == {digests[name]} for name in digests
-    ):
+    if all(seen.get(name) == {digest} for name, digest in digests.items()):
         return replace(decision, reason=_nothing(run, start), nothing_to_do=True)
     return decision
 
@@ -242,7 +238,7 @@ def _seen_inputs(run: PastRun, start: Start) -> dict[str, set[str]]:
         if missing & _nodes(record):
             missing -= _nodes(record)
             for name, digest in {**record["outputs"], **record["inputs"]}.items():
-                seen.setdefault(name.removesuffix("_if_any"), set()).add(digest)
+                seen.setdefault(name, set()).add(digest)
     return seen
 
 

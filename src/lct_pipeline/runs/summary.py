@@ -104,6 +104,6 @@ def is_frechet(metric: str) -> bool:
 
 def headline_of(row: Any) -> str:
     """Return in words how a row was made."""
-    from lct_pipeline.evaluation.protocol import headline
+    from lct_pipeline.evaluation.protocol import headline  # which torch comes with
 
     return headline(row)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +145,6 @@ def as_text(value: Any) -> str:
 
 
 def _is_number(value: Any) -> bool:
-    from math import isfinite
-
     return isinstance(value, int | float) and isfinite(value)
 
 

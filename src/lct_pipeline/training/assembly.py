@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -19,19 +18,16 @@ from lct_pipeline.core.levels import (
     small_noise_level,
 )
 from lct_pipeline.core.objectives import (
-    Batch,
-    DenoiserFunction,
-    Levels,
-    LossParts,
+    ConsistencyDistillation,
+    ConsistencyTraining,
+    DiffusionTraining,
+    Objective,
     RobustLoss,
-    consistency_distillation_loss,
-    consistency_training_loss,
-    diffusion_loss,
-    truncated_consistency_loss,
+    TruncatedTraining,
 )
 from lct_pipeline.core.preconditioning import Denoiser
 from lct_pipeline.core.ranks import Ranks
-from lct_pipeline.core.training_loop import Objective, OptimizerSettings, Trainer
+from lct_pipeline.core.training_loop import OptimizerSettings, Trainer
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.models.denoiser import build_model
 from lct_pipeline.parameters.training import Training
@@ -85,51 +81,29 @@ def _continuous(parameters: Training) -> ContinuousSchedule:
 
 
 def build_objective(parameters: Training, first_stage: Denoiser | None) -> Objective:
-    """Return the objective with everything but c filled in.
+    """Return the objective that the parameters describe.
 
     Args:
         parameters: The training's parameters.
         first_stage: The frozen teacher of distillation or first stage of truncated training.
     """
     chosen, sigma_data = parameters.objective, parameters.noise.sigma_data
-    losses: dict[str, Callable[..., LossParts]] = {
-        "consistency": consistency_training_loss,
-        "distillation": consistency_distillation_loss,
-        "truncated": truncated_consistency_loss,
-    }
-    further: dict[str, dict[str, Any]] = {
-        "consistency": {},
-        "distillation": {"teacher": first_stage, "solver": chosen.solver},
-        "truncated": {
-            "first_stage": first_stage,
-            "truncation": chosen.truncation.level,
-            "boundary_weight": chosen.truncation.boundary_weight,
-        },
-    }
-
-    def objective(
-        denoiser: DenoiserFunction,
-        batch: Batch,
-        levels: Levels,
-        generator: torch.Generator,
-        c: float,
-    ) -> LossParts:
-        if chosen.kind == "diffusion":
-            return diffusion_loss(
-                denoiser, batch, levels, generator, sigma_data=sigma_data
-            )
-        robust = RobustLoss(chosen.loss, c, chosen.residual)
-        return losses[chosen.kind](
-            denoiser,
-            batch,
-            levels,
-            generator,
-            robust=robust,
-            sigma_data=sigma_data,
-            **further[chosen.kind],
-        )
-
-    return objective
+    robust = RobustLoss(chosen.loss, chosen.residual)
+    if chosen.kind == "consistency":
+        return ConsistencyTraining(robust, sigma_data)
+    if chosen.kind == "diffusion":
+        return DiffusionTraining(sigma_data)
+    assert first_stage is not None  # these two kinds need one, which is checked before
+    if chosen.kind == "distillation":
+        return ConsistencyDistillation(robust, sigma_data, first_stage, chosen.solver)
+    truncation = chosen.truncation
+    return TruncatedTraining(
+        robust,
+        sigma_data,
+        first_stage,
+        truncation.level,
+        truncation.boundary_weight,
+    )
 
 
 def build_trainer(

@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
+from pandas import DataFrame
+
+from lct_pipeline.core.ema.bank import Track
+from lct_pipeline.core.training_loop import StepMetrics, Trainer
 from lct_pipeline.datasets.tensors import TensorFile
-from lct_pipeline.lazy_types import DataFrame, pd
 from lct_pipeline.parameters import Training, parameters_digest
-
-if TYPE_CHECKING:
-    from lct_pipeline.core.ema.bank import Track
-    from lct_pipeline.core.training_loop import StepMetrics, Trainer
 
 AVERAGED = (
     "loss",

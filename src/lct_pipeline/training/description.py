@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from pandas import DataFrame
+
 from lct_pipeline.datasets.splits import usable_rows
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.lazy_types import DataFrame
 from lct_pipeline.parameters.training import Training
 
 

@@ -6,18 +6,74 @@ is in step with what was trained, as with one process.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+from pandas import DataFrame
+from torch import distributed
+
+from lct_pipeline.core.ranks import Ranks
+from lct_pipeline.datasets.checkpoints import CheckpointStore
+from lct_pipeline.datasets.parts import Last
+from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.models.device import choose_device
+from lct_pipeline.parameters import Runtime, Training
 from lct_pipeline.processes.launching import Handover, Launch, check_devices, launched
-from lct_pipeline.training.task import Output, TrainingTask, run_training
+from lct_pipeline.training.task import (
+    Output,
+    TrainingTask,
+    check_state,
+    origin_of,
+    run_training,
+    training_task,
+)
 
-if TYPE_CHECKING:
-    from lct_pipeline.core.ranks import Ranks
+logger = logging.getLogger(__name__)
+
+
+def train(
+    latents: ShardStore,
+    latent_manifest: DataFrame,
+    latent_normalisation: TensorFile,
+    first_stage_checkpoints: CheckpointStore,
+    previous_state: TensorFile | None,
+    parameters: Training,
+    runtime: Runtime,
+) -> Iterator[tuple[Any, Any, Any]]:
+    """Train, or go on; yield checkpoints, metrics and state at each interval, then the Last.
+
+    The state is saved last: a run that is killed between two of them repeats the steps since the
+    last one and writes the same checkpoints again.
+
+    Raises:
+        ParameterError: The state is of other parameters, or something does not fit together.
+    """
+    origin = origin_of(latents, parameters)
+    if previous_state is not None:
+        check_state(previous_state, origin)
+        if previous_state.metadata["step"] >= parameters.num_steps:
+            logger.info("All %d training steps are already done.", parameters.num_steps)
+            yield Last({}), Last(DataFrame()), Last(previous_state)
+            return
+    task = training_task(
+        latents,
+        latent_manifest,
+        latent_normalisation,
+        first_stage_checkpoints,
+        previous_state,
+        parameters,
+        runtime,
+    )
+    for files, rows, state in train_in_processes(task):
+        if state.metadata["step"] < parameters.num_steps:
+            yield files, rows, state
+        else:
+            yield Last(files), Last(rows), Last(state)
 
 
 def train_in_processes(task: TrainingTask) -> Iterator[Output]:
@@ -28,8 +84,6 @@ def train_in_processes(task: TrainingTask) -> Iterator[Output]:
         TrainingError: The loss is not finite.
         UserError: A process failed.
     """
-    from lct_pipeline.core.ranks import Ranks
-
     device = choose_device(task.runtime.device)
     num_processes = task.runtime.num_processes
     if num_processes == 1:
@@ -58,9 +112,6 @@ def train_in_processes(task: TrainingTask) -> Iterator[Output]:
 
 def _train(ranks: Ranks, handover: Handover, task: TrainingTask) -> None:
     """Train as one of the processes; the first hands over what is to be saved."""
-    import torch
-    from torch import distributed
-
     distributed.init_process_group("nccl" if ranks.device.type == "cuda" else "gloo")
     outputs = run_training(_task(task, _tensors), ranks)
     for number, output in enumerate(outputs):
@@ -81,8 +132,6 @@ def _arrays(file: TensorFile | None) -> TensorFile | None:
 
 def _tensors(file: TensorFile | None) -> TensorFile | None:
     """Return a file with its tensors again."""
-    import torch
-
     if file is None:
         return None
     tensors = {k: torch.from_numpy(v) for k, v in file.tensors.items()}

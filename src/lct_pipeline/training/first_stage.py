@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lct_pipeline.datasets.tensors import CheckpointStore, TensorFile
+from lct_pipeline.core.preconditioning import Denoiser
+from lct_pipeline.datasets.checkpoints import CheckpointStore
+from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import ParameterError
+from lct_pipeline.models.denoiser import build_model
 from lct_pipeline.parameters.training import Training
-
-if TYPE_CHECKING:
-    from lct_pipeline.core.preconditioning import Denoiser
 
 
 def first_stage_weights(
@@ -76,8 +76,6 @@ def check_first_stage(
 
 def frozen_model(first_stage: TensorFile, device: Any) -> Denoiser:
     """Return the first stage's model, in evaluation mode and without gradients."""
-    from lct_pipeline.models.denoiser import build_model
-
     model = build_model(first_stage.metadata["network"])
     model.network.load_state_dict(first_stage.tensors)
     return model.to(device).eval().requires_grad_(False)

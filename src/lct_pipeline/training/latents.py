@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+import numpy as np
 import torch
+from pandas import DataFrame
 from torch import Tensor
 
 from lct_pipeline.core.batches import EpochOrder
 from lct_pipeline.core.randomness import derived_generator
+from lct_pipeline.datasets.decoder import normalisation_of
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.splits import indices_of, usable_rows
-from lct_pipeline.evaluation.generator import normalisation_of
-from lct_pipeline.lazy_types import DataFrame
+from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.parameters.training import Training
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from lct_pipeline.datasets.tensors import TensorFile
 
 FLIPPED = "_flipped"
 CPU_BYTES = 2**30

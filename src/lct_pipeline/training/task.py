@@ -6,23 +6,40 @@ import logging
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pandas import DataFrame
+
+from lct_pipeline.core.batches import BatchPreparation
+from lct_pipeline.core.ranks import Ranks
+from lct_pipeline.core.training_loop import (
+    NonFiniteLossError,
+    StepMetrics,
+    Trainer,
+    training_steps,
+)
+from lct_pipeline.datasets.checkpoints import CheckpointStore
 from lct_pipeline.datasets.shards import ShardStore
+from lct_pipeline.datasets.splits import indices_of
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import ParameterError, TrainingError
-from lct_pipeline.lazy_types import DataFrame
 from lct_pipeline.parameters import Runtime, Training, first_difference
 from lct_pipeline.progress import gibibytes, track
-
-if TYPE_CHECKING:
-    from lct_pipeline.core.ranks import Ranks
-    from lct_pipeline.core.training_loop import (
-        NonFiniteLossError,
-        StepMetrics,
-        Trainer,
-    )
-    from lct_pipeline.training.checkpoints import MetricsRecorder
+from lct_pipeline.training.assembly import build_trainer, level_schedule
+from lct_pipeline.training.checkpoints import (
+    MetricsRecorder,
+    checkpoints,
+    due_files,
+    is_checkpoint,
+    num_files,
+)
+from lct_pipeline.training.description import class_counts, describe_model
+from lct_pipeline.training.first_stage import (
+    check_first_stage,
+    first_stage_weights,
+    frozen_model,
+)
+from lct_pipeline.training.latents import LatentReader, fits_beside_the_model
 
 logger = logging.getLogger(__name__)
 
@@ -49,12 +66,6 @@ def run_training(task: TrainingTask, ranks: Ranks) -> Iterator[Output | None]:
 
     Processes after the first have the same weights, and yield None.
     """
-    from lct_pipeline.training.checkpoints import (
-        MetricsRecorder,
-        checkpoints,
-        is_checkpoint,
-    )
-
     parameters = task.parameters
     trainer = _trainer(task, ranks)
     recorder = MetricsRecorder(parameters.batch_size)
@@ -72,9 +83,6 @@ def run_training(task: TrainingTask, ranks: Ranks) -> Iterator[Output | None]:
 
 def _trainer(task: TrainingTask, ranks: Ranks) -> Trainer:
     """Return a trainer at the step where the task goes on."""
-    from lct_pipeline.training.assembly import build_trainer
-    from lct_pipeline.training.first_stage import frozen_model
-
     first_stage = (
         None
         if task.first_stage is None
@@ -99,8 +107,6 @@ def _steps(
     task: TrainingTask, trainer: Trainer, recorder: MetricsRecorder, ranks: Ranks
 ) -> Iterator[StepMetrics]:
     """Yield the steps behind a progress bar, recording their metrics."""
-    from lct_pipeline.core.training_loop import NonFiniteLossError, training_steps
-
     parameters = task.parameters
     prepare = _preparation(task, ranks)
     if ranks.rank == 0:
@@ -126,8 +132,6 @@ def _steps(
 
 def _announce(task: TrainingTask, trainer: Trainer, ranks: Ranks) -> None:
     """Log what is trained, and how much disk its checkpoints take in all."""
-    from lct_pipeline.training.checkpoints import num_files
-
     state = trainer.model.network.state_dict().values()
     num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in state)
     files = num_files(trainer.num_levels, trainer.ema.tracks, task.parameters)
@@ -149,14 +153,6 @@ def _announce(task: TrainingTask, trainer: Trainer, ranks: Ranks) -> None:
 
 def _preparation(task: TrainingTask, ranks: Ranks) -> Any:
     """Return the function from a step to its batch."""
-    from lct_pipeline.core.batches import BatchPreparation
-    from lct_pipeline.datasets.splits import indices_of
-    from lct_pipeline.training.assembly import level_schedule
-    from lct_pipeline.training.latents import (
-        LatentReader,
-        fits_beside_the_model,
-    )
-
     num_items = len(indices_of(task.latent_manifest, "train"))
     on_device = task.runtime.latents_on_device and fits_beside_the_model(
         task.latents, num_items, ranks.device
@@ -177,6 +173,14 @@ def _preparation(task: TrainingTask, ranks: Ranks) -> Any:
         seed=task.parameters.seed,
         ranks=ranks,
     )
+
+
+def origin_of(latents: ShardStore, parameters: Training) -> dict[str, Any]:
+    """Return what a state was trained with and on."""
+    return {
+        "parameters": parameters.model_dump(mode="json"),
+        "latents": latents.fingerprint,
+    }
 
 
 def check_state(state: TensorFile, origin: dict[str, Any]) -> None:
@@ -207,8 +211,6 @@ def check_state(state: TensorFile, origin: dict[str, Any]) -> None:
 
 
 def _explain(error: NonFiniteLossError, trainer: Trainer, parameters: Training) -> str:
-    from lct_pipeline.training.checkpoints import due_files
-
     steps = range(error.step, 0, -1)
     kept = (s for s in steps if due_files(trainer.num_levels, (), s, parameters)[0])
     last = next(kept, None)
@@ -216,4 +218,37 @@ def _explain(error: NonFiniteLossError, trainer: Trainer, parameters: Training) 
     return (
         f"training stopped: {error}. Last good checkpoint: {good}. A lower "
         "training.optimizer.learning_rate usually helps; nothing that was saved is lost."
+    )
+
+
+def training_task(
+    latents: ShardStore,
+    latent_manifest: DataFrame,
+    latent_normalisation: TensorFile,
+    first_stage_checkpoints: CheckpointStore,
+    previous_state: TensorFile | None,
+    parameters: Training,
+    runtime: Runtime,
+) -> TrainingTask:
+    """Return what is to be trained, or gone on with, its first stage checked.
+
+    Raises:
+        ParameterError: That does not fit the parameters.
+    """
+    shape = list(latent_normalisation.tensors["mean"].shape)
+    counts = class_counts(latent_manifest, parameters)
+    description = describe_model(parameters, shape, counts)
+    first_stage = first_stage_weights(first_stage_checkpoints, parameters)
+    if first_stage is not None:
+        check_first_stage(first_stage, description, parameters)
+    return TrainingTask(
+        latents=latents,
+        latent_manifest=latent_manifest,
+        latent_normalisation=latent_normalisation,
+        first_stage=first_stage,
+        previous_state=previous_state,
+        description=description,
+        origin=origin_of(latents, parameters),
+        parameters=parameters,
+        runtime=runtime,
     )

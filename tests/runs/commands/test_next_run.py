@@ -149,11 +149,7 @@ class TestDags:
 
     def test_there_is_a_task_for_each_stage(self, dags: dict[str, Any]) -> None:
         first = {"next_run"}
-        stages = {
-            tag
-            for node in register_pipelines()["__default__"].nodes
-            for tag in node.tags
-        }
+        stages = {node.namespace for node in register_pipelines()["__default__"].nodes}
         assert set(dags["lct_pipeline"]["tasks"]) == stages | first
         assert set(dags["lct_pipeline_combine"]["tasks"]) == first | {
             "references",
@@ -186,7 +182,7 @@ class TestDags:
     def test_tasks_call_the_projects_own_kedro(self, dags: dict[str, Any]) -> None:
         task = dags["lct_pipeline_train"]["tasks"]["training"]
         assert task["bash_command"] == (
-            'exec "/some/\'where/.venv/bin/kedro" run --pipeline=train --tags=training '
+            'exec "/some/\'where/.venv/bin/kedro" run --pipeline=train --namespaces=training '
             '--params="$LCT_PARAMS"'
         )
         assert task["cwd"] == "/some/'where"

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from scipy.linalg import helmert
+from scipy.optimize import brentq
 
 WIDEST = 12**-0.5  # sigma_rel of the plain mean of all steps, gamma = 0
 MAX_CELLS = 4096  # up to as many steps the inner products are sums over single steps
@@ -38,8 +40,6 @@ def gamma_of(width: float) -> float:
     Raises:
         ValueError: The width is out of range.
     """
-    from scipy.optimize import brentq
-
     if not 0 < width <= WIDEST:
         raise ValueError(f"width sigma_rel must lie in (0, 1/sqrt(12)], not {width}")
     # width_of falls on the whole bracket and stays below 1 / (gamma + 2)
@@ -151,8 +151,6 @@ def posthoc_coefficients(basis: Sequence[Profile], target: Profile) -> np.ndarra
     Raises:
         ValueError: The basis is empty.
     """
-    from scipy.linalg import helmert
-
     if not basis:
         raise ValueError("basis has no profiles")
     densities = _densities([*basis, target])

@@ -7,7 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import types
 
 from lct_pipeline.datasets.sources.base import (
     MEBIBYTE,
@@ -26,10 +30,6 @@ from lct_pipeline.datasets.sources.columns import (
 )
 from lct_pipeline.datasets.sources.labels import refuse_csv
 from lct_pipeline.errors import DataError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
 _ROWS_AT_A_TIME = 16
 
@@ -111,8 +111,6 @@ def _describe(name: str, path: Path, options: SourceOptions) -> _File:
 
 def _holds_images(kind: pa.DataType) -> bool:
     """Return whether a column is of bytes, or of structs with bytes."""
-    from pyarrow import types
-
     if types.is_struct(kind):
         return kind.get_field_index("bytes") >= 0 and _holds_images(
             kind.field("bytes").type
@@ -121,8 +119,6 @@ def _holds_images(kind: pa.DataType) -> bool:
 
 
 def _holds_labels(kind: pa.DataType) -> bool:
-    from pyarrow import types
-
     tests = (types.is_integer, types.is_boolean, types.is_string, types.is_large_string)
     return types.is_dictionary(kind) or any(test(kind) for test in tests)
 
@@ -141,9 +137,6 @@ def _open(path: Path) -> Iterator[pq.ParquetFile]:
     Raises:
         DataError: It is damaged or cut short.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         with pq.ParquetFile(path, buffer_size=MEBIBYTE, pre_buffer=False) as table:
             yield table

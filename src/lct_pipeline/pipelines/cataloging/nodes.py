@@ -2,48 +2,24 @@
 
 from __future__ import annotations
 
-from lct_pipeline.datasets.files import DIGEST_KEY
-from lct_pipeline.datasets.tensors import CheckpointStore
-from lct_pipeline.errors import DataError
-from lct_pipeline.lazy_types import DataFrame, pd
+from collections.abc import Iterator
+from typing import Any
 
-COLUMNS = [
-    "step",
-    "num_images",
-    "num_levels",
-    "kind",
-    "ema_rate",
-    "ema_width",
-    "loss",
-    "parameters_digest",
-]
-NULLABLE = {  # what checkpoints of other trainers do not say, or averages alone
-    "num_images": "Int64",
-    "num_levels": "Int64",
-    "ema_rate": "float64",
-    "ema_width": "float64",
-    "loss": "float64",
-    "parameters_digest": "string",
-}
+from lct_pipeline.lazy_types import CheckpointStore, DataFrame, ExternalCheckpoints
+
+
+def import_checkpoints(
+    external_checkpoints: ExternalCheckpoints | None,
+    previous_checkpoints: CheckpointStore,
+) -> Iterator[Any]:
+    """Copy checkpoints of another trainer, or go on copying; yield one at a time."""
+    from lct_pipeline.pipelines.cataloging.copies import copied_checkpoints
+
+    yield from copied_checkpoints(external_checkpoints, previous_checkpoints)
 
 
 def index_checkpoints(checkpoints: CheckpointStore) -> DataFrame:
-    """Return one row per checkpoint, sorted by step; tensors are not read.
+    """Return one row per checkpoint, sorted by step; tensors are not read."""
+    from lct_pipeline.pipelines.cataloging.index import index_of
 
-    Raises:
-        DataError: There is no checkpoint, or one is truncated.
-    """
-    rows = [
-        {
-            "name": name,
-            "run": checkpoints.run,
-            **{column: header[column] for column in COLUMNS},
-            "digest": header[DIGEST_KEY],
-            "bytes": checkpoints.path(name).stat().st_size,
-        }
-        for name, header in checkpoints.headers().items()
-    ]
-    if not rows:
-        raise DataError(f"{checkpoints.folder} holds no checkpoint: train first.")
-    index = pd.DataFrame(rows).astype(NULLABLE)
-    return index.sort_values(["step", "name"], ignore_index=True)
+    return index_of(checkpoints)

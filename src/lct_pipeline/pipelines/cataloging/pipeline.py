@@ -2,8 +2,10 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from lct_pipeline.pipelines.cataloging.importing import import_checkpoints
-from lct_pipeline.pipelines.cataloging.nodes import index_checkpoints
+from lct_pipeline.pipelines.cataloging.nodes import (
+    import_checkpoints,
+    index_checkpoints,
+)
 
 
 def create_pipeline() -> Pipeline:
@@ -16,8 +18,7 @@ def create_pipeline() -> Pipeline:
                 outputs="checkpoint_index",
                 name="index_checkpoints",
             )
-        ],
-        tags="cataloging",
+        ]
     )
 
 
@@ -25,7 +26,7 @@ def create_import_pipeline() -> Pipeline:
     """Return the nodes from checkpoints of another trainer to ours and their index."""
     copy = Node(
         import_checkpoints,
-        inputs=["foreign_checkpoints", "previous_checkpoints"],
+        inputs=["external_checkpoints", "previous_checkpoints"],
         outputs="checkpoints",
         name="import_checkpoints",
     )

@@ -2,20 +2,15 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from lct_pipeline.pipelines.combination.choosing import score_candidates
-from lct_pipeline.pipelines.combination.landscape import measure_landscape
-from lct_pipeline.pipelines.combination.searching import search_combination
-from lct_pipeline.pipelines.combination.verifying import verify_combination
-from lct_pipeline.reporting.landscapes import draw_landscape, draw_line
-from lct_pipeline.reporting.searches import draw_coefficients, draw_search_progress
+from lct_pipeline.pipelines.combination.nodes import (
+    conclude_combination,
+    measure_landscape,
+    score_candidates,
+    search_combination,
+    verify_combination,
+)
 
-CHECKPOINTS = [
-    "checkpoint_index",
-    "checkpoints",
-    "autoencoder_if_any",
-    "latent_normalisation_if_any",
-    "feature_extractor",
-]
+MODELS = ["checkpoint_index", "decoder", "reference"]
 SETTINGS = ["params:sampling", "params:runtime"]
 
 
@@ -26,8 +21,7 @@ def create_pipeline() -> Pipeline:
             Node(
                 search_combination,
                 inputs=[
-                    *CHECKPOINTS,
-                    "reference_statistics",
+                    *MODELS,
                     "previous_search_state",
                     "params:combination",
                     *SETTINGS,
@@ -40,8 +34,7 @@ def create_pipeline() -> Pipeline:
                 inputs=[
                     "search_history",
                     "previous_candidate_scores",
-                    *CHECKPOINTS,
-                    "reference_statistics",
+                    *MODELS,
                     "params:combination",
                     "params:evaluation",
                     *SETTINGS,
@@ -53,14 +46,12 @@ def create_pipeline() -> Pipeline:
                 verify_combination,
                 inputs=[
                     "candidate_scores",
-                    *CHECKPOINTS,
-                    "check_extractor",
-                    "reference_statistics",
+                    *MODELS,
                     "params:combination",
                     "params:evaluation",
                     *SETTINGS,
                 ],
-                outputs=["combination_report", "combination", "combined_model"],
+                outputs=["combination_report", "combined_model", "combination"],
                 name="verify_combination",
             ),
             Node(
@@ -68,8 +59,7 @@ def create_pipeline() -> Pipeline:
                 inputs=[
                     "candidate_scores",
                     "combination",
-                    *CHECKPOINTS,
-                    "reference_statistics",
+                    *MODELS,
                     "params:combination",
                     *SETTINGS,
                 ],
@@ -77,29 +67,21 @@ def create_pipeline() -> Pipeline:
                 name="measure_landscape",
             ),
             Node(
-                draw_search_progress,
-                inputs="search_history",
-                outputs="search_progress",
-                name="draw_search_progress",
+                conclude_combination,
+                inputs=[
+                    "search_history",
+                    "candidate_scores",
+                    "landscape",
+                    "combination",
+                ],
+                outputs=[
+                    "search_progress_chart",
+                    "coefficients_chart",
+                    "quality_along_line_chart",
+                    "quality_landscape_chart",
+                    "combination_record",
+                ],
+                name="conclude_combination",
             ),
-            Node(
-                draw_coefficients,
-                inputs=["combination", "candidate_scores"],
-                outputs="coefficients",
-                name="draw_coefficients",
-            ),
-            Node(
-                draw_line,
-                inputs=["landscape", "combination"],
-                outputs="quality_along_line",
-                name="draw_line",
-            ),
-            Node(
-                draw_landscape,
-                inputs=["landscape", "combination"],
-                outputs="quality_landscape",
-                name="draw_landscape",
-            ),
-        ],
-        tags="combination",
+        ]
     )

@@ -2,11 +2,11 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from lct_pipeline.pipelines.comparison.nodes import compare_images, log_comparison
+from lct_pipeline.pipelines.comparison.nodes import compare_images
 
 
 def create_pipeline() -> Pipeline:
-    """Return the nodes from two sets of images to their distances."""
+    """Return the node from two sets of images to their distances."""
     return Pipeline(
         [
             Node(
@@ -22,13 +22,6 @@ def create_pipeline() -> Pipeline:
                 ],
                 outputs="comparison",
                 name="compare_images",
-            ),
-            Node(
-                log_comparison,
-                inputs="comparison",
-                outputs=None,
-                name="log_comparison",
-            ),
-        ],
-        tags="comparison",
+            )
+        ]
     )

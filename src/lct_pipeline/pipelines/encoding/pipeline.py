@@ -3,10 +3,9 @@
 from kedro.pipeline import Node, Pipeline
 
 from lct_pipeline.pipelines.encoding.nodes import (
-    build_latent_manifest,
     encode_images,
-    measure_normalisation,
     measure_reconstruction,
+    normalise_latents,
     prepare_autoencoder,
 )
 
@@ -41,21 +40,16 @@ def create_pipeline() -> Pipeline:
                 name="encode_images",
             ),
             Node(
-                build_latent_manifest,
-                inputs=["latents", "image_manifest"],
-                outputs="latent_manifest",
-                name="build_latent_manifest",
-            ),
-            Node(
-                measure_normalisation,
+                normalise_latents,
                 inputs=[
                     "latents",
-                    "latent_manifest",
+                    "image_manifest",
+                    "autoencoder",
                     "params:encoding",
                     "params:training.noise",
                 ],
-                outputs="latent_normalisation",
-                name="measure_normalisation",
+                outputs=["latent_manifest", "latent_normalisation", "decoder"],
+                name="normalise_latents",
             ),
             Node(
                 measure_reconstruction,
@@ -63,13 +57,12 @@ def create_pipeline() -> Pipeline:
                     "images",
                     "latents",
                     "image_manifest",
-                    "autoencoder",
+                    "decoder",
                     "params:encoding",
                     "params:runtime",
                 ],
                 outputs="reconstruction_quality",
                 name="measure_reconstruction",
             ),
-        ],
-        tags="encoding",
+        ]
     )

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import torch
 
 from lct_pipeline.datasets.shards import ShardStore
+from lct_pipeline.models.autoencoder.coding import Precision, automatic_precision
 from lct_pipeline.parameters.data import Encoding
 from lct_pipeline.pipelines.encoding.worker import MIRRORED
-
-if TYPE_CHECKING:
-    import torch
-
-    from lct_pipeline.models.autoencoder.coding import Precision
 
 
 @dataclass(frozen=True)
@@ -62,8 +59,6 @@ def _how(parameters: Encoding, precision: Precision, autoencoder_digest: str) ->
 
 def _precisions(parameters: Encoding, device: torch.device) -> tuple[Precision, ...]:
     """Return what the latents may be computed in; new ones are in the first."""
-    from lct_pipeline.models.autoencoder.coding import automatic_precision
-
     if parameters.precision != "auto":
         return (parameters.precision,)
     if automatic_precision(device) == "float32":

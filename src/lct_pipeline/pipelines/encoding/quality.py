@@ -6,16 +6,19 @@ import logging
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
 
 from lct_pipeline.errors import DataError
+from lct_pipeline.models.autoencoder.coding import psnr, squared_error
+from lct_pipeline.models.autoencoder.lpips_distance import (
+    MIN_SIDE,
+    Distance,
+    alexnet_file,
+    lpips_distance,
+)
 from lct_pipeline.parameters.data import Encoding
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from lct_pipeline.models.autoencoder.lpips_distance import Distance
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +41,6 @@ def reconstruction_quality(
         pairs: One batch is in memory at a time.
         distance: LPIPS of the images of a batch; None leaves it out.
     """
-    from lct_pipeline.models.autoencoder.coding import psnr, squared_error
-
     error, total, num_values, num_images = 0, 0.0, 0, 0
     for images, reconstructions in pairs:
         error += squared_error(images, reconstructions)
@@ -67,12 +68,6 @@ def lpips_if_there(
     Raises:
         DataError: The named file is not there.
     """
-    from lct_pipeline.models.autoencoder.lpips_distance import (
-        MIN_SIDE,
-        alexnet_file,
-        lpips_distance,
-    )
-
     if side < MIN_SIDE:
         logger.info("No LPIPS: images of %d pixels; it needs %d.", side, MIN_SIDE)
         return None

@@ -1,30 +1,40 @@
-"""The work of one encoding process: from shards of images to shards of latents.
+"""From shards of images to shards of latents, in one process or in several, one per GPU.
 
-While a shard is encoded the next one is read in a thread, and the one before is written by the
-dataset in another: the accelerator waits for neither. What is encoded stays on it until the shard
-is whole.
+Several take shards in turn. While a shard is encoded the next one is read in a thread, and the one
+before is written by the dataset in another: the accelerator waits for neither. What is encoded
+stays on it until the shard is whole.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from itertools import count
+from pathlib import Path
 
+import torch
+from torch import Tensor
+
+from lct_pipeline.core.ranks import Ranks
+from lct_pipeline.datasets.autoencoder import AutoencoderDataset
 from lct_pipeline.datasets.shard_file import ShardFile
 from lct_pipeline.datasets.shards import Shard, ShardStore
 from lct_pipeline.errors import ParameterError
+from lct_pipeline.models.autoencoder.coding import (
+    Autoencoder,
+    Precision,
+    copy_for_encoding,
+    encode,
+)
 from lct_pipeline.models.batch_sizes import batch_size_for
+from lct_pipeline.models.device import choose_device
+from lct_pipeline.parameters import Runtime
 from lct_pipeline.parameters.data import Encoding
+from lct_pipeline.processes.launching import Handover, Launch, check_devices, launched
 from lct_pipeline.processes.threads import ordered_map
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from lct_pipeline.models.autoencoder.coding import Autoencoder, Precision
 
 MIRRORED = "_flipped"  # ends the names of the mirror images' tensors
 
@@ -50,8 +60,6 @@ def encoded_shards(
     Raises:
         ParameterError: They are not finite, or not in float16.
     """
-    from lct_pipeline.models.autoencoder.coding import copy_for_encoding
-
     encoder = copy_for_encoding(
         autoencoder, device, task.precision, compiled=task.compiled
     )
@@ -65,8 +73,6 @@ def encoded_shards(
 
 def _read(shard: ShardFile, *, pinned: bool) -> Tensor:
     """Return the images of a shard; pinned, they are copied to a GPU while it computes."""
-    import torch
-
     images = torch.from_numpy(shard.arrays["images"])
     return images.pin_memory() if pinned else images
 
@@ -74,9 +80,6 @@ def _read(shard: ShardFile, *, pinned: bool) -> Tensor:
 def _encode(
     encoder: Autoencoder, images: Tensor, parameters: Encoding
 ) -> dict[str, Tensor]:
-    import torch
-
-    from lct_pipeline.models.autoencoder.coding import encode
 
     if (
         len(images) == 0
@@ -110,3 +113,57 @@ def _check(tensors: dict[str, Tensor], task: EncodingTask) -> None:
                 f"{task.parameters.stored_as}: give encoding.precision=float32 and "
                 "encoding.stored_as=float32, or another autoencoder."
             )
+
+
+NUM_AHEAD = 1  # shards that a process hands over before the first is written; it computes another
+
+
+def encode_in_processes(
+    task: EncodingTask, autoencoder: Autoencoder, numbers: range, runtime: Runtime
+) -> Generator[Shard]:
+    """Yield the latents of the shards ``numbers``, in order, from ``runtime.num_processes``.
+
+    Raises:
+        ParameterError: There are fewer GPUs than processes, or the latents are not finite.
+        UserError: A process failed.
+    """
+    device = choose_device(runtime.device)
+    num_processes = min(runtime.num_processes, len(numbers))
+    if num_processes <= 1:
+        yield from encoded_shards(task, autoencoder, numbers, device)
+        return
+    check_devices(num_processes, device)
+    # by a file: weights that are sent take a descriptor each, and containers have few
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "autoencoder")
+        AutoencoderDataset(path=path).save(autoencoder)
+        launch = Launch(
+            work=_encode_in_turn,
+            arguments=(task, path, numbers),
+            title="encoding",
+            num_processes=num_processes,
+            device=device,
+            num_threads=runtime.num_threads,
+            num_ahead=NUM_AHEAD,
+        )
+        for arrays in launched(launch):
+            yield Shard({name: torch.from_numpy(z) for name, z in arrays.items()})
+
+
+def _encode_in_turn(
+    ranks: Ranks,
+    handover: Handover,
+    task: EncodingTask,
+    path: str,
+    numbers: range,
+) -> None:
+    """Encode each ``ranks.num_processes``-th shard and hand it over."""
+    stored = AutoencoderDataset(path=path).load()
+    assert stored is not None
+    own = numbers[ranks.rank :: ranks.num_processes]
+    shards = encoded_shards(task, stored.model, own, ranks.device)
+    places = count(ranks.rank, ranks.num_processes)
+    for place, shard in zip(places, shards, strict=False):
+        arrays = {name: z.numpy() for name, z in shard.tensors.items()}
+        if not handover.give(ranks.rank, place, arrays):
+            return

@@ -1,202 +1,169 @@
-"""Nodes of the evaluation stage: the final numbers."""
+"""Nodes of the evaluation stage."""
 
 from __future__ import annotations
 
-import logging
-from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lct_pipeline.datasets.autoencoder import StoredAutoencoder
-from lct_pipeline.datasets.shards import ShardStore
-from lct_pipeline.datasets.tensors import CheckpointStore, TensorFile
-from lct_pipeline.errors import DataError
-from lct_pipeline.evaluation.judges import Judge
-from lct_pipeline.evaluation.measures import control_set, rows_of
-from lct_pipeline.evaluation.models import (
-    NO_PLAN,
-    Subject,
-    decoded_noise,
-    plans_of,
-    reconstructions,
-    trained_models,
-    weights_of,
+from lct_pipeline.lazy_types import (
+    Chart,
+    CheckpointCatalog,
+    DataFrame,
+    Decoder,
+    Figure,
+    ModelSet,
+    Reference,
+    ShardStore,
+    TensorFile,
 )
-from lct_pipeline.evaluation.protocol import (
-    CLEAN,
-    FORMATS,
-    PAPER_NUM_IMAGES,
-    ImageFormat,
-    log_by_protocol,
-)
-from lct_pipeline.lazy_types import DataFrame, pd
-from lct_pipeline.parameters import Runtime, Sampling
-from lct_pipeline.parameters.evaluation import Evaluation, Features
-from lct_pipeline.pipelines.evaluation.further import judges_of
-from lct_pipeline.progress import track
+from lct_pipeline.parameters import Evaluation, Features, Runtime, Sampling
 
-if TYPE_CHECKING:
-    from lct_pipeline.core.metrics.feature_sets import FeatureSet
 
-logger = logging.getLogger(__name__)
+def choose_average(
+    checkpoint_index: CheckpointCatalog,
+    decoder: Decoder,
+    reference: Reference,
+    parameters: Evaluation,
+    sampling: Sampling,
+    runtime: Runtime,
+) -> tuple[DataFrame, TensorFile]:
+    """Return the distance of every average of the weights, and the best of them."""
+    from lct_pipeline.combination import selection
+
+    return selection.choose_average(
+        checkpoint_index, decoder, reference, parameters, sampling, runtime
+    )
+
+
+def choose_second_step(
+    best_average: TensorFile,
+    combined_model: TensorFile | None,
+    checkpoint_index: CheckpointCatalog,
+    decoder: Decoder,
+    reference: Reference,
+    parameters: Evaluation,
+    sampling: Sampling,
+    runtime: Runtime,
+) -> tuple[DataFrame, dict[str, Any]]:
+    """Return the distance at each level and kind of noise of a second step, and the best plans."""
+    from lct_pipeline.combination import selection
+
+    return selection.choose_second_step(
+        best_average,
+        combined_model,
+        checkpoint_index,
+        decoder,
+        reference,
+        parameters,
+        sampling,
+        runtime,
+    )
+
+
+def measure_further_references(
+    images: ShardStore,
+    image_manifest: DataFrame,
+    given_reference: TensorFile | None,
+    previous_further_references: TensorFile | None,
+    parameters: Evaluation,
+    features: Features,
+    runtime: Runtime,
+) -> TensorFile:
+    """Return what further extractors find in the real images, stored as the protocol says."""
+    from lct_pipeline.evaluation.further import further_references
+
+    return further_references(
+        images,
+        image_manifest,
+        given_reference,
+        previous_further_references,
+        parameters,
+        features,
+        runtime,
+    )
 
 
 def evaluate_models(
-    best_average: TensorFile,
-    combined_model: TensorFile | None,
-    checkpoint_index: DataFrame,
-    checkpoints: CheckpointStore,
-    sampling_plans: dict[str, Any],
-    autoencoder: StoredAutoencoder,
-    latent_normalisation: TensorFile,
+    models: ModelSet,
+    decoder: Decoder,
     latents: ShardStore,
     image_manifest: DataFrame,
-    feature_extractor: TensorFile,
-    check_extractor: TensorFile,
-    reference_statistics: TensorFile,
+    reference: Reference,
     further_references: TensorFile,
-    given_reference: TensorFile | None,
     parameters: Evaluation,
     features: Features,
     sampling: Sampling,
     runtime: Runtime,
 ) -> tuple[dict[str, Any], DataFrame, DataFrame]:
     """Return every figure of every model and plan, and distances by the number of images."""
-    from lct_pipeline.evaluation.generator import build_generator
+    from lct_pipeline.evaluation import final
 
-    _tell(combined_model, parameters)
-    image_format = FORMATS[parameters.protocol]
-    judges = judges_of(
-        feature_extractor,
-        check_extractor,
-        reference_statistics,
-        further_references,
-        given_reference,
-        parameters,
-        features,
-        runtime,
+    judges = final.judges_of(
+        reference, further_references, parameters, features, runtime
     )
-    generator = build_generator(
-        best_average.metadata["network"],
-        autoencoder,
-        latent_normalisation,
+    found = final.evaluated(
+        models,
+        decoder,
+        latents,
+        image_manifest,
+        judges,
+        parameters,
+        features.num_kept,
         sampling,
         runtime,
-        quantise=image_format.quantise,
     )
-    weights = weights_of(best_average, combined_model, checkpoint_index, checkpoints)
-    plans = {name: plans_of(sampling_plans, name) for name in weights}
-    count = parameters.num_images or judges[0].references[0].num_images
-    subjects = chain(
-        trained_models(weights, plans, generator, count),
-        [
-            decoded_noise(generator, count),
-            reconstructions(
-                latents,
-                image_manifest,
-                autoencoder,
-                image_format.quantise,
-                generator.device,
-                sampling.batch_size,
-            ),
-        ],
+    return found.as_json(), found.table(), found.by_size()
+
+
+def find_nearest_neighbours(
+    models: ModelSet,
+    decoder: Decoder,
+    images: ShardStore,
+    image_manifest: DataFrame,
+    reference: Reference,
+    parameters: Evaluation,
+    sampling: Sampling,
+    runtime: Runtime,
+) -> tuple[Figure, dict[str, Any]]:
+    """Return a figure of images nearest to training images, and how near all of them are."""
+    from lct_pipeline.evaluation.copying import nearest_training_images
+
+    return nearest_training_images(
+        models,
+        decoder,
+        images,
+        image_manifest,
+        reference,
+        parameters,
+        sampling,
+        runtime,
     )
-    panel = Panel(judges, image_format, parameters, features.num_kept)
-    for subject in track(
-        subjects, "evaluate", "model", total=sum(map(len, plans.values())) + 2
-    ):
-        panel.judge(subject)
-    if parameters.split != "all" and image_format == CLEAN:
-        panel.judge_held_out()
-    return {"rows": panel.rows}, pd.DataFrame(panel.rows), pd.DataFrame(panel.points)
 
 
-def _tell(combined_model: TensorFile | None, parameters: Evaluation) -> None:
-    if combined_model is None:
-        logger.info(
-            "There is no combined model yet: `kedro run --pipeline=combine` makes one."
-        )
-    if (
-        parameters.protocol == "slct_paper"
-        and parameters.num_images != PAPER_NUM_IMAGES
-    ):
-        logger.warning(
-            "evaluation.num_images=%d: the paper's FID is of %d images; with fewer it is higher.",
-            parameters.num_images,
-            PAPER_NUM_IMAGES,
-        )
+def make_sample_panels(
+    models: ModelSet,
+    decoder: Decoder,
+    images: ShardStore,
+    image_manifest: DataFrame,
+    sampling: Sampling,
+    runtime: Runtime,
+) -> tuple[Figure, TensorFile]:
+    """Return a grid of samples of all models from the same noise, and what is drawn on it."""
+    from lct_pipeline.evaluation.sample_panels import draw_sample_grid, sample_panels
+
+    panels = sample_panels(models, decoder, images, image_manifest, sampling, runtime)
+    return draw_sample_grid(panels), panels
 
 
-class Panel:
-    """All judges together: each image is generated once and seen by each of them.
+def conclude_evaluation(
+    evaluation_table: DataFrame,
+    second_step_choice: DataFrame,
+    distance_by_size: DataFrame,
+    sample_panels: TensorFile,
+    copying: dict[str, Any],
+) -> tuple[Chart, Chart, dict[str, Any]]:
+    """Log what a person looks for at the end of a run, and draw the rest of it."""
+    from lct_pipeline.pipelines.evaluation.conclusion import conclusion
 
-    Args:
-        judges: Who judges.
-        image_format: How images are stored.
-        parameters: Number of seeds and blocks.
-        num_kept: Number of images whose features are kept, at most.
-    """
-
-    def __init__(
-        self,
-        judges: list[Judge],
-        image_format: ImageFormat,
-        parameters: Evaluation,
-        num_kept: int,
-    ) -> None:
-        self.rows: list[dict[str, Any]] = []
-        self.points: list[dict[str, Any]] = []
-        self._judges, self._format = judges, image_format
-        self._parameters, self._num_kept = parameters, num_kept
-
-    def judge(self, subject: Subject) -> None:
-        """Add the rows of one model and plan."""
-        first = self._parameters.seed
-        last = first + (self._parameters.num_seeds if subject.depends_on_seed else 1)
-        seeds = list(range(first, last))
-        by_seed = [self._sets(subject, seed) for seed in seeds]
-        for judge, sets in zip(self._judges, zip(*by_seed, strict=True), strict=True):
-            self._add(subject.about, list(sets), judge, seeds)
-
-    def judge_held_out(self) -> None:
-        """Add the rows of real images that are not the reference."""
-        about = {"model": "real_validation_images", **NO_PLAN}
-        for judge in self._judges:
-            assert judge.held_out is not None  # the validation split is always measured
-            self._add(about, [control_set(judge.held_out)], judge, [])
-
-    def _sets(self, subject: Subject, seed: int) -> list[FeatureSet]:
-        """Return what each judge's extractor finds in the images of one seed."""
-        import torch
-
-        from lct_pipeline.core.metrics.feature_sets import FeatureReducer
-
-        keep = torch.arange(subject.num_images) < self._num_kept
-        num_blocks = min(self._parameters.num_blocks, subject.num_images // 2)
-        reducers = [FeatureReducer(keep, num_blocks=num_blocks) for _ in self._judges]
-        store = self._format.store
-        with torch.no_grad():
-            for images in subject.batches(seed):
-                stored = store(images)
-                for judge, reducer in zip(self._judges, reducers, strict=True):
-                    features = judge.extractor.extract(stored)
-                    classify = judge.extractor.classify
-                    reducer.update(features, classify and classify(features))
-        return [reducer.result() for reducer in reducers]
-
-    def _add(
-        self,
-        about: dict[str, Any],
-        sets: list[FeatureSet],
-        judge: Judge,
-        seeds: list[int],
-    ) -> None:
-        rows, points = rows_of(about, sets, judge, self._format, seeds)
-        self.rows += rows
-        self.points += points
-
-
-def log_evaluation(evaluation_table: DataFrame) -> None:
-    """Log what a person looks for at the end of a run, a table for each protocol."""
-    if evaluation_table.empty:
-        raise DataError("the evaluation has no rows.")
-    log_by_protocol(evaluation_table)
+    return conclusion(
+        evaluation_table, second_step_choice, distance_by_size, sample_panels, copying
+    )

@@ -2,59 +2,55 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from lct_pipeline.pipelines.evaluation.choice import choose_average, choose_second_step
-from lct_pipeline.pipelines.evaluation.copying import find_nearest_neighbours
-from lct_pipeline.pipelines.evaluation.further import measure_further_references
 from lct_pipeline.pipelines.evaluation.nodes import (
+    choose_average,
+    choose_second_step,
+    conclude_evaluation,
     evaluate_models,
-    log_evaluation,
-)
-from lct_pipeline.pipelines.evaluation.sample_panels import (
-    draw_sample_grid,
+    find_nearest_neighbours,
     make_sample_panels,
+    measure_further_references,
 )
-from lct_pipeline.reporting.curves import draw_second_step
-from lct_pipeline.reporting.size_bias import draw_size_bias
 
-GENERATION = [
-    "autoencoder",
-    "latent_normalisation",
-    "feature_extractor",
-    "reference_statistics",
-    "params:evaluation",
-    "params:sampling",
-    "params:runtime",
-]
-MODELS = ["best_average", "combined_model_if_any", "checkpoint_index", "checkpoints"]
+SETTINGS = ["params:sampling", "params:runtime"]
 
 
 def create_pipeline() -> Pipeline:
-    """Return the nodes from models to choices, the final numbers and the sample grid."""
+    """Return the nodes from models to choices, the final numbers and pictures."""
     return Pipeline(
         [
             Node(
                 choose_average,
-                inputs=["checkpoint_index", "checkpoints", *GENERATION],
+                inputs=[
+                    "checkpoint_index",
+                    "decoder",
+                    "reference",
+                    "params:evaluation",
+                    *SETTINGS,
+                ],
                 outputs=["average_choice", "best_average"],
                 name="choose_average",
             ),
             Node(
                 choose_second_step,
-                inputs=[*MODELS, *GENERATION],
-                outputs=["second_step_choice", "sampling_plans"],
+                inputs=[
+                    "best_average",
+                    "combined_model",
+                    "checkpoint_index",
+                    "decoder",
+                    "reference",
+                    "params:evaluation",
+                    *SETTINGS,
+                ],
+                outputs=["second_step_choice", "models"],
                 name="choose_second_step",
-            ),
-            Node(
-                draw_second_step,
-                inputs="second_step_choice",
-                outputs="second_step_sweep",
-                name="draw_second_step",
             ),
             Node(
                 measure_further_references,
                 inputs=[
                     "images",
                     "image_manifest",
+                    "given_reference",
                     "previous_further_references",
                     "params:evaluation",
                     "params:features",
@@ -66,76 +62,54 @@ def create_pipeline() -> Pipeline:
             Node(
                 evaluate_models,
                 inputs=[
-                    *MODELS,
-                    "sampling_plans",
-                    "autoencoder",
-                    "latent_normalisation",
+                    "models",
+                    "decoder",
                     "latents",
                     "image_manifest",
-                    "feature_extractor",
-                    "check_extractor",
-                    "reference_statistics",
+                    "reference",
                     "further_references",
-                    "given_reference",
                     "params:evaluation",
                     "params:features",
-                    "params:sampling",
-                    "params:runtime",
+                    *SETTINGS,
                 ],
                 outputs=["evaluation", "evaluation_table", "distance_by_size"],
                 name="evaluate_models",
             ),
             Node(
-                draw_size_bias,
-                inputs="distance_by_size",
-                outputs="size_bias",
-                name="draw_size_bias",
-            ),
-            Node(
                 find_nearest_neighbours,
                 inputs=[
-                    "best_average",
-                    "combined_model_if_any",
-                    "autoencoder",
-                    "latent_normalisation",
+                    "models",
+                    "decoder",
                     "images",
                     "image_manifest",
-                    "feature_extractor",
+                    "reference",
                     "params:evaluation",
-                    "params:features",
-                    "params:sampling",
-                    "params:runtime",
+                    *SETTINGS,
                 ],
-                outputs=["copying", "nearest_neighbours"],
+                outputs=["nearest_neighbours", "copying"],
                 name="find_nearest_neighbours",
             ),
             Node(
                 make_sample_panels,
-                inputs=[
-                    *MODELS,
-                    "sampling_plans",
-                    "images",
-                    "image_manifest",
-                    "autoencoder",
-                    "latent_normalisation",
-                    "params:sampling",
-                    "params:runtime",
-                ],
-                outputs="sample_panels",
+                inputs=["models", "decoder", "images", "image_manifest", *SETTINGS],
+                outputs=["sample_grid", "sample_panels"],
                 name="make_sample_panels",
             ),
             Node(
-                draw_sample_grid,
-                inputs="sample_panels",
-                outputs="sample_grid",
-                name="draw_sample_grid",
+                conclude_evaluation,
+                inputs=[
+                    "evaluation_table",
+                    "second_step_choice",
+                    "distance_by_size",
+                    "sample_panels",
+                    "copying",
+                ],
+                outputs=[
+                    "second_step_sweep_chart",
+                    "size_bias_chart",
+                    "evaluation_record",
+                ],
+                name="conclude_evaluation",
             ),
-            Node(
-                log_evaluation,
-                inputs="evaluation_table",
-                outputs=None,
-                name="log_evaluation",
-            ),
-        ],
-        tags="evaluation",
+        ]
     )

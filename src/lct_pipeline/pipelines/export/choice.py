@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lct_pipeline.datasets.tensors import CheckpointStore, TensorFile
+from torch import Tensor
+
+from lct_pipeline.datasets.checkpoints import CheckpointCatalog
+from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.lazy_types import DataFrame
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,7 @@ class Chosen:
 
 def choose_model(
     name: str,
-    checkpoint_index: DataFrame,
-    checkpoints: CheckpointStore,
+    catalog: CheckpointCatalog,
     best_average: TensorFile | None,
     combined_model: TensorFile | None,
     combination: dict[str, Any] | None,
@@ -53,16 +51,17 @@ def choose_model(
     if name == "best_average":
         made = _made(best_average, name, "evaluate")
         return _chosen("best average", "best_ema", made)
-    raw = checkpoint_index[checkpoint_index["kind"] == "raw"].sort_values("step")
+    index = catalog.rows
+    raw = index[index["kind"] == "raw"].sort_values("step")
     is_last = name == "last"
-    rows = raw.tail(1) if is_last else checkpoint_index.query("name == @name")
+    rows = raw.tail(1) if is_last else index.query("name == @name")
     if rows.empty:
         raise ParameterError(
             f"export.model={name}: give best, combined, best_average, last or the name of a "
             f"checkpoint, such as {raw['name'].iloc[-1]}."
         )
     row = rows.iloc[0]
-    file = checkpoints.read(row["name"], row["digest"])
+    file = catalog.store.read(row["name"], row["digest"])
     title = "last checkpoint" if is_last else "checkpoint"
     return Chosen(
         title,

@@ -12,22 +12,14 @@ def create_pipeline() -> Pipeline:
             Node(
                 export_model,
                 inputs=[
+                    "run_folder",
                     "checkpoint_index",
-                    "checkpoints",
-                    "best_average_if_any",
-                    "combined_model_if_any",
-                    "combination_if_any",
-                    "sampling_plans_if_any",
-                    "evaluation_if_any",
-                    "autoencoder",
-                    "latent_normalisation",
-                    "run_records",
+                    "decoder",
                     "params:export",
                     "params:sampling",
                 ],
                 outputs="exported_model",
                 name="export_model",
             )
-        ],
-        tags="export",
+        ]
     )

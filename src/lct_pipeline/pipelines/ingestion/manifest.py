@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
+
+import pandas as pd
+from pandas import DataFrame
 
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.splits import SPLITS
 from lct_pipeline.errors import DataError
-from lct_pipeline.lazy_types import DataFrame, pd
 from lct_pipeline.parameters.data import Ingestion
 
 logger = logging.getLogger(__name__)
 
+MAX_REASONS = 8  # of problems, the most frequent
 
-def build_image_manifest(images: ShardStore, parameters: Ingestion) -> DataFrame:
+
+def image_manifest(images: ShardStore, parameters: Ingestion) -> DataFrame:
     """Return one row per source entry; ``index`` is the image's place in the shards.
 
     ``duplicate_of`` names the first image with the same content, null in that one and in all that
@@ -75,3 +80,16 @@ def _check_splits(split: pd.Series) -> None:
                 f"the {name} split has {count} of {split.notna().sum()} images and needs at least "
                 "2: give more images or other shares in ingestion.splits."
             )
+
+
+def record_of(manifest: DataFrame) -> dict[str, Any]:
+    """Return how many images there are by split, why others cannot be used, and how many copies."""
+    counts = {name: int((manifest["split"] == name).sum()) for name in SPLITS}
+    reasons = manifest["problem"].dropna().value_counts().head(MAX_REASONS)
+    return {
+        "num_entries": len(manifest),
+        "splits": counts,
+        "problems": {str(reason): int(count) for reason, count in reasons.items()},
+        "num_problems": int(manifest["problem"].notna().sum()),
+        "num_copies": int(manifest["duplicate_of"].notna().sum()),
+    }

@@ -2,8 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from lct_pipeline.pipelines.ingestion.manifest import build_image_manifest
-from lct_pipeline.pipelines.ingestion.nodes import ingest_images
+from lct_pipeline.pipelines.ingestion.nodes import build_image_manifest, ingest_images
 
 
 def create_pipeline() -> Pipeline:
@@ -24,9 +23,8 @@ def create_pipeline() -> Pipeline:
             Node(
                 build_image_manifest,
                 inputs=["images", "params:ingestion"],
-                outputs="image_manifest",
+                outputs=["image_manifest", "ingestion_record"],
                 name="build_image_manifest",
             ),
-        ],
-        tags="ingestion",
+        ]
     )

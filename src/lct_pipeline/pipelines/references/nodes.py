@@ -1,161 +1,25 @@
-"""Nodes of the references: what generated images are compared with."""
+"""Node of the references stage."""
 
 from __future__ import annotations
 
-import logging
-import math
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
-from lct_pipeline.datasets.shards import ShardStore
-from lct_pipeline.datasets.splits import SPLITS, indices_of
-from lct_pipeline.datasets.tensors import TensorFile
-from lct_pipeline.lazy_types import DataFrame
+from lct_pipeline.lazy_types import DataFrame, ShardStore, TensorFile
 from lct_pipeline.parameters import Runtime
 from lct_pipeline.parameters.evaluation import Features
-from lct_pipeline.pipelines.references.extractors import digest_of, extractor_of
-from lct_pipeline.progress import track
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from lct_pipeline.core.metrics.frechet import FeatureStatistics
-    from lct_pipeline.models.features.extractors import FeatureExtractor
-
-logger = logging.getLogger(__name__)
-
-CHECK = "check."  # begins the names of what is measured by the check extractor
 
 
-def measure_references(
+def prepare_reference(
     images: ShardStore,
     image_manifest: DataFrame,
-    feature_extractor: TensorFile,
-    check_extractor: TensorFile,
-    previous_reference_statistics: TensorFile | None,
+    previous_reference: dict[str, TensorFile],
     parameters: Features,
     runtime: Runtime,
-) -> TensorFile:
-    """Return what both extractors find in the real images of each split.
+) -> Iterator[Any]:
+    """Yield two feature extractors, fitted here or named, and what both find in real images."""
+    from lct_pipeline.evaluation.references import reference_parts
 
-    ``<split>.mu`` and ``<split>.cov`` are those of all its images, ``<split>.features`` of a
-    random ``num_kept`` at most; ``check.<split>.mu`` and so on are the check extractor's. The
-    metadata has the number of images by split.
-    """
-    stored = {"": feature_extractor, CHECK: check_extractor}
-    digests = {prefix: digest_of(file) for prefix, file in stored.items()}
-    return measured(
-        images,
-        image_manifest,
-        {prefix: extractor_of(file, runtime) for prefix, file in stored.items()},
-        digests,
-        previous_reference_statistics,
-        parameters,
-    )
-
-
-def measured(
-    images: ShardStore,
-    image_manifest: DataFrame,
-    extractors: Mapping[str, FeatureExtractor],
-    digests: Mapping[str, str],
-    previous: TensorFile | None,
-    parameters: Features,
-    *,
-    transform: Callable[[Tensor], Tensor] | None = None,
-) -> TensorFile:
-    """Return the statistics of all splits by each extractor; those that are there are reused.
-
-    Args:
-        images: All real images.
-        image_manifest: Which of them are in a split.
-        extractors: By the prefix of the names of what they find.
-        digests: Of each extractor, and of whatever else its figures depend on.
-        previous: What was measured before.
-        parameters: How many features are kept.
-        transform: What is done to the images first, such as writing them to JPEG files.
-    """
-    places = {split: indices_of(image_manifest, split) for split in SPLITS}
-    common = {
-        "images": images.fingerprint,
-        "num_images": {split: len(indices) for split, indices in places.items()},
-        "kept": [parameters.num_kept, parameters.seed],
-    }
-    known = _still_valid(previous, common)
-    if previous is not None and known == digests:
-        logger.info("The references are already measured.")
-        return previous
-    tensors: dict[str, Tensor] = {}
-    for prefix, extractor in extractors.items():
-        if previous is not None and known.get(prefix) == digests[prefix]:
-            tensors |= _of_prefix(previous.tensors, prefix)
-            continue
-        for split, indices in places.items():
-            found = _measure(images, indices, split, extractor, parameters, transform)
-            tensors |= {f"{prefix}{split}.{key}": t for key, t in found.items()}
-    return TensorFile(tensors, {**common, "extractors": dict(digests)})
-
-
-def _still_valid(
-    previous: TensorFile | None, common: Mapping[str, Any]
-) -> dict[str, str]:
-    """Return the digests of the extractors whose figures are of the same images."""
-    if previous is None or not common.items() <= previous.metadata.items():
-        return {}
-    return previous.metadata["extractors"]
-
-
-def _of_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the tensors whose names begin with a prefix and a split."""
-    starts = tuple(f"{prefix}{split}." for split in SPLITS)
-    return {name: t for name, t in tensors.items() if name.startswith(starts)}
-
-
-def _measure(
-    images: ShardStore,
-    indices: Any,
-    split: str,
-    extractor: FeatureExtractor,
-    parameters: Features,
-    transform: Callable[[Tensor], Tensor] | None,
-) -> dict[str, Tensor]:
-    """Return ``mu``, ``cov`` and ``features`` of a split, by one extractor."""
-    from lct_pipeline.core.metrics.feature_sets import FeatureReducer
-    from lct_pipeline.core.randomness import derived_generator
-    from lct_pipeline.core.sample_quality import feature_batches, random_subset
-
-    generator = derived_generator(parameters.seed, "kept features", split)
-    kept = random_subset(len(indices), parameters.num_kept, generator)
-    batches = track(
-        images.batches("images", parameters.batch_size, indices),
-        f"{extractor.name} features of {split}".replace("_", " "),
-        "batch",
-        total=math.ceil(len(indices) / parameters.batch_size),
-    )
-    changed = batches if transform is None else map(transform, batches)
-    reducer = FeatureReducer(kept, num_blocks=1)
-    for features in feature_batches(changed, extractor.extract):
-        reducer.update(features)
-    found = reducer.result()
-    statistics = found.statistics
-    return {"mu": statistics.mu, "cov": statistics.cov, "features": found.kept}
-
-
-def statistics_of(
-    reference_statistics: TensorFile, split: str, prefix: str = ""
-) -> FeatureStatistics:
-    """Return the statistics of all real images of a split.
-
-    Args:
-        reference_statistics: What was measured.
-        split: One of ``SPLITS``.
-        prefix: Empty for the extractor of all distances, ``CHECK`` for the check extractor.
-    """
-    from lct_pipeline.core.metrics.frechet import FeatureStatistics
-
-    tensors = reference_statistics.tensors
-    return FeatureStatistics(
-        tensors[f"{prefix}{split}.mu"],
-        tensors[f"{prefix}{split}.cov"],
-        reference_statistics.metadata["num_images"][split],
+    yield from reference_parts(
+        images, image_manifest, previous_reference, parameters, runtime
     )

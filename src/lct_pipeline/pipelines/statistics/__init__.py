@@ -1,8 +1,5 @@
 """Statistics: how heavy the tails are, of pixels, latents and a model's temporal differences."""
 
-from lct_pipeline.pipelines.statistics.pipeline import (
-    create_pipeline,
-    create_td_pipeline,
-)
+from lct_pipeline.pipelines.statistics.pipeline import create_pipeline
 
-__all__ = ["create_pipeline", "create_td_pipeline"]
+__all__ = ["create_pipeline"]

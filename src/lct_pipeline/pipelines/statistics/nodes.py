@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
-from lct_pipeline.datasets.autoencoder import PIXELS
-from lct_pipeline.datasets.shards import ShardStore
-from lct_pipeline.datasets.splits import indices_of
-from lct_pipeline.datasets.tensors import CheckpointStore, TensorFile
-from lct_pipeline.lazy_types import DataFrame, pd
-from lct_pipeline.models.batch_sizes import batch_size_for
+from lct_pipeline.lazy_types import (
+    Chart,
+    CheckpointStore,
+    DataFrame,
+    ShardStore,
+    TensorFile,
+)
 from lct_pipeline.parameters import Encoding, Runtime, Statistics, Training
 
 
@@ -18,25 +18,18 @@ def measure_pixels(
     images: ShardStore, image_manifest: DataFrame, parameters: Encoding
 ) -> DataFrame:
     """Return the outlier statistics of the training split's pixels, per channel and overall."""
-    return _measure(images, "images", image_manifest, parameters.batch_size)
+    from lct_pipeline.pipelines.statistics.measures import measured
+
+    return measured(images, "images", image_manifest, parameters.batch_size)
 
 
 def measure_latents(
     latents: ShardStore, latent_manifest: DataFrame, parameters: Encoding
 ) -> DataFrame:
     """Return the outlier statistics of the training split's raw latents (posterior means)."""
-    return _measure(latents, "mean", latent_manifest, parameters.batch_size)
+    from lct_pipeline.pipelines.statistics.measures import measured
 
-
-def _measure(
-    store: ShardStore, name: str, manifest: DataFrame, batch_size: int
-) -> DataFrame:
-    from lct_pipeline.core.outliers import outlier_statistics
-
-    indices = indices_of(manifest, "train")
-    size = batch_size_for(batch_size, store.shards[0].record_shape(name))
-    rows = outlier_statistics(lambda: store.batches(name, size, indices))
-    return pd.DataFrame([asdict(row) for row in rows])
+    return measured(latents, "mean", latent_manifest, parameters.batch_size)
 
 
 def measure_temporal_differences(
@@ -48,60 +41,40 @@ def measure_temporal_differences(
     training: Training,
     parameters: Statistics,
     runtime: Runtime,
-) -> DataFrame:
-    """Return the outlier statistics of f(x_t, t) - f(x_r, r), a row for each stage and level.
+) -> tuple[DataFrame, DataFrame]:
+    """Return the outlier statistics of f(x_t, t) - f(x_r, r), by stage and level, and by stage."""
+    from lct_pipeline.pipelines.statistics import measures
 
-    The table is empty for a diffusion model, which has no such difference, and before a stage is
-    trained.
-    """
-    from lct_pipeline.models.device import choose_device
-    from lct_pipeline.pipelines.statistics.stages import (
-        COLUMNS,
-        stage_ends,
-        stage_rows,
-        training_batches,
+    table = measures.temporal_differences(
+        checkpoints,
+        latents,
+        latent_manifest,
+        latent_normalisation,
+        encoding,
+        training,
+        parameters,
+        runtime,
     )
-
-    rows: list[dict[str, Any]] = []
-    names, device = stage_ends(checkpoints, training), choose_device(runtime.device)
-    if names:
-        shape = latents.shards[0].record_shape("mean")
-        batches = training_batches(
-            latents,
-            latent_manifest,
-            latent_normalisation,
-            checkpoints.header(names[0])["network"]["class_counts"],
-            training,
-            device,
-            num_images=parameters.num_td_images,
-            batch_size=batch_size_for(encoding.batch_size, shape, device),
-        )
-    for name in names:
-        rows += stage_rows(
-            checkpoints.read(name), batches, training, parameters.num_td_levels, device
-        )
-    space = "pixels" if encoding.autoencoder == PIXELS else "latents"
-    return pd.DataFrame(rows, columns=list(COLUMNS)).assign(space=space)
+    return table, measures.summary_of(table)
 
 
-def summarise_temporal_differences(td_statistics: DataFrame) -> DataFrame:
-    """Return the spread at each N over all levels as training draws them, and two laws of c.
+def conclude_statistics(
+    pixel_statistics: DataFrame,
+    latent_statistics: DataFrame,
+    td_statistics: DataFrame,
+    td_summary: DataFrame,
+) -> tuple[Chart, Chart, Chart, Chart, dict[str, Any]]:
+    """Draw the box plots and the spread over N; record the tails of the data in one line each."""
+    from lct_pipeline.reporting import box_plots
 
-    ``spread`` is the standard deviation of all elements; ``c_fitted`` is the law
-    exp(``slope`` ln N + ``intercept``) through the spreads, ``c_paper`` the authors'.
-    """
-    from lct_pipeline.core.scaling_c import fit_power_law
-    from lct_pipeline.core.temporal_differences import pooled_std
-
-    keys = ["num_levels", "step", "space", "c_paper"]
-    stages = [
-        (*key, pooled_std(*(rows[c].to_numpy() for c in ("mean", "std", "weight"))))
-        for key, rows in td_statistics.groupby(keys)
-    ]
-    table = pd.DataFrame(stages, columns=[*keys, "spread"])
-    law = fit_power_law(dict(zip(table["num_levels"], table["spread"], strict=True)))
-    return table.assign(
-        c_fitted=table["num_levels"].map(law),
-        slope=law.slope,
-        intercept=law.intercept,
+    return (
+        box_plots.draw_box_plot(pixel_statistics, "Pixels"),
+        box_plots.draw_box_plot(latent_statistics, "Latents"),
+        box_plots.draw_td_box_plot(td_statistics),
+        box_plots.draw_td_spread(td_summary),
+        {
+            "pixels": box_plots.tails(pixel_statistics),
+            "latents": box_plots.tails(latent_statistics),
+            "stages": len(td_summary),
+        },
     )

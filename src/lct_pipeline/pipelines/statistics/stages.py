@@ -9,6 +9,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 import torch
+from pandas import DataFrame
 
 from lct_pipeline.core.batches import BatchPreparation
 from lct_pipeline.core.objectives import Batch
@@ -22,11 +23,11 @@ from lct_pipeline.core.temporal_differences import (
     stage_pairs,
     temporal_differences,
 )
+from lct_pipeline.datasets.checkpoints import CheckpointStore
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.splits import indices_of
-from lct_pipeline.datasets.tensors import CheckpointStore, TensorFile
+from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.lazy_types import DataFrame
 from lct_pipeline.parameters import Training, parameters_digest
 from lct_pipeline.progress import track
 from lct_pipeline.training.assembly import level_schedule

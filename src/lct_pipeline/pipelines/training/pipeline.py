@@ -2,8 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from lct_pipeline.pipelines.training.nodes import draw_stage_samples, train_model
-from lct_pipeline.reporting.curves import draw_training_curves
+from lct_pipeline.pipelines.training.nodes import conclude_training, train_model
 
 
 def create_pipeline() -> Pipeline:
@@ -25,23 +24,16 @@ def create_pipeline() -> Pipeline:
                 name="train_model",
             ),
             Node(
-                draw_training_curves,
-                inputs="training_metrics",
-                outputs="training_curves",
-                name="draw_training_curves",
-            ),
-            Node(
-                draw_stage_samples,
+                conclude_training,
                 inputs=[
+                    "training_metrics",
                     "checkpoints",
-                    "autoencoder",
-                    "latent_normalisation",
+                    "decoder",
                     "params:sampling",
                     "params:runtime",
                 ],
-                outputs="stage_samples",
-                name="draw_stage_samples",
+                outputs=["training_curves_chart", "stage_samples", "training_record"],
+                name="conclude_training",
             ),
-        ],
-        tags="training",
+        ]
     )

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from markupsafe import Markup
+from pandas import DataFrame
 
-from lct_pipeline.lazy_types import pd
 from lct_pipeline.reporting.fitness_axes import fitness_title
 from lct_pipeline.reporting.report.svg import Plot, Scale, scale_of
 from lct_pipeline.reporting.report.words import METHODS, MODELS, metric_name, number
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
-    from pandas import DataFrame
 
 MAX_POINTS = 240  # of a line
 MEDIAN_STEPS = 5  # of a gradient search, whose single steps are noisy

@@ -9,7 +9,6 @@ from lct_pipeline.reporting.report.results import Results, is_there
 from lct_pipeline.reporting.report.words import MINUS, number
 
 MAX_CHANNELS = 12
-MAX_REASONS = 8
 DIFFERENCE = f"f(x_t, t) {MINUS} f(x_r, r)"
 
 
@@ -65,21 +64,19 @@ def _temporal_differences(results: Results) -> dict[str, Any]:
 
 
 def _splits(results: Results) -> list[tuple[str, int]]:
-    if results.image_manifest is None:
-        return []
-    counts = results.image_manifest["split"].value_counts()
-    return [(str(name), int(count)) for name, count in counts.items()]
+    found = {} if results.ingestion is None else results.ingestion["splits"]
+    return sorted(found.items(), key=lambda split: -split[1])
 
 
 def _problems(results: Results) -> list[tuple[str, int]]:
     """Return why images could not be used, with how many; and copies."""
-    manifest = results.image_manifest
-    if manifest is None:
+    if results.ingestion is None:
         return []
-    reasons = manifest["problem"].dropna().value_counts().head(MAX_REASONS)
-    found = [(str(reason), int(count)) for reason, count in reasons.items()]
-    copies = int(manifest["duplicate_of"].notna().sum())
-    return [*found, *([("exact copy of another image", copies)] if copies else [])]
+    copies = results.ingestion["num_copies"]
+    return [
+        *results.ingestion["problems"].items(),
+        *([("exact copy of another image", copies)] if copies else []),
+    ]
 
 
 def _reconstruction(quality: dict[str, Any] | None) -> str:

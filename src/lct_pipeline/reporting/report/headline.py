@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lct_pipeline.reporting.report.results import Results, is_there
+from lct_pipeline.datasets.run_records import TRAIN_NODE
+from lct_pipeline.reporting.report.results import Results
 from lct_pipeline.reporting.report.verdict import main_rows
 from lct_pipeline.reporting.report.words import (
     MODELS,
@@ -22,6 +23,7 @@ from lct_pipeline.reporting.report.words import (
 )
 
 Row = dict[str, Any]
+
 NOTES = {
     "last": "the weights at the end of training, as they are",
     "best_ema": "the best of all averages of the weights over training (EMA)",
@@ -92,10 +94,10 @@ def _training(results: Results) -> str:
         return ""
     done, batch = int(metrics["step"].max()), parameters["training"]["batch_size"]
     text = f" Trained for {done:,} steps of {batch} images"
-    if is_there(results.image_manifest):
-        count = int((results.image_manifest["split"] == "train").sum())
+    if results.ingestion is not None:
+        count = results.ingestion["splits"]["train"]
         text += f", from {count:,} training images"
-    seconds = node_seconds(results, "train_model")
+    seconds = node_seconds(results, TRAIN_NODE)
     took = f", in {duration(seconds)}" if seconds else ""
     record = results.records[-1]
     device = "CPU" if record["device"] == "cpu" else record["device"]

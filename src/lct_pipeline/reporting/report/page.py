@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from lct_pipeline.datasets.run_records import TRAIN_NODE
 from lct_pipeline.reporting.report import charts, headline, history, pictures, tables
 from lct_pipeline.reporting.report.data import data_view
 from lct_pipeline.reporting.report.results import Results, is_there
@@ -28,8 +31,6 @@ BEST_FIRST = ("combined", "best_ema", "last")
 
 def page(results: Results) -> str:
     """Return the report as one HTML file that needs nothing else."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     environment = Environment(
         loader=PackageLoader("lct_pipeline.reporting.report"),
         autoescape=True,
@@ -77,12 +78,12 @@ def view(results: Results) -> dict[str, Any]:
 def _facts(results: Results) -> list[tuple[str, str]]:
     """Return a few figures with what they are."""
     facts = []
-    if is_there(results.image_manifest):
-        used = int(results.image_manifest["split"].notna().sum())
+    if results.ingestion is not None:
+        used = sum(results.ingestion["splits"].values())
         facts.append((f"{used:,}", "real images"))
     if results.num_weights is not None:
         facts.append((large(results.num_weights), "weights"))
-    seconds = headline.node_seconds(results, "train_model")
+    seconds = headline.node_seconds(results, TRAIN_NODE)
     if seconds:
         facts.append((duration(seconds), "of training"))
     total = sum(n["seconds"] for r in results.records for n in r["nodes"])

@@ -5,13 +5,10 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-    from torch import Tensor
+from PIL import Image
+from torch import Tensor
 
 LARGEST_SIDE = 160  # pixels of a sample in the report
 PIXEL_ART = 64  # up to this side, samples are stored without loss and shown as squares
@@ -31,8 +28,6 @@ class Picture:
 
 def strip(images: Tensor, columns: int, rows: int = 1) -> Picture:
     """Return the first images ``(N, 3, H, W)``, uint8, in rows, with gaps that are transparent."""
-    from PIL import Image
-
     columns = min(columns, len(images))
     rows = min(rows, len(images) // columns)
     side = images.shape[-1]
@@ -53,8 +48,6 @@ def strip(images: Tensor, columns: int, rows: int = 1) -> Picture:
 
 def figure(png: bytes) -> Picture:
     """Return a drawn figure, smaller in bytes and at most ``MAX_WIDTH`` wide."""
-    from PIL import Image
-
     picture = Image.open(io.BytesIO(png)).convert("RGB")
     if picture.width > MAX_WIDTH:
         height = round(picture.height * MAX_WIDTH / picture.width)
@@ -62,7 +55,7 @@ def figure(png: bytes) -> Picture:
     return _stored(picture, pixelated=False)
 
 
-def _stored(picture: Image, *, pixelated: bool) -> Picture:
+def _stored(picture: Image.Image, *, pixelated: bool) -> Picture:
     kind, file = "png" if pixelated else "webp", io.BytesIO()
     if pixelated:
         picture.save(file, "PNG", optimize=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import Any, TypeGuard
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
+from pandas import DataFrame
 
-    from lct_pipeline.datasets.tensors import TensorFile
+from lct_pipeline.datasets.run_folder import RunFolder
+from lct_pipeline.datasets.tensors import TensorFile
+from lct_pipeline.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Results:
         records: Of its sessions, the oldest first.
         network: Description of the network, from its checkpoints.
         num_weights: Number of its weights.
+        ingestion: How many images there are by split, and why others cannot be used.
         evaluation: Rows of ``evaluation.json``.
     """
 
@@ -27,7 +29,7 @@ class Results:
     records: list[dict[str, Any]] = field(default_factory=list)
     network: dict[str, Any] | None = None
     num_weights: int | None = None
-    image_manifest: DataFrame | None = None
+    ingestion: dict[str, Any] | None = None
     pixel_statistics: DataFrame | None = None
     latent_statistics: DataFrame | None = None
     reconstruction_quality: dict[str, Any] | None = None
@@ -54,3 +56,66 @@ class Results:
 def is_there(table: DataFrame | None) -> TypeGuard[DataFrame]:
     """Return whether a table was made and has rows."""
     return table is not None and not table.empty
+
+
+def results_of(
+    run: RunFolder, ingestion: dict[str, Any] | None, training: dict[str, Any] | None
+) -> Results:
+    """Return what a run has left.
+
+    Args:
+        run: Its folders.
+        ingestion: Record of the ingestion of its images.
+        training: Record of its training; None where it was not trained here, or not to its end.
+
+    Raises:
+        DataError: The run has left nothing: there is no such run.
+    """
+    network, num_weights = _model(run, training)
+    evaluation = run.values("evaluation")
+    pixels = run.table("pixel_statistics")
+    if num_weights is None and pixels is None and evaluation is None:
+        raise DataError(
+            f"run {run.name} has left nothing to report: `kedro lct runs` lists those that "
+            "have, and `kedro run --pipeline=train` works from nothing."
+        )
+    tables = (
+        "latent_statistics",
+        "training_metrics",
+        "td_statistics",
+        "td_summary",
+        "combination_report",
+        "distance_by_size",
+        "second_step_choice",
+    )
+    return Results(
+        run=run.name,
+        records=run.records,
+        network=network,
+        num_weights=num_weights,
+        ingestion=ingestion,
+        pixel_statistics=pixels,
+        reconstruction_quality=run.values("reconstruction_quality"),
+        stage_samples=run.picture("stage_samples"),
+        search_history=run.table("search/history"),
+        combination=run.values("combination"),
+        evaluation=[] if evaluation is None else evaluation["rows"],
+        copying=run.values("copying"),
+        nearest_neighbours=run.picture("nearest_neighbours"),
+        sample_panels=run.tensors("sample_panels"),
+        **{name: run.table(name) for name in tables},
+    )
+
+
+def _model(
+    run: RunFolder, training: dict[str, Any] | None
+) -> tuple[dict[str, Any] | None, int | None]:
+    """Return the description of the network and the number of its weights, where there is one."""
+    if training is not None:
+        return training["network"], training["num_weights"]
+    names = run.checkpoints.names()
+    if not names:
+        return None, None
+    last = run.checkpoints.read(names[-1])
+    num_weights = sum(tensor.numel() for tensor in last.tensors.values())
+    return last.metadata.get("network"), num_weights

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from pandas import DataFrame
 
 from lct_pipeline.reporting.report.words import (
     METHODS,
@@ -16,9 +18,6 @@ from lct_pipeline.reporting.report.words import (
     steps,
     with_spread,
 )
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 Row = dict[Any, Any]
 DISTANCES = ("frechet_distance", "fid")

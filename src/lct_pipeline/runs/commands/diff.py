@@ -7,8 +7,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.text import Text
 
 from lct_pipeline.runs.commands.runs import project_folder
+from lct_pipeline.runs.commands.tables import console, figure, table
+from lct_pipeline.runs.diff import compare
+from lct_pipeline.runs.reading import find_run
+from lct_pipeline.runs.summary import MODELS, headline_of
 
 if TYPE_CHECKING:
     from lct_pipeline.runs.diff import Comparison, Differences, Result
@@ -29,9 +34,6 @@ SHOWN = ("_frechet_distance", "fid", "precision", "recall")
 @click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object.")
 def diff(a: str, b: str, everything: bool, as_json: bool) -> None:
     """Say how run B differs from run A: parameters, data, code and results."""
-    from lct_pipeline.runs.diff import compare
-    from lct_pipeline.runs.reading import find_run
-
     project = project_folder()
     first, second = find_run(project, a), find_run(project, b)
     comparison = compare(first, second)
@@ -105,8 +107,6 @@ def _show_results(results: list[Result], a: Run, b: Run, everything: bool) -> No
 
 def _is_shown(result: Result, extractor: str) -> bool:
     """Return whether a figure is of the few that most people want."""
-    from lct_pipeline.runs.summary import MODELS
-
     return (
         result.model in MODELS
         and result.extractor == extractor
@@ -115,8 +115,6 @@ def _is_shown(result: Result, extractor: str) -> bool:
 
 
 def _print_results(results: list[Result]) -> None:
-    from lct_pipeline.runs.commands.tables import console, figure, table
-
     rows = table(
         model="left",
         nfe="right",
@@ -148,8 +146,6 @@ def _title(result: Result) -> str:
 
 def _verdict(result: Result) -> Any:
     """Return in words what a difference says."""
-    from rich.text import Text
-
     if not result.is_comparable:
         return Text("made differently", style="yellow")
     if result.better is None:
@@ -163,8 +159,6 @@ def _verdict(result: Result) -> Any:
 
 def _explain(results: list[Result], a: Run, b: Run) -> None:
     """Say what a verdict means, and where figures cannot be compared what was done otherwise."""
-    from lct_pipeline.runs.commands.tables import console
-
     click.echo()
     if any(result.is_comparable for result in results):
         console().print(
@@ -179,8 +173,6 @@ def _explain(results: list[Result], a: Run, b: Run) -> None:
 
 
 def _headline(run: Run, protocol: str) -> str:
-    from lct_pipeline.runs.summary import headline_of
-
     row = next(row for row in run.rows if row["protocol"] == protocol)
     return f"{headline_of(row)}, extractor {row['extractor_digest'][:8]}"
 

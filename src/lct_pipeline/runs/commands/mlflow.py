@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import click
 
+from lct_pipeline.errors import UserError
 from lct_pipeline.runs.commands.runs import project_folder
+from lct_pipeline.runs.mlflow_store import log_run
+from lct_pipeline.runs.reading import find_run, find_runs
 
 
 @click.command()
@@ -14,10 +17,6 @@ def mlflow(names: tuple[str, ...]) -> None:
 
     What was logged before is brought up to date. MLFLOW_TRACKING_URI says where to.
     """
-    from lct_pipeline.errors import UserError
-    from lct_pipeline.runs.mlflow_store import log_run
-    from lct_pipeline.runs.reading import find_run, find_runs
-
     project = project_folder()
     chosen = [find_run(project, name) for name in names]
     runs = chosen or [run for run in find_runs(project) if run.records]

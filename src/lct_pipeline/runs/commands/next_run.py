@@ -7,11 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from kedro.framework.project import pipelines
+from kedro.framework.session import KedroSession
 
+from lct_pipeline.datasets.run_records import read_records
+from lct_pipeline.errors import ParameterError
+from lct_pipeline.parameters import check_parameters
 from lct_pipeline.runs.commands.options import parsed
+from lct_pipeline.runs.record import content_digests, from_outside
+from lct_pipeline.runs.schedule import PastRun, Start, decide, slug, unless_unchanged
 
 if TYPE_CHECKING:
-    from lct_pipeline.runs.schedule import Decision, PastRun, Start
+    from lct_pipeline.runs.schedule import Decision
 
 NOTHING_TO_DO = 99  # the exit code by which Airflow's BashOperator skips what follows
 
@@ -71,9 +78,6 @@ def _answer(start: Start, decision: Decision, params: str) -> dict[str, Any]:
 def _decide(
     project: Path, pipeline: str, name: str, env: str | None, params: str
 ) -> tuple[Start, Decision]:
-    from lct_pipeline.runs.record import content_digests, from_outside
-    from lct_pipeline.runs.schedule import Start, decide, slug, unless_unchanged
-
     slug(name)  # refuses an empty one
     values = parsed(params)
     context = _context(project, env, values)
@@ -96,16 +100,11 @@ def _decide(
 
 
 def _context(project: Path, env: str | None, values: dict[str, Any]) -> Any:
-    from kedro.framework.session import KedroSession
-
     session = KedroSession.create(project_path=project, env=env, runtime_params=values)
     return session.load_context()
 
 
 def _pipeline(name: str) -> Any:
-    from kedro.framework.project import pipelines
-
-    from lct_pipeline.errors import ParameterError
 
     if name not in pipelines:
         known = ", ".join(sorted(pipelines))
@@ -131,17 +130,12 @@ def _groups(pipeline: Any) -> tuple[str, ...]:
 
 
 def _parameters(context: Any) -> dict[str, Any]:
-    from lct_pipeline.parameters import check_parameters
-
     checked = check_parameters(context.config_loader["parameters"])
     return checked.model_dump(mode="json")
 
 
 def read_past_runs(project: Path) -> list[PastRun]:
     """Return all runs of a project that have a record."""
-    from lct_pipeline.datasets.run_records import read_records
-    from lct_pipeline.runs.schedule import PastRun
-
     runs = []
     for folder in sorted((project / "data" / "08_reporting").glob("*/records")):
         name = folder.parent.name

@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from kedro.utils import find_kedro_project
+from rich.text import Text
+
+from lct_pipeline.runs.commands.tables import console, figure, table
+from lct_pipeline.runs.reading import find_runs, parse_time
+from lct_pipeline.runs.summary import summarise
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
     from lct_pipeline.runs.summary import Summary
 
 STYLES = {
@@ -43,9 +47,6 @@ KEYS: dict[str, Callable[[Summary], Any]] = {
 @click.option("--json", "as_json", is_flag=True, help="For programs: one JSON list.")
 def runs(sort: str, limit: int | None, as_json: bool) -> None:
     """List all runs with their key numbers."""
-    from lct_pipeline.runs.reading import find_runs
-    from lct_pipeline.runs.summary import summarise
-
     found = find_runs(project_folder())
     if sort == "when":  # they come so; the rest need not be read
         found = found[:limit]
@@ -65,14 +66,10 @@ def runs(sort: str, limit: int | None, as_json: bool) -> None:
 
 def project_folder() -> Path:
     """Return the project's folder: this one or one above it."""
-    from kedro.utils import find_kedro_project
-
     return find_kedro_project(Path.cwd()) or Path.cwd()
 
 
 def _show(summaries: list[Summary]) -> None:
-    from lct_pipeline.runs.commands.tables import console, figure, table
-
     letters = _letters(summaries)
     rows = table(
         run="left",
@@ -107,8 +104,6 @@ def _show(summaries: list[Summary]) -> None:
 
 def _explain(summaries: list[Summary], letters: dict[Any, str]) -> None:
     """Say how the figures were made, and why runs failed."""
-    from lct_pipeline.runs.commands.tables import console
-
     screen = console()
     if letters:
         screen.print(
@@ -148,14 +143,10 @@ def _value(run: Summary, model: str) -> float:
 
 
 def _when(started: str) -> str:
-    from lct_pipeline.runs.reading import parse_time
-
     return f"{parse_time(started):%d %b %H:%M}"
 
 
 def _two_lines(first: str, second: str, style: str = "bold") -> Text:
-    from rich.text import Text
-
     return Text.assemble((first, style), "\n", (second, "dim"))
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sys
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
 WIDTH = 100
 # columns that may take more lines where there is no room, and their least width
@@ -17,8 +16,6 @@ FOLDED = {"run": 12, "figure": 20, "verdict": 16}
 
 def console() -> Console:
     """Return where to print: as wide as the terminal, and 100 columns at least: none is cut."""
-    from rich.console import Console
-
     terminal = get_terminal_size().columns if sys.stdout.isatty() else 0
     width = max(WIDTH, terminal)
     return Console(width=width, highlight=False, markup=False, soft_wrap=False)
@@ -30,9 +27,6 @@ def table(**columns: str) -> Table:
     Args:
         columns: Title, with spaces for underscores, and ``left`` or ``right``.
     """
-    from rich import box
-    from rich.table import Table
-
     made = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for name, side in columns.items():
         title = name.replace("_", " ")

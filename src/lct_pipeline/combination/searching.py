@@ -1,4 +1,4 @@
-"""The node that searches: each method with each seed, and every evaluation is saved."""
+"""All searches of a run: each method with each seed, and every evaluation is saved."""
 
 from __future__ import annotations
 
@@ -7,56 +7,38 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from pandas import DataFrame
 
 from lct_pipeline.combination.measuring import Measurer
 from lct_pipeline.combination.records import records_of
 from lct_pipeline.combination.search_run import SearchRun, Work
 from lct_pipeline.combination.stage import SEARCH_SPLIT, Stage
-from lct_pipeline.datasets.autoencoder import StoredAutoencoder
-from lct_pipeline.datasets.tensors import CheckpointStore, TensorFile
+from lct_pipeline.datasets.parts import Last
+from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError
-from lct_pipeline.lazy_types import DataFrame, pd
-from lct_pipeline.parameters import Combination, Runtime, Sampling
+from lct_pipeline.parameters import Combination
 from lct_pipeline.progress import track
 
 logger = logging.getLogger(__name__)
 
 
-def search_combination(
-    checkpoint_index: DataFrame,
-    checkpoints: CheckpointStore,
-    autoencoder: StoredAutoencoder | None,
-    latent_normalisation: TensorFile | None,
-    feature_extractor: TensorFile,
-    reference_statistics: TensorFile,
-    previous_search_state: TensorFile | None,
-    parameters: Combination,
-    sampling: Sampling,
-    runtime: Runtime,
-) -> Iterator[tuple[DataFrame, TensorFile]]:
+def search(
+    stage: Stage, previous: TensorFile | None
+) -> Iterator[tuple[DataFrame | Last[DataFrame], TensorFile | Last[TensorFile]]]:
     """Search, or continue; yield the history's rows by generation, and the state.
 
     The state is saved after each evaluation: what a killed run loses are those under way.
     """
-    stage = Stage(
-        checkpoint_index,
-        checkpoints,
-        autoencoder,
-        latent_normalisation,
-        (feature_extractor,),
-        reference_statistics,
-        parameters,
-        sampling,
-        runtime,
-    )
     origin = origin_of(stage)
-    records = records_of(previous_search_state, origin)
+    records = records_of(previous, origin)
     runs = [
-        SearchRun(number, method, seed, stage.members, parameters, records)
-        for number, (method, seed) in enumerate(planned(parameters))
+        SearchRun(number, method, seed, stage.members, stage.parameters, records)
+        for number, (method, seed) in enumerate(planned(stage.parameters))
     ]
     for rows in searched(runs, stage):
         yield rows, records.state(origin)
+    yield Last(pd.DataFrame()), Last(records.state(origin))
 
 
 def origin_of(stage: Stage) -> dict[str, Any]:
@@ -67,8 +49,8 @@ def origin_of(stage: Stage) -> dict[str, Any]:
     return {
         "combination": stage.parameters.model_dump(mode="json", exclude=later),
         "sampling": stage.sampling.model_dump(mode="json", include=sampled),
-        "autoencoder": stage.autoencoder.digest if stage.autoencoder else None,
-        "references": None if has_own else stage.reference_statistics.metadata,
+        "autoencoder": stage.decoder.autoencoder.digest if stage.decoder else None,
+        "references": None if has_own else stage.real.statistics.metadata,
         "checkpoints": list(stage.members.window["digest"]),
     }
 

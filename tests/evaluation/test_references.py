@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,65 +9,80 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from stand_ins import write_inception
 
 from conftest import SmokeResults, changed
+from lct_pipeline.datasets.parts import Last, opened
+from lct_pipeline.datasets.reference import Parts
 from lct_pipeline.datasets.splits import SPLITS, indices_of
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError
-from lct_pipeline.pipelines.references import nodes
-from lct_pipeline.pipelines.references.extractors import (
-    extractor_of,
-    prepare_check_extractor,
-    prepare_extractor,
-)
-from lct_pipeline.pipelines.references.nodes import (
-    CHECK,
-    measure_references,
-    statistics_of,
-)
+from lct_pipeline.evaluation import references as module
+from lct_pipeline.evaluation.extractors import extractor_of
+from lct_pipeline.evaluation.references import CHECK, reference_parts, statistics_of
 
-NAMES = {"": "feature_extractor", CHECK: "check_extractor"}
+NAMES = {"": "extractor", CHECK: "check_extractor"}
 
 
 def prepare(
-    results: SmokeResults, *, check: bool = False, **features: Any
-) -> TensorFile:
-    """Prepare an extractor of images without labels."""
-    load, node = results.catalog.load, prepare_extractor
-    return (prepare_check_extractor if check else node)(
+    results: SmokeResults,
+    previous: Parts | None = None,
+    *,
+    labels: bool = False,
+    **features: Any,
+) -> Parts:
+    """Prepare both extractors, of images without labels; nothing is measured."""
+    load = results.catalog.load
+    manifest = load("image_manifest")
+    parts = reference_parts(
         load("images"),
-        load("image_manifest").assign(label=None),
-        None,
+        manifest if labels else manifest.assign(label=None),
+        previous or {},
         changed(results.parameters.features, features),
         results.parameters.runtime,
     )
+    with closing(parts):
+        return {**opened(next(parts))[0], **opened(next(parts))[0]}
 
 
 def measure(
-    results: SmokeResults, previous: TensorFile | None = None, **changes: Any
+    results: SmokeResults,
+    previous: TensorFile | None = None,
+    *,
+    check_extractor: TensorFile | None = None,
+    **changes: Any,
 ) -> TensorFile:
-    """Measure the real images, with changes to the inputs or to the parameters."""
-    load, features = results.catalog.load, results.parameters.features
-    inputs = ("images", "image_manifest", "feature_extractor", "check_extractor")
-    given = [changes.pop(name, None) or load(name) for name in inputs]
-    runtime = results.parameters.runtime
-    return measure_references(*given, previous, changed(features, changes), runtime)
+    """Measure the real images by extractors that are there, with changes to the parameters."""
+    load = results.catalog.load
+    there = vars(load("reference")) | {"statistics": previous}
+    if check_extractor is not None:
+        there["check_extractor"] = check_extractor
+    *_, last = reference_parts(
+        load("images"),
+        load("image_manifest"),
+        {name: part for name, part in there.items() if part is not None},
+        changed(results.parameters.features, changes),
+        results.parameters.runtime,
+    )
+    assert isinstance(last, Last)
+    return last.value["statistics"]
 
 
 @pytest.fixture(scope="module")
 def references(results: SmokeResults) -> TensorFile:
-    return results.catalog.load("reference_statistics")
+    return results.catalog.load("reference").statistics
 
 
 def test_without_labels_the_classifier_learns_rotations(results: SmokeResults) -> None:
-    extractor = extractor_of(prepare(results), results.parameters.runtime)
+    stored = prepare(results)["extractor"]
+    extractor = extractor_of(stored, results.parameters.runtime)
     assert extractor.frechet_name == "rotation_classifier_frechet_distance"
 
 
 def test_the_check_extractor_is_another_one_even_of_the_same_task(
     results: SmokeResults,
 ) -> None:
-    first, check = prepare(results), prepare(results, check=True)
+    first, check = prepare(results).values()
     assert first.metadata["num_classes"] == check.metadata["num_classes"] == 4
     assert not torch.allclose(
         first.tensors["head.weight"], check.tensors["head.weight"]
@@ -79,34 +95,34 @@ def test_the_check_extractor_is_another_one_even_of_the_same_task(
 def test_the_check_extractor_learns_rotations_of_images_with_labels(
     results: SmokeResults,
 ) -> None:
-    stored = results.catalog.load("check_extractor")
-    assert results.catalog.load("feature_extractor").metadata["num_classes"] == 10
+    reference = results.catalog.load("reference")
+    stored = reference.check_extractor
+    assert reference.extractor.metadata["num_classes"] == 10
     assert stored.metadata["name"] == "check_rotation_classifier"
-    same = prepare(results, check=True)
+    same = prepare(results)["check_extractor"]
     assert all(torch.equal(same.tensors[k], t) for k, t in stored.tensors.items())
 
 
 def test_beside_inception_the_check_extractor_is_a_classifier(
     results: SmokeResults, tmp_path: Path
 ) -> None:
-    changes = {"extractor": {"kind": "inception", "path": str(tmp_path)}}
-    stored = prepare(results, check=True, **changes)
-    assert stored.metadata["name"] == "check_rotation_classifier"
+    path = str(write_inception(tmp_path))
+    stored = prepare(results, extractor={"kind": "inception", "path": path})
+    assert stored["extractor"].metadata["extractor"]["kind"] == "inception"
+    assert stored["check_extractor"].metadata["name"] == "check_rotation_classifier"
 
 
-@pytest.mark.parametrize("check", [False, True])
+@pytest.mark.parametrize("name", NAMES.values())
 def test_a_fitted_classifier_is_taken_as_it_is_while_the_images_are_the_same(
-    results: SmokeResults, check: bool
+    results: SmokeResults, name: str
 ) -> None:
-    load, parameters = results.catalog.load, results.parameters
-    node = prepare_check_extractor if check else prepare_extractor
-    stored = load(NAMES[CHECK if check else ""])
-    inputs = load("images"), load("image_manifest")
-    settings = changed(parameters.features, {"classifier.num_steps": 1})
-    assert node(*inputs, stored, settings, parameters.runtime) is stored
+    previous = vars(results.catalog.load("reference"))
+    stored, changes = previous[name], {"classifier.num_steps": 1, "labels": True}
+    assert prepare(results, previous, **changes)[name] is stored
     other = replace(stored, metadata={**stored.metadata, "images": "others"})
-    found = node(*inputs, other, settings, parameters.runtime)
+    found = prepare(results, {**previous, name: other}, **changes)[name]
     assert found.metadata == stored.metadata
+    assert not torch.equal(found.tensors["head.weight"], stored.tensors["head.weight"])
 
 
 def places(manifest: pd.DataFrame) -> dict[str, Any]:
@@ -120,7 +136,7 @@ def test_mean_and_covariance_are_of_all_images_of_a_split(
     results: SmokeResults, references: TensorFile, prefix: str, split: str
 ) -> None:
     load, runtime = results.catalog.load, results.parameters.runtime
-    extractor = extractor_of(load(NAMES[prefix]), runtime)
+    extractor = extractor_of(getattr(load("reference"), NAMES[prefix]), runtime)
     images = load("images").gather("images", places(load("image_manifest"))[split])
     with torch.no_grad():
         features = extractor.extract(images).double().numpy()
@@ -178,7 +194,7 @@ def test_memory_holds_a_batch_and_what_is_kept(
 
         return replace(extractor, extract=extract)
 
-    monkeypatch.setattr(nodes, "extractor_of", watched)
+    monkeypatch.setattr(module, "extractor_of", watched)
     found = measure(results, num_kept=6, batch_size=50)
     assert max(sizes) == 50
     assert sum(sizes) == 2 * sum(found.metadata["num_images"].values())
@@ -190,7 +206,7 @@ def test_references_are_measured_again_only_for_other_images_or_extractors(
     assert measure(results, references) is references
     others = replace(references, metadata={**references.metadata, "images": "others"})
     assert measure(results, others).metadata == references.metadata
-    extractor = results.catalog.load("check_extractor")
+    extractor = results.catalog.load("reference").check_extractor
     tensors = {name: t + 1e-3 for name, t in extractor.tensors.items()}
     found = measure(
         results, references, check_extractor=replace(extractor, tensors=tensors)

@@ -5,90 +5,100 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lct_pipeline.datasets.autoencoder import StoredAutoencoder
+import torch
+from matplotlib.figure import Figure
+from pandas import DataFrame
+from torch import Tensor
+
+from lct_pipeline.core.metrics.neighbours import (
+    Neighbours,
+    copy_ratios,
+    nearest_neighbours,
+)
+from lct_pipeline.core.randomness import derived_generator
+from lct_pipeline.core.sample_quality import (
+    feature_batches,
+    features_of,
+    random_subset,
+)
+from lct_pipeline.datasets.decoder import Decoder
+from lct_pipeline.datasets.model_set import ModelSet
+from lct_pipeline.datasets.reference import Reference
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.splits import indices_of
-from lct_pipeline.datasets.tensors import TensorFile
-from lct_pipeline.lazy_types import DataFrame
+from lct_pipeline.evaluation.extractors import extractor_of
+from lct_pipeline.evaluation.generator import build_generator, first_plan
 from lct_pipeline.parameters import Runtime, Sampling
-from lct_pipeline.parameters.evaluation import Evaluation, Features
-from lct_pipeline.pipelines.references.extractors import extractor_of
+from lct_pipeline.parameters.evaluation import Evaluation
 from lct_pipeline.progress import track
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from lct_pipeline.core.metrics.neighbours import Neighbours
+from lct_pipeline.reporting.neighbours import draw_neighbours
 
 logger = logging.getLogger(__name__)
 
 
-def find_nearest_neighbours(
-    best_average: TensorFile,
-    combined_model: TensorFile | None,
-    autoencoder: StoredAutoencoder,
-    latent_normalisation: TensorFile,
+def nearest_training_images(
+    models: ModelSet,
+    decoder: Decoder,
     images: ShardStore,
     image_manifest: DataFrame,
-    feature_extractor: TensorFile,
+    reference: Reference,
     parameters: Evaluation,
-    features: Features,
     sampling: Sampling,
     runtime: Runtime,
-) -> tuple[dict[str, Any], Any]:
-    """Return how near generated images are to training images, and a figure of the nearest.
+) -> tuple[Figure, dict[str, Any]]:
+    """Return a figure of images nearest to training images, and how near all of them are.
 
-    The images are the combined model's where there is one, else the best average's, with the
-    fewest evaluations; the distance is between features. Test images tell how near a new image is.
+    The images are the final model's, with the fewest evaluations; the distance is between features.
+    Test images tell how near a new image is.
     """
-    import torch
-
-    from lct_pipeline.core.metrics.neighbours import nearest_neighbours
-    from lct_pipeline.core.sample_quality import feature_batches, features_of
-    from lct_pipeline.evaluation.generator import build_generator, first_plan
-
     wanted = parameters.neighbours
     if wanted.num_images == 0:
-        return {"num_images": 0}, _nothing_asked_for()
-    model = combined_model or best_average
-    network = model.metadata["network"]
-    generator = build_generator(
-        network, autoencoder, latent_normalisation, sampling, runtime
-    )
-    generator.load(model.tensors)
-    plan = first_plan(network, sampling)
-    made = [
-        batch.cpu()
-        for batch in generator.images(
-            wanted.num_images, plan, seed=parameters.seed, purpose="neighbours"
-        )
-    ]
-    extract = extractor_of(feature_extractor, runtime).extract
+        return _nothing_asked_for(), {"num_images": 0}
+    made = _made(models, decoder, parameters, sampling, runtime)
+    extract = extractor_of(reference.extractor, runtime).extract
     held_out = list(
         images.batches(
-            "images", features.batch_size, _held_out(image_manifest, parameters)
+            "images", sampling.batch_size, _held_out(image_manifest, parameters)
         )
     )
     queries = torch.cat([features_of(made, extract), features_of(held_out, extract)])
     indices = indices_of(image_manifest, "train")
     training = feature_batches(
-        _training_images(images, indices, features.batch_size), extract
+        _training_images(images, indices, sampling.batch_size), extract
     )
     found = nearest_neighbours(
         queries, training, min(wanted.num_neighbours, len(indices))
     )
     record = _record(found, wanted.num_images, len(indices))
     figure = _figure(torch.cat(made), images, indices, found, record, wanted.num_shown)
-    return record, figure
+    return figure, record
+
+
+def _made(
+    models: ModelSet,
+    decoder: Decoder,
+    parameters: Evaluation,
+    sampling: Sampling,
+    runtime: Runtime,
+) -> list[Tensor]:
+    """Return images of the final model."""
+    model = models.file(models.names[-1])
+    network = model.metadata["network"]
+    generator = build_generator(network, decoder, sampling, runtime)
+    generator.load(model.tensors)
+    batches = generator.images(
+        parameters.neighbours.num_images,
+        first_plan(network, sampling),
+        seed=parameters.seed,
+        purpose="neighbours",
+    )
+    return [batch.cpu() for batch in batches]
 
 
 def _held_out(image_manifest: DataFrame, parameters: Evaluation) -> Any:
     """Return the places of as many test images, at random."""
-    from lct_pipeline.core.randomness import derived_generator
-    from lct_pipeline.core.sample_quality import random_subset
-
     indices = indices_of(image_manifest, "test")
     generator = derived_generator(parameters.seed, "held-out neighbours")
     count = min(parameters.neighbours.num_images, len(indices))
@@ -109,7 +119,6 @@ def _training_images(
 
 
 def _record(found: Neighbours, num_generated: int, num_training: int) -> dict[str, Any]:
-    from lct_pipeline.core.metrics.neighbours import copy_ratios
 
     nearest = found.distances[:, 0]
     held_out = nearest[num_generated:]
@@ -147,10 +156,6 @@ def _figure(
     record: dict[str, Any],
     num_shown: int,
 ) -> Any:
-    import torch
-
-    from lct_pipeline.reporting.neighbours import draw_neighbours
-
     count = record["num_images"]
     nearest = found.distances[:, 0]
     shown = nearest[:count].argsort()[:num_shown]
@@ -172,8 +177,6 @@ def _figure(
 
 
 def _nothing_asked_for() -> Any:
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(5, 1))
     figure.text(0.5, 0.5, "evaluation.neighbours.num_images is 0", ha="center")
     return figure

@@ -1,31 +1,31 @@
-"""The nodes that verify: final figures on the test split, and what follows from them."""
+"""Final figures on the test split, and what follows from them."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from pandas import DataFrame
+from torch import Tensor
 
+from lct_pipeline.combination.choosing import NO_SEED, best_rows
 from lct_pipeline.combination.fitness import (
-    Reference,
+    RealFeatures,
     Request,
     features_of_source,
 )
 from lct_pipeline.combination.stage import FINAL_SPLIT, Stage
-from lct_pipeline.datasets.autoencoder import StoredAutoencoder
-from lct_pipeline.datasets.tensors import CheckpointStore, TensorFile
-from lct_pipeline.lazy_types import DataFrame, pd
-from lct_pipeline.parameters import Combination, Evaluation, Runtime, Sampling
-from lct_pipeline.pipelines.combination.choosing import NO_SEED, best_rows
-from lct_pipeline.pipelines.references.nodes import CHECK
+from lct_pipeline.core.metrics.frechet import FrechetReference
+from lct_pipeline.core.metrics.kernel import kernel_distance
+from lct_pipeline.core.metrics.manifolds import manifold_metrics
+from lct_pipeline.datasets.tensors import TensorFile
+from lct_pipeline.evaluation.references import CHECK
+from lct_pipeline.models.features.extractors import FeatureExtractor
+from lct_pipeline.parameters import Evaluation
 from lct_pipeline.progress import track
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from lct_pipeline.models.features.extractors import FeatureExtractor
 
 logger = logging.getLogger(__name__)
 
@@ -33,36 +33,14 @@ CONTROL_METHODS = ("control", "random")
 
 
 def verify_combination(
-    candidate_scores: DataFrame,
-    checkpoint_index: DataFrame,
-    checkpoints: CheckpointStore,
-    autoencoder: StoredAutoencoder | None,
-    latent_normalisation: TensorFile | None,
-    feature_extractor: TensorFile,
-    check_extractor: TensorFile,
-    reference_statistics: TensorFile,
-    parameters: Combination,
-    evaluation: Evaluation,
-    sampling: Sampling,
-    runtime: Runtime,
-) -> tuple[DataFrame, dict[str, Any], TensorFile]:
-    """Return the report, the combination, and the model that is kept.
+    stage: Stage, candidate_scores: DataFrame, evaluation: Evaluation
+) -> tuple[DataFrame, TensorFile, dict[str, Any]]:
+    """Return the report, the model that is kept, and the combination.
 
     The best of each search, and of each control, are measured with new noise against the test
     split, by metrics that were not searched too. Where the combination is no better there than the
     best control, the control is kept.
     """
-    stage = Stage(
-        checkpoint_index,
-        checkpoints,
-        autoencoder,
-        latent_normalisation,
-        (feature_extractor, check_extractor),
-        reference_statistics,
-        parameters,
-        sampling,
-        runtime,
-    )
     best = best_rows(candidate_scores)
     report = pd.DataFrame(_final_rows(best, stage, evaluation))
     combination = conclusion(report, best, stage)
@@ -77,7 +55,7 @@ def verify_combination(
         },
     )
     logger.info("%s\n%s", combination["verdict"], as_text(report, stage.metric))
-    return report, combination, model
+    return report, model, combination
 
 
 def _final_rows(
@@ -101,22 +79,16 @@ def _final_rows(
         yield figures
 
 
-def _judges(stage: Stage) -> Iterator[tuple[FeatureExtractor | None, Reference]]:
+def _judges(stage: Stage) -> Iterator[tuple[FeatureExtractor | None, RealFeatures]]:
     """Yield each feature extractor with what it finds in the test split."""
-    built = stage.task.built_extractors()
-    if not built:
-        yield None, stage.reference(FINAL_SPLIT)
-    for extractor, prefix in zip(built, ("", CHECK), strict=False):
-        yield extractor, stage.reference(FINAL_SPLIT, prefix)
+    yield stage.extractor, stage.reference(FINAL_SPLIT)
+    if stage.check_extractor is not None:
+        yield stage.check_extractor, stage.reference(FINAL_SPLIT, CHECK)
 
 
 def _distances(
-    features: Tensor, reference: Reference, extractor: FeatureExtractor | None
+    features: Tensor, reference: RealFeatures, extractor: FeatureExtractor | None
 ) -> dict[str, float]:
-    from lct_pipeline.core.metrics.frechet import FrechetReference
-    from lct_pipeline.core.metrics.kernel import kernel_distance
-    from lct_pipeline.core.metrics.manifolds import manifold_metrics
-
     frechet = extractor.frechet_name if extractor else "frechet_distance"
     kernel = extractor.kernel_name if extractor else "kernel_distance"
     kept = features[: len(reference.features)]

@@ -11,29 +11,20 @@ from torch import Tensor
 
 from conftest import SmokeResults, changed
 from lct_pipeline.datasets.splits import indices_of
+from lct_pipeline.evaluation.copying import nearest_training_images
+from lct_pipeline.evaluation.extractors import extractor_of
 from lct_pipeline.evaluation.generator import Generator
-from lct_pipeline.pipelines.evaluation.copying import find_nearest_neighbours
-from lct_pipeline.pipelines.references.extractors import extractor_of
 
 
-def find(results: SmokeResults, **changes: Any) -> tuple[dict[str, Any], Any]:
+def find(results: SmokeResults, **changes: Any) -> tuple[Any, dict[str, Any]]:
     load, parameters = results.catalog.load, results.parameters
-    names = (
-        "best_average",
-        "combined_model",
-        "autoencoder",
-        "latent_normalisation",
-        "images",
-        "image_manifest",
-        "feature_extractor",
-    )
+    names = ("models", "decoder", "images", "image_manifest", "reference")
     evaluation = changed(
         parameters.evaluation, {f"neighbours.{k}": v for k, v in changes.items()}
     )
-    return find_nearest_neighbours(
+    return nearest_training_images(
         *[load(name) for name in names],
         evaluation,
-        parameters.features,
         parameters.sampling,
         parameters.runtime,
     )
@@ -58,7 +49,7 @@ def test_copies_are_found_and_shown_first(
     copies = training_images(results, 17, 400)
     noise = torch.randint(256, (6, *copies.shape[1:])).to(torch.uint8)
     replace_generated(monkeypatch, torch.cat([noise, copies]))
-    record, figure = find(results, num_images=8, num_shown=2)
+    figure, record = find(results, num_images=8, num_shown=2)
     assert record["smallest_ratio"] == pytest.approx(0, abs=1e-6)
     assert record["share_below_half"] == pytest.approx(2 / 8)
     assert record["held_out_share_below_half"] < 0.5
@@ -78,8 +69,8 @@ def test_distances_are_those_of_scikit_learn(
     load, parameters = results.catalog.load, results.parameters
     made = torch.randint(256, (9, 3, 32, 32)).to(torch.uint8)
     replace_generated(monkeypatch, made)
-    record, _ = find(results, num_images=9)
-    extract = extractor_of(load("feature_extractor"), parameters.runtime).extract
+    _, record = find(results, num_images=9)
+    extract = extractor_of(load("reference").extractor, parameters.runtime).extract
     manifest, images = load("image_manifest"), load("images")
     with torch.no_grad():
         train, test, ours = (
@@ -102,6 +93,6 @@ def test_distances_are_those_of_scikit_learn(
 
 
 def test_without_images_asked_for_nothing_is_searched(results: SmokeResults) -> None:
-    record, figure = find(results, num_images=0)
+    figure, record = find(results, num_images=0)
     assert record == {"num_images": 0}
     assert "num_images is 0" in figure.texts[0].get_text()

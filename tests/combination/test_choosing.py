@@ -12,9 +12,9 @@ from small_runs import Run, pixel_run, rows_of, scores_of, tiny_run
 
 from conftest import SmokeResults
 from lct_pipeline.combination import measuring
+from lct_pipeline.combination.choosing import best_rows
 from lct_pipeline.combination.fitness import Fitness
-from lct_pipeline.datasets.tensors import CheckpointStore
-from lct_pipeline.pipelines.combination.choosing import best_rows
+from lct_pipeline.datasets.checkpoints import CheckpointStore
 
 CHANGES: dict[str, Any] = {
     "search.methods": ("cma", "random"),
@@ -181,7 +181,8 @@ def test_a_finished_choice_reads_no_weights(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(CheckpointStore, "read", None)
-    (again,) = tiny.choose(history, CHANGES, scores)
+    known, again = tiny.choose(history, CHANGES, scores)
+    pd.testing.assert_frame_equal(known, scores, check_exact=True)
     pd.testing.assert_frame_equal(again, scores, check_exact=True)
 
 
@@ -189,7 +190,7 @@ def test_a_choice_among_fewer_measures_nothing_and_leaves_no_row_behind(
     tiny: Run, history: pd.DataFrame, scores: pd.DataFrame, measured: list[Any]
 ) -> None:
     fewer = {**CHANGES, "choice.num_candidates": 1}
-    (table,) = tiny.choose(history, fewer, scores)
+    _, table = tiny.choose(history, fewer, scores)
     assert measured == []
     assert table["place"].tolist() == list(range(len(scores) - 4))
 

@@ -3,54 +3,55 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
+from torch import Tensor
 
 from lct_pipeline.combination.averages import averages_of
 from lct_pipeline.combination.weights import CombinedWeights
-from lct_pipeline.datasets.autoencoder import StoredAutoencoder
-from lct_pipeline.datasets.tensors import CheckpointStore, TensorFile
-from lct_pipeline.evaluation.models import weights_of
-from lct_pipeline.lazy_types import DataFrame, pd
+from lct_pipeline.core.metrics.frechet import FrechetReference
+from lct_pipeline.core.sample_quality import features_of
+from lct_pipeline.core.sampling_plans import SamplingPlan
+from lct_pipeline.datasets.checkpoints import CheckpointCatalog
+from lct_pipeline.datasets.decoder import Decoder
+from lct_pipeline.datasets.model_set import last_weights
+from lct_pipeline.datasets.reference import Reference
+from lct_pipeline.datasets.tensors import TensorFile
+from lct_pipeline.evaluation.extractors import extractor_of
+from lct_pipeline.evaluation.generator import (
+    Generator,
+    build_generator,
+    diffusion_plans,
+    first_plan,
+    one_step,
+    two_step_plans,
+)
+from lct_pipeline.evaluation.references import statistics_of
 from lct_pipeline.parameters import Runtime, Sampling
 from lct_pipeline.parameters.evaluation import Evaluation
-from lct_pipeline.pipelines.references.extractors import extractor_of
-from lct_pipeline.pipelines.references.nodes import statistics_of
 from lct_pipeline.progress import track
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from lct_pipeline.evaluation.generator import Generator, SamplingPlan
-    from lct_pipeline.models.features.extractors import FeatureExtractor
 
 
 def choose_average(
-    checkpoint_index: DataFrame,
-    checkpoints: CheckpointStore,
-    autoencoder: StoredAutoencoder,
-    latent_normalisation: TensorFile,
-    feature_extractor: TensorFile,
-    reference_statistics: TensorFile,
+    catalog: CheckpointCatalog,
+    decoder: Decoder,
+    reference: Reference,
     parameters: Evaluation,
     sampling: Sampling,
     runtime: Runtime,
-) -> tuple[DataFrame, TensorFile]:
+) -> tuple[pd.DataFrame, TensorFile]:
     """Return the distance of every average of the weights, and the best of them.
 
     The averages are those of the last step, and others made afterwards from the stored snapshots
     of power-function averages (EDM2).
     """
-    from lct_pipeline.evaluation.generator import build_generator, first_plan
-
-    network = checkpoints.header(checkpoint_index["name"].iloc[-1])["network"]
-    generator = build_generator(
-        network, autoencoder, latent_normalisation, sampling, runtime
-    )
-    extractor = extractor_of(feature_extractor, runtime)
-    measure = Measure(generator, extractor, reference_statistics, parameters)
-    averages = averages_of(checkpoint_index, parameters.posthoc_widths)
-    is_average = (checkpoint_index["kind"] != "raw").to_numpy()
-    weights = CombinedWeights(checkpoint_index[is_average], checkpoints)
+    network = catalog.store.header(catalog.rows["name"].iloc[-1])["network"]
+    generator = build_generator(network, decoder, sampling, runtime)
+    measure = Measure(generator, reference, parameters, runtime)
+    averages = averages_of(catalog.rows, parameters.posthoc_widths)
+    is_average = (catalog.rows["kind"] != "raw").to_numpy()
+    weights = CombinedWeights(catalog.rows[is_average], catalog.store)
     rows = []
     for average in track(averages, "choose average", "average"):
         generator.load(weights.state_dict(average.alpha[is_average]))
@@ -67,30 +68,26 @@ def choose_average(
 def choose_second_step(
     best_average: TensorFile,
     combined_model: TensorFile | None,
-    checkpoint_index: DataFrame,
-    checkpoints: CheckpointStore,
-    autoencoder: StoredAutoencoder,
-    latent_normalisation: TensorFile,
-    feature_extractor: TensorFile,
-    reference_statistics: TensorFile,
+    catalog: CheckpointCatalog,
+    decoder: Decoder,
+    reference: Reference,
     parameters: Evaluation,
     sampling: Sampling,
     runtime: Runtime,
-) -> tuple[DataFrame, dict[str, Any]]:
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return the distance at each level and kind of noise of a second step, and the best plans.
 
     Each model gets its own, so that figures of two evaluations are fair to all. Diffusion models
     have no such choice: the table has the plans of the final one alone.
     """
-    from lct_pipeline.evaluation.generator import build_generator
-
     network = best_average.metadata["network"]
-    generator = build_generator(
-        network, autoencoder, latent_normalisation, sampling, runtime
-    )
-    extractor = extractor_of(feature_extractor, runtime)
-    measure = Measure(generator, extractor, reference_statistics, parameters)
-    weights = weights_of(best_average, combined_model, checkpoint_index, checkpoints)
+    generator = build_generator(network, decoder, sampling, runtime)
+    measure = Measure(generator, reference, parameters, runtime)
+    weights = {
+        "last": last_weights(catalog).tensors,
+        "best_ema": best_average.tensors,
+        **({} if combined_model is None else {"combined": combined_model.tensors}),
+    }
     plans = _candidate_plans(generator)
     if network["model"] == "diffusion":
         final = list(weights)[-1]
@@ -106,7 +103,7 @@ def _distances(
     plans: list[SamplingPlan],
     generator: Generator,
     measure: Measure,
-) -> DataFrame:
+) -> pd.DataFrame:
     """Return a row for each model and plan."""
     rows = []
     pairs = [(name, plan) for name in weights for plan in plans]
@@ -118,7 +115,7 @@ def _distances(
     return pd.DataFrame(rows)
 
 
-def _chosen(table: DataFrame, plans: list[SamplingPlan]) -> dict[str, Any]:
+def _chosen(table: pd.DataFrame, plans: list[SamplingPlan]) -> dict[str, Any]:
     """Return each model's one step and best two, and whether the second brought anything."""
     chosen: dict[str, list[dict[str, Any]]] = {}
     improves: dict[str, bool | None] = {}
@@ -134,12 +131,6 @@ def _chosen(table: DataFrame, plans: list[SamplingPlan]) -> dict[str, Any]:
 
 
 def _candidate_plans(generator: Generator) -> list[SamplingPlan]:
-    from lct_pipeline.evaluation.generator import (
-        diffusion_plans,
-        one_step,
-        two_step_plans,
-    )
-
     if generator.network["model"] == "diffusion":
         return diffusion_plans(generator.sampling)
     first = one_step(generator.network)
@@ -157,21 +148,20 @@ class Measure:
 
     Args:
         generator: Has the weights.
-        extractor: Gives features.
-        reference_statistics: Statistics of the real images.
+        reference: Has the extractor that gives features, and statistics of the real images.
         parameters: How many images.
+        runtime: Where to.
     """
 
     def __init__(
         self,
         generator: Generator,
-        extractor: FeatureExtractor,
-        reference_statistics: TensorFile,
+        reference: Reference,
         parameters: Evaluation,
+        runtime: Runtime,
     ) -> None:
-        from lct_pipeline.core.metrics.frechet import FrechetReference
-
-        statistics = statistics_of(reference_statistics, "validation")
+        extractor = extractor_of(reference.extractor, runtime)
+        statistics = statistics_of(reference.statistics, "validation")
         num_real = statistics.num_images
         self._reference = FrechetReference(statistics)
         self._generator, self._extract = generator, extractor.extract
@@ -186,8 +176,6 @@ class Measure:
 
     def __call__(self, plan: SamplingPlan, purpose: str) -> float:
         """Return the distance of ``num_choice_images`` images made with ``plan``."""
-        from lct_pipeline.core.sample_quality import features_of
-
         images = self._generator.images(
             self._num_images, plan, seed=self._seed, purpose=purpose
         )

@@ -1,36 +1,24 @@
-"""The nodes behind the pictures of the landscape: along a line, and over three checkpoints."""
+"""What is behind the pictures of the landscape: along a line, and over three checkpoints."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from pandas import DataFrame
 
+from lct_pipeline.combination.choosing import best_rows
 from lct_pipeline.combination.fitness import Request
 from lct_pipeline.combination.members import Members
 from lct_pipeline.combination.stage import CHOICE_SPLIT, Stage
-from lct_pipeline.datasets.autoencoder import StoredAutoencoder
-from lct_pipeline.datasets.tensors import CheckpointStore, TensorFile
-from lct_pipeline.lazy_types import DataFrame, pd
-from lct_pipeline.parameters import Combination, Runtime, Sampling
-from lct_pipeline.pipelines.combination.choosing import best_rows
 from lct_pipeline.progress import track
 
 BEYOND = 0.5  # how far the line, and the plane, go on beyond their ends
 
 
 def measure_landscape(
-    candidate_scores: DataFrame,
-    combination: dict[str, Any],
-    checkpoint_index: DataFrame,
-    checkpoints: CheckpointStore,
-    autoencoder: StoredAutoencoder | None,
-    latent_normalisation: TensorFile | None,
-    feature_extractor: TensorFile,
-    reference_statistics: TensorFile,
-    parameters: Combination,
-    sampling: Sampling,
-    runtime: Runtime,
+    stage: Stage, candidate_scores: DataFrame, combination: dict[str, Any]
 ) -> DataFrame:
     """Return the fitness on the validation split along a line and over a plane.
 
@@ -38,17 +26,7 @@ def measure_landscape(
     first, the middle and the last checkpoint of the window (Liu et al. 2024): theta(x, y) =
     theta_0 + x (theta_1 - theta_0) + y (theta_2 - theta_0).
     """
-    stage = Stage(
-        checkpoint_index,
-        checkpoints,
-        autoencoder,
-        latent_normalisation,
-        (feature_extractor,),
-        reference_statistics,
-        parameters,
-        sampling,
-        runtime,
-    )
+    parameters = stage.parameters
     alpha_of = best_rows(candidate_scores).set_index("name")["alpha"]
     start = np.array(alpha_of[combination["best_ema"]["name"]])
     end = np.array(alpha_of[combination["name"]])

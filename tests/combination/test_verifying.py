@@ -25,8 +25,8 @@ from lct_pipeline.core.metrics.frechet import feature_statistics, frechet_distan
 from lct_pipeline.core.metrics.manifolds import manifold_metrics
 from lct_pipeline.core.sample_quality import features_of
 from lct_pipeline.datasets.tensors import TensorFile
+from lct_pipeline.evaluation.extractors import extractor_of
 from lct_pipeline.evaluation.generator import build_generator, first_plan
-from lct_pipeline.pipelines.references.extractors import extractor_of
 
 SEARCHED: dict[str, Any] = {
     "search.methods": ("cma", "random"),
@@ -55,7 +55,7 @@ def scores(pixels: Run) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def verified(
     pixels: Run, scores: pd.DataFrame
-) -> tuple[pd.DataFrame, dict[str, Any], TensorFile]:
+) -> tuple[pd.DataFrame, TensorFile, dict[str, Any]]:
     return pixels.verify(scores, SEARCHED)
 
 
@@ -98,7 +98,7 @@ def test_the_cases_are_as_good_on_the_test_split_as_their_names_say(tiny: Run) -
 
 def test_a_combination_that_is_better_on_the_test_split_is_kept(tiny: Run) -> None:
     table = given(ours=("cma", 1.0, GOOD), theirs=("control", 2.0, MIDDLE))
-    _, combination, model = tiny.verify(table)
+    _, model, combination = tiny.verify(table)
     assert combination["gain_survives"] is True
     assert (combination["name"], combination["kept"]) == ("ours", "ours")
     assert combination["control"]["name"] == "theirs"
@@ -116,7 +116,7 @@ def test_where_the_gain_does_not_survive_the_control_is_kept_bit_for_bit(
     tiny: Run,
 ) -> None:
     table = given(ours=("cma", 1.0, BAD), theirs=("control", 2.0, MIDDLE))
-    _, combination, model = tiny.verify(table)
+    _, model, combination = tiny.verify(table)
     assert combination["gain_survives"] is False
     assert (combination["name"], combination["kept"]) == ("ours", "theirs")
     assert combination["alpha"] == BAD
@@ -128,7 +128,7 @@ def test_where_the_gain_does_not_survive_the_control_is_kept_bit_for_bit(
 
 def test_no_better_is_not_enough(tiny: Run) -> None:
     table = given(ours=("cma", 1.0, MIDDLE), theirs=("control", 2.0, MIDDLE))
-    assert tiny.verify(table)[1]["gain_survives"] is False
+    assert tiny.verify(table)[2]["gain_survives"] is False
 
 
 def test_the_choice_decides_who_is_compared_whatever_the_test_split_says(
@@ -139,7 +139,7 @@ def test_the_choice_decides_who_is_compared_whatever_the_test_split_says(
         better=("evolution", 1.5, GOOD),
         theirs=("control", 2.0, MIDDLE),
     )
-    _, combination, _ = tiny.verify(table)
+    _, _, combination = tiny.verify(table)
     assert (combination["name"], combination["kept"]) == ("ours", "theirs")
 
 
@@ -149,7 +149,7 @@ def test_a_random_search_is_a_control_beside_another_method(tiny: Run) -> None:
         luck=("random", 1.5, GOOD),
         theirs=("control", 2.0, BAD),
     )
-    _, combination, _ = tiny.verify(table)
+    _, _, combination = tiny.verify(table)
     assert combination["control"]["name"] == "luck"
     assert combination["best_ema"]["name"] == "theirs"
     assert combination["gain_survives"] is False
@@ -157,18 +157,18 @@ def test_a_random_search_is_a_control_beside_another_method(tiny: Run) -> None:
 
 def test_a_random_search_alone_is_what_is_verified(tiny: Run) -> None:
     table = given(luck=("random", 1.5, GOOD), theirs=("control", 2.0, MIDDLE))
-    _, combination, _ = tiny.verify(table)
+    _, _, combination = tiny.verify(table)
     assert (combination["name"], combination["method"]) == ("luck", "random")
     assert combination["control"]["name"] == "theirs"
 
 
 def test_the_combination_says_what_it_is_made_of_and_was_chosen_by(tiny: Run) -> None:
     table = given(ours=("cma", 1.0, GOOD), theirs=("control", 2.0, MIDDLE))
-    report, combination, model = tiny.verify(table)
+    report, model, combination = tiny.verify(table)
     assert combination["alpha"] == GOOD
     assert combination["steps"] == [10, 20, 30, 40]
-    assert combination["checkpoints"] == tiny.checkpoint_index["name"].tolist()
-    assert combination["digests"] == tiny.checkpoint_index["digest"].tolist()
+    assert combination["checkpoints"] == tiny.catalog.rows["name"].tolist()
+    assert combination["digests"] == tiny.catalog.rows["digest"].tolist()
     final = report.set_index("name").loc["ours", "frechet_distance"]
     scores = {"search": 2.0, "choice": 3.0, "final": final}
     assert combination["scores"] == scores
@@ -178,7 +178,7 @@ def test_the_combination_says_what_it_is_made_of_and_was_chosen_by(tiny: Run) ->
 
 
 def test_the_scores_of_each_seed_of_the_method_are_told(verified: Any) -> None:
-    report, combination, _ = verified
+    report, _, combination = verified
     of_method = report[report["method"] == combination["method"]].set_index("seed")
     assert sorted(combination["seeds"]) == ["0", "1"]
     for seed, scores in combination["seeds"].items():
@@ -189,7 +189,7 @@ def test_the_scores_of_each_seed_of_the_method_are_told(verified: Any) -> None:
 def test_averages_have_no_share_in_what_is_written_as_coefficients(
     verified: Any, scores: pd.DataFrame
 ) -> None:
-    _, combination, _ = verified
+    _, _, combination = verified
     (alpha,) = scores.loc[scores["name"] == combination["name"], "alpha"]
     assert combination["alpha"] == alpha[:4] and not any(alpha[4:])
     assert len(combination["steps"]) == 4
@@ -238,12 +238,12 @@ def test_the_number_of_final_images_is_that_of_the_evaluation(
 def test_the_final_figures_are_those_of_the_kept_weights(
     pixels: Run, verified: Any
 ) -> None:
-    report, combination, model = verified
+    report, model, combination = verified
     row = report.set_index("name").loc[combination["kept"]]
-    real = pixels.reference_statistics.tensors
+    real = pixels.reference.statistics.tensors
     for prefix, stored, name in [
-        ("", pixels.feature_extractor, CLASSIFIERS[0]),
-        ("check.", pixels.check_extractor, CLASSIFIERS[1]),
+        ("", pixels.reference.extractor, CLASSIFIERS[0]),
+        ("check.", pixels.reference.check_extractor, CLASSIFIERS[1]),
     ]:
         features = final_features(pixels, model, stored, int(row["num_generated"]))
         test = real[f"{prefix}test.features"]
@@ -255,13 +255,11 @@ def test_the_final_figures_are_those_of_the_kept_weights(
 
 
 def final_features(run: Run, model: TensorFile, stored: TensorFile, num: int) -> Tensor:
-    assert run.autoencoder is not None and run.latent_normalisation is not None
     parameters = run.parameters
     network = model.metadata["network"]
     generator = build_generator(
         network,
-        run.autoencoder,
-        run.latent_normalisation,
+        run.decoder,
         parameters.sampling,
         parameters.runtime,
     )
@@ -277,7 +275,7 @@ def test_the_verdict_and_the_report_are_logged(
 ) -> None:
     table = given(ours=("cma", 1.0, GOOD), theirs=("control", 2.0, MIDDLE))
     caplog.set_level(logging.INFO, "lct_pipeline")
-    _, combination, _ = tiny.verify(table)
+    _, _, combination = tiny.verify(table)
     assert combination["verdict"] in caplog.text
     assert "ours" in caplog.text and "theirs" in caplog.text
 
@@ -314,3 +312,16 @@ def test_the_smoke_runs_report_names_what_was_kept(results: SmokeResults) -> Non
     )
     assert combination["gain_survives"] == bool(ours < theirs)
     assert not any("fid" in column.lower() for column in report.columns)
+
+
+def test_the_smoke_runs_record_says_what_was_kept_of_how_many(
+    results: SmokeResults,
+) -> None:
+    load = results.catalog.load
+    combination = load("combination")
+    assert load("combination_record") == {
+        "kept": combination["kept"],
+        "verdict": combination["verdict"],
+        "num_evaluations": len(load("search_history")),
+        "num_candidates": len(load("candidate_scores")),
+    }

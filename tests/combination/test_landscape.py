@@ -10,8 +10,8 @@ import pytest
 from small_runs import Run, pixel_run, tiny_run
 
 from conftest import SmokeResults
+from lct_pipeline.combination.landscape import line, plane
 from lct_pipeline.combination.members import members_of
-from lct_pipeline.pipelines.combination.landscape import line, plane
 
 START, END = [0.0, 0.0, 0.0, 1.0], [0.4, -0.5, 0.3, 0.8]
 COMBINATION = {"name": "ours", "best_ema": {"name": "theirs"}}
@@ -58,7 +58,7 @@ def test_the_line_goes_through_the_best_ema_and_the_combination() -> None:
 
 
 def test_the_plane_has_the_three_checkpoints_at_its_corners(pixels: Run) -> None:
-    members = members_of(pixels.checkpoint_index, 1.0)
+    members = members_of(pixels.catalog.rows, 1.0)
     rows, alphas = plane(members, 5)
     at = {(row["x"], row["y"]): alpha for row, alpha in zip(rows, alphas, strict=True)}
     assert len(at) == 25
@@ -71,7 +71,7 @@ def test_the_plane_has_the_three_checkpoints_at_its_corners(pixels: Run) -> None
 
 
 def test_two_checkpoints_have_a_plane_too(pixels: Run) -> None:
-    rows, alphas = plane(members_of(pixels.checkpoint_index, 0.5), 3)
+    rows, alphas = plane(members_of(pixels.catalog.rows, 0.5), 3)
     assert len(rows) == 9
     np.testing.assert_allclose(alphas.sum(1), 1)
 

@@ -1,4 +1,4 @@
-"""Node that copies checkpoints of another trainer into our own store."""
+"""Copies of the checkpoints of another trainer in our own store."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lct_pipeline.datasets.checkpoint_layouts import ForeignCheckpoint
-from lct_pipeline.datasets.external_checkpoints import ForeignCheckpoints
-from lct_pipeline.datasets.tensors import CheckpointStore, TensorFile
+from lct_pipeline.datasets.checkpoint_layouts import ExternalCheckpoint
+from lct_pipeline.datasets.checkpoints import CheckpointStore, Files
+from lct_pipeline.datasets.external_checkpoints import ExternalCheckpoints
+from lct_pipeline.datasets.parts import Last
+from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError, ParameterError
 from lct_pipeline.progress import gibibytes, track
 
@@ -29,40 +31,42 @@ UNKNOWN = {  # what our own training says about a checkpoint and other trainers 
 }
 
 
-def import_checkpoints(
-    foreign_checkpoints: ForeignCheckpoints | None,
+def copied_checkpoints(
+    external_checkpoints: ExternalCheckpoints | None,
     previous_checkpoints: CheckpointStore,
-) -> Iterator[dict[str, TensorFile]]:
+) -> Iterator[Files | Last[Files]]:
     """Copy, or go on copying; yield one checkpoint at a time.
 
     Raises:
         ParameterError: No folder of checkpoints is named.
         DataError: The run holds other checkpoints, or one that is copied is refused.
     """
-    if foreign_checkpoints is None:
+    if external_checkpoints is None:
         raise ParameterError(
             "no checkpoints to catalog are named: give their folder and a name for the run, "
             "--params=cataloging.source=<folder>,run_id=<name>."
         )
-    files = {_name(found): found for found in foreign_checkpoints.checkpoints}
-    origins = {name: foreign_checkpoints.origin(file) for name, file in files.items()}
+    files = {_name(found): found for found in external_checkpoints.checkpoints}
+    origins = {name: external_checkpoints.origin(file) for name, file in files.items()}
     stored = previous_checkpoints.headers()
     _check_stored(stored, origins, previous_checkpoints.folder)
     missing = [name for name in files if name not in stored]
     if not missing:
         logger.info("All %d checkpoints are already copied.", len(files))
+        yield Last({})
         return
-    num_bytes = len(missing) * foreign_checkpoints.num_bytes
+    num_bytes = len(missing) * external_checkpoints.num_bytes
     _tell_size(len(missing), num_bytes, previous_checkpoints.folder)
     for name in track(
         missing, "import", "checkpoint", total=len(files), initial=len(stored)
     ):
         about = {"step": files[name].step, "source": origins[name]}
         metadata = {**UNKNOWN, **about}
-        yield {name: TensorFile(foreign_checkpoints.read(files[name]), metadata)}
+        yield {name: TensorFile(external_checkpoints.read(files[name]), metadata)}
+    yield Last({})
 
 
-def _name(checkpoint: ForeignCheckpoint) -> str:
+def _name(checkpoint: ExternalCheckpoint) -> str:
     return f"step-{checkpoint.step:07d}-raw"
 
 

@@ -16,11 +16,8 @@ from small_runs import Output, Run, pixel_run, rows_of, tiny_run, weights
 from conftest import SmokeResults, changed
 from lct_pipeline.combination import measuring
 from lct_pipeline.combination.fitness import Fitness
-from lct_pipeline.datasets.tensors import (
-    CheckpointsDataset,
-    CheckpointStore,
-    TensorFile,
-)
+from lct_pipeline.datasets.checkpoints import CheckpointsDataset, CheckpointStore
+from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError, ParameterError
 
 THREE: dict[str, Any] = {"search.methods": ("evolution", "cma", "random")}
@@ -105,16 +102,20 @@ def test_the_state_is_there_after_every_evaluation(tiny: Run) -> None:
         (len(rows), len(state.tensors["numbers"]))
         for rows, state in tiny.search({"search.num_evaluations": 8})
     ]
-    # three of the start, three candidates, one, and the centre; a row for each at the end
+    # three of the start, three candidates, one, and the centre; a row for each at the end of a
+    # generation; and at last the state of a complete search
     of_generations = [
         [(0, n) for n in range(a, b)] for a, b in [(1, 4), (4, 7), (7, 8)]
     ]
     told = [(3, 3), (3, 6), (1, 7), (1, 8)]
     expected = [*of_generations, [(0, 8)]]
     assert lengths == [
-        pair
-        for generation, end in zip(expected, told, strict=True)
-        for pair in [*generation, end]
+        *(
+            pair
+            for generation, end in zip(expected, told, strict=True)
+            for pair in [*generation, end]
+        ),
+        (0, 8),
     ]
 
 
@@ -186,14 +187,16 @@ def test_a_state_of_other_sampling_references_or_autoencoder_is_refused(
     sampling = changed(pixels.parameters.sampling, {"batch_size": 5})
     with pytest.raises(ParameterError, match=r"sampling\.batch_size: \d+ -> 5"):
         next(pixels.search(state=state, sampling=sampling))
-    tensors = pixels.reference_statistics.tensors
-    references = TensorFile(tensors, {"num_images": dict.fromkeys(("train",), 9)})
+    tensors = pixels.reference.statistics.tensors
+    statistics = TensorFile(tensors, {"num_images": dict.fromkeys(("train",), 9)})
+    reference = replace(pixels.reference, statistics=statistics)
     with pytest.raises(ParameterError, match=r"references\.num_images\.train: 40 -> 9"):
-        next(replace(pixels, reference_statistics=references).search(state=state))
-    assert pixels.autoencoder is not None
-    autoencoder = replace(pixels.autoencoder, digest="other")
+        next(replace(pixels, reference=reference).search(state=state))
+    assert pixels.decoder is not None
+    autoencoder = replace(pixels.decoder.autoencoder, digest="other")
+    decoder = replace(pixels.decoder, autoencoder=autoencoder)
     with pytest.raises(ParameterError, match=r"autoencoder: 'none' -> 'other'"):
-        next(replace(pixels, autoencoder=autoencoder).search(state=state))
+        next(replace(pixels, decoder=decoder).search(state=state))
 
 
 def test_each_method_is_searched_with_each_seed_and_the_same_budget(
@@ -280,8 +283,8 @@ def test_one_checkpoint_alone_is_refused(tmp_path: Path) -> None:
 
 def test_a_checkpoint_that_was_replaced_is_refused(tmp_path: Path) -> None:
     run = tiny_run(tmp_path)
-    dataset = CheckpointsDataset(path=str(run.checkpoints.folder))
-    about = run.checkpoints.header("step-0000020-raw")
+    dataset = CheckpointsDataset(path=str(run.catalog.store.folder))
+    about = run.catalog.store.header("step-0000020-raw")
     dataset.save({"step-0000020-raw": TensorFile(weights(7), {"step": 20, **about})})
     with pytest.raises(DataError, match="not the checkpoint that was cataloged"):
         next(run.search())

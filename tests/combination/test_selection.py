@@ -12,15 +12,15 @@ from measuring import ONE_STEP, distance, generation_inputs
 
 from conftest import SmokeResults
 from lct_pipeline.combination.averages import posthoc_alpha
-from lct_pipeline.datasets.tensors import TensorFile
-from lct_pipeline.errors import DataError
-from lct_pipeline.evaluation.generator import SamplingPlan
-from lct_pipeline.evaluation.models import plans_of
-from lct_pipeline.pipelines.evaluation.choice import (
+from lct_pipeline.combination.selection import (
     Measure,
     choose_average,
     choose_second_step,
 )
+from lct_pipeline.datasets.tensors import TensorFile
+from lct_pipeline.errors import DataError
+from lct_pipeline.evaluation.generator import SamplingPlan
+from lct_pipeline.evaluation.models import plans_from, plans_of
 
 AVERAGES = [
     "step-0000060-ema-0.9",
@@ -46,9 +46,7 @@ def fake_distances(monkeypatch: pytest.MonkeyPatch) -> FakeDistances:
 
 def average(results: SmokeResults) -> tuple[pd.DataFrame, TensorFile]:
     load = results.catalog.load
-    return choose_average(
-        load("checkpoint_index"), load("checkpoints"), *generation_inputs(results)
-    )
+    return choose_average(load("checkpoint_index"), *generation_inputs(results))
 
 
 def second_step(
@@ -60,8 +58,8 @@ def second_step(
     network = best.metadata["network"] | changes
     model = replace(best, metadata={**best.metadata, "network": network})
     found = load("combined_model") if combined else None
-    checkpoints = load("checkpoint_index"), load("checkpoints")
-    return choose_second_step(model, found, *checkpoints, *generation_inputs(results))
+    catalog = load("checkpoint_index")
+    return choose_second_step(model, found, catalog, *generation_inputs(results))
 
 
 def test_every_average_competes_with_those_made_afterwards(
@@ -86,10 +84,9 @@ def test_the_best_average_is_that_of_the_least_distance(results: SmokeResults) -
 
 def made_afterwards(results: SmokeResults, width: float) -> dict[str, torch.Tensor]:
     """Return the power-function average of a width, added up from the snapshots in float64."""
-    load = results.catalog.load
-    index, store = load("checkpoint_index"), load("checkpoints")
-    snapshots = index[index["kind"] == "power"]
-    weights = [store.read(name).tensors for name in snapshots["name"]]
+    catalog = results.catalog.load("checkpoint_index")
+    snapshots = catalog.rows[catalog.rows["kind"] == "power"]
+    weights = [catalog.store.read(name).tensors for name in snapshots["name"]]
     alpha = posthoc_alpha(snapshots, width)
     return {
         key: sum(
@@ -123,10 +120,10 @@ def test_whichever_average_is_best_its_weights_are_returned(
 
 
 def test_averages_that_were_replaced_are_refused(results: SmokeResults) -> None:
-    load = results.catalog.load
-    index = load("checkpoint_index").assign(digest="another")
+    catalog = results.catalog.load("checkpoint_index")
+    other = replace(catalog, rows=catalog.rows.assign(digest="another"))
     with pytest.raises(DataError, match="not the checkpoint that was cataloged"):
-        choose_average(index, load("checkpoints"), *generation_inputs(results))
+        choose_average(other, *generation_inputs(results))
 
 
 def test_a_second_step_is_tried_at_each_level_with_each_kind_of_noise(
@@ -148,13 +145,13 @@ def test_the_second_step_of_the_least_distance_is_chosen(
 ) -> None:
     table = results.catalog.load("second_step_choice")
     table = table[table["model"] == model]
-    chosen = results.catalog.load("sampling_plans")
-    first, second = plans_of(chosen, model)
+    models = results.catalog.load("models")
+    first, second = plans_of(models, model)
     best = table.iloc[1:].sort_values("distance").iloc[0]
     assert first == ONE_STEP
     assert second == SamplingPlan(2, (80.0, best["second_sigma"]), best["renoise"])
     improves = best["distance"] < table["distance"].iloc[0]
-    assert chosen["second_step_improves"][model] == improves
+    assert models.improves[model] == improves
 
 
 @pytest.mark.parametrize("combined", [True, False])
@@ -189,9 +186,9 @@ def test_a_second_step_that_brings_nothing_is_said_to(
     table, chosen = second_step(results)
     assert table["distance"].tolist()[5:] == of_best
     second = SamplingPlan(2, (80.0, 0.1), "same")
-    assert plans_of(chosen, "best_ema") == [ONE_STEP, second]
+    assert plans_from(chosen["plans"]["best_ema"]) == [ONE_STEP, second]
     second = SamplingPlan(2, (80.0, 0.5), "same")
-    assert plans_of(chosen, "last") == [ONE_STEP, second]
+    assert plans_from(chosen["plans"]["last"]) == [ONE_STEP, second]
     assert chosen["second_step_improves"] == {"last": False, "best_ema": improves}
 
 
@@ -200,7 +197,7 @@ def test_a_truncated_model_takes_no_second_step_below_its_truncation(
 ) -> None:
     table, chosen = second_step(results, lowest_level=0.3)
     assert set(table["second_sigma"].dropna()) == {0.5}
-    assert plans_of(chosen, "best_ema")[1].sigmas == (80.0, 0.5)
+    assert plans_from(chosen["plans"]["best_ema"])[1].sigmas == (80.0, 0.5)
 
 
 @pytest.mark.parametrize("change", [{"lowest_level": 1.0}, {"sigma_max": 0.1}], ids=str)
@@ -209,7 +206,7 @@ def test_without_a_level_for_a_second_step_there_is_one_step(
 ) -> None:
     table, chosen = second_step(results, **change)
     assert len(table) == 2
-    (plan,) = plans_of(chosen, "best_ema")
+    (plan,) = plans_from(chosen["plans"]["best_ema"])
     assert plan.num_evaluations == 1
     assert chosen["second_step_improves"] == {"last": None, "best_ema": None}
 
@@ -222,7 +219,7 @@ def test_a_diffusion_model_has_a_plan_for_each_number_of_evaluations(
     assert table["second_sigma"].isna().all()
     assert set(table["model"]) == {"best_ema"}
     for model in ("last", "best_ema"):
-        assert plans_of(json.loads(json.dumps(chosen)), model) == [
+        assert plans_from(json.loads(json.dumps(chosen))["plans"][model]) == [
             SamplingPlan(n, solver="dpm_solver") for n in (5, 9, 17)
         ]
     assert "second_step_improves" not in chosen

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lct_pipeline.datasets.autoencoder import StoredAutoencoder
+import torch
+from matplotlib.figure import Figure
+from pandas import DataFrame
+
+from lct_pipeline.core.sampling_plans import SamplingPlan
+from lct_pipeline.datasets.decoder import Decoder
+from lct_pipeline.datasets.model_set import ModelSet
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.splits import indices_of
-from lct_pipeline.datasets.tensors import CheckpointStore, TensorFile
-from lct_pipeline.evaluation.models import (
-    TITLES,
-    gaussian_images,
-    plans_of,
-    weights_of,
-)
-from lct_pipeline.lazy_types import DataFrame
+from lct_pipeline.datasets.tensors import TensorFile
+from lct_pipeline.evaluation.generator import build_generator
+from lct_pipeline.evaluation.models import TITLES, gaussian_images, plans_of
 from lct_pipeline.parameters import Runtime, Sampling
-
-if TYPE_CHECKING:
-    from lct_pipeline.evaluation.generator import SamplingPlan
+from lct_pipeline.reporting.sample_grids import draw_panels
 
 NO_MODEL, REAL = "gaussian_latents", "real_test_images"
 OTHER_TITLES = {
@@ -28,16 +27,11 @@ OTHER_TITLES = {
 }
 
 
-def make_sample_panels(
-    best_average: TensorFile,
-    combined_model: TensorFile | None,
-    checkpoint_index: DataFrame,
-    checkpoints: CheckpointStore,
-    sampling_plans: dict[str, Any],
+def sample_panels(
+    models: ModelSet,
+    decoder: Decoder,
     images: ShardStore,
     image_manifest: DataFrame,
-    autoencoder: StoredAutoencoder,
-    latent_normalisation: TensorFile,
     sampling: Sampling,
     runtime: Runtime,
 ) -> TensorFile:
@@ -46,30 +40,22 @@ def make_sample_panels(
     Each tensor is uint8, ``(grid_size^2, 3, H, W)`` (real images: at most as many); the metadata's
     ``panels`` says of which model and number of evaluations, in the order of the plans.
     """
-    import torch
-
-    from lct_pipeline.evaluation.generator import build_generator
-
-    generator = build_generator(
-        best_average.metadata["network"],
-        autoencoder,
-        latent_normalisation,
-        sampling,
-        runtime,
-    )
-    weights = weights_of(best_average, combined_model, checkpoint_index, checkpoints)
-    plans = {name: plans_of(sampling_plans, name) for name in weights}
+    generator = build_generator(models.network, decoder, sampling, runtime)
+    files = {name: models.file(name) for name in models.names}
+    plans = {name: plans_of(models, name) for name in models.names}
     found = {
-        (name, each[name].num_evaluations): generator.grid(tensors, each[name], seed=0)
+        (name, each[name].num_evaluations): generator.grid(
+            file.tensors, each[name], seed=0
+        )
         for each in _side_by_side(plans)
-        for name, tensors in weights.items()
+        for name, file in files.items()
     }
     count = sampling.grid_size**2
     noise = torch.cat(list(gaussian_images(generator, count, seed=0)))
     test = indices_of(image_manifest, "test")[:count]
     found[NO_MODEL, 0] = noise.cpu()
     found[REAL, 0] = images.gather("images", test)
-    titles = TITLES | OTHER_TITLES | _title_of_combined(combined_model)
+    titles = TITLES | OTHER_TITLES | _title_of_combined(files.get("combined"))
     panels = [{"model": name, "nfe": nfe, "title": titles[name]} for name, nfe in found]
     tensors = {panel_key(p): t for p, t in zip(panels, found.values(), strict=True)}
     return TensorFile(tensors, {"panels": panels})
@@ -96,10 +82,8 @@ def panel_key(panel: dict[str, Any]) -> str:
     return f"{panel['model']}-{panel['nfe']}"
 
 
-def draw_sample_grid(sample_panels: TensorFile) -> Any:
+def draw_sample_grid(sample_panels: TensorFile) -> Figure:
     """Draw each model with the fewest evaluations, the final one with the most, and the others."""
-    from lct_pipeline.reporting.sample_grids import draw_panels
-
     panels = sample_panels.metadata["panels"]
     trained = [p for p in panels if p["model"] in TITLES]
     first = [p for p in trained if p["nfe"] == trained[0]["nfe"]]

@@ -1,4 +1,4 @@
-"""The node that chooses: the best of each search, and all controls, on the validation split."""
+"""What is chosen among: the best of each search, and all controls, on the validation split."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from pandas import DataFrame
 
 from lct_pipeline.combination.fitness import Request
 from lct_pipeline.combination.members import Candidate, Members, controls
 from lct_pipeline.combination.stage import CHOICE_SPLIT, Stage
-from lct_pipeline.datasets.autoencoder import StoredAutoencoder
-from lct_pipeline.datasets.tensors import CheckpointStore, TensorFile
-from lct_pipeline.lazy_types import DataFrame, pd
-from lct_pipeline.parameters import Combination, Evaluation, Runtime, Sampling
+from lct_pipeline.datasets.parts import Last
+from lct_pipeline.parameters import Combination
 from lct_pipeline.progress import track
 
 NO_SEED = -1  # of what is not of one search
@@ -21,45 +21,37 @@ SCORES = ["choice_fitness", "choice_frechet"]
 
 
 def score_candidates(
+    stage: Stage,
     search_history: DataFrame,
-    previous_candidate_scores: DataFrame,
-    checkpoint_index: DataFrame,
-    checkpoints: CheckpointStore,
-    autoencoder: StoredAutoencoder | None,
-    latent_normalisation: TensorFile | None,
-    feature_extractor: TensorFile,
-    reference_statistics: TensorFile,
-    parameters: Combination,
-    evaluation: Evaluation,
-    sampling: Sampling,
-    runtime: Runtime,
-) -> Iterator[DataFrame]:
+    previous: DataFrame,
+    posthoc_widths: tuple[float, ...],
+) -> Iterator[DataFrame | Last[DataFrame]]:
     """Yield, again with each more, a row for each control and for the best of each search.
 
     Noise and images are others than those of the search: what fits only these falls back here.
     Rows that an interrupted run left are not measured again.
     """
-    stage = Stage(
-        checkpoint_index,
-        checkpoints,
-        autoencoder,
-        latent_normalisation,
-        (feature_extractor,),
-        reference_statistics,
-        parameters,
-        sampling,
-        runtime,
-    )
+    parameters = stage.parameters
     request = Request("choice", parameters.choice.num_images, parameters.seed)
-    rows = candidate_rows(search_history, stage.members, parameters, evaluation)
+    rows = candidate_rows(search_history, stage.members, parameters, posthoc_widths)
     about = {"num_images": request.num_images, "metric": stage.metric}
     rows = [row | {"place": place} | about for place, row in enumerate(rows)]
-    scores = known_scores(previous_candidate_scores, rows)
+    scores = known_scores(previous, rows)
     yield _table(rows, scores)
-    if len(scores) == len(rows):
-        return
+    if len(scores) < len(rows):
+        yield from _scored(stage, request, rows, scores)
+    yield Last(_table(rows, scores))
+
+
+def _scored(
+    stage: Stage,
+    request: Request,
+    rows: list[dict[str, Any]],
+    scores: dict[int, tuple[float, float]],
+) -> Iterator[DataFrame]:
+    """Measure the rows that have no score yet; yield the table after each."""
     alphas = np.stack([row["alpha"] for row in rows])
-    measurer = stage.measurer(parameters.search.population, CHOICE_SPLIT)
+    measurer = stage.measurer(stage.parameters.search.population, CHOICE_SPLIT)
     try:
         found = measurer.measure(alphas, request, frozenset(scores))
         total = len(rows) - len(scores)
@@ -85,14 +77,14 @@ def candidate_rows(
     search_history: DataFrame,
     members: Members,
     parameters: Combination,
-    evaluation: Evaluation,
+    posthoc_widths: tuple[float, ...],
 ) -> list[dict[str, Any]]:
     """Return what is chosen among: the controls, then the best of each search."""
     initial = search_history[search_history["kind"] == "initial"]
     searched = initial.groupby("name", sort=False)["fitness"].mean()
     rows = [
         _row(control, "control", NO_SEED, searched.get(control.name))
-        for control in controls(members, parameters, evaluation.posthoc_widths)
+        for control in controls(members, parameters, posthoc_widths)
     ]
     for _, of_search in on_all_images(search_history).groupby("search", sort=True):
         for _, found in best_of(of_search, parameters.choice.num_candidates).iterrows():

@@ -1,0 +1,163 @@
+"""The checkpoints of a run: a folder with one file each, and their index."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kedro.io import AbstractDataset
+from kedro_datasets._typing import TablePreview
+from pandas import DataFrame
+
+from lct_pipeline.datasets.atomic import AtomicDataset
+from lct_pipeline.datasets.parts import (
+    Last,
+    close_folder,
+    is_complete,
+    open_folder,
+    opened,
+)
+from lct_pipeline.datasets.previews import NOTHING, table_of_headers
+from lct_pipeline.datasets.tensors import (
+    DIGEST_KEY,
+    TensorFile,
+    read_header,
+    read_tensors,
+    write_tensors,
+)
+from lct_pipeline.errors import DataError
+from lct_pipeline.models.digests import digest_of_digests
+
+
+@dataclass(frozen=True)
+class CheckpointStore:
+    """A folder of checkpoints, one file each, read one at a time."""
+
+    folder: Path
+
+    @property
+    def run(self) -> str:
+        """Name of the run: the folder that holds the checkpoints."""
+        return self.folder.parent.name
+
+    def names(self) -> list[str]:
+        """Return the names of all checkpoints, sorted: by step, then by kind."""
+        return sorted(path.stem for path in self.folder.glob("[!.]*.safetensors"))
+
+    def path(self, name: str) -> Path:
+        """Return the file of a checkpoint."""
+        return self.folder / f"{name}.safetensors"
+
+    def header(self, name: str) -> dict[str, Any]:
+        """Return a checkpoint's metadata, with its digest, without reading its tensors."""
+        return read_header(self.path(name))[0]
+
+    def headers(self) -> dict[str, dict[str, Any]]:
+        """Return the metadata of all checkpoints by name."""
+        return {name: self.header(name) for name in self.names()}
+
+    def read(self, name: str, digest: str | None = None) -> TensorFile:
+        """Return a checkpoint, verified against its own digest and against ``digest``.
+
+        Raises:
+            DataError: The file is missing, truncated, altered, or not the indexed one.
+        """
+        if digest is not None and self.header(name)[DIGEST_KEY] != digest:
+            raise DataError(
+                f"{self.path(name)} is not the checkpoint that was cataloged: run "
+                "`kedro run --pipeline=train`, or `catalog` where another trainer wrote it, to "
+                "catalog what is there now."
+            )
+        return TensorFile(*read_tensors(self.path(name)))
+
+
+Files = dict[str, TensorFile]
+
+
+class CheckpointsDataset(AbstractDataset[Files | Last[Files], CheckpointStore]):
+    """``CheckpointsDataset`` adds checkpoints to a folder and reads them back one by one.
+
+    A save adds to what is there; the same name is replaced. They exist when the
+    :class:`~lct_pipeline.datasets.parts.Last` are saved, and load before that too.
+
+    Args:
+        path: The folder.
+        metadata: Anything, for plugins such as kedro-viz.
+    """
+
+    def __init__(self, *, path: str, metadata: dict[str, Any] | None = None) -> None:
+        self._path = Path(path)
+        self.metadata = metadata
+
+    def load(self) -> CheckpointStore:
+        """Return the store."""
+        return CheckpointStore(self._path)
+
+    def save(self, data: Files | Last[Files]) -> None:
+        """Write each checkpoint atomically, then the index where they are the last."""
+        files, is_last = opened(data)
+        if not is_last:
+            open_folder(self._path)
+        for name, file in files.items():
+            write_tensors(self.load().path(name), file.tensors, file.metadata)
+        if is_last:
+            store = self.load()
+            close_folder(self._path, (store.path(name).name for name in store.names()))
+
+    def content_digest(self) -> str:
+        """Return a digest of the names and digests of all checkpoints."""
+        headers = self.load().headers()
+        return digest_of_digests(f"{n} {h[DIGEST_KEY]}" for n, h in headers.items())
+
+    def preview(self) -> TablePreview:
+        """Return what the checkpoints say of themselves for kedro-viz."""
+        found = self.load().headers()
+        for header in found.values():
+            del header[DIGEST_KEY]
+        return table_of_headers(found) if found else NOTHING
+
+    def _exists(self) -> bool:
+        return is_complete(self._path)
+
+    def _describe(self) -> dict[str, Any]:
+        return {"path": str(self._path)}
+
+
+@dataclass(frozen=True)
+class CheckpointCatalog:
+    """The checkpoints of a run and their index, a row for each, sorted by step."""
+
+    rows: DataFrame
+    store: CheckpointStore
+
+
+class CheckpointIndexDataset(AtomicDataset):
+    """``CheckpointIndexDataset`` saves the index and loads it with the checkpoints.
+
+    Args:
+        filepath: The index, a Parquet file.
+        checkpoints: Configuration of the dataset of the checkpoints.
+        metadata: Anything, for plugins such as kedro-viz.
+    """
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        checkpoints: dict[str, Any],
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(filepath=filepath, metadata=metadata)
+        self._checkpoints = AbstractDataset.from_config("checkpoints", {**checkpoints})
+
+    def load(self) -> CheckpointCatalog:
+        """Return the index with the checkpoints, whose tensors are read when asked for.
+
+        Raises:
+            DataError: There is no index.
+        """
+        return CheckpointCatalog(super().load(), self._checkpoints.load())
+
+    def _table(self) -> DataFrame:
+        return self.load().rows

@@ -1,0 +1,127 @@
+"""The models of a run that are compared: their weights by name, and how each samples."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kedro.io import AbstractDataset
+from kedro_datasets._typing import JSONPreview
+
+from lct_pipeline.datasets.checkpoints import CheckpointCatalog
+from lct_pipeline.datasets.files import atomic_path
+from lct_pipeline.datasets.previews import NOTHING
+from lct_pipeline.datasets.tensors import TensorFile, missing
+from lct_pipeline.errors import DataError
+from lct_pipeline.models.digests import file_digest
+
+
+def last_weights(catalog: CheckpointCatalog) -> TensorFile:
+    """Return the raw checkpoint of the last step, verified."""
+    raw = catalog.rows[catalog.rows["kind"] == "raw"]
+    last = raw.sort_values("step").iloc[-1]
+    return catalog.store.read(last["name"], last["digest"])
+
+
+@dataclass(frozen=True)
+class ModelSet:
+    """The models that were compared when their plans were selected, in that order.
+
+    Attributes:
+        plans: Sampling plans by model, as JSON says them, the fewest evaluations first.
+        improves: By model, whether a second evaluation was better; empty of diffusion models.
+        datasets: Where weights come from, by model.
+    """
+
+    plans: dict[str, list[dict[str, Any]]]
+    improves: dict[str, bool | None]
+    datasets: dict[str, AbstractDataset]
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names of the models; the last is the final one."""
+        return list(self.plans)
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """Return the description of the network, which all of them share."""
+        return self.file("best_ema").metadata["network"]
+
+    def file(self, name: str) -> TensorFile:
+        """Return the weights of a model, and what is said of them; read each time.
+
+        Raises:
+            DataError: They are not there any more.
+        """
+        found = self.datasets[name].load()
+        if found is None:
+            raise DataError(
+                f"the {name} model is gone: `kedro run --pipeline=evaluate` makes its choices anew."
+            )
+        return last_weights(found) if isinstance(found, CheckpointCatalog) else found
+
+
+class ModelSetDataset(AbstractDataset[dict[str, Any], ModelSet | None]):
+    """``ModelSetDataset`` keeps the plans, and loads them with the models they are of.
+
+    Args:
+        filepath: The plans, a JSON file.
+        last: Configuration of the dataset of the checkpoint index.
+        best_ema: Configuration of the dataset of the best average.
+        combined: Configuration of the dataset of the combination.
+        optional: Whether it loads as None where it was not made, instead of raising.
+        metadata: Anything, for plugins such as kedro-viz.
+    """
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        last: dict[str, Any],
+        best_ema: dict[str, Any],
+        combined: dict[str, Any],
+        optional: bool = False,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self._path, self._optional = Path(filepath), optional
+        configs = {"last": last, "best_ema": best_ema, "combined": combined}
+        self._datasets = {
+            name: AbstractDataset.from_config(name, {**config})
+            for name, config in configs.items()
+        }
+        self.metadata = metadata
+
+    def load(self) -> ModelSet | None:
+        """Return the models; their weights are read when they are asked for.
+
+        Raises:
+            DataError: Plans were not selected yet.
+        """
+        if not self._path.exists():
+            if self._optional:
+                return None
+            raise DataError(missing(self._path, "evaluate"))
+        said = json.loads(self._path.read_text())
+        improves = said.get("second_step_improves", {})
+        return ModelSet(said["plans"], improves, self._datasets)
+
+    def save(self, data: dict[str, Any]) -> None:
+        """Write the plans atomically; the models are saved by their own datasets."""
+        with atomic_path(self._path) as temporary:
+            temporary.write_text(json.dumps(data))
+
+    def content_digest(self) -> str:
+        """Return the SHA-256 of the plans."""
+        return file_digest(self._path)
+
+    def preview(self) -> JSONPreview:
+        """Return the plans for kedro-viz."""
+        return JSONPreview(self._path.read_text()) if self._exists() else NOTHING
+
+    def _exists(self) -> bool:
+        return self._path.exists()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._path)}

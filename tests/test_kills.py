@@ -1,0 +1,165 @@
+"""Killed while it writes in parts, a stage is not done, and ends with the same results."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import pytest
+from forking import Ended, Saved, Written, killed_at, run_session
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+from safetensors import safe_open
+
+from conftest import copy_project
+
+RUN = "data/06_models/tested"
+SMALL_SHARDS = {"ingestion": {"shard_mib": 1}}
+UP_TO_LATENTS = (
+    "ingestion.ingest_images",
+    "ingestion.build_image_manifest",
+    "encoding.prepare_autoencoder",
+    "encoding.encode_images",
+)
+
+
+# times of steps and sessions, and what diffusers says of where a folder was read from
+VARYING = ("training_metrics/part", "08_reporting", "autoencoder/config.json")
+
+
+class Kill(NamedTuple):
+    """A node, and the file before whose n-th naming its process is killed."""
+
+    node: str
+    outputs: tuple[str, ...]  # what does not exist then
+    path: str  # pattern of it
+    number: int
+    removed: Sequence[str] = ()  # of a finished run, before
+    parameters: Mapping[str, Any] = MappingProxyType({})
+
+
+MODELS = "06_models/tested"
+TRAINED = [
+    f"{MODELS}/{n}" for n in ("checkpoints", "training_metrics", "training_*.sa*")
+]
+STREAMED = ("checkpoints", "training_metrics", "training_state")
+# near the end, so that what is done three times is short
+KILLS = [
+    Kill(
+        "ingestion.ingest_images",
+        ("images",),
+        "*/images/shard-*",
+        2,
+        ["02_intermediate/*/images"],
+        SMALL_SHARDS,
+    ),
+    Kill(
+        "encoding.encode_images",
+        ("latents",),
+        "*/latents/shard-*",
+        2,
+        ["04_feature/*/latents"],
+        SMALL_SHARDS,
+    ),
+    Kill("training.train_model", STREAMED, "*/checkpoints/step-*", 12, TRAINED),
+    Kill("training.train_model", STREAMED, "*/training_state*", 10, TRAINED),
+    Kill(
+        "references.prepare_reference",
+        ("reference",),
+        "*/check_extractor*",
+        1,
+        ["06_models/*/*_extractor.safetensors", "06_models/digits-*/index.json"],
+    ),
+    Kill(
+        "combination.search_combination",
+        ("search_history", "search_state"),
+        "*/search/state*",
+        230,
+        [f"{MODELS}/search/history", f"{MODELS}/search/state.safetensors"],
+    ),
+    Kill(
+        "combination.score_candidates",
+        ("candidate_scores",),
+        "*/search/candidates/part-*",
+        45,
+        [f"{MODELS}/search/candidates"],
+    ),
+]
+
+
+def run_node(project: Path, kill: Kill, **options: Any) -> Ended:
+    """Run the node of a kill in a process of its own."""
+    parameters = {"run_id": "tested", **kill.parameters}
+    return run_session(project, nodes=[kill.node], **options, **parameters)
+
+
+def existing(project: Path, kill: Kill) -> tuple[str, ...]:
+    bootstrap_project(project)
+    parameters = {"run_id": "tested", **kill.parameters}
+    with KedroSession.create(
+        project_path=project, env="smoke", runtime_params=parameters
+    ) as session:
+        catalog = session.load_context().catalog
+        return tuple(name for name in kill.outputs if catalog.exists(name))
+
+
+def contents(project: Path) -> dict[str, Any]:
+    """Return the digest that each file of tensors carries, and the bytes of all tables."""
+    found: dict[str, Any] = {}
+    for path in sorted((project / "data").rglob("[!.]*")):
+        name = path.relative_to(project).as_posix()
+        if not path.is_file() or any(part in name for part in VARYING):
+            continue
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as file:
+                found[name] = file.metadata().get("sha256")
+        if found.get(name) is None:
+            found[name] = path.read_bytes()
+    return found
+
+
+def differing(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
+    names = [*expected, *(name for name in found if name not in expected)]
+    return [name for name in names if found.get(name) != expected.get(name)]
+
+
+@pytest.mark.parametrize("kill", KILLS, ids=lambda kill: kill.path)
+def test_a_killed_stage_is_not_done_and_ends_with_the_same_results(
+    kill: Kill, smoke_run: Path, tmp_path: Path
+) -> None:
+    whole = smoke_run
+    if kill.parameters:
+        whole = copy_project(tmp_path / "whole")
+        for node in UP_TO_LATENTS:
+            run_node(whole, kill._replace(node=node))
+    began = shutil.copytree(whole, tmp_path / "began")
+    for path in [p for name in kill.removed for p in (began / "data").glob(name)]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    moment = Written(kill.path, kill.number)
+    assert run_node(began, kill, killed=moment).was_killed
+    assert existing(began, kill) == ()
+    again = shutil.copytree(began, tmp_path / "again")
+    assert run_node(began, kill).exit_code == 0
+    assert run_node(again, kill, only_missing_outputs=True).exit_code == 0
+    for project in (began, again):
+        assert existing(project, kill) == kill.outputs
+        assert differing(contents(project), contents(whole)) == []
+
+
+def test_a_run_killed_in_training_is_not_reported_as_done(
+    smoke_run: Path, tmp_path: Path
+) -> None:
+    project = copy_project(tmp_path / "project")
+    for stage in ("02_intermediate", "04_feature"):
+        shutil.copytree(smoke_run / "data" / stage, project / "data" / stage)
+    for folder in (smoke_run / "data/06_models").glob("digits-*"):
+        shutil.copytree(folder, project / "data/06_models" / folder.name)
+    killed_at(project, Saved("training_state", 9), "train", run_id="tested")
+    ended = run_session(project, "train", only_missing_outputs=True, run_id="tested")
+    assert ended.exit_code == 0, ended.output
+    made, whole = contents(project), contents(smoke_run)
+    assert f"{RUN}/checkpoint_index.parquet" in made
+    assert differing(made, {name: whole[name] for name in made}) == []
