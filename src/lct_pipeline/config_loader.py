@@ -20,11 +20,8 @@ from omegaconf import OmegaConf
 
 from lct_pipeline.parameters import check_parameters, parameters_digest
 
-RUN_GROUPS = (
-    "ingestion",
-    "encoding",
-    "training",
-)  # what the weights of a run depend on
+# what the weights of a run depend on
+RUN_GROUPS = ("ingestion", "encoding", "training")
 
 
 class LctConfigLoader(OmegaConfigLoader):

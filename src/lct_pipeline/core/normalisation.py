@@ -47,12 +47,10 @@ class PosteriorMoments:
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.count = 0
         self.mean = torch.zeros(shape, dtype=torch.float64)
-        self.squares = torch.zeros(
-            shape, dtype=torch.float64
-        )  # of deviations of the means
-        self.variances = torch.zeros(
-            shape, dtype=torch.float64
-        )  # sum of posterior variances
+        # of deviations of the means
+        self.squares = torch.zeros(shape, dtype=torch.float64)
+        # sum of posterior variances
+        self.variances = torch.zeros(shape, dtype=torch.float64)
 
     def update(self, means: Tensor, stds: Tensor) -> None:
         """Add a batch of posteriors, both ``(B, *shape)``."""

@@ -82,9 +82,8 @@ class AtomicDataset(AbstractVersionedDataset[Any, Any]):
         self._dataset = dataset or BY_SUFFIX[Path(filepath).suffix]
         self._optional, self._latest = optional, latest
         self.metadata = metadata
-        if (
-            self._dataset in PREVIEWS
-        ):  # kedro-viz goes by the annotation of what it returns
+        # kedro-viz goes by the annotation of what a preview returns
+        if self._dataset in PREVIEWS:
             self.preview = partial(PREVIEWS[self._dataset], self)
 
     def load(self) -> Any:

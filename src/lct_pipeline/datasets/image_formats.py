@@ -74,9 +74,8 @@ def count_gif_frames(content: bytes) -> int:
     frames, position = 0, 13 + _color_table_bytes(content, 10)
     while position < len(content) and frames < MAX_COUNTED_FRAMES:
         kind = content[position : position + 1]
-        if (
-            kind == b","
-        ):  # image descriptor, its colour table, the code size of its pixels
+        # image descriptor, its colour table, the code size of its pixels
+        if kind == b",":
             frames += 1
             position += 11 + _color_table_bytes(content, position + 9)
         elif kind == b"!":  # extension: its label

@@ -7,9 +7,7 @@ import math
 import torch
 
 GPU_PIXELS = 2**22  # 64 images of 256 x 256: a GPU is busy
-CPU_PIXELS = (
-    2**17
-)  # 128 images of 32 x 32: beyond, activations fall out of a CPU's cache
+CPU_PIXELS = 2**17  # 128 of 32 x 32: beyond, activations fall out of a CPU's cache
 MAXIMUM = 512
 
 

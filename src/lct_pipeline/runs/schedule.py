@@ -11,14 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, count
 
+from lct_pipeline.config_loader import RUN_GROUPS
 from lct_pipeline.datasets.run_records import TRAIN_NODE, Record
 from lct_pipeline.errors import DataError, ParameterError
-
-TRAINED_ON = (
-    "ingestion",
-    "encoding",
-    "training",
-)  # what the weights of a run depend on
 
 
 @dataclass(frozen=True)
@@ -200,7 +195,7 @@ def _trained(start: Start, newest_first: list[PastRun]) -> Decision:
     """
     asked = start.parameters["run_id"]
     for run in newest_first:
-        wanted = run.name == asked if asked else _is_of(run, start, TRAINED_ON)
+        wanted = run.name == asked if asked else _is_of(run, start, RUN_GROUPS)
         if wanted and run.is_indexed:
             reason = f"{start.pipeline} on run {run.name}."
             return Decision(run.name, reason, run.continues)

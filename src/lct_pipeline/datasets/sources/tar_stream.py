@@ -114,9 +114,8 @@ def scan_tar(stream: IO[bytes]) -> Iterator[tarfile.TarInfo]:
     archive = tarfile.TarFile(fileobj=cast("IO[bytes]", reads))
     last = -1
     while (member := archive.next()) is not None:
-        if (
-            member.offset <= last
-        ):  # a negative size, which older Pythons follow for ever
+        # a negative size, which older Pythons follow for ever
+        if member.offset <= last:
             raise tarfile.ReadError("a member begins before the one that it follows")
         last = member.offset
         yield member

@@ -56,9 +56,8 @@ def lpips_distance(path: Path, device: torch.device) -> Distance:
 def _network(path: Path) -> Any:
     import lpips
 
-    with (
-        warnings.catch_warnings()
-    ):  # it calls torchvision with an argument of older versions
+    # it calls torchvision with an argument of older versions
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
     try:

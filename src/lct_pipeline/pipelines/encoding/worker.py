@@ -81,9 +81,8 @@ def _encode(
     encoder: Autoencoder, images: Tensor, parameters: Encoding
 ) -> dict[str, Tensor]:
 
-    if (
-        len(images) == 0
-    ):  # no file of the shard could be used, and no autoencoder takes 0 images
+    # no file of the shard could be used, and no autoencoder takes 0 images
+    if len(images) == 0:
         one = images.new_zeros(1, *images.shape[1:])
         return {name: z[:0] for name, z in _encode(encoder, one, parameters).items()}
     parts: dict[str, list[Tensor]] = defaultdict(list)
