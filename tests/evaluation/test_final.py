@@ -152,6 +152,7 @@ def test_seeds_are_of_other_noise_and_their_mean_is_reported(
     np.testing.assert_allclose(both["value"], values.mean(0))
     np.testing.assert_allclose(both["std"], values.std(0, ddof=1))
     assert one["std"].isna().all()
+    np.testing.assert_allclose(np.stack(list(both["by_seed"])), values.T)
     assert both["seeds"].map(list).tolist() == [[1, 2]] * len(both)
 
 

@@ -16,6 +16,11 @@ NETWORK = {"model": "consistency", "kind": "mlp", "sample_shape": [2, 4, 4]}
 FRECHET = "classifier_frechet_distance"
 
 
+def around(value: float, std: float | None) -> list[float]:
+    """Return values of three seeds with that mean and standard deviation; None is of one seed."""
+    return [value] if std is None else [value - std, value, value + std]
+
+
 def row(
     model: str, value: float, std: float | None = 0.1, **changes: Any
 ) -> dict[str, Any]:
@@ -31,6 +36,7 @@ def row(
         "value": value,
         "std": std,
         "standard_error": None,
+        "by_seed": around(value, std) if is_model else [value],
         "protocol": "aaaa1111" if is_model else "bbbb2222",
         "extractor": "classifier",
         "extractor_digest": "e" * 64,
@@ -73,7 +79,7 @@ def combination(**changes: Any) -> dict[str, Any]:
         "control": {"scores": {"final": 6.25}},
         "gain_survives": True,
         "kept": "gradient 0, centre",
-        "verdict": "The combination is better by a factor of 1.20.",
+        "verdict": "By one seed of noise the combination is 18% closer to real images.",
         "parameters": {
             "fitness": {"num_images": 800},
             "search": {"methods": ["gradient"], "num_seeds": 3, "num_evaluations": 100},

@@ -80,7 +80,18 @@ def test_only_fid_is_called_fid() -> None:
     assert "FID" not in metric_name("dinov2_frechet_distance_infinity")
 
 
-def test_a_gain_beyond_the_spread_helped() -> None:
+def by_seed(
+    ours: list[float], theirs: list[float], **changes: object
+) -> list[dict[str, object]]:
+    """Return rows of a combination and a best average that were measured on the same seeds."""
+    given = {"combined": ours, "best_ema": theirs}
+    return [
+        row(model, sum(values) / 3, 0.4, by_seed=values, **changes)
+        for model, values in given.items()
+    ]
+
+
+def test_a_gain_beyond_two_standard_errors_helped() -> None:
     verdict = judge(rows(combined=5.2, std=0.4), combination())
     assert verdict.outcome == "helped"
     assert "17% closer" in verdict.headline
@@ -93,17 +104,68 @@ def test_a_gain_beyond_the_spread_helped() -> None:
         assert text in verdict.sentence
 
 
-@pytest.mark.parametrize("combined", [6.0, 6.6])
-def test_a_difference_within_the_spread_is_called_so(combined: float) -> None:
-    verdict = judge(rows(combined=combined, std=0.4), combination())
+def test_what_the_noise_has_in_common_cancels() -> None:
+    """The spread of each is ten times the difference, which is the same for all seeds."""
+    verdict = judge(by_seed([5.0, 9.0, 7.0], [5.5, 9.5, 7.5]), combination())
+    assert verdict.outcome == "helped"
+
+
+@pytest.mark.parametrize("last", [7.6, 9.4])
+def test_a_difference_within_two_standard_errors_is_called_so(last: float) -> None:
+    verdict = judge(by_seed([5.0, 6.0, last], [6.0, 6.2, 7.6]), combination())
     assert verdict.outcome == "chance"
-    assert "within the spread" in verdict.sentence
+    assert "below two standard errors" in verdict.sentence
 
 
-def test_a_loss_beyond_the_spread_is_called_so() -> None:
+def test_a_gain_below_one_percent_is_none_however_sure() -> None:
+    verdict = judge(by_seed([9.92] * 3, [10.0] * 3), combination())
+    assert verdict.outcome == "chance"
+    assert "no difference" in verdict.headline
+
+
+def test_a_loss_beyond_two_standard_errors_is_called_so() -> None:
     verdict = judge(rows(combined=7.5, std=0.2), combination())
     assert verdict.outcome == "worse"
-    assert "19% more" in verdict.sentence
+    assert "19% further" in verdict.headline
+
+
+CHECK = {"metric": "check_rotation_classifier_frechet_distance"}
+
+
+@pytest.mark.parametrize(
+    ("by_check", "outcome", "text"),
+    [
+        ([50.0] * 3, "helped", "agrees: 16.7 ± 0 %"),
+        ([59.9] * 3, "helped", "sees no gain"),
+        ([75.0] * 3, "chance", "disagrees"),
+    ],
+)
+def test_the_headline_says_where_the_second_extractor_disagrees(
+    by_check: list[float], outcome: str, text: str
+) -> None:
+    checked = by_seed(by_check, [60.0] * 3, **CHECK)
+    verdict = judge([*rows(), *checked], combination())
+    assert verdict.outcome == outcome
+    assert text in verdict.sentence
+    assert ("disagree" in verdict.headline) == (outcome == "chance")
+
+
+def test_large_coefficients_are_warned_of() -> None:
+    assert "enlarged" not in judge(rows(), combination()).sentence
+    large = combination(alpha=[-93.0, 75.0, 19.0])
+    assert "absolute values of 187" in judge(rows(), large).sentence
+
+
+def test_nothing_helped_where_no_model_beats_decoded_noise() -> None:
+    noise = [r for r in rows() if r["model"] != "gaussian_latents"]
+    verdict = judge([*noise, row("gaussian_latents", 4.0)], combination())
+    assert verdict.outcome == "no"
+    assert verdict.headline.startswith("Nothing helped")
+
+
+def test_an_evaluation_without_seeds_one_by_one_is_to_be_made_again() -> None:
+    old = [{k: v for k, v in r.items() if k != "by_seed"} for r in rows()]
+    assert "evaluate" in judge(old, combination()).sentence
 
 
 def test_a_gain_that_the_search_lost_is_none_however_good_the_rows_are() -> None:
@@ -117,7 +179,7 @@ def test_a_gain_that_the_search_lost_is_none_however_good_the_rows_are() -> None
 def test_one_seed_has_no_spread() -> None:
     verdict = judge(rows(combined=5.2, std=None), combination())
     assert verdict.outcome == "chance"
-    assert "one seed" in verdict.sentence
+    assert "one seed" in verdict.headline.lower()
 
 
 def test_images_that_the_models_saw_are_called_so() -> None:
@@ -141,7 +203,7 @@ def test_the_verdict_is_of_the_first_metric_and_the_fewest_steps() -> None:
         row("combined", 1.0, 0.1, metric="other"),
         row("best_ema", 9.0, metric="other"),
     ]
-    verdict = judge([*rows(combined=6.2), *other], combination())
+    verdict = judge([*rows(combined=6.28), *other], combination())
     assert verdict.outcome == "chance"
     assert "1 step" in verdict.sentence
 

@@ -26,6 +26,7 @@ from lct_pipeline.evaluation.references import CHECK
 from lct_pipeline.models.features.extractors import FeatureExtractor
 from lct_pipeline.parameters import Evaluation
 from lct_pipeline.progress import track
+from lct_pipeline.reporting.report.words import closer
 
 logger = logging.getLogger(__name__)
 
@@ -159,8 +160,8 @@ def _verdict(found: pd.Series, control: pd.Series, metric: str, survives: bool) 
         f"{control[metric]:.3g} ({control['name']}, the best control)"
     )
     if survives:
-        factor = control[metric] / found[metric]
-        return f"The combination is better by a factor of {factor:.2f}. {figures}."
+        gain = closer(1 - found[metric] / control[metric])
+        return f"By one seed of noise the combination is {gain}. {figures}."
     return (
         "The gain of the search does not survive on images and noise that it did not see: the best "
         f"control is kept as combined model. {figures}."

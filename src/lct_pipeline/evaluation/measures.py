@@ -31,11 +31,15 @@ from lct_pipeline.evaluation.protocol import (
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure: its mean over seeds, standard deviation over them, and error of one of them."""
+    """A figure: its mean over seeds, standard deviation over them, and error of one of them.
+
+    ``by_seed`` has those of each seed, so that models can be compared on common noise.
+    """
 
     value: float
     std: float | None = None
     standard_error: float | None = None
+    by_seed: list[float] | None = None
 
 
 def rows_of(
@@ -162,6 +166,7 @@ def _over_seeds(values: list[float], errors: Iterable[float] = ()) -> Figure:
         fmean(values),
         stdev(values) if len(values) > 1 else None,
         fmean(known) if known else None,
+        values,
     )
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
-from lct_pipeline.reporting.report.words import metric_name, number, steps, with_spread
+from lct_pipeline.core.metrics.paired import PairedGain, paired_gain
+from lct_pipeline.reporting.report.words import (
+    closer,
+    metric_name,
+    number,
+    steps,
+    with_spread,
+)
 
 Row = dict[str, Any]
 UNSEEN = "the test split"
@@ -14,6 +20,7 @@ CONTROLS = {
     "real_validation_images": "real images that were in no training",
     "gaussian_latents": "decoded noise, without a model",
 }
+LARGE = 30.0  # sum of absolute coefficients
 
 
 @dataclass(frozen=True)
@@ -51,61 +58,124 @@ def judge(evaluation: list[Row], combination: dict[str, Any] | None) -> Verdict:
             "Checkpoints of this run have not been combined: `kedro run --pipeline=combine` "
             "searches for their best combination.",
         )
-    models = fewest_steps(main_rows(evaluation)) if evaluation else {}
-    if "combined" not in models:
+    rows = main_rows(evaluation) if evaluation else []
+    models = fewest_steps(rows)
+    if "by_seed" not in models.get("combined", {}):
         return Verdict(
             "open",
             "The combination is not evaluated yet.",
             f"{combination['verdict']} `kedro run --pipeline=evaluate` measures it with several "
             "seeds of noise.",
         )
-    return _compared(models["combined"], models["best_ema"], combination)
-
-
-def _compared(ours: Row, best: Row, combination: dict[str, Any]) -> Verdict:
+    ours, best = models["combined"], models["best_ema"]
     figures = (
         f"{metric_name(ours['metric'])} to {ours['reference']} in {steps(ours['nfe'])}: "
         f"{_text(ours)} against {_text(best)} of the best average (less is better)"
     )
-    if not combination["gain_survives"]:
-        found = number(combination["scores"]["final"])
-        control = number(combination["control"]["scores"]["final"])
+    if no_better_than_noise(rows):
         return Verdict(
             "no",
-            "Combining checkpoints did not help.",
-            f"On images and noise that the search had not seen its best is at {found}, the best "
-            f"control ({combination['kept']}) at {control}, and kept in its place. {figures}.",
+            "Nothing helped: no model is better than decoded noise.",
+            f"{figures}.",
         )
-    spread = spread_of(ours, best)
-    gain = best["value"] - ours["value"]
-    if math.isnan(spread):
-        headline = (
-            "The combination is ahead" if gain > 0 else "The combination is behind"
-        )
-        sentence = (
-            f"{figures}. With one seed of noise nobody knows how much of it is chance."
-        )
-        return Verdict("chance", f"{headline}, by one seed of noise.", sentence)
-    if abs(gain) <= spread:
+    if not combination["gain_survives"]:
+        return _lost(figures, combination)
+    return _compared(figures, ours, best, _checked(evaluation, ours), combination)
+
+
+def _lost(figures: str, combination: dict[str, Any]) -> Verdict:
+    found = number(combination["scores"]["final"])
+    control = number(combination["control"]["scores"]["final"])
+    return Verdict(
+        "no",
+        "Combining checkpoints did not help.",
+        f"On images and noise that the search had not seen its best is at {found}, the best "
+        f"control ({combination['kept']}) at {control}, and kept in its place. {figures}.",
+    )
+
+
+def _compared(
+    figures: str,
+    ours: Row,
+    best: Row,
+    check: PairedGain | None,
+    combination: dict[str, Any],
+) -> Verdict:
+    gain = gain_of(ours, best)
+    size = closer(gain.share)
+    over = f"{_text_of(gain)} over {len(ours['seeds'])} seeds of common noise"
+    if gain.outcome == "one seed":
         return Verdict(
             "chance",
-            "Whether combining checkpoints helped cannot be told from chance.",
-            f"{figures}. The difference is within the spread over {_seeds(ours)} of noise.",
+            f"By one seed of noise the combination is {size}.",
+            f"{figures}. Nobody knows how much of it is chance.",
         )
-    percent = 100 * abs(gain) / best["value"]
-    size = f"{percent:.0f}%" if percent >= 1 else f"{percent:.1g}%"
-    if gain < 0:
+    if gain.outcome == "none":
+        return Verdict(
+            "chance",
+            "Combining checkpoints made no difference that can be told from none.",
+            f"{figures}. The difference is {over}: below two standard errors, or below 1%.",
+        )
+    if gain.outcome == "loss":
         return Verdict(
             "worse",
-            "Combining checkpoints made it worse.",
-            f"{figures}: {size} more, which is more than the spread over {_seeds(ours)} of noise.",
+            f"Combining checkpoints made it worse: {size}.",
+            f"{figures}: {over}.",
         )
-    return Verdict(
-        "helped",
-        f"Combining checkpoints helped: {size} closer to real images.",
-        f"{figures}, {_where(ours)}. The difference is larger than the spread over "
-        f"{_seeds(ours)} of noise.",
+    warning = _large_coefficients(combination["alpha"])
+    sentence = f"{figures}, {_where(ours)}: {over}.{_agreement(check)}{warning}"
+    if check is not None and check.outcome == "loss":
+        return Verdict(
+            "chance",
+            f"Two extractors disagree: {size} by one, further by the other.",
+            sentence,
+        )
+    return Verdict("helped", f"Combining checkpoints helped: {size}.", sentence)
+
+
+def gain_of(ours: Row, other: Row) -> PairedGain:
+    """Return by how much a model's distance is smaller than another's by the same protocol."""
+    return paired_gain(ours["by_seed"], other["by_seed"])
+
+
+def _checked(evaluation: list[Row], ours: Row) -> PairedGain | None:
+    """Return the gain by the extractor by which nothing was searched or chosen."""
+    rows = {
+        row["model"]: row
+        for row in evaluation
+        if row["metric"].startswith("check_")
+        and row["metric"].endswith("_frechet_distance")
+        and (row["reference"], row["nfe"]) == (ours["reference"], ours["nfe"])
+    }
+    return gain_of(rows["combined"], rows["best_ema"]) if "combined" in rows else None
+
+
+def _agreement(check: PairedGain | None) -> str:
+    if check is None:
+        return ""
+    says = f"{_text_of(check)} ({closer(check.share)})"
+    if check.outcome == "gain":
+        return f" A second extractor, by which nothing was searched, agrees: {says}."
+    if check.outcome == "loss":
+        return f" A second extractor, by which nothing was searched, disagrees: {says}."
+    return f" A second extractor, by which nothing was searched, sees no gain: {says}."
+
+
+def _large_coefficients(alpha: list[float]) -> str:
+    total = sum(map(abs, alpha))
+    if total <= LARGE:
+        return ""
+    return (
+        f" Its coefficients have a sum of absolute values of {number(total)}: what is wrong with "
+        "single checkpoints is enlarged as much, and the gain may be one of this metric alone."
     )
+
+
+def no_better_than_noise(rows: list[Row]) -> bool:
+    """Return whether no trained model is nearer to real images than decoded noise is."""
+    trained = [row["value"] for row in rows if row["nfe"] > 0]
+    noise = [row["value"] for row in rows if row["model"] == "gaussian_latents"]
+    return bool(trained and noise) and min(trained) >= noise[0]
 
 
 def standing(evaluation: list[Row]) -> str:
@@ -118,26 +188,17 @@ def standing(evaluation: list[Row]) -> str:
         if model in controls
     ]
     text = f"On the same scale: {', '.join(parts)}." if parts else ""
-    trained = [row["value"] for row in rows if row["nfe"] > 0]
-    noise = controls.get("gaussian_latents")
-    if trained and noise is not None and min(trained) >= noise["value"]:
+    if no_better_than_noise(rows):
         text += " No model is better than decoded noise: they have not learned yet."
     return text
-
-
-def spread_of(one: Row, other: Row) -> float:
-    """Return the standard deviation of the difference of two means over seeds; nan of one seed."""
-    if one["std"] is None or other["std"] is None:
-        return math.nan
-    return math.hypot(one["std"], other["std"])
 
 
 def _text(row: Row) -> str:
     return with_spread(row["value"], row["std"])
 
 
-def _seeds(row: Row) -> str:
-    return f"{len(row['seeds'])} seeds"
+def _text_of(gain: PairedGain) -> str:
+    return with_spread(100 * gain.share, 100 * gain.standard_error) + " %"
 
 
 def _where(row: Row) -> str:

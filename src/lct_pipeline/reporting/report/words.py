@@ -56,6 +56,13 @@ def with_spread(value: float | None, spread: float | None) -> str:
     return f"{value:,.{decimals}f} ± {spread:,.{decimals}f}".replace("-", MINUS)
 
 
+def closer(gain: float) -> str:
+    """Return a share by which a distance is smaller in words; a negative one is larger."""
+    percent = 100 * abs(gain)
+    size = f"{percent:.0f}%" if percent >= 1 else f"{percent:.1g}%"
+    return f"{size} closer to real images" if gain >= 0 else f"{size} further from them"
+
+
 def share(value: float) -> str:
     """Return a share in percent."""
     percent = 100 * value
