@@ -103,7 +103,8 @@ def _compared(
 ) -> Verdict:
     gain = gain_of(ours, best)
     size = closer(gain.share)
-    over = f"{_text_of(gain)} over {len(ours['seeds'])} seeds of common noise"
+    seeds = f"{len(ours['seeds'])} seeds of common noise"
+    difference = f"The difference is {_text_of(gain)} (standard error) over {seeds}"
     if gain.outcome == "one seed":
         return Verdict(
             "chance",
@@ -114,16 +115,16 @@ def _compared(
         return Verdict(
             "chance",
             "Combining checkpoints made no difference that can be told from none.",
-            f"{figures}. The difference is {over}: below two standard errors, or below 1%.",
+            f"{figures}. {difference}: below two standard errors, or below 1%.",
         )
     if gain.outcome == "loss":
         return Verdict(
             "worse",
             f"Combining checkpoints made it worse: {size}.",
-            f"{figures}: {over}.",
+            f"{figures}. {difference}.",
         )
     warning = _large_coefficients(combination["alpha"])
-    sentence = f"{figures}, {_where(ours)}: {over}.{_agreement(check)}{warning}"
+    sentence = f"{figures}, {_where(ours)}. {difference}.{_agreement(check)}{warning}"
     if check is not None and check.outcome == "loss":
         return Verdict(
             "chance",
@@ -153,12 +154,8 @@ def _checked(evaluation: list[Row], ours: Row) -> PairedGain | None:
 def _agreement(check: PairedGain | None) -> str:
     if check is None:
         return ""
-    says = f"{_text_of(check)} ({closer(check.share)})"
-    if check.outcome == "gain":
-        return f" A second extractor, by which nothing was searched, agrees: {says}."
-    if check.outcome == "loss":
-        return f" A second extractor, by which nothing was searched, disagrees: {says}."
-    return f" A second extractor, by which nothing was searched, sees no gain: {says}."
+    says = {"gain": "agrees", "loss": "disagrees"}.get(check.outcome, "sees no gain")
+    return f" A second extractor, by which nothing was searched, {says}: {_text_of(check)}."
 
 
 def _large_coefficients(alpha: list[float]) -> str:
