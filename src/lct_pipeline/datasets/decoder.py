@@ -49,7 +49,8 @@ def needed(decoder: Decoder | None) -> Decoder:
     """
     if decoder is None:
         raise DataError(
-            "there is no autoencoder: run `kedro run --pipeline=encode` first."
+            "there is no autoencoder of these parameters: give the --env and --params that the run "
+            "was given, or run `kedro run --pipeline=encode` with these."
         )
     return decoder
 
