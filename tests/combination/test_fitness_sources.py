@@ -163,7 +163,7 @@ def test_weights_of_another_network_are_refused(pixels: Run) -> None:
 
 
 def test_without_an_autoencoder_the_command_is_told(pixels: Run) -> None:
-    message = "no autoencoder: run `kedro run --pipeline=encode`"
+    message = "no autoencoder of these parameters.*run `kedro run --pipeline=encode`"
     with pytest.raises(DataError, match=message):
         next(replace(pixels, decoder=None).search())
 
