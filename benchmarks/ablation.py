@@ -144,8 +144,8 @@ def run_one(arguments: argparse.Namespace, name: str, seed: int) -> None:
     trained = ["training.train_model", "cataloging.index_checkpoints"]
     _run(arguments.env, parameters, {"node_names": trained})
     measured = [
-        "evaluation.choose_average",
-        "evaluation.choose_second_step",
+        "baselines.select_best_ema",
+        "evaluation.select_sampling_plans",
         "evaluation.measure_further_references",
         "evaluation.evaluate_models",
     ]
@@ -208,7 +208,7 @@ def _keep(
 
 
 def is_frechet(entry: dict[str, Any]) -> bool:
-    """Return whether a row is the Frechet distance by the extractor that choices are made by."""
+    """Return whether a row is the Frechet distance by the extractor that selects."""
     if entry["extractor"].startswith("check_"):
         return False
     return entry["metric"] in ("fid", f"{entry['extractor']}_frechet_distance")

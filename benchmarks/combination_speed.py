@@ -27,7 +27,7 @@ from safetensors.torch import load_file
 
 from lct_pipeline.combination.weights import CombinedWeights
 from lct_pipeline.datasets.checkpoints import CheckpointStore
-from lct_pipeline.datasets.tensors import DIGEST_KEY, write_tensors
+from lct_pipeline.datasets.tensors import write_tensors
 
 LOOP_CHECKPOINTS = 10  # of the loop over state dicts, which is scaled up from them
 
@@ -49,7 +49,7 @@ def main() -> None:
         write_checkpoints(store, arguments.checkpoints, arguments.weights)
         os.sync()  # what is not on the disk yet cannot be dropped from the cache
         rows = pd.DataFrame(
-            {"name": n, "digest": store.header(n)[DIGEST_KEY]} for n in store.names()
+            {"name": n, "digest": store.digest(n)} for n in store.names()
         )
         weights = CombinedWeights(rows, store, arguments.memory_mib)
         table = measure(store, weights, arguments.population)
@@ -133,7 +133,7 @@ def read_all(paths: list[Path]) -> None:
 
 def drop_cache(weights: CombinedWeights, paths: list[Path]) -> None:
     """Have the system forget the files: first the pages that are mapped, then the rest (Linux)."""
-    for row in weights.matrix.rows(range(len(paths))).maps:
+    for row in weights.matrix.rows(range(len(paths))).vectors:
         row._mmap.madvise(mmap.MADV_DONTNEED)
     for path in paths:
         with path.open("rb") as file:

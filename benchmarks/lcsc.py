@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from lct_pipeline.datasets.results import CombinationResult
 from lct_pipeline.datasets.run_records import TRAIN_NODE, read_records
 
 ROOT = Path(__file__).parents[1]
@@ -127,11 +128,11 @@ def keep_seconds(records: Path, path: Path) -> None:
     path.write_text(json.dumps(seconds))
 
 
-def report_of(folder: Path) -> tuple[pd.DataFrame, dict[str, Any], str]:
-    """Return report, combination, and the name of the Frechet distance."""
-    combination = json.loads((folder / "combination.json").read_text())
+def report_of(folder: Path) -> tuple[pd.DataFrame, CombinationResult]:
+    """Return the report and the combination."""
+    said = json.loads((folder / "combination.json").read_text())
     report = pd.read_parquet(folder / "combination_report.parquet")
-    return report, combination, combination["metric"]
+    return report, CombinationResult.of(said)
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
@@ -147,27 +148,26 @@ def print_table(rows: list[dict[str, Any]]) -> None:
 def print_search(kept: dict[str, Path]) -> None:
     """Print every method: mean and deviation over seeds, of all that was measured at the end."""
     for folder in kept.values():
-        report, combination, metric = report_of(folder)
-        figures = list(report.columns[report.columns.get_loc(metric) :])
-        control = combination["control"]["name"]
+        report, combination = report_of(folder)
+        values = list(report.columns[report.columns.get_loc(combination.metric) :])
         rows = []
         for title, group in groups_of(report):
             cells = {"": title, "seeds": len(group)}
-            for column in ("search_fitness", "choice_fitness", *figures):
-                values = group[column].astype(float)
-                spread = f" ± {values.std():.2g}" if len(values) > 1 else ""
-                cells[column.replace("_", " ")] = f"{values.mean():.3g}{spread}"
+            for column in ("search_fitness", "selection_fitness", *values):
+                found = group[column].astype(float)
+                spread = f" ± {found.std():.2g}" if len(found) > 1 else ""
+                cells[column.replace("_", " ")] = f"{found.mean():.3g}{spread}"
             rows.append(cells)
         print_table(rows)
-        print(f"Best control by its choice score: {control}. {combination['verdict']}")
-        print_evaluations(folder, metric)
+        print(f"{combination.verdict}\n")
+        print_evaluations(folder, combination.metric)
 
 
 def groups_of(report: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Return titles and rows: controls by name, searches by method, means of centres alone."""
-    controls = report[report["method"] == "control"]
-    found = [(row["name"], controls.loc[[i]]) for i, row in controls.iterrows()]
-    searched = report[report["method"] != "control"]
+    """Return titles and rows: baselines by name, searches by method, means of centres alone."""
+    is_baseline = report["baseline"].notna()
+    baselines, searched = report[is_baseline], report[~is_baseline]
+    found = [(row["name"], baselines.loc[[i]]) for i, row in baselines.iterrows()]
     for method, rows in searched.groupby("method", sort=False):
         found.append((str(method), rows[rows["seed"] >= 0]))
         means = rows[rows["seed"] < 0]
@@ -179,12 +179,11 @@ def print_cheaper(kept: dict[str, Path]) -> None:
     """Print quality and cost of each training, and the factors of speed."""
     rows, full = [], 0.0
     for title, folder in kept.items():
-        report, combination, metric = report_of(folder)
+        _, combination = report_of(folder)
         seconds = json.loads((folder / "seconds.json").read_text())
         train = seconds[TRAIN_NODE]
         search = sum(seconds[node] for node in SEARCH_NODES)
         full = full or train
-        last = report.loc[report["control"] == "last checkpoint", metric].iloc[0]
         images = pd.read_parquet(folder / "checkpoint_index.parquet")[
             "num_images"
         ].max()
@@ -192,9 +191,9 @@ def print_cheaper(kept: dict[str, Path]) -> None:
             {
                 "training": title,
                 "images": f"{images:,}",
-                "last checkpoint": float(last),
-                "best average": combination["control"]["scores"]["final"],
-                "combination": combination["scores"]["final"],
+                "last checkpoint": combination.baselines["last"].scores.test,
+                "best EMA": combination.baselines["best_ema"].scores.test,
+                "combination": combination.scores.test,
                 "training, s": round(train),
                 "search, s": round(search),
                 "times faster": full / train,
@@ -207,9 +206,9 @@ def print_cheaper(kept: dict[str, Path]) -> None:
 def print_better(kept: dict[str, Path]) -> None:
     """Print the distance of each model for each number of evaluations."""
     for title, folder in kept.items():
-        _, combination, metric = report_of(folder)
-        print(f"{title}: {combination['verdict']}\n")
-        print_evaluations(folder, metric)
+        _, combination = report_of(folder)
+        print(f"{title}: {combination.verdict}\n")
+        print_evaluations(folder, combination.metric)
 
 
 def print_evaluations(folder: Path, metric: str) -> None:

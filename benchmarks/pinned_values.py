@@ -23,6 +23,12 @@ import pyarrow.parquet as pq
 RENAMED = {
     "average_choice": "ema_selection",
     "best_average": "best_ema",
+    "choice_fitness": "selection_fitness",
+    "choice_frechet": "selection_frechet",
+    "gain_survives": "is_selected",
+    "kept": "selected",
+    "search/candidates": "candidate_scores",
+    "search/history": "search_history",
     "second_step_choice": "two_step_selection",
     "second_sigma": "intermediate_sigma",
 }

@@ -75,17 +75,17 @@ KILLS = [
     ),
     Kill(
         "combination.search_combination",
-        ("search_history", "search_state"),
-        "*/search/state*",
-        230,
-        [f"{MODELS}/search/history", f"{MODELS}/search/state.safetensors"],
+        ("search_history",),
+        "*/search_history*",
+        200,
+        [f"{MODELS}/search_history.parquet"],
     ),
     Kill(
         "combination.score_candidates",
         ("candidate_scores",),
-        "*/search/candidates/part-*",
-        45,
-        [f"{MODELS}/search/candidates"],
+        "*/candidate_scores*",
+        35,
+        [f"{MODELS}/candidate_scores.parquet"],
     ),
 ]
 

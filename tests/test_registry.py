@@ -199,7 +199,7 @@ def test_no_two_outputs_share_a_file(resolver: CatalogConfigResolver) -> None:
 def test_what_is_called_previous_is_the_same_file(entries: dict[str, Any]) -> None:
     previous = {name for name in entries if name.startswith("previous_")}
     assert previous == {n for n in all_datasets() if n.startswith("previous_")}
-    assert len(previous) == 9
+    assert len(previous) == 10
     for name in previous:
         original = entries[name.removeprefix("previous_")]
         for key in ("type", "path", "filepath"):
@@ -279,7 +279,7 @@ def test_what_the_report_shows_lies_in_the_folders_of_the_run(
 ) -> None:
     run = resolver.resolve_pattern("run_folder")
     shown = {field.name for field in fields(Results)} & all_outputs()
-    for name in shown - {"search_history"}:
+    for name in shown:
         path = Path(place(resolver.resolve_pattern(name)))
         assert path.stem == name
         assert str(path.parent) in (run["path"], run["filepath"]), name
@@ -334,10 +334,15 @@ def test_combining_leaves_a_model_a_report_and_figures(
     }
 
 
+@pytest.mark.parametrize("name", ["__default__", "combine", "evaluate"])
+def test_what_a_combination_has_to_beat_is_selected_in_the_same_run(name: str) -> None:
+    selecting = PIPELINES[name].only_nodes("baselines.select_best_ema")
+    assert selecting.all_outputs() == {"ema_selection", "best_ema"}
+
+
 def test_what_decodes_uses_the_autoencoder_that_the_same_run_made() -> None:
     whole = PIPELINES["__default__"]
-    (search,) = [node for node in whole.nodes if node.func.__name__ == "choose_average"]
-    before = whole.to_nodes(search.name).all_outputs()
+    before = whole.to_nodes("baselines.select_best_ema").all_outputs()
     assert {"autoencoder", "latent_normalisation", "decoder", "reference"} <= before
 
 

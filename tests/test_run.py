@@ -16,6 +16,7 @@ from conftest import run_stages
 from lct_pipeline.combination import measuring
 from lct_pipeline.combination.fitness import Fitness
 from lct_pipeline.datasets.checkpoints import CheckpointStore
+from lct_pipeline.datasets.results import CombinationResult
 from lct_pipeline.errors import ParameterError, user_error_in
 
 METRICS = {
@@ -36,7 +37,7 @@ def _run_folder(project: Path) -> Path:
 
 def _digests(project: Path) -> dict[str, str]:
     headers = CheckpointStore(_run_folder(project) / "checkpoints").headers()
-    return {name: header["sha256"] for name, header in headers.items()}
+    return {name: header.digest for name, header in headers.items()}
 
 
 def _alpha(project: Path) -> list[float]:
@@ -44,8 +45,7 @@ def _alpha(project: Path) -> list[float]:
 
 
 def _history(project: Path) -> pd.DataFrame:
-    parts = sorted((_run_folder(project) / "search" / "history").glob("*.parquet"))
-    return pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
+    return pd.read_parquet(_run_folder(project) / "search_history.parquet")
 
 
 def test_evaluation_has_one_row_per_model_nfe_and_metric(smoke_run: Path) -> None:
@@ -84,16 +84,18 @@ def test_index_names_every_checkpoint_with_its_digest(smoke_run: Path) -> None:
     assert index["step"].is_monotonic_increasing
 
 
-def test_the_combination_sums_to_one_and_is_kept_where_it_is_better(
+def test_the_combination_sums_to_one_and_is_the_model_where_validation_says_so(
     smoke_run: Path,
 ) -> None:
-    combination = json.loads((_run_folder(smoke_run) / "combination.json").read_text())
-    assert sum(combination["alpha"]) == pytest.approx(1)
-    assert len(combination["alpha"]) == len(combination["checkpoints"]) == 6
-    ours, theirs = combination["scores"], combination["control"]["scores"]
-    assert combination["gain_survives"] == (ours["final"] < theirs["final"])
-    kept = combination if combination["gain_survives"] else combination["control"]
-    assert combination["kept"] == kept["name"]
+    said = json.loads((_run_folder(smoke_run) / "combination.json").read_text())
+    combination = CombinationResult.of(said)
+    assert sum(combination.alpha) == pytest.approx(1)
+    assert len(combination.alpha) == len(combination.checkpoints) == 6
+    ours, theirs = combination.scores, combination.baseline.scores
+    assert ours.decision is not None and theirs.decision is not None
+    assert combination.is_selected == (sum(ours.decision) < sum(theirs.decision))
+    selected = combination if combination.is_selected else combination.baseline
+    assert combination.selected == selected.name
 
 
 def test_search_history_holds_the_budget_of_each_search(smoke_run: Path) -> None:
@@ -188,7 +190,7 @@ def test_killed_in_training_and_in_search_it_ends_with_the_same_weights_and_alph
     killed_at(project, Written("*/step-0000040-raw.safetensors"), run_id="tested")
     assert (run / "checkpoints" / "step-0000035-raw.safetensors").exists()
     assert not (run / "checkpoints" / "step-0000040-raw.safetensors").exists()
-    killed_at(project, Saved("search_state"), run_id="tested")
+    killed_at(project, Saved("search_history"), run_id="tested")
     assert not (run / "combination.json").exists()
     monkeypatch.chdir(project)
     run_stages(project, "combine", run_id="tested")

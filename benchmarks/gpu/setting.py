@@ -38,12 +38,9 @@ from lct_pipeline.models.autoencoder.coding import (
 from lct_pipeline.models.denoiser import build_model
 from lct_pipeline.parameters.training import Training
 from lct_pipeline.settings import CONFIG_LOADER_ARGS
-from lct_pipeline.training.assembly import (
-    build_trainer,
-    compile_network,
-    level_schedule,
-)
 from lct_pipeline.training.description import describe_model
+from lct_pipeline.training.loop import build_trainer, compile_network
+from lct_pipeline.training.schedule import level_schedule
 
 CONF = Path(__file__).parents[2] / "conf"
 RECIPE = "celebahq256"

@@ -16,9 +16,8 @@ import torch
 from benchmarks.gpu.setting import Figures, Setting
 from benchmarks.gpu.speed import BF16
 from lct_pipeline.combination.weights import BLOCK_BYTES
-from lct_pipeline.core.linear_combination import combine
+from lct_pipeline.core.linear_combination import WeightMatrix, combine
 from lct_pipeline.core.training_loop import training_steps
-from lct_pipeline.datasets.checkpoint_matrix import MappedRows
 from lct_pipeline.datasets.tensors import TensorFile, TensorFileDataset
 from lct_pipeline.models.autoencoder.coding import (
     copy_for_encoding,
@@ -82,13 +81,13 @@ def combination(setting: Setting) -> Figures:
 
 
 def on_device(
-    setting: Setting, rows: MappedRows, alpha: np.ndarray, expected: np.ndarray
+    setting: Setting, rows: WeightMatrix, alpha: np.ndarray, expected: np.ndarray
 ) -> Figures:
     """Return the time of the same with all checkpoints kept on the device."""
     K, num_weights = rows.shape
     start = time.perf_counter()
     weights = torch.empty(K, num_weights, device=setting.device)
-    for row, values in zip(weights, rows.maps, strict=True):
+    for row, values in zip(weights, rows.vectors, strict=True):
         row.copy_(torch.from_numpy(np.array(values)))
     setting.synchronize()
     copied = time.perf_counter() - start
@@ -103,7 +102,7 @@ def on_device(
 
 
 @contextmanager
-def checkpoint_rows(num: int, num_weights: int) -> Iterator[MappedRows]:
+def checkpoint_rows(num: int, num_weights: int) -> Iterator[WeightMatrix]:
     """Yield maps of files of random weights."""
     values = np.random.default_rng(0).standard_normal(num_weights, dtype=np.float32)
     memory = Path("/dev/shm")
@@ -113,7 +112,7 @@ def checkpoint_rows(num: int, num_weights: int) -> Iterator[MappedRows]:
         paths = [Path(folder) / f"{number}" for number in range(num)]
         for number, path in enumerate(paths):
             (values * np.float32(1 + number / 100)).tofile(path)
-        yield MappedRows([np.memmap(path, np.float32, "r") for path in paths])
+        yield WeightMatrix([np.memmap(path, np.float32, "r") for path in paths])
 
 
 def state_to_disk(setting: Setting) -> Figures:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lct_pipeline.datasets.external_checkpoints import ExternalCheckpoints
     from lct_pipeline.datasets.model_set import ModelSet
     from lct_pipeline.datasets.reference import Reference
+    from lct_pipeline.datasets.results import CombinationResult, EvaluationResult
     from lct_pipeline.datasets.run_folder import RunFolder
     from lct_pipeline.datasets.shards import ShardStore, ShardStream
     from lct_pipeline.datasets.sources import ImageSource
@@ -32,8 +33,10 @@ __all__ = [
     "Chart",
     "CheckpointCatalog",
     "CheckpointStore",
+    "CombinationResult",
     "DataFrame",
     "Decoder",
+    "EvaluationResult",
     "ExportedModel",
     "ExternalCheckpoints",
     "Figure",

@@ -3,6 +3,7 @@
 from kedro.pipeline import Pipeline
 
 from lct_pipeline.pipelines import (
+    baselines,
     cataloging,
     combination,
     comparison,
@@ -23,6 +24,7 @@ STAGES = {  # by namespace, which groups tasks in kedro viz and on a schedule; i
     "statistics": statistics.create_pipeline,
     "cataloging": cataloging.create_pipeline,
     "references": references.create_pipeline,
+    "baselines": baselines.create_pipeline,
     "combination": combination.create_pipeline,
     "evaluation": evaluation.create_pipeline,
     "comparison": comparison.create_pipeline,
@@ -41,7 +43,8 @@ def register_pipelines() -> dict[str, Pipeline]:
     """
     encode = ("ingestion", "encoding")
     train = (*encode, "statistics", "training", "cataloging")
-    combine, evaluate = ("references", "combination"), ("references", "evaluation")
+    measured = ("references", "baselines")
+    combine, evaluate = (*measured, "combination"), (*measured, "evaluation")
     imported = _named("cataloging", cataloging.create_import_pipeline())
     return {
         "__default__": _joined(*train, *combine, *evaluate, "report"),

@@ -13,30 +13,26 @@ from small_runs import (
     Run,
     generate,
     generated,
+    last_of,
     pixel_run,
     references,
-    rows_of,
-    scores_of,
     tiny_run,
     weights,
 )
 from torch import Tensor
 
-from lct_pipeline.combination.fitness import (
-    Fitness,
-    Request,
-    Score,
-    features_of_source,
-)
+from lct_pipeline.combination.fitness import Fitness, Request, Score
 from lct_pipeline.combination.sources import FunctionSource
 from lct_pipeline.combination.stage import SEARCH_SPLIT, Stage
 from lct_pipeline.core.metrics.frechet import (
-    FrechetReference,
     feature_statistics,
     frechet_distance,
 )
 from lct_pipeline.core.metrics.kernel import kernel_distance
 from lct_pipeline.errors import DataError
+from lct_pipeline.evaluation.evaluator import Evaluator
+from lct_pipeline.evaluation.extractors import FEATURES_AS_GIVEN
+from lct_pipeline.evaluation.feature_spaces import FeatureSpace
 from lct_pipeline.models.autoencoder.coding import PixelAutoencoder
 
 REQUEST = Request("search", 12, 0)
@@ -53,7 +49,7 @@ def pixels(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def fitness_of(stage: Stage) -> Fitness:
-    return Fitness(stage.task, stage.reference(SEARCH_SPLIT))
+    return Fitness(stage.task, stage.real(SEARCH_SPLIT))
 
 
 def score(run: Run, frechet_weight: float, kernel_weight: float) -> Score:
@@ -65,7 +61,7 @@ def score(run: Run, frechet_weight: float, kernel_weight: float) -> Score:
 
 
 def made(seed: int = 0) -> Tensor:
-    source = FunctionSource(generate)
+    source = FunctionSource(generate, gives_features=True)
     source.load(weights(10))
     return torch.cat(list(source.batches(12, seed, "search")))
 
@@ -117,23 +113,25 @@ def test_another_purpose_or_seed_is_other_noise(pixels: Run, other: Request) -> 
     assert fitness.measure(tensors, other) != fitness.measure(tensors, REQUEST)
 
 
-def test_search_choice_and_final_figures_have_noise_of_their_own_each(
+def test_search_selection_decision_and_test_have_noise_of_their_own_each(
     run: Run,
 ) -> None:
     """Within each of them all candidates have the same."""
     changes = {"search.num_seeds": 2}
     seeds = []
     generated.clear()
-    history = rows_of(run.search(changes))
+    history = run.history(changes)
     seeds.append({seed for _, seed in generated})
     generated.clear()
-    scores = scores_of(run.choose(history, changes))
+    scores = last_of(run.score(history, changes))
     seeds.append({seed for _, seed in generated})
     generated.clear()
-    run.verify(scores, changes)
+    run.select(scores, changes)
     seeds.append({seed for _, seed in generated})
-    assert [len(found) for found in seeds] == [2, 1, 1]  # one for each search
-    assert len(set.union(*seeds)) == 4
+    num_seeds = run.parameters.evaluation.num_seeds
+    # one for each search; one of selection; those of the decision, and one of the test split
+    assert [len(found) for found in seeds] == [2, 1, num_seeds + 1]
+    assert len(set.union(*seeds)) == 4 + num_seeds
 
 
 KERNEL_TOO: dict[str, Any] = {
@@ -146,7 +144,6 @@ STEP = 1e-3  # of a coefficient; the distances have no corner within it
 def unrounded(stage: Stage, alpha: np.ndarray, request: Request) -> float:
     """Return the fitness of images that are not rounded to 256 levels."""
     source, extractor = stage.task.source(), stage.extractor
-    assert extractor is not None
     source.load(stage.weights.state_dict(stage.members.padded(alpha)))
     generator = source.generator  # type: ignore[attr-defined]
     noises, labels = generator._inputs(
@@ -158,9 +155,9 @@ def unrounded(stage: Stage, alpha: np.ndarray, request: Request) -> float:
         ]
         images = PixelAutoencoder().decode(2 * torch.cat(latents)).sample
         features = extractor.differentiate(images)
-    settings, reference = stage.parameters.fitness, stage.reference(SEARCH_SPLIT)
-    frechet = FrechetReference(reference.statistics).distance_of_features(features)
-    kernel = kernel_distance(features, reference.features).value
+    settings, real = stage.parameters.fitness, stage.real(SEARCH_SPLIT)
+    frechet = real.frechet.distance_of_features(features)
+    kernel = kernel_distance(features, real.features).value
     return settings.frechet_weight * frechet + settings.kernel_weight * kernel
 
 
@@ -193,12 +190,8 @@ def images(*shape: int) -> Tensor:
     return torch.zeros(shape, dtype=torch.uint8)
 
 
-def mean_colour(batch: Tensor) -> Tensor:
-    return batch.float().mean((2, 3))
-
-
 @pytest.mark.parametrize(
-    ("batches", "extracts", "message"),
+    ("batches", "gives_images", "message"),
     [
         ([images(4, 3, 8, 8)], True, "gave 4 images where 12 were asked for"),
         ([images(7, 3, 8, 8)] * 2, True, "gave 14 images where 12 were asked for"),
@@ -215,11 +208,11 @@ def mean_colour(batch: Tensor) -> Tensor:
     ids=range(11),
 )  # fmt: skip
 def test_what_a_generator_should_not_give_is_named(
-    batches: list[Any], extracts: bool, message: str
+    batches: list[Any], gives_images: bool, message: str
 ) -> None:
-    source = FunctionSource(lambda *_, **__: iter(batches))
+    source = FunctionSource(lambda *_, **__: iter(batches), not gives_images)
     with pytest.raises(DataError, match=rf"combination\.generator.*{message}"):
-        features_of_source(source, [mean_colour if extracts else None], REQUEST)
+        list(source.batches(12, 0, "search"))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.bfloat16])
@@ -227,6 +220,8 @@ def test_features_of_any_float_type_are_taken(dtype: torch.dtype) -> None:
     def halves(*_: Any, **__: Any) -> Iterator[Tensor]:
         yield torch.full((12, 2), 0.5, dtype=dtype, requires_grad=True)
 
-    (found,) = features_of_source(FunctionSource(halves), [None], REQUEST)
-    assert torch.equal(found, torch.full((12, 2), 0.5))
-    assert not found.requires_grad
+    space = FeatureSpace(FEATURES_AS_GIVEN, ())
+    batches = FunctionSource(halves, gives_features=True).batches(12, 0, "search")
+    (found,) = Evaluator((space,)).features(batches, 12)
+    assert torch.equal(found.kept, torch.full((12, 2), 0.5))
+    assert not found.kept.requires_grad

@@ -16,9 +16,8 @@ import pytest
 import torch
 from small_runs import (
     Run,
+    last_of,
     pixel_run,
-    rows_of,
-    scores_of,
     tiny_run,
     weights,
 )
@@ -34,6 +33,7 @@ from lct_pipeline.core.randomness import derived_seed
 from lct_pipeline.datasets.checkpoints import CheckpointCatalog, CheckpointsDataset
 from lct_pipeline.datasets.external_checkpoints import ExternalCheckpointsDataset
 from lct_pipeline.errors import DataError, ParameterError
+from lct_pipeline.evaluation.extractors import FEATURES_AS_GIVEN
 from lct_pipeline.evaluation.generator import build_generator, one_step
 from lct_pipeline.pipelines.cataloging.nodes import (
     import_checkpoints,
@@ -83,19 +83,18 @@ def test_an_import_path_without_a_function_is_refused_with_the_reason(
 
 def test_a_function_gets_weights_number_and_a_seed_for_the_purpose() -> None:
     calls: list[Any] = []
-    source = FunctionSource(lambda *args, **kwargs: calls.append((args, kwargs)) or [])
+    function = lambda *args, **kwargs: calls.append((args, kwargs)) or []  # noqa: E731
+    source = FunctionSource(function, gives_features=True)
     source.load(tensors := weights(10))
-    source.batches(12, 5, "choice")
-    assert calls == [
-        ((tensors,), {"num_images": 12, "seed": derived_seed(5, "choice")})
-    ]
+    list(source.batches(0, 5, "choice"))
+    assert calls == [((tensors,), {"num_images": 0, "seed": derived_seed(5, "choice")})]
 
 
 def test_a_function_that_gives_features_is_compared_with_features(run: Run) -> None:
     task = run.stage().task
     assert isinstance(task.source(), FunctionSource)
-    assert task.extractor is None and task.built_extractor() is None
-    assert set(rows_of(run.search())["metric"]) == {"frechet_distance"}
+    assert task.extractor is None and task.built_extractor() is FEATURES_AS_GIVEN
+    assert set(run.history()["metric"]) == {"frechet_distance"}
 
 
 def test_a_function_that_gives_images_is_compared_by_the_extractor(
@@ -120,9 +119,7 @@ def test_a_function_that_gives_images_is_compared_by_the_extractor(
     assert function.metric == stage.metric == "classifier_frechet_distance"
     tensors = pixels.catalog.store.read("step-0000010-raw").tensors
     one, other = (
-        Fitness(s.task, s.reference(SEARCH_SPLIT)).measure(
-            tensors, Request("search", 12, 0)
-        )
+        Fitness(s.task, s.real(SEARCH_SPLIT)).measure(tensors, Request("search", 12, 0))
         for s in (stage, function)
     )
     assert one == other
@@ -182,7 +179,10 @@ def test_checkpoints_of_another_trainer_need_a_function(run: Run, pixels: Run) -
         (torch.zeros(1, 3), r"it gave torch\.float32 of shape \(1, 3\)"),
         ([[0.0, 0.0]], "it gave list"),
         (torch.full((40, 3), math.nan), "it gave values that are not finite"),
-        (torch.randn(40, 5), r"3 values an image, combination\.references of 5"),
+        (
+            torch.randn(40, 5),
+            r"have 3 features each, those of combination\.references 5",
+        ),
     ],
     ids=range(6),
 )
@@ -190,7 +190,7 @@ def test_what_references_should_not_give_is_named(
     run: Run, monkeypatch: pytest.MonkeyPatch, features: Any, message: str
 ) -> None:
     monkeypatch.setattr(sys.modules["small_runs"], "references", lambda _: features)
-    with pytest.raises(DataError, match=rf"combination\..*{message}"):
+    with pytest.raises(DataError, match=message):
         next(run.search())
 
 
@@ -200,7 +200,7 @@ def test_a_task_can_be_sent_to_another_process(pixels: Run) -> None:
     assert copy.parameters == task.parameters
     assert isinstance(copy.source(), ModelSource)
     extractor = copy.built_extractor()
-    assert extractor is not None and extractor.name == "classifier"
+    assert extractor.name == "classifier"
 
 
 # a trainer that knows nothing of this project, and a module of its user
@@ -266,9 +266,9 @@ def test_checkpoints_of_another_trainer_are_combined_into_its_own_model(
         "search.methods": (method,),
         "search.num_evaluations": 8,
     }
-    scores = scores_of(run.choose(run.history(changes), changes))
-    _, model, combination = run.verify(scores, changes)
-    assert combination["steps"] == [100, 200, 300]
+    scores = last_of(run.score(run.history(changes), changes))
+    _, model, combination = run.select(scores, changes)
+    assert combination.steps == [100, 200, 300]
     Picture().load_state_dict(model.tensors, strict=True)
     trained = torch.load(theirs / "model-300.pt")["model"]
     count = "body.1.num_batches_tracked"

@@ -11,10 +11,13 @@ from small_runs import Run, pixel_run, tiny_run
 
 from conftest import SmokeResults
 from lct_pipeline.combination.landscape import line, plane
-from lct_pipeline.combination.members import members_of
+from lct_pipeline.combination.window import members_of
+from lct_pipeline.datasets.results import Baseline, CombinationResult
 
 START, END = [0.0, 0.0, 0.0, 1.0], [0.4, -0.5, 0.3, 0.8]
-COMBINATION = {"name": "ours", "best_ema": {"name": "theirs"}}
+COMBINATION = CombinationResult.model_construct(
+    name="ours", baselines={"best_ema": Baseline.model_construct(name="theirs")}
+)
 COLUMNS = ["figure", "x", "y", "fitness", "metric"]
 
 
@@ -28,22 +31,27 @@ def pixels(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return pixel_run(tmp_path_factory.mktemp("pixels"))
 
 
-def chosen() -> pd.DataFrame:
+def candidates() -> pd.DataFrame:
     rows: list[dict[str, Any]] = [
-        {"name": "ours", "method": "cma", "control": None, "alpha": END},
-        {"name": "theirs", "method": "control", "control": "best EMA", "alpha": START},
+        {"name": "ours", "method": "cma", "baseline": None, "alpha": END},
+        {
+            "name": "theirs",
+            "method": "baseline",
+            "baseline": "best_ema",
+            "alpha": START,
+        },
     ]
-    return pd.DataFrame(rows).assign(seed=0, choice_fitness=1.0)
+    return pd.DataFrame(rows).assign(seed=0, selection_fitness=1.0)
 
 
 def measured(run: Run, **changes: int) -> pd.DataFrame:
     sizes = {"num_line_points": 5, "landscape_size": 3, **changes}
-    return run.landscape(chosen(), COMBINATION, sizes)
+    return run.landscape(candidates(), COMBINATION, sizes)
 
 
 def fitness(run: Run, alpha: list[float]) -> float:
     """Return what the line measures where it is a point."""
-    same = chosen().assign(alpha=[alpha, alpha])
+    same = candidates().assign(alpha=[alpha, alpha])
     sizes = {"num_line_points": 1, "landscape_size": 0}
     return run.landscape(same, COMBINATION, sizes)["fitness"].iloc[0]
 

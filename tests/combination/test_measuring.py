@@ -152,9 +152,9 @@ def test_a_process_that_cannot_begin_says_why(
     monkeypatch.setattr(multiprocessing, "parent_process", object)
     stage = run.stage({"generator": "small_runs:nothing"})
     counter = multiprocessing.get_context("spawn").Value("i", 0)
-    reference = stage.reference(SEARCH_SPLIT)
+    real = stage.real(SEARCH_SPLIT)
     layout = stage.weights.layout
-    measuring._start_worker(counter, 1, stage.task, reference, layout, torch.empty(0))
+    measuring._start_worker(counter, 1, stage.task, real, layout, torch.empty(0))
     with pytest.raises(ParameterError, match="small_runs:nothing"):
         measuring._measure_row(0, REQUEST)
 

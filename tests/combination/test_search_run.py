@@ -13,15 +13,17 @@ import pytest
 from small_runs import Run, tiny_run
 
 from lct_pipeline.combination.fitness import Request, Score
-from lct_pipeline.combination.members import members_of
-from lct_pipeline.combination.records import Records
+from lct_pipeline.combination.history import History
 from lct_pipeline.combination.search_run import SearchRun, candidate_cost
+from lct_pipeline.combination.window import members_of
 from lct_pipeline.parameters import Combination
 
 METHODS = ("evolution", "cma", "random", "gradient")
 TARGET = np.array([1.0, -0.5, 0.2, 0.3])
 NUM_EVALUATIONS, FULL = 24, 12
 COLUMNS = [
+    "evaluation",
+    "metric",
     "method",
     "seed",
     "search",
@@ -37,6 +39,7 @@ COLUMNS = [
     "kernel",
     "alpha",
     "spent",
+    "gradient",
 ]
 
 each_method = pytest.mark.parametrize("method", METHODS)
@@ -52,15 +55,17 @@ class Driven:
     """A search that is told the distance to a target; few images see it through noise."""
 
     run: SearchRun
-    rows: list[pd.DataFrame] = field(default_factory=list)
+    evaluated: History
     requests: list[Request] = field(default_factory=list)  # one an evaluation
 
     def generation(self) -> pd.DataFrame:
         while work := self.run.next_work():
             for candidate in set(range(len(work.alphas))) - work.skip:
                 self.evaluate(candidate, work)
-        self.rows.append(self.run.tell())
-        return self.rows[-1]
+        number = self.run.search.generation
+        self.run.tell()
+        rows = self.evaluated.table("fid", {})
+        return rows[rows["generation"] == number]
 
     def evaluate(self, candidate: int, work: Any) -> None:
         alpha, request = work.alphas[candidate], work.request
@@ -73,7 +78,7 @@ class Driven:
     def history(self) -> pd.DataFrame:
         while not self.run.search.stop:
             self.generation()
-        return pd.concat(self.rows, ignore_index=True)
+        return self.evaluated.table("fid", {})
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +86,9 @@ def start(run: Run) -> Callable[..., Driven]:
     def started(method: str, seed: int = 0, **changes: Any) -> Driven:
         parameters = settings(run, method, **changes)
         members = members_of(run.catalog.rows, 1.0)
-        return Driven(SearchRun(0, method, seed, members, parameters, Records()))
+        history = History()
+        search = SearchRun(0, method, seed, members, parameters, history)
+        return Driven(search, history)
 
     return started
 
@@ -105,7 +112,7 @@ def test_every_evaluation_is_a_row_with_all_columns(
     history = driven.history()
     assert history.columns.tolist() == COLUMNS
     assert len(history) == len(driven.requests)
-    required = [name for name in COLUMNS if name != "kernel"]
+    required = [name for name in COLUMNS if name not in ("kernel", "gradient")]
     assert history[required].notna().all(axis=None)
 
 
@@ -153,9 +160,9 @@ def test_searches_of_other_seeds_have_other_candidates_and_noise(
     start: Callable[..., Driven],
 ) -> None:
     one, two = (start("cma", seed=seed) for seed in (0, 1))
-    first, second = one.history(), two.history()
-    assert first["alpha"].tolist()[:3] == second["alpha"].tolist()[:3]
-    assert first["alpha"].tolist()[3:] != second["alpha"].tolist()[3:]
+    first, second = (np.stack(run.history()["alpha"]) for run in (one, two))
+    np.testing.assert_array_equal(first[:3], second[:3])
+    assert (first[3:] != second[3:]).any()
     assert {r.seed for r in one.requests} == {0}
     assert {r.seed for r in two.requests} == {1}
 

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from small_runs import Output, Run, pixel_run, rows_of, tiny_run, weights
+from small_runs import Run, last_of, pixel_run, tiny_run, weights
 
 from conftest import SmokeResults, changed
 from lct_pipeline.combination import measuring
@@ -55,28 +55,22 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return found
 
 
-def stopped_after(run: Run, changes: dict[str, Any], num: int) -> list[Output]:
+def stopped_after(run: Run, changes: dict[str, Any], num: int) -> list[pd.DataFrame]:
     with closing(run.search(changes)) as outputs:
         return [next(outputs) for _ in range(num)]
 
 
 def assert_continues(run: Run, changes: dict[str, Any], measured: list[Any]) -> None:
     """Stop a search after each of its evaluations; the rest of it gives what the whole does."""
-    whole = list(run.search(changes))
-    expected, total = rows_of(iter(whole)), len(measured)
+    expected = run.history(changes)
+    total = len(measured)
     assert total == len(expected)
-    for num in (n for n, (rows, _) in enumerate(whole, 1) if rows.empty):
+    for num in range(1, total + 1):
         measured.clear()
-        *_, (_, state) = stopped_after(run, changes, num)
-        rest = list(run.search(changes, state))
-        pd.testing.assert_frame_equal(rows_of(iter(rest)), expected, check_exact=True)
+        *_, before = stopped_after(run, changes, num)
+        rest = last_of(run.search(changes, before))
+        pd.testing.assert_frame_equal(rest, expected, check_exact=True)
         assert len(measured) == total, num
-        for name, tensor in whole[-1][1].tensors.items():
-            assert torch.equal(nan_as_0(rest[-1][1].tensors[name]), nan_as_0(tensor))
-
-
-def nan_as_0(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.nan_to_num(0) if tensor.is_floating_point() else tensor
 
 
 @pytest.mark.parametrize("halving", [1, 2])
@@ -97,37 +91,21 @@ def test_several_searches_go_on_likewise(tiny: Run, measured: list[Any]) -> None
     assert_continues(tiny, {**changes, "search.num_evaluations": 5}, measured)
 
 
-def test_the_state_is_there_after_every_evaluation(tiny: Run) -> None:
-    lengths = [
-        (len(rows), len(state.tensors["numbers"]))
-        for rows, state in tiny.search({"search.num_evaluations": 8})
-    ]
-    # three of the start, three candidates, one, and the centre; a row for each at the end of a
-    # generation; and at last the state of a complete search
-    of_generations = [
-        [(0, n) for n in range(a, b)] for a, b in [(1, 4), (4, 7), (7, 8)]
-    ]
-    told = [(3, 3), (3, 6), (1, 7), (1, 8)]
-    expected = [*of_generations, [(0, 8)]]
-    assert lengths == [
-        *(
-            pair
-            for generation, end in zip(expected, told, strict=True)
-            for pair in [*generation, end]
-        ),
-        (0, 8),
-    ]
+def test_the_history_is_there_after_every_evaluation(tiny: Run) -> None:
+    lengths = [len(table) for table in tiny.search({"search.num_evaluations": 8})]
+    # three of the start, three candidates, one, and the centre; then the complete one again
+    assert lengths == [*range(1, 9), 8]
 
 
 def test_a_finished_search_reads_no_weights_and_measures_nothing(
     tiny: Run, measured: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    *_, (_, state) = outputs = list(tiny.search(THREE))
+    history = tiny.history(THREE)
     measured.clear()
     monkeypatch.setattr(CheckpointStore, "read", None)
-    again = rows_of(tiny.search(THREE, state))
+    (again,) = tiny.search(THREE, history)
     assert measured == []
-    pd.testing.assert_frame_equal(again, rows_of(iter(outputs)), check_exact=True)
+    pd.testing.assert_frame_equal(again, history, check_exact=True)
 
 
 @pytest.mark.parametrize(
@@ -146,12 +124,12 @@ def test_a_finished_search_reads_no_weights_and_measures_nothing(
     ],
     ids=str,
 )
-def test_a_state_of_other_parameters_is_refused_with_both_values(
+def test_a_history_of_other_parameters_is_refused_with_both_values(
     tiny: Run, changes: dict[str, Any], difference: str
 ) -> None:
-    *_, (_, state) = stopped_after(tiny, {}, 2)
+    *_, history = stopped_after(tiny, {}, 2)
     with pytest.raises(ParameterError, match=f"other values \\({difference}"):
-        next(tiny.search(changes, state))
+        next(tiny.search(changes, history))
 
 
 @pytest.mark.parametrize(
@@ -168,35 +146,35 @@ def test_a_state_of_other_parameters_is_refused_with_both_values(
 def test_what_a_search_does_not_depend_on_may_change(
     tiny: Run, changes: dict[str, Any]
 ) -> None:
-    *_, (_, state) = stopped_after(tiny, {}, 5)
-    found, expected = rows_of(tiny.search(changes, state)), tiny.history()
+    *_, before = stopped_after(tiny, {}, 5)
+    found, expected = last_of(tiny.search(changes, before)), tiny.history()
     pd.testing.assert_frame_equal(found, expected, check_exact=True)
 
 
-def test_a_state_of_other_checkpoints_is_refused(tiny: Run, tmp_path: Path) -> None:
-    *_, (_, state) = stopped_after(tiny, {}, 2)
+def test_a_history_of_other_checkpoints_is_refused(tiny: Run, tmp_path: Path) -> None:
+    *_, history = stopped_after(tiny, {}, 2)
     other = tiny_run(tmp_path, {step: weights(step + 1) for step in (10, 20, 30, 40)})
     with pytest.raises(ParameterError, match=r"other values \(checkpoints: \['"):
-        next(other.search(state=state))
+        next(other.search(previous=history))
 
 
-def test_a_state_of_other_sampling_references_or_autoencoder_is_refused(
+def test_a_history_of_other_sampling_references_or_autoencoder_is_refused(
     pixels: Run,
 ) -> None:
-    *_, (_, state) = stopped_after(pixels, {}, 2)
+    *_, history = stopped_after(pixels, {}, 2)
     sampling = changed(pixels.parameters.sampling, {"batch_size": 5})
     with pytest.raises(ParameterError, match=r"sampling\.batch_size: \d+ -> 5"):
-        next(pixels.search(state=state, sampling=sampling))
+        next(pixels.search(previous=history, sampling=sampling))
     tensors = pixels.reference.statistics.tensors
     statistics = TensorFile(tensors, {"num_images": dict.fromkeys(("train",), 9)})
     reference = replace(pixels.reference, statistics=statistics)
     with pytest.raises(ParameterError, match=r"references\.num_images\.train: 40 -> 9"):
-        next(replace(pixels, reference=reference).search(state=state))
+        next(replace(pixels, reference=reference).search(previous=history))
     assert pixels.decoder is not None
     autoencoder = replace(pixels.decoder.autoencoder, digest="other")
     decoder = replace(pixels.decoder, autoencoder=autoencoder)
     with pytest.raises(ParameterError, match=r"autoencoder: 'none' -> 'other'"):
-        next(replace(pixels, decoder=decoder).search(state=state))
+        next(replace(pixels, decoder=decoder).search(previous=history))
 
 
 def test_each_method_is_searched_with_each_seed_and_the_same_budget(
@@ -267,8 +245,8 @@ def test_a_checkpoint_that_cannot_be_combined_is_named(
     tmp_path: Path, fault: str
 ) -> None:
     damage, message = FAULTS[fault]
-    states = {step: weights(step) for step in (10, 20, 30)}
-    run = tiny_run(tmp_path, {**states, 30: damage(states[30])})
+    historys = {step: weights(step) for step in (10, 20, 30)}
+    run = tiny_run(tmp_path, {**historys, 30: damage(historys[30])})
     with pytest.raises(DataError, match=message):
         next(run.search())
 
@@ -284,7 +262,7 @@ def test_one_checkpoint_alone_is_refused(tmp_path: Path) -> None:
 def test_a_checkpoint_that_was_replaced_is_refused(tmp_path: Path) -> None:
     run = tiny_run(tmp_path)
     dataset = CheckpointsDataset(path=str(run.catalog.store.folder))
-    about = run.catalog.store.header("step-0000020-raw")
-    dataset.save({"step-0000020-raw": TensorFile(weights(7), {"step": 20, **about})})
+    about = run.catalog.store.header("step-0000020-raw").as_metadata()
+    dataset.save({"step-0000020-raw": TensorFile(weights(7), about)})
     with pytest.raises(DataError, match="not the checkpoint that was cataloged"):
         next(run.search())

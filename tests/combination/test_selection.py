@@ -1,225 +1,217 @@
+"""Which decides: the best EMA of a run, and whether a combination is better."""
+
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
-from measuring import ONE_STEP, distance, generation_inputs
+from selecting import BAD, GOOD, MIDDLE, candidate_scores
+from small_runs import PIXEL_CHECKPOINTS, Run, pixel_run, pixel_weights, tiny_run
 
 from conftest import SmokeResults
-from lct_pipeline.combination.averages import posthoc_alpha
-from lct_pipeline.combination.selection import (
-    Measure,
-    choose_average,
-    choose_second_step,
-)
-from lct_pipeline.datasets.tensors import TensorFile
+from lct_pipeline.combination import measuring
+from lct_pipeline.combination.baselines import posthoc_alpha
+from lct_pipeline.combination.fitness import Fitness
+from lct_pipeline.combination.selection import Decision, select_combination
 from lct_pipeline.errors import DataError
-from lct_pipeline.evaluation.generator import SamplingPlan
-from lct_pipeline.evaluation.models import plans_from, plans_of
 
-AVERAGES = [
-    "step-0000060-ema-0.9",
-    "step-0000060-ema-0.95",
-    "step-0000060-power-0.1",
+EMAS = [
+    "step-0000040-ema-0.9",
+    "step-0000040-power-0.1",
     "post-hoc-0.1",
     "post-hoc-0.2",
+    "EMA 0.9",
+    "uniform",
 ]
+KINDS = ["ema", "power", "posthoc", "posthoc", "window", "window"]
 
-FakeDistances = Callable[[list[float]], None]
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return tiny_run(tmp_path_factory.mktemp("selection"))
+
+
+@pytest.fixture(scope="module")
+def pixels(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return pixel_run(tmp_path_factory.mktemp("pixels"))
 
 
 @pytest.fixture
-def fake_distances(monkeypatch: pytest.MonkeyPatch) -> FakeDistances:
-    """Return a function that sets what the next measurements find."""
+def fitnesses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return a list of what the next measurements find."""
+    values: list[float] = []
+    plain = Fitness.measure
 
-    def set_distances(distances: list[float]) -> None:
-        found = iter(distances)
-        monkeypatch.setattr(Measure, "__call__", lambda *_: next(found))
+    def measured(self: Fitness, *given: Any) -> Any:
+        return replace(plain(self, *given), fitness=values.pop(0))
 
-    return set_distances
-
-
-def average(results: SmokeResults) -> tuple[pd.DataFrame, TensorFile]:
-    load = results.catalog.load
-    return choose_average(load("checkpoint_index"), *generation_inputs(results))
+    monkeypatch.setattr(measuring.Fitness, "measure", measured)
+    return values
 
 
-def second_step(
-    results: SmokeResults, *, combined: bool = False, **changes: Any
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Choose for all models, their network described with changes."""
-    load = results.catalog.load
-    best = load("best_average")
-    network = best.metadata["network"] | changes
-    model = replace(best, metadata={**best.metadata, "network": network})
-    found = load("combined_model") if combined else None
-    catalog = load("checkpoint_index")
-    return choose_second_step(model, found, catalog, *generation_inputs(results))
-
-
-def test_every_average_competes_with_those_made_afterwards(
-    results: SmokeResults,
-) -> None:
-    table = results.catalog.load("average_choice")
-    assert table["name"].tolist() == AVERAGES
-    assert table["kind"].tolist() == ["ema", "ema", "power", "posthoc", "posthoc"]
+def test_every_average_has_a_score_on_the_validation_split(pixels: Run) -> None:
+    table, _ = pixels.emas()
+    assert table["name"].tolist() == EMAS
+    assert table["kind"].tolist() == KINDS
     assert set(table["split"]) == {"validation"}
-    assert set(table["num_generated"]) == {32}
+    assert set(table["num_images"]) == {pixels.combination().choice.num_images}
+    assert np.isfinite(table["selection_fitness"]).all()
 
 
-def test_the_best_average_is_that_of_the_least_distance(results: SmokeResults) -> None:
-    table = results.catalog.load("average_choice").set_index("name")
-    best = results.catalog.load("best_average")
-    least = table["distance"].min()
-    assert table["distance"][best.metadata["name"]] == least
-    assert table["kind"][best.metadata["name"]] == best.metadata["kind"]
-    found = distance(results, best, ONE_STEP, "choice")
-    assert found == pytest.approx(least, rel=1e-4)
+@pytest.mark.parametrize("place", range(len(EMAS)))
+def test_whichever_average_is_best_its_weights_are_the_best_ema(
+    pixels: Run, fitnesses: list[float], place: int
+) -> None:
+    fitnesses += [2.0 - (number == place) for number in range(len(EMAS))]
+    table, best = pixels.emas()
+    assert best.metadata["name"] == EMAS[place]
+    assert best.metadata["kind"] == KINDS[place]
+    names = pixels.stage().members.rows["name"]
+    expected = sum_of(table["alpha"][place], names)
+    for key, tensor in best.tensors.items():
+        torch.testing.assert_close(tensor, expected[key], rtol=1e-5, atol=1e-6)
 
 
-def made_afterwards(results: SmokeResults, width: float) -> dict[str, torch.Tensor]:
-    """Return the power-function average of a width, added up from the snapshots in float64."""
-    catalog = results.catalog.load("checkpoint_index")
-    snapshots = catalog.rows[catalog.rows["kind"] == "power"]
-    weights = [catalog.store.read(name).tensors for name in snapshots["name"]]
-    alpha = posthoc_alpha(snapshots, width)
+def sum_of(alpha: np.ndarray, names: pd.Series) -> dict[str, torch.Tensor]:
+    """Return a combination of the run of pixels, added up in float64."""
+    states = [pixel_weights(name) for name in names]
     return {
         key: sum(
-            a * w[key].double() for a, w in zip(alpha, weights, strict=True)
+            a * w[key].double() for a, w in zip(alpha, states, strict=True)
         ).float()
-        for key in weights[0]
+        for key in states[0]
     }
 
 
-@pytest.mark.parametrize("place", range(5))
-def test_whichever_average_is_best_its_weights_are_returned(
-    results: SmokeResults, fake_distances: FakeDistances, place: int
+def test_an_average_made_afterwards_is_of_the_stored_power_functions(
+    pixels: Run,
 ) -> None:
-    fake_distances([2.0 - (number == place) for number in range(5)])
-    _, best = average(results)
-    load, name = results.catalog.load, AVERAGES[place]
-    store = load("checkpoints")
-    expected = (
-        made_afterwards(results, float(name.removeprefix("post-hoc-")))
-        if name.startswith("post-hoc")
-        else store.read(name).tensors
-    )
-    assert best.metadata["name"] == name
-    assert best.metadata["network"] == store.header(AVERAGES[0])["network"]
-    assert best.tensors.keys() == expected.keys()
-    for key, tensor in expected.items():
-        if name.startswith("post-hoc"):
-            torch.testing.assert_close(best.tensors[key], tensor, rtol=1e-5, atol=1e-6)
-        else:
-            assert torch.equal(best.tensors[key], tensor)
+    table, _ = pixels.emas()
+    rows = pixels.stage().members.rows
+    power = rows["kind"] == "power"
+    alpha = table.set_index("name").loc["post-hoc-0.2", "alpha"]
+    np.testing.assert_array_equal(alpha[power], posthoc_alpha(rows[power], 0.2))
+    assert set(rows["name"][power]) < set(PIXEL_CHECKPOINTS)
 
 
-def test_averages_that_were_replaced_are_refused(results: SmokeResults) -> None:
-    catalog = results.catalog.load("checkpoint_index")
-    other = replace(catalog, rows=catalog.rows.assign(digest="another"))
+def test_what_was_scored_before_is_not_measured_again(
+    pixels: Run, fitnesses: list[float]
+) -> None:
+    fitnesses += [3.0, 2.0, 1.0, 4.0, 5.0, 6.0]
+    table, best = pixels.emas()
+    again, same = pixels.emas(previous=table)  # nothing is left to be measured
+    pd.testing.assert_frame_equal(again, table)
+    assert same.metadata == best.metadata
+
+
+def test_with_other_checkpoints_every_average_is_measured_anew(
+    pixels: Run, fitnesses: list[float]
+) -> None:
+    fitnesses += [1.0] * len(EMAS)
+    table, _ = pixels.emas()
+    fitnesses += [2.0] * len(EMAS)
+    other = table.copy()
+    other.attrs["origin"] = {**table.attrs["origin"], "checkpoints": ["others"]}
+    found, _ = pixels.emas(previous=other)
+    assert set(found["selection_fitness"]) == {2.0}
+
+
+def test_averages_that_were_replaced_are_refused(pixels: Run) -> None:
+    rows = pixels.catalog.rows.assign(digest="another")
+    other = replace(pixels, catalog=replace(pixels.catalog, rows=rows))
     with pytest.raises(DataError, match="not the checkpoint that was cataloged"):
-        choose_average(other, *generation_inputs(results))
+        other.emas()
 
 
-def test_a_second_step_is_tried_at_each_level_with_each_kind_of_noise(
+def test_the_smoke_run_has_one_best_ema_wherever_it_is_named(
     results: SmokeResults,
-) -> None:
-    whole = results.catalog.load("second_step_choice")
-    assert whole["model"].unique().tolist() == ["last", "best_ema", "combined"]
-    assert len(whole) == 15
-    table = whole[whole["model"] == "best_ema"]
-    assert table["nfe"].tolist() == [1, 2, 2, 2, 2]
-    tried = list(zip(table["second_sigma"], table["renoise"], strict=True))[1:]
-    assert tried == [(0.1, "fresh"), (0.5, "fresh"), (0.1, "same"), (0.5, "same")]
-    assert set(table["split"]) == {"validation"}
-
-
-@pytest.mark.parametrize("model", ["last", "best_ema", "combined"])
-def test_the_second_step_of_the_least_distance_is_chosen(
-    results: SmokeResults, model: str
-) -> None:
-    table = results.catalog.load("second_step_choice")
-    table = table[table["model"] == model]
-    models = results.catalog.load("models")
-    first, second = plans_of(models, model)
-    best = table.iloc[1:].sort_values("distance").iloc[0]
-    assert first == ONE_STEP
-    assert second == SamplingPlan(2, (80.0, best["second_sigma"]), best["renoise"])
-    improves = best["distance"] < table["distance"].iloc[0]
-    assert models.improves[model] == improves
-
-
-@pytest.mark.parametrize("combined", [True, False])
-def test_each_model_is_tried_with_its_own_weights(
-    results: SmokeResults, combined: bool
 ) -> None:
     load = results.catalog.load
-    models = {
-        "last": load("checkpoints").read("step-0000060-raw"),
-        "best_ema": load("best_average"),
-        **({"combined": load("combined_model")} if combined else {}),
-    }
-    table, chosen = second_step(results, combined=combined)
-    assert list(chosen["plans"]) == list(models)
-    one_step = table[table["nfe"] == 1].set_index("model")["distance"]
-    expected = {
-        name: distance(results, model, ONE_STEP, "second step")
-        for name, model in models.items()
-    }
-    assert one_step.to_dict() == pytest.approx(expected, rel=1e-4)
+    table, name = load("ema_selection"), load("best_ema").metadata["name"]
+    best = table.sort_values("selection_fitness", kind="stable").iloc[0]
+    assert best["name"] == name
+    assert load("combination").baselines["best_ema"].name == name
+    report = load("combination_report").set_index("baseline")
+    assert report.loc["best_ema", "name"] == name
+    candidates = load("candidate_scores").set_index("baseline")
+    assert candidates.loc["best_ema", "selection_fitness"] == best["selection_fitness"]
 
 
-@pytest.mark.parametrize(("one_step", "improves"), [(3.0, True), (2.0, False)])
-def test_a_second_step_that_brings_nothing_is_said_to(
-    results: SmokeResults,
-    fake_distances: FakeDistances,
-    one_step: float,
-    improves: bool,
+def decided(run: Run, num_seeds: int = 2, **rows: Any) -> Decision:
+    stage = run.stage({"choice.num_images": 400})
+    return select_combination(stage, candidate_scores(**rows), num_seeds)
+
+
+def test_the_better_one_on_new_noise_is_selected(tiny: Run) -> None:
+    good = decided(tiny, ours=("cma", 1.0, GOOD), last=("baseline", 2.0, MIDDLE))
+    assert good.is_combination and good.selected["name"] == "ours"
+    assert good.gain.share > 0 and [len(values) for values in good.by_seed] == [2, 2]
+    bad = decided(tiny, ours=("cma", 1.0, BAD), last=("baseline", 2.0, MIDDLE))
+    assert not bad.is_combination and bad.selected["name"] == "last"
+    assert bad.gain.share < 0
+
+
+def test_no_better_is_not_enough(tiny: Run) -> None:
+    same = decided(tiny, ours=("cma", 1.0, MIDDLE), last=("baseline", 2.0, MIDDLE))
+    assert same.gain.share == 0 and same.selected["name"] == "last"
+
+
+def test_scores_say_which_two_are_compared(tiny: Run) -> None:
+    decision = decided(
+        tiny,
+        ours=("cma", 1.0, BAD),
+        better=("evolution", 1.5, GOOD),
+        last=("baseline", 3.0, MIDDLE),
+        best_ema=("baseline", 2.0, GOOD),
+    )
+    assert decision.found["name"] == "ours"
+    assert decision.baseline["name"] == "best_ema"
+
+
+def test_a_random_search_may_give_the_combination(tiny: Run) -> None:
+    decision = decided(
+        tiny,
+        ours=("cma", 2.0, BAD),
+        luck=("random", 1.0, GOOD),
+        last=("baseline", 3.0, MIDDLE),
+    )
+    assert decision.selected["name"] == "luck"
+
+
+def test_a_second_extractor_sees_the_same_images_and_selects_nothing(
+    tiny: Run, pixels: Run
 ) -> None:
-    of_best = [one_step, 7.0, 4.0, 2.0, 5.0]
-    fake_distances([1.0, 9.0, 8.0, 7.0, 6.0, *of_best])
-    table, chosen = second_step(results)
-    assert table["distance"].tolist()[5:] == of_best
-    second = SamplingPlan(2, (80.0, 0.1), "same")
-    assert plans_from(chosen["plans"]["best_ema"]) == [ONE_STEP, second]
-    second = SamplingPlan(2, (80.0, 0.5), "same")
-    assert plans_from(chosen["plans"]["last"]) == [ONE_STEP, second]
-    assert chosen["second_step_improves"] == {"last": False, "best_ema": improves}
+    one, other = np.eye(7)[3].tolist(), np.eye(7)[0].tolist()
+    rows = {"ours": ("cma", 1.0, other), "last": ("baseline", 2.0, one)}
+    decision = select_combination(pixels.stage(), candidate_scores(**rows), 3)
+    assert [len(values) for values in decision.check_by_seed] == [3, 3]
+    assert decision.check_gain is not None
+    assert decision.is_combination == (decision.gain.share > 0)
+    # a source that makes features is seen by no extractor
+    features = decided(tiny, ours=("cma", 1.0, GOOD), last=("baseline", 2.0, MIDDLE))
+    assert features.check_gain is None
 
 
-def test_a_truncated_model_takes_no_second_step_below_its_truncation(
-    results: SmokeResults,
-) -> None:
-    table, chosen = second_step(results, lowest_level=0.3)
-    assert set(table["second_sigma"].dropna()) == {0.5}
-    assert plans_from(chosen["plans"]["best_ema"])[1].sigmas == (80.0, 0.5)
+def test_both_are_measured_on_common_noise_that_differs_by_seed(tiny: Run) -> None:
+    rows = {"ours": ("cma", 1.0, GOOD), "last": ("baseline", 2.0, GOOD)}
+    decision = decided(tiny, 3, **rows)
+    ours, theirs = decision.by_seed
+    assert ours == theirs and len(set(ours)) == 3
+    changes = {"choice.num_images": 400, "seed": 9}
+    other = select_combination(tiny.stage(changes), candidate_scores(**rows), 3)
+    assert set(other.by_seed[0]).isdisjoint(ours)
 
 
-@pytest.mark.parametrize("change", [{"lowest_level": 1.0}, {"sigma_max": 0.1}], ids=str)
-def test_without_a_level_for_a_second_step_there_is_one_step(
-    results: SmokeResults, change: dict[str, float]
-) -> None:
-    table, chosen = second_step(results, **change)
-    assert len(table) == 2
-    (plan,) = plans_from(chosen["plans"]["best_ema"])
-    assert plan.num_evaluations == 1
-    assert chosen["second_step_improves"] == {"last": None, "best_ema": None}
-
-
-def test_a_diffusion_model_has_a_plan_for_each_number_of_evaluations(
-    results: SmokeResults,
-) -> None:
-    table, chosen = second_step(results, model="diffusion", boundary=0.0)
-    assert table["nfe"].tolist() == [5, 9, 17]
-    assert table["second_sigma"].isna().all()
-    assert set(table["model"]) == {"best_ema"}
-    for model in ("last", "best_ema"):
-        assert plans_from(json.loads(json.dumps(chosen))["plans"][model]) == [
-            SamplingPlan(n, solver="dpm_solver") for n in (5, 9, 17)
-        ]
-    assert "second_step_improves" not in chosen
+def test_the_number_of_images_is_that_of_the_selection(tiny: Run) -> None:
+    rows = {"ours": ("cma", 1.0, GOOD), "last": ("baseline", 2.0, MIDDLE)}
+    few, many = (
+        select_combination(
+            tiny.stage({"choice.num_images": num}), candidate_scores(**rows), 1
+        )
+        for num in (9, 12)
+    )
+    assert few.by_seed != many.by_seed

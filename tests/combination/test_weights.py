@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from lct_pipeline.combination.weights import BLOCK_BYTES, CombinedWeights
-from lct_pipeline.datasets import checkpoint_matrix
+from lct_pipeline.core.linear_combination import WeightMatrix
 from lct_pipeline.datasets.checkpoints import CheckpointsDataset, CheckpointStore
-from lct_pipeline.datasets.tensors import DIGEST_KEY, TensorFile
+from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError, ParameterError
 
 K = 4
@@ -39,9 +39,8 @@ def store(tmp_path: Path) -> CheckpointStore:
 
 
 def rows_of(store: CheckpointStore) -> pd.DataFrame:
-    headers = store.headers()
-    digests = [header[DIGEST_KEY] for header in headers.values()]
-    return pd.DataFrame({"name": list(headers), "digest": digests})
+    names = store.names()
+    return pd.DataFrame({"name": names, "digest": map(store.digest, names)})
 
 
 @pytest.fixture
@@ -101,15 +100,13 @@ def test_checkpoints_that_no_combination_uses_are_not_read(
     weights: CombinedWeights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = []
-    plain = checkpoint_matrix.MappedRows.read
+    plain = WeightMatrix.read
 
-    def watched(
-        self: checkpoint_matrix.MappedRows, columns: slice, out: np.ndarray
-    ) -> None:
+    def watched(self: WeightMatrix, columns: slice, out: np.ndarray) -> None:
         read.append(self.shape[0])
         plain(self, columns, out)
 
-    monkeypatch.setattr(checkpoint_matrix.MappedRows, "read", watched)
+    monkeypatch.setattr(WeightMatrix, "read", watched)
     alpha = np.array([[0.5, 0, 0.5, 0], [0, 0, 1, 0]])
     found = weights.combine(alpha)
     assert read == [2]

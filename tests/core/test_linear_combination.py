@@ -12,8 +12,8 @@ from lct_pipeline.core.ema.bank import EMABank, Track
 from lct_pipeline.core.ema.profiles import Profile, posthoc_coefficients, raw_basis
 from lct_pipeline.core.linear_combination import (
     TILE,
-    ArrayMatrix,
     WeightLayout,
+    WeightMatrix,
     combine,
     project,
 )
@@ -77,7 +77,7 @@ class WatchedMatrix:
 @pytest.mark.parametrize("block_size", [1, 7, 64, 10_000])
 def test_blocks_agree_with_a_loop_over_state_dicts_in_float64(block_size: int) -> None:
     states, coefficients = [state(seed) for seed in range(5)], alphas(3, 5)
-    combined = combine(ArrayMatrix(flat(5)), coefficients, block_size=block_size)
+    combined = combine(WeightMatrix(flat(5)), coefficients, block_size=block_size)
     assert combined.shape == (3, LAYOUT.num_weights)
     assert combined.dtype == np.float32
     for alpha, weights in zip(coefficients, combined, strict=True):
@@ -102,7 +102,7 @@ def test_tiles_and_blocks_of_any_size_meet_without_a_gap(
     num_weights: int, block_size: int
 ) -> None:
     array, coefficients = random_weights(4, num_weights), alphas(2, 4)
-    found = combine(ArrayMatrix(array), coefficients, block_size=block_size)
+    found = combine(WeightMatrix(array), coefficients, block_size=block_size)
     slow = coefficients @ array.astype(np.float64)
     np.testing.assert_allclose(found, slow, atol=5e-6)
 
@@ -112,7 +112,7 @@ def test_one_hot_coefficients_give_a_checkpoint_bit_for_bit(block_size: int) -> 
     array = flat(4)
     array[:, ::5] = -0.0
     array[:, 1::5] = np.float32(1e-42)  # subnormal
-    combined = combine(ArrayMatrix(array), np.eye(4), block_size=block_size)
+    combined = combine(WeightMatrix(array), np.eye(4), block_size=block_size)
     assert np.array_equal(bits(combined), bits(array))
 
 
@@ -120,43 +120,45 @@ def test_one_hot_coefficients_among_others_are_taken_as_they_are() -> None:
     array = flat(3)
     array[:, ::2] = -0.0
     mixed = np.concatenate([alphas(1, 3), np.eye(3)[[2]], alphas(1, 3)])
-    combined = combine(ArrayMatrix(array), mixed, block_size=50)
+    combined = combine(WeightMatrix(array), mixed, block_size=50)
     assert np.array_equal(bits(combined[1]), bits(array[2]))
     np.testing.assert_allclose(combined, mixed @ array.astype(float), atol=2e-6)
 
 
 def test_a_checkpoint_of_coefficient_zero_has_no_part() -> None:
     array = flat(3)
-    without = combine(ArrayMatrix(array[:2]), alphas(2, 2), block_size=40)
+    without = combine(WeightMatrix(array[:2]), alphas(2, 2), block_size=40)
     padded = np.concatenate([alphas(2, 2), np.zeros((2, 1))], axis=1)
     np.testing.assert_allclose(
-        combine(ArrayMatrix(array), padded, block_size=40), without, atol=1e-6
+        combine(WeightMatrix(array), padded, block_size=40), without, atol=1e-6
     )
 
 
 def test_coefficients_of_ones_are_added_up() -> None:
     array = flat(3)
-    found = combine(ArrayMatrix(array), np.array([[1, 0, 1], [0, 0, 0]]), block_size=40)
+    found = combine(
+        WeightMatrix(array), np.array([[1, 0, 1], [0, 0, 0]]), block_size=40
+    )
     np.testing.assert_allclose(found[0], array[0] + array[2], atol=1e-6)
     assert (found[1] == 0).all()
 
 
 def test_weights_that_are_zero_stay_zero() -> None:
     combined = combine(
-        ArrayMatrix(np.zeros((3, 9), np.float32)), alphas(2, 3), block_size=4
+        WeightMatrix(np.zeros((3, 9), np.float32)), alphas(2, 3), block_size=4
     )
     assert (combined == 0).all()
 
 
 def test_what_all_checkpoints_share_stays_the_same() -> None:
     same = np.repeat(flat(1), 6, axis=0)
-    combined = combine(ArrayMatrix(same), alphas(4, 6), block_size=16)
+    combined = combine(WeightMatrix(same), alphas(4, 6), block_size=16)
     np.testing.assert_allclose(combined, same[:4], rtol=1e-5)
 
 
 def test_the_result_is_put_where_it_is_wanted() -> None:
     room = np.full((5, LAYOUT.num_weights), np.nan, np.float32)
-    matrix, coefficients = ArrayMatrix(flat(3)), alphas(2, 3)
+    matrix, coefficients = WeightMatrix(flat(3)), alphas(2, 3)
     found = combine(matrix, coefficients, block_size=30, out=room[1:3])
     assert np.shares_memory(found, room)
     assert np.array_equal(room[1:3], combine(matrix, coefficients, block_size=30))
@@ -165,7 +167,7 @@ def test_the_result_is_put_where_it_is_wanted() -> None:
 
 def test_the_matrix_is_left_as_it_is() -> None:
     array = flat(3)
-    combine(ArrayMatrix(array), alphas(2, 3), block_size=30)
+    combine(WeightMatrix(array), alphas(2, 3), block_size=30)
     assert np.array_equal(array, flat(3))
 
 
@@ -194,7 +196,7 @@ def test_what_goes_wrong_in_reading_ahead_is_raised_to_the_caller(
 def test_projections_are_the_plain_product_in_float64(block_size: int) -> None:
     array = random_weights(5, 2 * TILE + 7)
     vector = random_weights(1, 2 * TILE + 7)[0][::-1]
-    found = project(ArrayMatrix(array), vector, block_size=block_size)
+    found = project(WeightMatrix(array), vector, block_size=block_size)
     assert found.shape == (5,)
     assert found.dtype == np.float64
     slow = array.astype(np.float64) @ vector.astype(np.float64)
@@ -208,8 +210,8 @@ def test_a_projected_gradient_is_that_by_the_coefficients() -> None:
     alpha = torch.from_numpy(coefficients[0]).requires_grad_()
     theta = alpha @ torch.from_numpy(array).double()
     theta.sin().sum().backward()
-    by_weight = np.cos(combine(ArrayMatrix(array), coefficients, block_size=7)[0])
-    found = project(ArrayMatrix(array), by_weight, block_size=7)
+    by_weight = np.cos(combine(WeightMatrix(array), coefficients, block_size=7)[0])
+    found = project(WeightMatrix(array), by_weight, block_size=7)
     np.testing.assert_allclose(found, alpha.grad, rtol=1e-4, atol=1e-5)
 
 
@@ -247,7 +249,7 @@ def test_an_average_of_the_training_is_its_profile_as_coefficients(
     layout = layout_of(states[0])
     array = np.stack([layout.flatten(tensors) for tensors in states])
     alpha = posthoc_coefficients(raw_basis(range(41)), track.profile(40))
-    weights = combine(ArrayMatrix(array), alpha[None], block_size=20)[0]
+    weights = combine(WeightMatrix(array), alpha[None], block_size=20)[0]
     for name, tensor in layout.unflatten(weights).items():
         torch.testing.assert_close(
             tensor, bank.tracks[track][name], rtol=1e-5, atol=1e-6
@@ -278,7 +280,7 @@ def test_integer_buffers_and_constants_are_copied() -> None:
     constants = {BUFFER: torch.tensor(17), "2.bias": frozen}
     layout = WeightLayout(LAYOUT.shapes, constants)
     array = flat(3)
-    weights = combine(ArrayMatrix(array), alphas(1, 3), block_size=11)[0]
+    weights = combine(WeightMatrix(array), alphas(1, 3), block_size=11)[0]
     found = layout.unflatten(weights)
     assert found[BUFFER] == 17
     assert found[BUFFER].dtype == torch.int64

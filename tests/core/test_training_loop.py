@@ -22,7 +22,7 @@ from lct_pipeline.core.levels import (
     LevelSchedule,
     TruncatedSchedule,
 )
-from lct_pipeline.core.losses import LossName
+from lct_pipeline.core.losses import FittedC, LossName, constant_c, paper_c
 from lct_pipeline.core.objectives import (
     Batch,
     ConsistencyDistillation,
@@ -39,7 +39,6 @@ from lct_pipeline.core.preconditioning import Denoiser
 from lct_pipeline.core.randomness import derived_generator
 from lct_pipeline.core.ranks import Ranks
 from lct_pipeline.core.samplers import sample_multistep
-from lct_pipeline.core.scaling_c import FittedC, constant_c, paper_c
 from lct_pipeline.core.training_loop import (
     NonFiniteLossError,
     OptimizerSettings,

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from lct_pipeline.datasets.checkpoint_matrix import CheckpointMatrix
+from lct_pipeline.core.linear_combination import WeightLayout, WeightMatrix
+from lct_pipeline.datasets.checkpoint_matrix import checkpoint_matrix
 from lct_pipeline.datasets.checkpoints import CheckpointsDataset, CheckpointStore
-from lct_pipeline.datasets.tensors import DIGEST_KEY, TensorFile, write_tensors
+from lct_pipeline.datasets.tensors import TensorFile, write_tensors
 from lct_pipeline.errors import DataError
 
 NAMES = ["step-000005-raw", "step-000010-raw", "step-000015-raw"]
@@ -39,12 +40,22 @@ def store(tmp_path: Path) -> CheckpointStore:
     return dataset.load()
 
 
-def matrix_of(store: CheckpointStore, names: list[str] = NAMES) -> CheckpointMatrix:
-    return CheckpointMatrix(store, names, digests(store, names))
+def both_of(
+    store: CheckpointStore, names: list[str] = NAMES
+) -> tuple[WeightMatrix, WeightLayout]:
+    return checkpoint_matrix(store, names, digests(store, names))
+
+
+def matrix_of(store: CheckpointStore, names: list[str] = NAMES) -> WeightMatrix:
+    return both_of(store, names)[0]
+
+
+def layout_of(store: CheckpointStore, names: list[str] = NAMES) -> WeightLayout:
+    return both_of(store, names)[1]
 
 
 def digests(store: CheckpointStore, names: list[str] = NAMES) -> list[str]:
-    return [store.header(name)[DIGEST_KEY] for name in names]
+    return [store.digest(name) for name in names]
 
 
 def replace(store: CheckpointStore, number: int, changes: Tensors) -> None:
@@ -54,7 +65,7 @@ def replace(store: CheckpointStore, number: int, changes: Tensors) -> None:
 
 
 def values(
-    matrix: CheckpointMatrix, columns: slice | None = None, rows: int = 3
+    matrix: WeightMatrix, columns: slice | None = None, rows: int = 3
 ) -> np.ndarray:
     columns = columns or slice(0, matrix.shape[1])
     out = np.full((rows, columns.stop - columns.start), np.nan, np.float32)
@@ -62,25 +73,22 @@ def values(
     return out
 
 
-def expected(matrix: CheckpointMatrix) -> np.ndarray:
-    flat = [
-        np.concatenate([weights(seed)[name].numpy().ravel() for name in matrix.shapes])
-        for seed in range(3)
-    ]
-    return np.stack(flat)
+def expected(store: CheckpointStore) -> np.ndarray:
+    layout = layout_of(store)
+    return np.stack([layout.flatten(weights(seed)) for seed in range(3)])
 
 
 def test_it_is_the_stack_of_the_flattened_tensors(store: CheckpointStore) -> None:
     matrix = matrix_of(store)
     assert matrix.shape == (3, 21)
-    np.testing.assert_array_equal(values(matrix), expected(matrix))
+    np.testing.assert_array_equal(values(matrix), expected(store))
 
 
 def test_the_shapes_are_those_of_the_floating_tensors(store: CheckpointStore) -> None:
     floating = {
         n: tuple(t.shape) for n, t in weights(0).items() if t.is_floating_point()
     }
-    assert matrix_of(store).shapes == floating
+    assert layout_of(store).shapes == floating
 
 
 @pytest.mark.parametrize("columns", [slice(0, 5), slice(5, 11), slice(20, 21)], ids=str)
@@ -89,7 +97,7 @@ def test_a_block_of_columns_is_that_of_the_stack(
 ) -> None:
     matrix = matrix_of(store)
     found = values(matrix, columns)
-    np.testing.assert_array_equal(found, expected(matrix)[:, columns])
+    np.testing.assert_array_equal(found, expected(store)[:, columns])
 
 
 def test_the_rows_are_in_the_order_of_the_names(store: CheckpointStore) -> None:
@@ -103,16 +111,16 @@ def test_some_rows_can_be_taken_out(store: CheckpointStore) -> None:
     out = np.empty((2, 21), np.float32)
     some.read(slice(0, 21), out)
     assert some.shape == (2, 21)
-    np.testing.assert_array_equal(out, expected(matrix)[[2, 0]])
+    np.testing.assert_array_equal(out, expected(store)[[2, 0]])
 
 
 def test_integer_tensors_come_from_the_last_checkpoint(store: CheckpointStore) -> None:
-    assert matrix_of(store).constants["in.count"] == 102
-    assert matrix_of(store, NAMES[::-1]).constants["in.count"] == 100
+    assert layout_of(store).constants["in.count"] == 102
+    assert layout_of(store, NAMES[::-1]).constants["in.count"] == 100
 
 
 def test_tensors_that_are_the_same_in_all_are_constants(store: CheckpointStore) -> None:
-    constants = matrix_of(store).constants
+    constants = layout_of(store).constants
     assert constants.keys() == {"in.count", "in.mask", "in.frozen"}
     assert torch.equal(constants["in.frozen"], torch.full((3,), 0.1))
 
@@ -121,19 +129,19 @@ def test_a_tensor_that_differs_in_one_checkpoint_is_no_constant(
     store: CheckpointStore,
 ) -> None:
     replace(store, 1, {"in.frozen": torch.full((3,), 0.2)})  # neither first nor last
-    assert "in.frozen" not in matrix_of(store).constants
+    assert "in.frozen" not in layout_of(store).constants
 
 
 def test_of_one_checkpoint_everything_is_constant(store: CheckpointStore) -> None:
-    matrix = matrix_of(store, NAMES[:1])
-    assert matrix.constants.keys() == weights(0).keys()
+    matrix, layout = both_of(store, NAMES[:1])
+    assert layout.constants.keys() == weights(0).keys()
     assert matrix.shape == (1, 21)
 
 
 def test_the_rows_are_memory_maps_that_cannot_be_written(
     store: CheckpointStore,
 ) -> None:
-    for row in matrix_of(store).rows(range(3)).maps:
+    for row in matrix_of(store).rows(range(3)).vectors:
         assert isinstance(row, np.memmap)
         assert not row.flags.writeable
 
@@ -146,7 +154,7 @@ def test_memory_does_not_hold_the_checkpoints(tmp_path: Path) -> None:
     given = digests(store, names)
     tracemalloc.start()
     try:
-        matrix = CheckpointMatrix(store, names, given)
+        matrix, _ = checkpoint_matrix(store, names, given)
         block = values(matrix, slice(500_000, 500_010), rows=4)
         _, peak = tracemalloc.get_traced_memory()
     finally:
@@ -185,7 +193,7 @@ def test_another_digest_is_refused(store: CheckpointStore) -> None:
     given = digests(store)
     message = rf"{NAMES[1]}\.safetensors is not the checkpoint that was cataloged"
     with pytest.raises(DataError, match=message):
-        CheckpointMatrix(store, NAMES, [given[0], given[0], given[2]])
+        checkpoint_matrix(store, NAMES, [given[0], given[0], given[2]])
 
 
 def test_an_altered_file_is_refused(store: CheckpointStore) -> None:
@@ -194,14 +202,14 @@ def test_an_altered_file_is_refused(store: CheckpointStore) -> None:
     content[-2] ^= 1
     path.write_bytes(content)
     with pytest.raises(DataError, match=rf"{NAMES[2]}\.safetensors was altered"):
-        CheckpointMatrix(store, NAMES, given)
+        checkpoint_matrix(store, NAMES, given)
 
 
 def test_a_missing_file_is_named(store: CheckpointStore) -> None:
     given = digests(store)
     store.path(NAMES[1]).unlink()
     with pytest.raises(DataError, match=rf"{NAMES[1]}\.safetensors is missing"):
-        CheckpointMatrix(store, NAMES, given)
+        checkpoint_matrix(store, NAMES, given)
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,23 @@
 """Folders of checkpoints, and their index."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import torch
+from describing import described
 from kedro.io import DatasetError
 
 from lct_pipeline.datasets.checkpoints import (
+    CheckpointHeader,
     CheckpointIndexDataset,
     CheckpointsDataset,
     CheckpointStore,
 )
 from lct_pipeline.datasets.parts import Last
-from lct_pipeline.datasets.tensors import DIGEST_KEY, TensorFile
+from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError, user_error_in
 
 NAMES = ["step-000005-raw", "step-000010-raw", "step-000015-raw"]
@@ -38,7 +41,7 @@ def store(tmp_path: Path) -> CheckpointStore:
 
 
 def digests(store: CheckpointStore) -> list[str]:
-    return [header[DIGEST_KEY] for header in store.headers().values()]
+    return [store.digest(name) for name in store.names()]
 
 
 def test_names_are_sorted_whatever_the_order_of_saving(store: CheckpointStore) -> None:
@@ -68,8 +71,65 @@ def test_an_empty_folder_holds_no_checkpoint(tmp_path: Path) -> None:
 
 def test_headers_hold_metadata_and_digests(store: CheckpointStore) -> None:
     headers = store.headers()
-    assert [headers[name]["step"] for name in NAMES] == [5, 10, 15]
+    assert [headers[name].step for name in NAMES] == [5, 10, 15]
+    assert [headers[name].digest for name in NAMES] == digests(store)
     assert len(set(digests(store))) == 3
+
+
+HEADERS = {
+    "ours": CheckpointHeader(
+        5, "ema", 80, 4, True, 0.5, described(), 0.9, parameters_digest="abc"
+    ),
+    "of another trainer": CheckpointHeader(5, source={"file": "5.pt", "bytes": 7}),
+}
+
+
+@pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
+def test_a_header_comes_back_as_written_with_its_digest(
+    tmp_path: Path, header: CheckpointHeader
+) -> None:
+    dataset = CheckpointsDataset(path=str(tmp_path))
+    dataset.save({NAMES[0]: TensorFile(weights(0), header.as_metadata())})
+    store = dataset.load()
+    assert store.read(NAMES[0]).metadata == header.as_metadata()
+    assert store.header(NAMES[0]) == replace(header, digest=store.digest(NAMES[0]))
+
+
+def test_only_checkpoints_of_another_trainer_name_a_source() -> None:
+    ours, other = (header.as_metadata() for header in HEADERS.values())
+    assert other.keys() - ours.keys() == {"source"}
+    assert ours["network"] == described().as_json()
+    assert {key for key, value in other.items() if value is None} == {
+        "num_images",
+        "num_levels",
+        "loss",
+        "network",
+        "ema_rate",
+        "ema_width",
+        "parameters_digest",
+    }
+
+
+@pytest.mark.parametrize(
+    ("metadata", "fault"),
+    [
+        ({"kind": "raw"}, "lacks the key 'step'"),
+        ({"step": 5, "width": 3}, "has the unknown key 'width'"),
+        ({"step": 5, "network": {}}, "a model lacks the key 'model'"),
+    ],
+    ids=str,
+)
+def test_a_header_of_another_version_is_refused(
+    store: CheckpointStore, metadata: dict[str, Any], fault: str
+) -> None:
+    CheckpointsDataset(path=str(store.folder)).save({"a": TensorFile({}, metadata)})
+    with pytest.raises(DataError, match=fault):
+        store.header("a")
+
+
+def test_another_trainer_describes_no_network(store: CheckpointStore) -> None:
+    with pytest.raises(DataError, match=rf"{NAMES[0]}.*written by another trainer"):
+        store.network(NAMES[0])
 
 
 def test_a_header_is_read_without_the_tensors(store: CheckpointStore) -> None:
@@ -77,7 +137,7 @@ def test_a_header_is_read_without_the_tensors(store: CheckpointStore) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    assert store.header(NAMES[0])["step"] == 5
+    assert store.header(NAMES[0]).step == 5
     with pytest.raises(DataError, match=rf"{NAMES[0]}\.safetensors was altered"):
         store.read(NAMES[0])
 
@@ -169,7 +229,7 @@ class TestIndex:
 
     def rows(self, store: CheckpointStore) -> pd.DataFrame:
         found: list[dict[str, Any]] = [
-            {"name": name, "step": header["step"], "digest": header[DIGEST_KEY]}
+            {"name": name, "step": header.step, "digest": header.digest}
             for name, header in store.headers().items()
         ]
         return pd.DataFrame(found)

@@ -8,11 +8,12 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from describing import described
 from kedro.io import DatasetError
 
 from lct_pipeline.datasets.checkpoints import CheckpointIndexDataset, CheckpointsDataset
 from lct_pipeline.datasets.model_set import ModelSet, ModelSetDataset
-from lct_pipeline.datasets.tensors import DIGEST_KEY, TensorFile, TensorFileDataset
+from lct_pipeline.datasets.tensors import TensorFile, TensorFileDataset
 from lct_pipeline.errors import DataError, user_error_in
 
 PLANS: dict[str, Any] = {
@@ -28,7 +29,7 @@ TYPES = "lct_pipeline.datasets"
 
 def weights(value: float, **about: Any) -> TensorFile:
     return TensorFile(
-        {"x": torch.tensor([value])}, {"network": {"kind": "mlp"}, **about}
+        {"x": torch.tensor([value])}, {"network": described().as_json(), **about}
     )
 
 
@@ -42,7 +43,7 @@ def saved_run(folder: Path) -> dict[str, Any]:
     dataset.save(files)
     headers = dataset.load().headers()
     rows = [
-        {"name": n, "step": h["step"], "kind": h["kind"], "digest": h[DIGEST_KEY]}
+        {"name": n, "step": h.step, "kind": h.kind, "digest": h.digest}
         for n, h in sorted(headers.items(), reverse=True)
     ]
     index = CheckpointIndexDataset(filepath=filepath, checkpoints=checkpoints)
@@ -83,7 +84,7 @@ def test_plans_come_back_as_saved(models: ModelSet) -> None:
     assert models.names == ["last", "best_ema", "combined"]
     assert models.plans == PLANS["plans"]
     assert models.improves == PLANS["second_step_improves"]
-    assert models.network == {"kind": "mlp"}
+    assert models.network == described()
 
 
 def test_weights_are_read_from_where_each_model_is(models: ModelSet) -> None:

@@ -45,13 +45,13 @@ def test_a_piece_with_the_same_first_key_replaces_the_old_one(
 
 def test_values_and_types_come_back_as_saved(dataset: ParquetPartsDataset) -> None:
     table = pd.DataFrame(
-        {"step": [3, 4], "alpha": [[0.5, -1.0], [2.0, 0.25]], "control": [None, "x"]}
+        {"step": [3, 4], "alpha": [[0.5, -1.0], [2.0, 0.25]], "name": [None, "x"]}
     )
     dataset.save(table)
     found = dataset.load()
     assert found["step"].dtype == "int64"
     assert [list(row) for row in found["alpha"]] == [[0.5, -1.0], [2.0, 0.25]]
-    assert found["control"].isna().tolist() == [True, False]
+    assert found["name"].isna().tolist() == [True, False]
 
 
 def test_an_empty_piece_is_nothing(dataset: ParquetPartsDataset) -> None:
@@ -88,13 +88,6 @@ def test_preview_holds_the_last_rows(dataset: ParquetPartsDataset) -> None:
     dataset.save(piece(*range(30)))
     preview = dataset.preview(nrows=2)
     assert [row[0] for row in preview["data"]] == [28, 29]
-
-
-def test_without_a_key_each_save_is_the_whole_table(tmp_path: Path) -> None:
-    dataset = ParquetPartsDataset(path=str(tmp_path / "scores"), key=None)
-    dataset.save(piece(5, 10, 15))
-    dataset.save(piece(10))
-    assert dataset.load()["step"].tolist() == [10]
 
 
 class TestCompleteness:

@@ -4,6 +4,7 @@ import base64
 import inspect
 import io
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,25 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 import torch
+from describing import described
 from kedro.io import Version
+from made_results import row
 from matplotlib.figure import Figure
 from PIL import Image
 
 from lct_pipeline.datasets.atomic import AtomicDataset
 from lct_pipeline.datasets.autoencoder import AutoencoderDataset
 from lct_pipeline.datasets.checkpoints import (
+    CheckpointHeader,
     CheckpointIndexDataset,
     CheckpointsDataset,
 )
+from lct_pipeline.datasets.growing_table import GrowingTableDataset
 from lct_pipeline.datasets.model_set import ModelSetDataset
 from lct_pipeline.datasets.parquet_parts import ParquetPartsDataset
 from lct_pipeline.datasets.previews import table
+from lct_pipeline.datasets.result_file import ResultDataset
+from lct_pipeline.datasets.results import EvaluationResult
 from lct_pipeline.datasets.run_records import RunRecordsDataset
 from lct_pipeline.datasets.shards import Shard, ShardsDataset, ShardStream
 from lct_pipeline.datasets.tensors import TensorFile, TensorFileDataset
@@ -61,6 +68,8 @@ def everything(folder: Path) -> list[tuple[Any, str]]:
             "TablePreview",
         ),
         (ParquetPartsDataset(path=path, key="step"), "TablePreview"),
+        (GrowingTableDataset(filepath=f"{path}.parquet"), "TablePreview"),
+        (ResultDataset(filepath=f"{path}.json", result="evaluation"), "JSONPreview"),
         (ShardsDataset(path=path), "ImagePreview"),
     ]
 
@@ -86,6 +95,13 @@ def test_json_shows_its_values(tmp_path: Path) -> None:
     dataset: Any = AtomicDataset(filepath=str(tmp_path / "r.json"))
     dataset.save({"fid": 2.5})
     assert json.loads(dataset.preview()) == {"fid": 2.5}
+
+
+def test_a_result_shows_its_values(tmp_path: Path) -> None:
+    result = EvaluationResult(rows=[row("last", 2.5)])
+    dataset: Any = ResultDataset(filepath=str(tmp_path / "r.json"), result="evaluation")
+    dataset.save(result)
+    assert EvaluationResult.of(json.loads(dataset.preview())) == result
 
 
 def test_a_chart_shows_its_traces(tmp_path: Path) -> None:
@@ -144,14 +160,20 @@ def test_a_file_of_tensors_shows_its_header(tmp_path: Path) -> None:
 
 def test_checkpoints_are_a_table(tmp_path: Path) -> None:
     dataset = CheckpointsDataset(path=str(tmp_path))
-    about = {"step": 7, "kind": "raw", "network": {"width": 3}}
-    dataset.save({"step-7-raw": TensorFile({"w": torch.zeros(1)}, about)})
-    dataset.save({"step-8-raw": TensorFile({"w": torch.zeros(1)}, {"step": 8})})
+    headers = {
+        "step-7-ema": CheckpointHeader(7, "ema", ema_rate=0.9, network=described()),
+        "step-8-raw": CheckpointHeader(8, source={"file": "8.pt"}),
+    }
+    for name, header in headers.items():
+        about = header.as_metadata()
+        dataset.save({name: TensorFile({"w": torch.zeros(1)}, about)})
     found = dataset.preview()
-    assert sorted(found["columns"]) == ["kind", "name", "step"]
+    names = {field.name for field in fields(CheckpointHeader)}
+    assert {*found["columns"]} == {"name", *names} - {"network", "source", "digest"}
     rows = [dict(zip(found["columns"], row, strict=True)) for row in found["data"]]
-    assert rows[0] == {"name": "step-7-raw", "step": 7, "kind": "raw"}
-    assert rows[1] == {"name": "step-8-raw", "step": 8, "kind": None}
+    for values, (name, header) in zip(rows, headers.items(), strict=True):
+        assert values.pop("name") == name
+        assert values == {key: getattr(header, key) for key in values}
 
 
 @pytest.mark.parametrize("channels", [3, 2, 4])

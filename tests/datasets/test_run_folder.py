@@ -8,10 +8,13 @@ import pandas as pd
 import pytest
 import torch
 from kedro.io import DatasetError, Version
+from made_results import combination, row
 
 from lct_pipeline.datasets.atomic import AtomicDataset
 from lct_pipeline.datasets.checkpoints import CheckpointsDataset
 from lct_pipeline.datasets.parquet_parts import ParquetPartsDataset
+from lct_pipeline.datasets.result_file import ResultDataset
+from lct_pipeline.datasets.results import EvaluationResult, Result
 from lct_pipeline.datasets.run_folder import RunFolder, RunFolderDataset
 from lct_pipeline.datasets.run_records import RunRecordsDataset
 from lct_pipeline.datasets.tensors import TensorFile, TensorFileDataset
@@ -44,6 +47,25 @@ def test_a_run_that_has_left_nothing_has_none_of_it(run: RunFolder) -> None:
         run.picture("x"),
     ]
     assert found == [None] * 4
+    assert (run.evaluation, run.combination) == ([], None)
+
+
+def test_results_come_back_as_their_types(run: RunFolder) -> None:
+    saved: dict[Path, Result] = {
+        run.reporting / "evaluation.json": EvaluationResult(rows=[row("last", 2.0)]),
+        run.models / "combination.json": combination(),
+    }
+    for path, result in saved.items():
+        ResultDataset(filepath=str(path), result=path.stem).save(result)
+    assert run.evaluation == [row("last", 2.0)]
+    assert run.combination == combination()
+
+
+def test_a_result_of_another_version_is_refused(run: RunFolder) -> None:
+    path = run.models / "combination.json"
+    AtomicDataset(filepath=str(path)).save({"gain_survives": True})
+    with pytest.raises(DataError, match=r"CombinationResult\..* not as this version"):
+        _ = run.combination
 
 
 @pytest.mark.parametrize("folder", ["models", "reporting"])
@@ -82,12 +104,11 @@ def test_what_a_killed_save_left_is_not_read(run: RunFolder) -> None:
     assert set(found["version"]) == {1}
 
 
-@pytest.mark.parametrize("name", ["metrics", "search/history"])
-def test_a_table_in_parts_is_put_together(run: RunFolder, name: str) -> None:
-    dataset = ParquetPartsDataset(path=str(run.models / name), key="step")
+def test_a_table_in_parts_is_put_together(run: RunFolder) -> None:
+    dataset = ParquetPartsDataset(path=str(run.models / "metrics"), key="step")
     dataset.save(TABLE.assign(step=[100, 105]))
     dataset.save(TABLE)
-    found = run.table(name)
+    found = run.table("metrics")
     assert found is not None
     assert found["step"].tolist() == [5, 10, 100, 105]
     assert found.index.tolist() == [0, 1, 2, 3]

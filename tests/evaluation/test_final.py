@@ -19,10 +19,12 @@ from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError
 from lct_pipeline.evaluation import further
 from lct_pipeline.evaluation.extractors import extractor_of
-from lct_pipeline.evaluation.final import evaluated, judges_of
+from lct_pipeline.evaluation.final import evaluated
+from lct_pipeline.evaluation.further import feature_spaces_of
 from lct_pipeline.evaluation.generator import SamplingPlan, build_generator
 from lct_pipeline.evaluation.models import plans_of
 from lct_pipeline.models.autoencoder.coding import decode, to_uint8
+from lct_pipeline.models.description import ModelDescription
 from lct_pipeline.models.features.image_files import through_jpeg
 
 FRECHET = "classifier_frechet_distance"
@@ -48,7 +50,7 @@ def evaluate(
     """Evaluate the models, with changes to the network, to inputs, or to the parameters."""
     parameters, load = results.parameters, results.catalog.load
     evaluation = changed(parameters.evaluation, changes)
-    judges = judges_of(
+    spaces = feature_spaces_of(
         reference or load("reference"),
         further or load("further_references"),
         evaluation,
@@ -60,7 +62,7 @@ def evaluate(
         load("decoder"),
         load("latents"),
         load("image_manifest"),
-        judges,
+        spaces,
         evaluation,
         parameters.features.num_kept,
         parameters.sampling,
@@ -76,7 +78,7 @@ def models_of(
 ) -> ModelSet:
     """Return the models of the run, sampled by other plans, with changes to the network."""
     load = results.catalog.load
-    best = load("best_average")
+    best = load("best_ema")
     about = {**best.metadata, "network": best.metadata["network"] | network}
     files = {
         "last": load("checkpoint_index"),
@@ -88,6 +90,12 @@ def models_of(
         {},
         {name: MemoryDataset(file, copy_mode="assign") for name, file in files.items()},
     )
+
+
+def table_of(results: SmokeResults) -> pd.DataFrame:
+    """Return the rows of the run's evaluation."""
+    rows = results.catalog.load("evaluation").rows
+    return pd.DataFrame([row.model_dump() for row in rows])
 
 
 def of_classifier(rows: pd.DataFrame) -> pd.DataFrame:
@@ -104,7 +112,7 @@ def test_reported_distance_is_scipys_on_the_same_features(
         extractor.extract(images.gather("images", indices_of(manifest, split))).detach()
         for split in ("validation", "test")
     )
-    rows = pd.DataFrame(load("evaluation")["rows"])
+    rows = table_of(results)
     found = rows[
         (rows["model"] == "real_validation_images") & (rows["metric"] == FRECHET)
     ]
@@ -157,7 +165,7 @@ def test_seeds_are_of_other_noise_and_their_mean_is_reported(
 
 
 def test_every_row_says_how_its_figure_was_made(results: SmokeResults) -> None:
-    rows = pd.DataFrame(results.catalog.load("evaluation")["rows"])
+    rows = table_of(results)
     assert set(rows["extractor"]) == {"classifier", "check_rotation_classifier"}
     for name in ("protocol", "extractor_digest", "reference_digest", "versions"):
         assert rows[name].str.len().gt(0).all()
@@ -181,7 +189,7 @@ def test_all_real_images_can_be_compared_with(results: SmokeResults) -> None:
     real = features_of(load("images").batches("images", 500), extractor.extract)
     last = load("checkpoints").read("step-0000060-raw")
     generator = build_generator(
-        last.metadata["network"],
+        ModelDescription.from_json(last.metadata["network"]),
         load("decoder"),
         parameters.sampling,
         parameters.runtime,
@@ -251,7 +259,7 @@ def test_the_autoencoder_alone_is_a_row_that_no_model_can_beat_by_much(
     expected = frechet_by_scipy(
         extractor.extract(images).detach(), real["test.mu"], real["test.cov"]
     )
-    rows = of_classifier(pd.DataFrame(load("evaluation")["rows"]))
+    rows = of_classifier(table_of(results))
     found = rows[
         (rows["model"] == "reconstructed_test_images") & (rows["metric"] == FRECHET)
     ]
@@ -261,7 +269,7 @@ def test_the_autoencoder_alone_is_a_row_that_no_model_can_beat_by_much(
 
 def test_the_distance_is_known_by_the_number_of_images(results: SmokeResults) -> None:
     table = results.catalog.load("distance_by_size")
-    rows = pd.DataFrame(results.catalog.load("evaluation")["rows"])
+    rows = table_of(results)
     points = table[(table["model"] == "last") & (table["nfe"] == 1)]
     points = points[points["extractor"] == "classifier"].set_index("num_images")
     # two seeds of 64 images in four blocks each
@@ -309,10 +317,10 @@ def test_each_model_is_measured_with_its_own_weights_and_each_plan(
     raw = load("checkpoints").read("step-0000060-raw")
     models = {
         "last": raw,
-        "best_ema": load("best_average"),
+        "best_ema": load("best_ema"),
         "combined": load("combined_model"),
     }
-    rows = pd.DataFrame(load("evaluation")["rows"])
+    rows = table_of(results)
     frechet = rows[rows["metric"] == FRECHET]
     values = frechet.set_index(["model", "nfe"])["value"]
     compared = load("models")
@@ -354,13 +362,15 @@ def test_a_diffusion_model_is_measured_at_each_number_of_evaluations(
     ]
 
 
-def test_each_choice_and_each_result_has_noise_of_its_own(
+def test_each_selection_and_each_result_has_noise_of_its_own(
     results: SmokeResults,
 ) -> None:
     search, final = results.parameters.combination, results.parameters.evaluation
     streams = {
         (search.seed, "search"),
-        (final.seed, "choice"),
+        (search.seed, "choice"),
+        (search.seed, "decision"),
+        (final.seed, "final"),
         (final.seed, "second step"),
         (final.seed, "evaluation"),
     }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from describing import described
 from torch import Tensor, nn
 
 from conftest import SmokeResults
@@ -26,27 +28,13 @@ from lct_pipeline.evaluation.generator import (
     two_step_plans,
 )
 from lct_pipeline.models.autoencoder.coding import to_uint8
+from lct_pipeline.models.description import ModelDescription
 from lct_pipeline.parameters import DiffusionSampling, Sampling
 
-NETWORK: dict[str, Any] = {
-    "model": "consistency",
-    "kind": "mlp",
-    "sample_shape": [2, 4, 4],
-    "norm": "non_scaling_layer_norm",
-    "output_norm": "non_scaling_layer_norm",
-    "dropout": 0.5,
-    "num_classes": 0,
-    "class_counts": {},
-    "mlp": {"width": 16, "num_blocks": 1},
-    "sigma_data": 0.5,
-    "boundary": 0.3,
-    "sigma_min": 0.3,
-    "sigma_max": 80.0,
-    "rho": 7.0,
-    "lowest_level": 0.0,
-}
-DIFFUSION = {**NETWORK, "model": "diffusion", "boundary": 0.0, "sigma_min": 0.002}
+NETWORK = described(dropout=0.5, boundary=0.3, sigma_min=0.3)
+DIFFUSION = replace(NETWORK, model="diffusion", boundary=0.0, sigma_min=0.002)
 CLASSES: dict[str, Any] = {"num_classes": 2, "class_counts": {"cat": 3, "dog": 1}}
+CONDITIONAL = replace(NETWORK, **CLASSES)
 ONE_STEP = SamplingPlan(1, (80.0,))
 
 
@@ -63,7 +51,7 @@ def sampling(**changes: Any) -> Sampling:
 
 
 def generator_of(
-    network: dict[str, Any],
+    network: ModelDescription,
     decode: Callable[[Tensor], Tensor] = lambda x: x,
     **changes: Any,
 ) -> Generator:
@@ -170,7 +158,7 @@ def test_coupled_noise_is_a_third_way() -> None:
 def test_a_diffusion_plan_takes_as_many_evaluations_as_it_says(
     num_evaluations: int, solver: str, guidance: float
 ) -> None:
-    generator = generator_of(DIFFUSION | CLASSES, guidance=guidance)
+    generator = generator_of(replace(DIFFUSION, **CLASSES), guidance=guidance)
     calls = network_calls(generator)
     found = latents(generator, SamplingPlan(num_evaluations, solver=solver), count=4)
     assert len(calls) == num_evaluations
@@ -231,7 +219,7 @@ def test_a_model_without_classes_gets_no_labels() -> None:
 
 
 def test_a_conditional_model_gets_classes_as_often_as_in_training() -> None:
-    generator = generator_of(NETWORK | CLASSES, batch_size=100)
+    generator = generator_of(CONDITIONAL, batch_size=100)
     calls = network_calls(generator)
     latents(generator, count=2000)
     labels = torch.cat([labels for *_, labels in calls])
@@ -242,8 +230,8 @@ def test_a_conditional_model_gets_classes_as_often_as_in_training() -> None:
 
 def test_guidance_goes_beyond_the_class_away_from_no_class() -> None:
     plain, guided = (
-        generator_of(NETWORK | CLASSES),
-        generator_of(NETWORK | CLASSES, guidance=3.0),
+        generator_of(CONDITIONAL),
+        generator_of(CONDITIONAL, guidance=3.0),
     )
     x_t = 80 * noise(4)[0]
     (labels,) = label_batches(4, [3, 1], batch_size=4, seed=0, purpose="a")
@@ -277,18 +265,18 @@ def test_the_decoder_undoes_the_normalisation(results: SmokeResults) -> None:
 
 @pytest.mark.parametrize(
     ("network", "guidance"),
-    [(NETWORK, 1.0), (NETWORK | CLASSES, 1.0), (NETWORK | CLASSES, 3.0)],
+    [(NETWORK, 1.0), (CONDITIONAL, 1.0), (CONDITIONAL, 3.0)],
     ids=["unconditional", "conditional", "guided"],
 )
 def test_gradients_by_batches_are_those_of_all_images_at_once(
-    network: dict[str, Any], guidance: float
+    network: ModelDescription, guidance: float
 ) -> None:
     generator = generator_of(network, clamped, guidance=guidance)  # batches of 4 and 2
     by_feature = random_by_feature(6)
     found = gradients(generator, by_feature)
     generator.model.requires_grad_(True)
     x_t, t = 80 * noise(6)[0], torch.full((6,), 80.0).double()
-    if network["num_classes"]:
+    if network.num_classes:
         batches = label_batches(6, [3, 1], batch_size=4, seed=0, purpose="a")
         labels = torch.cat([batch for batch in batches if batch is not None])
         D_null = generator.model(x_t, t, torch.full((6,), 2))
@@ -369,9 +357,9 @@ def test_gradients_go_through_the_images_that_are_generated_before_their_roundin
     results: SmokeResults,
 ) -> None:
     load, parameters = results.catalog.load, results.parameters
-    best = load("best_average")
+    best = load("best_ema")
     generator = build_generator(
-        best.metadata["network"],
+        ModelDescription.from_json(best.metadata["network"]),
         load("decoder"),
         parameters.sampling,
         parameters.runtime,
@@ -415,7 +403,7 @@ def test_levels_that_the_model_was_not_trained_on_are_left_out(
     change: dict[str, float], kept: list[float]
 ) -> None:
     given = sampling(second_sigmas=(0.2, 0.3, 1.0, 79.0, 80.0, 90.0), renoise=["same"])
-    plans = two_step_plans(NETWORK | change, given)
+    plans = two_step_plans(replace(NETWORK, **change), given)
     assert [plan.sigmas[1] for plan in plans] == kept
 
 
@@ -433,7 +421,7 @@ def test_heun_has_no_plan_for_these_numbers(number: int) -> None:
         DiffusionSampling(sampler="heun", num_evaluations=(5, number))
 
 
-def deployed(network: dict[str, Any], nfe: int | None, second: float) -> SamplingPlan:
+def deployed(network: ModelDescription, nfe: int | None, second: float) -> SamplingPlan:
     return deployed_plan(network, sampling(), nfe, second, "same")
 
 
@@ -468,7 +456,7 @@ def test_a_second_level_that_was_not_trained_is_refused(
     change: dict[str, float], second: float
 ) -> None:
     with pytest.raises(ParameterError, match=f"the second at {second}: "):
-        deployed(NETWORK | change, 2, second)
+        deployed(replace(NETWORK, **change), 2, second)
 
 
 def test_one_evaluation_asks_for_no_second_level() -> None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
+from describing import described
 from torch import Tensor
 
 from lct_pipeline.core.normalisation import LatentNormalisation
@@ -27,41 +27,10 @@ from lct_pipeline.export.model_card import Story
 from lct_pipeline.models.autoencoder.coding import Autoencoder, PixelAutoencoder
 from lct_pipeline.models.autoencoder.fitting import build_autoencoder
 from lct_pipeline.models.denoiser import build_network
+from lct_pipeline.models.description import ModelDescription
 from lct_pipeline.parameters import Sampling
 
 COUNT = 5
-NETWORK: dict[str, Any] = {
-    "model": "consistency",
-    "kind": "mlp",
-    "sample_shape": [4, 8, 8],
-    "norm": "non_scaling_layer_norm",
-    "output_norm": "layer_norm",
-    "dropout": 0.5,
-    "num_classes": 0,
-    "class_counts": {},
-    "mlp": {"width": 16, "num_blocks": 1},
-    "unet": {
-        "width": 8,
-        "multipliers": [1, 2],
-        "num_blocks": 1,
-        "attention_sizes": [4],
-        "head_width": 8,
-    },
-    "dit": {
-        "patch_size": 2,
-        "depth": 1,
-        "width": 16,
-        "head_width": 8,
-        "positions": "rotary",
-        "activation": "relu",
-    },
-    "sigma_data": 0.5,
-    "boundary": 0.002,
-    "sigma_min": 0.002,
-    "sigma_max": 80.0,
-    "rho": 7.0,
-    "lowest_level": 0.0,
-}
 # two of the names would change places if they were sorted as text
 CLASSES: dict[str, Any] = {
     "num_classes": 3,
@@ -107,7 +76,7 @@ def tiny_vae() -> Any:
 class SmallModel:
     """A model that was never trained, with random weights that all have a say."""
 
-    network: dict[str, Any]
+    network: ModelDescription
     autoencoder: Autoencoder
     plans: tuple[SamplingPlan, ...] = (ONE_STEP, SamplingPlan(2, (80.0, 0.5), "same"))
     guidance: float = 1.0
@@ -124,8 +93,8 @@ class SmallModel:
     @property
     def normalisation(self) -> LatentNormalisation:
         random = torch.Generator().manual_seed(2)
-        mean, std = torch.rand(2, *self.network["sample_shape"], generator=random)
-        return LatentNormalisation(mean, std + 0.5, self.network["sigma_data"])
+        mean, std = torch.rand(2, *self.network.sample_shape, generator=random)
+        return LatentNormalisation(mean, std + 0.5, self.network.sigma_data)
 
     def pipeline(self) -> LatentPipeline:
         return build_pipeline(
@@ -168,8 +137,8 @@ class SmallModel:
     def inputs(self, plan: SamplingPlan) -> dict[str, Any]:
         """Return the same noise and classes, as arguments of the exported pipeline."""
         stream: dict[str, Any] = {"batch_size": COUNT, "seed": 3, "purpose": "a"}
-        shape, num = tuple(self.network["sample_shape"]), max(1, len(plan.sigmas))
-        counts = list(self.network["class_counts"].values())
+        shape, num = self.network.sample_shape, max(1, len(plan.sigmas))
+        counts = list(self.network.class_counts.values())
         return {
             "num_inference_steps": plan.num_evaluations,
             "latents": next(noise_batches(COUNT, shape, num_evaluations=num, **stream)),
@@ -182,17 +151,16 @@ class SmallModel:
         return folder
 
 
-def network(**changes: Any) -> dict[str, Any]:
-    return {**NETWORK, **changes}
+def network(kind: str = "mlp", **changes: Any) -> ModelDescription:
+    values = {"sample_shape": (4, 8, 8), "output_norm": "layer_norm", "dropout": 0.5}
+    return described(kind, **values | changes)
 
 
 DIFFUSION = network(model="diffusion", boundary=0.0)
 MODELS = {
-    "unet": SmallModel(network(kind="unet"), small_vae()),
-    "pixels": SmallModel(
-        network(kind="mlp", sample_shape=[3, 8, 8]), PixelAutoencoder()
-    ),
-    "dit": SmallModel(network(kind="dit"), small_vae()),
+    "unet": SmallModel(network("unet"), small_vae()),
+    "pixels": SmallModel(network(sample_shape=(3, 8, 8)), PixelAutoencoder()),
+    "dit": SmallModel(network("dit"), small_vae()),
     "classes": SmallModel(
         network(**CLASSES),
         small_vae(),
@@ -239,21 +207,3 @@ def run_alone(script: str, modules: Path, *arguments: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def evaluation_rows(model: str) -> pd.DataFrame:
-    row = {
-        "model": model,
-        "nfe": 1,
-        "metric": "classifier_frechet_distance",
-        "value": 8.4,
-        "std": 0.5,
-        "protocol": "0a1b2c3d",
-        "extractor": "classifier",
-        "resize": "none",
-        "file_format": "lossless",
-        "num_generated": 2000,
-        "num_real": 385,
-        "reference": "the test split",
-    }
-    return pd.DataFrame([row, {**row, "metric": "density", "value": 1.0}])

@@ -13,6 +13,7 @@ import pandas as pd
 
 from conftest import ROOT
 from lct_pipeline.config_loader import LctConfigLoader, name_of
+from lct_pipeline.datasets.results import EvaluationResult, EvaluationRow
 from lct_pipeline.parameters import check_parameters
 from lct_pipeline.settings import CONFIG_LOADER_ARGS
 
@@ -57,32 +58,11 @@ def make_record(**changes: Any) -> dict[str, Any]:
     return record
 
 
-def make_row(model: str, value: float, **changes: Any) -> dict[str, Any]:
-    """Return a row of an evaluation: a Frechet distance at one evaluation."""
-    row = {
-        "model": model,
-        "nfe": 1,
-        "metric": "classifier_frechet_distance",
-        "value": value,
-        "std": 0.1,
-        "standard_error": None,
-        "protocol": "11111111",
-        "extractor": "classifier",
-        "extractor_digest": "e" * 64,
-        "resize": "none",
-        "file_format": "lossless",
-        "reference": "the test split",
-        "num_generated": 64,
-        "num_real": 2,
-    }
-    return {**row, **changes}
-
-
 def make_run(
     project: Path,
     name: str,
     *records: dict[str, Any],
-    rows: list[dict[str, Any]] | None = None,
+    rows: list[EvaluationRow] | None = None,
     steps: tuple[int, ...] = (),
 ) -> None:
     """Write the folders of a run, and the manifest of its images."""
@@ -93,7 +73,8 @@ def make_run(
         path.write_text(json.dumps(record))
         make_manifest(project, record["parameters"])
     if rows is not None:
-        (reporting / "evaluation.json").write_text(json.dumps({"rows": rows}))
+        text = EvaluationResult(rows=rows).model_dump_json()
+        (reporting / "evaluation.json").write_text(text)
     checkpoints = project / "data" / "06_models" / name / "checkpoints"
     checkpoints.mkdir(parents=True)
     for step in steps:

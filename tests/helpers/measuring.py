@@ -13,6 +13,7 @@ from lct_pipeline.core.sample_quality import features_of
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.evaluation.extractors import extractor_of
 from lct_pipeline.evaluation.generator import SamplingPlan, build_generator
+from lct_pipeline.models.description import ModelDescription
 
 ONE_STEP = SamplingPlan(1, (80.0,))
 
@@ -43,11 +44,10 @@ def distance(
     load, parameters = results.catalog.load, results.parameters
     split, count = {
         "evaluation": ("test", parameters.evaluation.num_images),
-        "choice": ("validation", parameters.evaluation.num_choice_images),
         "second step": ("validation", parameters.evaluation.num_choice_images),
     }[purpose]
     generator = build_generator(
-        model.metadata["network"],
+        ModelDescription.from_json(model.metadata["network"]),
         load("decoder"),
         parameters.sampling,
         parameters.runtime,

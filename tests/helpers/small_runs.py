@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from describing import described
 from torch import Tensor
 
 from conftest import ROOT, changed
@@ -23,10 +24,15 @@ from lct_pipeline.config_loader import LctConfigLoader
 from lct_pipeline.core.metrics.frechet import feature_statistics
 from lct_pipeline.core.randomness import derived_generator
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
-from lct_pipeline.datasets.checkpoints import CheckpointCatalog, CheckpointsDataset
+from lct_pipeline.datasets.checkpoints import (
+    CheckpointCatalog,
+    CheckpointHeader,
+    CheckpointsDataset,
+)
 from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.parts import opened
 from lct_pipeline.datasets.reference import Reference
+from lct_pipeline.datasets.results import CombinationResult
 from lct_pipeline.datasets.splits import SPLITS
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.evaluation.extractors import extractor_of
@@ -35,13 +41,13 @@ from lct_pipeline.models.autoencoder.coding import PixelAutoencoder
 from lct_pipeline.models.denoiser import build_model
 from lct_pipeline.models.features.classifier import SmallClassifier
 from lct_pipeline.parameters import Combination, Parameters, check_parameters
-from lct_pipeline.pipelines.cataloging.copies import UNKNOWN
+from lct_pipeline.pipelines.baselines.nodes import select_best_ema
 from lct_pipeline.pipelines.cataloging.nodes import index_checkpoints
 from lct_pipeline.pipelines.combination.nodes import (
     measure_landscape,
     score_candidates,
     search_combination,
-    verify_combination,
+    select_combination,
 )
 from lct_pipeline.settings import CONFIG_LOADER_ARGS
 
@@ -65,26 +71,10 @@ FEATURES = {
 }
 
 SHAPE = (3, 8, 8)
-NETWORK: dict[str, Any] = {
-    "model": "consistency",
-    "kind": "mlp",
-    "sample_shape": list(SHAPE),
-    "norm": "non_scaling_layer_norm",
-    "output_norm": "non_scaling_layer_norm",
-    "dropout": 0.0,
-    "num_classes": 0,
-    "class_counts": {},
-    "mlp": {"width": 16, "num_blocks": 1},
-    "sigma_data": 0.5,
-    "boundary": 0.002,
-    "sigma_min": 0.002,
-    "sigma_max": 80.0,
-    "rho": 7.0,
-    "lowest_level": 0.0,
-}
+NETWORK = described(sample_shape=SHAPE)
 CLASSIFIERS = ("classifier", "check_rotation_classifier")
-PIXEL_CHECKPOINTS: dict[str, dict[str, Any]] = {
-    f"step-{step:07d}-{track}": {**UNKNOWN, "network": NETWORK, "step": step, **about}
+PIXEL_CHECKPOINTS = {
+    f"step-{step:07d}-{track}": CheckpointHeader(step, network=NETWORK, **about)
     for track, steps, about in [
         ("raw", STEPS, {"kind": "raw"}),
         ("ema-0.9", STEPS[-1:], {"kind": "ema", "ema_rate": 0.9}),
@@ -93,7 +83,6 @@ PIXEL_CHECKPOINTS: dict[str, dict[str, Any]] = {
     for step in steps
 }
 
-Output = tuple[pd.DataFrame, TensorFile]
 generated: list[tuple[int, int]] = []  # num_images and seed of each call of `generate`
 
 
@@ -137,53 +126,69 @@ class Run:
     def search(
         self,
         changes: dict[str, Any] | None = None,
-        state: TensorFile | None = None,
+        previous: pd.DataFrame | None = None,
         **other: Any,
-    ) -> Generator[Output]:
+    ) -> Generator[pd.DataFrame]:
         """Search as the node does; ``other`` replaces other parameter groups."""
         outputs = search_combination(
             self.catalog,
             self.decoder,
             self.reference,
-            state,
+            pd.DataFrame() if previous is None else previous,
             self.combination(changes),
             *self._settings(other),
         )
-        assert isinstance(outputs, Generator)
         return opened_each(outputs)
 
     def history(self, changes: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Return the rows of a whole search."""
-        return rows_of(self.search(changes))
+        """Return the history of a whole search."""
+        return last_of(self.search(changes))
 
-    def choose(
+    def emas(
+        self,
+        changes: dict[str, Any] | None = None,
+        previous: pd.DataFrame | None = None,
+        **other: Any,
+    ) -> tuple[pd.DataFrame, TensorFile]:
+        """Select the best EMA as the node does."""
+        table, best = select_best_ema(
+            self.catalog,
+            self.decoder,
+            self.reference,
+            pd.DataFrame() if previous is None else previous,
+            self.combination(changes),
+            other.get("evaluation", self.parameters.evaluation),
+            *self._settings({}),
+        )
+        return opened(table)[0], best
+
+    def score(
         self,
         history: pd.DataFrame,
         changes: dict[str, Any] | None = None,
         previous: pd.DataFrame | None = None,
     ) -> Generator[pd.DataFrame]:
-        """Choose as the node does."""
+        """Score candidates as the node does."""
         outputs = score_candidates(
             history,
+            self.emas(changes)[0],
             pd.DataFrame() if previous is None else previous,
             self.catalog,
             self.decoder,
             self.reference,
             self.combination(changes),
-            self.parameters.evaluation,
             *self._settings({}),
         )
-        assert isinstance(outputs, Generator)
-        return (opened(table)[0] for table in outputs)
+        return opened_each(outputs)
 
-    def verify(
+    def select(
         self,
         candidate_scores: pd.DataFrame,
         changes: dict[str, Any] | None = None,
         **other: Any,
-    ) -> tuple[pd.DataFrame, TensorFile, dict[str, Any]]:
-        """Verify as the node does."""
-        return verify_combination(
+    ) -> tuple[pd.DataFrame, TensorFile, CombinationResult]:
+        """Select and report as the node does."""
+        return select_combination(
             candidate_scores,
             self.catalog,
             self.decoder,
@@ -196,7 +201,7 @@ class Run:
     def landscape(
         self,
         candidate_scores: pd.DataFrame,
-        combination: dict[str, Any],
+        combination: CombinationResult,
         changes: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
         """Measure the landscape as the node does."""
@@ -237,7 +242,7 @@ def tiny_run(folder: Path, states: dict[int, dict[str, Tensor]] | None = None) -
     states = states or {step: weights(step) for step in STEPS}
     dataset = CheckpointsDataset(path=str(folder / "run" / "checkpoints"))
     for step, tensors in states.items():
-        about = {**UNKNOWN, "step": step}
+        about = CheckpointHeader(step).as_metadata()
         dataset.save({f"step-{step:07d}-raw": TensorFile(tensors, about)})
     store, nothing = dataset.load(), TensorFile({})
     return Run(
@@ -253,7 +258,7 @@ def pixel_run(folder: Path) -> Run:
     """Return a run of this project, with averages beside its checkpoints."""
     dataset = CheckpointsDataset(path=str(folder / "run" / "checkpoints"))
     for name, about in PIXEL_CHECKPOINTS.items():
-        dataset.save({name: TensorFile(pixel_weights(name), about)})
+        dataset.save({name: TensorFile(pixel_weights(name), about.as_metadata())})
     store = dataset.load()
     extractors = [classifier(name, seed) for seed, name in enumerate(CLASSIFIERS)]
     normalisation = TensorFile(
@@ -297,21 +302,17 @@ def real_images(*extractors: TensorFile) -> TensorFile:
             tensors[f"{prefix}{split}.mu"] = found.mu
             tensors[f"{prefix}{split}.cov"] = found.cov
             tensors[f"{prefix}{split}.features"] = features
-    return TensorFile(tensors, {"num_images": dict.fromkeys(SPLITS, 40)})
+    about = {"num_images": dict.fromkeys(SPLITS, 40), "images": "random"}
+    return TensorFile(tensors, about)
 
 
-def opened_each(outputs: Iterator[tuple[Any, ...]]) -> Generator[tuple[Any, ...]]:
-    """Yield what a node yields, without the marks of the last values."""
-    for values in outputs:
-        yield tuple(opened(value)[0] for value in values)
+def opened_each(outputs: Iterator[Any]) -> Generator[pd.DataFrame]:
+    """Yield what a node yields, without the mark of the last value."""
+    for value in outputs:
+        yield opened(value)[0]
 
 
-def rows_of(outputs: Iterator[Output]) -> pd.DataFrame:
-    """Return all rows that a search yields."""
-    return pd.concat([rows for rows, _ in outputs], ignore_index=True)
-
-
-def scores_of(outputs: Iterator[pd.DataFrame]) -> pd.DataFrame:
-    """Return the table that a choice yields when all is measured."""
+def last_of(outputs: Iterator[pd.DataFrame]) -> pd.DataFrame:
+    """Return the table when all is measured."""
     *_, table = outputs
     return table

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from describing import described
 from torch import Tensor, nn
 
 from lct_pipeline.core.preconditioning import Denoiser
 from lct_pipeline.models.denoiser import build_model, build_network
+from lct_pipeline.models.description import ModelDescription
 from lct_pipeline.models.dit import DiTNetwork
 from lct_pipeline.models.mlp import MLPNetwork
 from lct_pipeline.models.unet import UNetNetwork
@@ -36,19 +38,9 @@ SIZES: dict[str, dict[str, Any]] = {
 EMBEDDING_WIDTHS = {"mlp": 8, "unet": 64, "dit": 16}
 
 
-def description(kind: str, **changes: Any) -> dict[str, Any]:
-    return {
-        "kind": kind,
-        "sample_shape": [2, 8, 8],
-        "norm": "non_scaling_layer_norm",
-        "output_norm": "rms_norm",
-        "dropout": 0.0,
-        "num_classes": 0,
-        kind: SIZES[kind],
-        "sigma_data": 0.5,
-        "boundary": 0.002,
-        "sigma_max": 80.0,
-    } | changes
+def description(kind: str, **changes: Any) -> ModelDescription:
+    values = {"sample_shape": (2, 8, 8), "output_norm": "rms_norm"}
+    return described(kind, network=SIZES[kind], **values | changes)
 
 
 def perturb(module: nn.Module) -> None:

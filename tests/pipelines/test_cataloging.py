@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from conftest import SmokeResults
-from lct_pipeline.datasets.checkpoint_matrix import CheckpointMatrix
+from lct_pipeline.datasets.checkpoint_matrix import checkpoint_matrix
 from lct_pipeline.datasets.checkpoints import CheckpointStore
 from lct_pipeline.errors import DataError
 from lct_pipeline.pipelines.cataloging.index import NULLABLE
@@ -28,9 +28,9 @@ def test_a_row_says_what_the_checkpoint_says(store: CheckpointStore) -> None:
     row = index.iloc[-1]
     header = store.header("step-0000060-raw")
     assert row["run"] == "a-run"
-    assert row["loss"] == header["loss"]
+    assert row["loss"] == header.loss
     assert row["num_images"] == 60 * 32
-    assert row["parameters_digest"] == header["parameters_digest"]
+    assert row["parameters_digest"] == header.parameters_digest
     assert row["bytes"] == store.path(row["name"]).stat().st_size
 
 
@@ -70,7 +70,7 @@ def test_an_altered_checkpoint_is_named_and_refused_when_it_is_read(
     content[-3] ^= 1
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"step-0000060-raw.*altered"):
-        CheckpointMatrix(store, list(index["name"]), list(index["digest"]))
+        checkpoint_matrix(store, list(index["name"]), list(index["digest"]))
 
 
 def test_a_checkpoint_that_was_replaced_is_refused(store: CheckpointStore) -> None:

@@ -148,8 +148,8 @@ def test_averages_are_copied_as_what_is_combined(
         save_file(weights(step), folder / "diffusion_pytorch_model.safetensors")
     run(tmp_path, ours, kind="ema")
     about = ours.load().header(NAMES[0])
-    assert about["kind"] == "raw"
-    assert about["source"]["kind"] == "ema"
+    assert about.kind == "raw"
+    assert about.source is not None and about.source["kind"] == "ema"
 
 
 def test_an_import_that_was_stopped_goes_on(

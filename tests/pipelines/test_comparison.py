@@ -18,6 +18,7 @@ from PIL import Image
 from torch import nn
 
 from conftest import run_stages
+from lct_pipeline.datasets.results import EvaluationResult, EvaluationRow
 from lct_pipeline.errors import user_error_in
 from lct_pipeline.evaluation.comparing import batches_of_one_shape
 
@@ -77,8 +78,12 @@ def compare(project: Path, inception: Path, **comparison: Any) -> pd.DataFrame:
         features={"extractor": extractor, "batch_size": 8},
         comparison={name: str(path) for name, path in comparison.items()},
     )
-    path = project / "data" / "08_reporting" / "comparison.json"
-    return pd.DataFrame(json.loads(path.read_text())["rows"])
+    return pd.DataFrame([row.model_dump() for row in rows_of(project)])
+
+
+def rows_of(project: Path) -> list[EvaluationRow]:
+    text = (project / "data" / "08_reporting" / "comparison.json").read_text()
+    return EvaluationResult.of(json.loads(text)).rows
 
 
 def clean_fid(
@@ -143,11 +148,10 @@ def test_statistics_of_somebody_else_are_compared_with(
         features={"extractor": extractor},
         comparison={"generated": str(sets[0]), "statistics": statistics},
     )
-    text = (project / "data/08_reporting/comparison.json").read_text()
-    rows = json.loads(text)["rows"]
-    assert {row["metric"] for row in rows} == {"fid"}
-    assert rows[0]["reference"] == "theirs.npz (theirs)"
-    assert rows[0]["num_real"] == 99
+    rows = rows_of(project)
+    assert {row.metric for row in rows} == {"fid"}
+    assert rows[0].reference == "theirs.npz (theirs)"
+    assert rows[0].num_real == 99
 
 
 def message(project: Path, **parameters: Any) -> str:

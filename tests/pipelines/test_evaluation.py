@@ -27,7 +27,7 @@ def conclude(results: SmokeResults, table: pd.DataFrame) -> tuple[Any, ...]:
 def test_the_table_is_logged_for_a_person(
     results: SmokeResults, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rows = pd.DataFrame(results.catalog.load("evaluation")["rows"])
+    rows = results.catalog.load("evaluation_table")
     with caplog.at_level("INFO", logger="lct_pipeline"):
         conclude(results, rows)
     for name in ("last", "best_ema", "combined", "Frechet", "of the test split"):
@@ -55,8 +55,8 @@ def test_the_record_has_the_first_distance_of_each_model_and_plan(
 
 def test_in_a_whole_run_evaluation_waits_for_the_combination() -> None:
     whole = register_pipelines()["__default__"]
-    nodes = whole.from_nodes("combination.verify_combination").nodes
-    waiting = ("choose_second_step", "evaluate_models", "make_sample_panels")
+    nodes = whole.from_nodes("combination.select_combination").nodes
+    waiting = ("select_sampling_plans", "evaluate_models", "make_sample_panels")
     assert {f"evaluation.{name}" for name in waiting} <= {node.name for node in nodes}
     assert "combined_model" not in whole.inputs()
 

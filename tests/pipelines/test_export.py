@@ -5,26 +5,21 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import torch
-from exporting import (
-    MODELS,
-    ONE_STEP,
-    STORY,
-    evaluation_rows,
-    run_alone,
-)
+from exporting import MODELS, ONE_STEP, STORY, run_alone
 from kedro.io import DatasetError
+from made_results import combination, row
 from torch import Tensor
 
 from conftest import SmokeResults
 from lct_pipeline.core.sampling_plans import SamplingPlan
 from lct_pipeline.datasets.export_folder import ExportFolderDataset
+from lct_pipeline.datasets.results import EvaluationResult
 from lct_pipeline.datasets.run_folder import RunFolder
 from lct_pipeline.datasets.run_records import TRAIN_NODE
 from lct_pipeline.errors import ParameterError
@@ -32,6 +27,7 @@ from lct_pipeline.evaluation.generator import build_generator
 from lct_pipeline.export.folder import WEIGHTS, ExportedModel, write_picture
 from lct_pipeline.export.model_card import model_card
 from lct_pipeline.export.single_file import single_file
+from lct_pipeline.models.description import ModelDescription
 from lct_pipeline.models.digests import file_digest
 from lct_pipeline.parameters.export import Export
 from lct_pipeline.pipelines.export import create_pipeline
@@ -102,13 +98,16 @@ def folder(exported: ExportedModel, tmp_path_factory: pytest.TempPathFactory) ->
     return path
 
 
+def best_of_smoke(results: SmokeResults) -> str:
+    combination = results.catalog.load("combination")
+    return "combined" if combination.is_selected else combination.best_baseline
+
+
 def expected_of_smoke(results: SmokeResults, plan: SamplingPlan) -> Tensor:
     load = results.catalog.load
-    best = load(
-        "combined_model" if load("combination")["gain_survives"] else "best_average"
-    )
+    best = load("models").file(best_of_smoke(results))
     generator = build_generator(
-        best.metadata["network"],
+        ModelDescription.from_json(best.metadata["network"]),
         load("decoder"),
         results.parameters.sampling,
         results.parameters.runtime.model_copy(update={"device": "cpu"}),
@@ -125,9 +124,7 @@ def alone(
     from lct_pipeline.evaluation.models import plans_of
 
     path, tasks, expected = tmp_path_factory.mktemp("alone"), [], {}
-    survives = results.catalog.load("combination")["gain_survives"]
-    chosen = "combined" if survives else "best_ema"
-    for plan in plans_of(results.catalog.load("models"), chosen):
+    for plan in plans_of(results.catalog.load("models"), best_of_smoke(results)):
         noise = noise_batches(
             7,
             (2, 4, 4),
@@ -361,20 +358,32 @@ def test_weights_of_half_the_size_make_about_the_same_image() -> None:
 # --- which model, and its card
 
 
-def test_the_best_is_the_combination_where_its_gain_survived(
-    results: SmokeResults,
+@pytest.mark.parametrize(
+    ("changes", "best"),
+    [
+        ({}, "combined"),
+        ({"is_selected": False}, "best_ema"),
+        ({"is_selected": False, "best_baseline": "last"}, "last"),
+    ],
+    ids=str,
+)
+def test_the_best_is_the_combination_where_it_was_selected_else_the_best_baseline(
+    results: SmokeResults, changes: dict[str, Any], best: str
 ) -> None:
     load = results.catalog.load
-    given = load("checkpoint_index"), load("best_average")
-    combined, combination = load("combined_model"), load("combination")
+    given = [load(name) for name in ("checkpoint_index", "best_ema", "combined_model")]
+    chosen = choose_model("best", *given, combination(**changes))
+    assert chosen.evaluated_as == best
+    for name, tensor in load("models").file(best).tensors.items():
+        assert torch.equal(chosen.tensors[name], tensor)
 
-    def best(survives: bool) -> str | None:
-        facts = {**combination, "gain_survives": survives}
-        return choose_model("best", *given, combined, facts).evaluated_as
 
-    assert best(True) == "combined"
-    assert best(False) == "best_ema"
-    assert choose_model("best", *given, None, None).evaluated_as == "best_ema"
+def test_before_a_combination_the_best_is_the_best_ema(results: SmokeResults) -> None:
+    catalog, best_ema = (
+        results.catalog.load(name) for name in ("checkpoint_index", "best_ema")
+    )
+    chosen = choose_model("best", catalog, best_ema, None, None)
+    assert (chosen.title, chosen.evaluated_as) == ("best EMA", "best_ema")
 
 
 def test_a_model_is_chosen_by_name(results: SmokeResults) -> None:
@@ -392,7 +401,7 @@ def test_a_model_is_chosen_by_name(results: SmokeResults) -> None:
     [
         ("best", "--pipeline=evaluate"),
         ("combined", "--pipeline=combine"),
-        ("best_average", "--pipeline=evaluate"),
+        ("best_ema", "--pipeline=evaluate"),
         ("step-1", "name of a checkpoint, such as step-0000060-raw"),
     ],
 )
@@ -437,8 +446,9 @@ def test_a_combination_that_is_newer_than_the_evaluation_takes_one_step(
     said = whole.values("sampling_plans")
     del said["plans"]["combined"], said["second_step_improves"]["combined"]
     (run.models / "sampling_plans.json").write_text(json.dumps(said))
-    rows = [r for r in whole.values("evaluation")["rows"] if r["model"] != "combined"]
-    (run.reporting / "evaluation.json").write_text(json.dumps({"rows": rows}))
+    rows = [each for each in whole.evaluation if each.model != "combined"]
+    text = EvaluationResult(rows=rows).model_dump_json()
+    (run.reporting / "evaluation.json").write_text(text)
     model = exported_model(
         run,
         load("checkpoint_index"),
@@ -469,12 +479,11 @@ def test_the_card_has_figures_with_their_protocol(exported: ExportedModel) -> No
 
 
 def test_a_figure_is_that_of_the_rows() -> None:
-    from dataclasses import replace
-
-    story = replace(STORY, rows=evaluation_rows("last"), controls=pd.DataFrame())
+    rows = [row("last", 8.4, 0.5), row("last", 1.0, metric="density")]
+    story = replace(STORY, rows=rows)
     card = model_card(story, MODELS["unet"].pipeline(), "0" * 64)
     assert "| this model, 1 step | 8.4 ± 0.5 |" in card
-    assert "classifier, 2,000 images against 385 of the test split [0a1b2c3d]" in card
+    assert "classifier, 2,000 images against 385 of the test split [aaaa1111]" in card
     assert "density" not in card
 
 

@@ -22,7 +22,7 @@ TOLERANCE = 1e-3
 
 def of_pixels(model: SmallModel) -> SmallModel:
     """Return a model without the decoder, whose export takes longer than the network's."""
-    network = {**model.network, "sample_shape": [3, 8, 8]}
+    network = replace(model.network, sample_shape=(3, 8, 8))
     return replace(model, network=network, autoencoder=PixelAutoencoder())
 
 

@@ -33,9 +33,9 @@ def test_a_whole_run_ends_with_its_report(results: SmokeResults, report: str) ->
 def test_its_figures_are_those_of_the_evaluation(
     results: SmokeResults, report: str
 ) -> None:
-    evaluation = results.catalog.load("evaluation")["rows"]
+    evaluation = results.catalog.load("evaluation").rows
     shown = {float(v) for v in re.findall(r'data-value="([^"]+)"', report)}
-    assert {row["value"] for row in evaluation} <= shown
+    assert {row.value for row in evaluation} <= shown
 
 
 def test_it_has_the_record_up_to_itself(report: str) -> None:
@@ -67,7 +67,7 @@ def test_the_report_alone_works_on_what_there_is(
     shutil.copytree(results.project / "data", project / "data", dirs_exist_ok=True)
     models = project / "data/06_models/tested"
     (models / "combination.json").unlink()
-    shutil.rmtree(models / "search")
+    (models / "search_history.parquet").unlink()
     shutil.rmtree(project / "data/08_reporting/tested/combination_report.parquet")
     run_stages(project, "report", run_id="tested")
     text = file.read_text()

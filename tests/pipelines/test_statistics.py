@@ -19,6 +19,7 @@ from lct_pipeline.datasets.checkpoints import CheckpointStore
 from lct_pipeline.datasets.splits import indices_of
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.models.denoiser import build_model
+from lct_pipeline.models.description import ModelDescription
 from lct_pipeline.pipelines.statistics.measures import summary_of
 from lct_pipeline.pipelines.statistics.nodes import measure_temporal_differences
 
@@ -103,7 +104,9 @@ def test_temporal_differences_are_those_of_a_plain_computation(
     for row in table.itertuples():
         name = f"step-{row.step:07d}-raw"
         checkpoint = results.catalog.load("checkpoints").read(name)
-        model = build_model(checkpoint.metadata["network"]).eval()
+        model = build_model(
+            ModelDescription.from_json(checkpoint.metadata["network"])
+        ).eval()
         model.network.load_state_dict(checkpoint.tensors)
         t, r = (
             torch.full((96,), level, dtype=torch.float64) for level in (row.t, row.r)

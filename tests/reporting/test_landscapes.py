@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
+from made_results import combination
 
 from lct_pipeline.reporting.landscapes import draw_landscape, draw_line
 
-COMBINATION: dict[str, Any] = {
-    "steps": [10, 20, 30, 40, 50],
-    "name": "gradient 0, centre",
-    "method": "gradient",
-    "best_ema": {"name": "EMA 0.99"},
-}
+COMBINATION = combination(steps=[10, 20, 30, 40, 50], alpha=[0.2] * 5)
 AXIS = [-0.5, 0.5, 1.5]
 
 
@@ -59,7 +54,7 @@ def test_best_ema_and_combination_are_marked_at_0_and_1() -> None:
     layout = draw_line(line_of(5.0, 4.0, 3.0), COMBINATION).layout
     assert [(mark.x0, mark.x1) for mark in layout.shapes] == [(0, 0), (1, 1)]
     texts = {note.x: note.text for note in layout.annotations}
-    assert "best EMA" in texts[0] and "EMA 0.99" in texts[0]
+    assert "best EMA" in texts[0] and "EMA 0.9" in texts[0]
     assert "combination" in texts[1] and "gradient 0, centre" in texts[1]
 
 

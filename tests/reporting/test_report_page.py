@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from report_results import everything, ingestion, metrics, panels, record, row, rows
+from made_results import combination, row
+from report_results import everything, ingestion, metrics, panels, record, rows
 
 from lct_pipeline.reporting.report.charts import search_chart, stages, thinned
 from lct_pipeline.reporting.report.headline import score_groups
@@ -15,6 +16,7 @@ from lct_pipeline.reporting.report.page import MAX_BYTES, page
 from lct_pipeline.reporting.report.pictures import strip
 from lct_pipeline.reporting.report.results import Results
 from lct_pipeline.reporting.report.svg import Plot, Scale, scale_of
+from lct_pipeline.reporting.report.tables import baseline_table
 
 VOID = {"meta", "img", "br", "link", "hr"}
 
@@ -116,7 +118,7 @@ def test_it_says_what_images_there_are_and_why_others_are_not_used(whole: str) -
 def test_every_figure_is_that_of_the_evaluation(whole: str) -> None:
     shown = [float(v) for v in Reader(whole).values("data-value")]
     for each in rows():
-        assert shown.count(each["value"]) >= 2  # in the bars and in the table
+        assert shown.count(each.value) >= 2  # in the bars and in the table
 
 
 def test_bars_stand_on_one_scale_from_zero() -> None:
@@ -133,6 +135,41 @@ def test_bars_stand_on_one_scale_from_zero() -> None:
 def test_another_extractor_is_no_bar() -> None:
     other = row("combined", 1.0, metric="fid", extractor_digest="0" * 64)
     assert score_groups([*rows(), other], None) == score_groups(rows(), None)
+
+
+def test_the_combination_stands_beside_both_baselines(whole: str) -> None:
+    assert "Beside its baselines" in Reader(whole).text
+    report = everything().combination_report
+    assert report is not None
+    table = baseline_table(report, combination(selected="EMA 0.9"))
+    assert table.columns == ["validation split", "test split", "found by"]
+    found = [
+        (line.title, [cell.text for cell in line.cells], line.css)
+        for line in table.lines
+    ]
+    assert found == [
+        ("gradient 0, centre", ["5.40", "5.20", "gradient"], "s-combined"),
+        ("EMA 0.9", ["6.40", "6.30", "Best EMA"], "s-combined"),
+        ("last", ["8.50", "8.40", "Last checkpoint"], ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({}, "3 checkpoints, with coefficients that a search found"),
+        (
+            {"is_selected": False, "selected": "EMA 0.9"},
+            "the search's gain was gone on new noise: EMA 0.9 in its place",
+        ),
+    ],
+    ids=["selected", "not selected"],
+)
+def test_a_note_says_what_the_combined_model_is(
+    changes: dict[str, Any], note: str
+) -> None:
+    groups = score_groups(rows(), combination(**changes))
+    assert [group.note for group in groups if group.model == "combined"] == [note]
 
 
 EVIL = '<script>alert("x")</script>'

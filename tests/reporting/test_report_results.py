@@ -2,13 +2,25 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
-from report_results import NETWORK, ingestion, metrics, rows, statistics
+from made_results import combination
+from report_results import (
+    NETWORK,
+    everything,
+    ingestion,
+    metrics,
+    rows,
+    statistics,
+)
 
 from lct_pipeline.datasets.atomic import AtomicDataset
 from lct_pipeline.datasets.checkpoints import CheckpointsDataset
+from lct_pipeline.datasets.growing_table import GrowingTableDataset
 from lct_pipeline.datasets.parquet_parts import ParquetPartsDataset
+from lct_pipeline.datasets.result_file import ResultDataset
+from lct_pipeline.datasets.results import EvaluationResult
 from lct_pipeline.datasets.run_folder import RunFolder
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError
@@ -23,7 +35,7 @@ def run(tmp_path: Path) -> RunFolder:
 def save_checkpoint(run: RunFolder, **about: object) -> None:
     tensors = {"weight": torch.zeros(2, 3), "bias": torch.zeros(2)}
     dataset = CheckpointsDataset(path=str(run.models / "checkpoints"))
-    dataset.save({"step-0000010-raw": TensorFile(tensors, about)})
+    dataset.save({"step-0000010-raw": TensorFile(tensors, {"step": 10, **about})})
 
 
 def test_a_run_that_has_left_nothing_is_none(run: RunFolder) -> None:
@@ -32,7 +44,7 @@ def test_a_run_that_has_left_nothing_is_none(run: RunFolder) -> None:
 
 
 def test_a_training_under_way_is_told_from_its_checkpoints(run: RunFolder) -> None:
-    save_checkpoint(run, network=NETWORK)
+    save_checkpoint(run, network=NETWORK.as_json())
     dataset = ParquetPartsDataset(path=str(run.models / "training_metrics"), key="step")
     dataset.save(metrics().iloc[:4])
     found = results_of(run, ingestion(), None)
@@ -48,18 +60,38 @@ def test_checkpoints_of_another_trainer_have_no_network(run: RunFolder) -> None:
 
 
 def test_a_training_that_has_ended_is_told_from_its_record(run: RunFolder) -> None:
-    training = {"network": NETWORK, "num_weights": 5}
+    training = {"network": NETWORK.as_json(), "num_weights": 5}
     found = results_of(run, ingestion(), training)
     assert found == Results(
         "tested", network=NETWORK, num_weights=5, ingestion=ingestion()
     )
 
 
-@pytest.mark.parametrize("name", ["pixel_statistics.parquet", "evaluation.json"])
-def test_what_there_is_is_enough(run: RunFolder, name: str) -> None:
-    is_table = name.endswith("parquet")
-    value = statistics() if is_table else {"rows": rows()}
-    AtomicDataset(filepath=str(run.reporting / name)).save(value)
+def test_statistics_of_pixels_are_enough(run: RunFolder) -> None:
+    path = run.reporting / "pixel_statistics.parquet"
+    AtomicDataset(filepath=str(path)).save(statistics())
     found = results_of(run, None, None)
-    assert (found.pixel_statistics is not None) == is_table
-    assert found.evaluation == ([] if is_table else rows())
+    assert found.pixel_statistics is not None
+    assert found.evaluation == []
+
+
+def test_an_evaluation_is_enough(run: RunFolder) -> None:
+    path = str(run.reporting / "evaluation.json")
+    dataset = ResultDataset(filepath=path, result="evaluation")
+    dataset.save(EvaluationResult(rows=rows()))
+    found = results_of(run, None, None)
+    assert found.pixel_statistics is None
+    assert found.evaluation == rows()
+
+
+def test_searches_and_the_combination_are_found(run: RunFolder) -> None:
+    save_checkpoint(run)
+    path = str(run.models / "combination.json")
+    ResultDataset(filepath=path, result="combination").save(combination())
+    history = everything().search_history
+    assert history is not None
+    path = str(run.models / "search_history.parquet")
+    GrowingTableDataset(filepath=path).save(history)
+    found = results_of(run, None, None)
+    assert found.combination == combination()
+    pd.testing.assert_frame_equal(found.search_history, history)

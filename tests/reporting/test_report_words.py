@@ -1,13 +1,19 @@
-"""Numbers, names and the verdict."""
+"""Numbers, names and sentences."""
 
 import pytest
-from report_results import combination, row, rows
+from report_results import rows
 
+from lct_pipeline.core.metrics.paired import PairedGain
 from lct_pipeline.reporting.report.tables import protocols, tails_sentence
-from lct_pipeline.reporting.report.verdict import judge, standing
 from lct_pipeline.reporting.report.words import (
+    MINUS,
+    MODELS,
     duration,
+    gain_headline,
+    gain_text,
+    in_sentence,
     large,
+    mean_text,
     metric_name,
     number,
     share,
@@ -80,145 +86,33 @@ def test_only_fid_is_called_fid() -> None:
     assert "FID" not in metric_name("dinov2_frechet_distance_infinity")
 
 
-def by_seed(
-    ours: list[float], theirs: list[float], **changes: object
-) -> list[dict[str, object]]:
-    """Return rows of a combination and a best average that were measured on the same seeds."""
-    given = {"combined": ours, "best_ema": theirs}
-    return [
-        row(model, sum(values) / 3, 0.4, by_seed=values, **changes)
-        for model, values in given.items()
-    ]
-
-
-def test_a_gain_beyond_two_standard_errors_helped() -> None:
-    verdict = judge(rows(combined=5.2, std=0.4), combination())
-    assert verdict.outcome == "helped"
-    assert "17% closer" in verdict.headline
-    for text in (
-        "5.2 ± 0.4",
-        "6.3 ± 0.4",
-        "neither training nor search saw",
-        "3 seeds",
-    ):
-        assert text in verdict.sentence
-
-
-def test_what_the_noise_has_in_common_cancels() -> None:
-    """The spread of each is ten times the difference, which is the same for all seeds."""
-    verdict = judge(by_seed([5.0, 9.0, 7.0], [5.5, 9.5, 7.5]), combination())
-    assert verdict.outcome == "helped"
-
-
-@pytest.mark.parametrize("last", [7.6, 9.4])
-def test_a_difference_within_two_standard_errors_is_called_so(last: float) -> None:
-    verdict = judge(by_seed([5.0, 6.0, last], [6.0, 6.2, 7.6]), combination())
-    assert verdict.outcome == "chance"
-    assert "below two standard errors" in verdict.sentence
-
-
-def test_a_gain_below_one_percent_is_none_however_sure() -> None:
-    verdict = judge(by_seed([9.92] * 3, [10.0] * 3), combination())
-    assert verdict.outcome == "chance"
-    assert "no difference" in verdict.headline
-
-
-def test_a_loss_beyond_two_standard_errors_is_called_so() -> None:
-    verdict = judge(rows(combined=7.5, std=0.2), combination())
-    assert verdict.outcome == "worse"
-    assert "19% further" in verdict.headline
-
-
-CHECK = {"metric": "check_rotation_classifier_frechet_distance"}
-
-
 @pytest.mark.parametrize(
-    ("by_check", "outcome", "text"),
+    ("share", "standard_error", "headline", "text"),
     [
-        ([50.0] * 3, "helped", "agrees: 16.7 ± 0 %"),
-        ([59.9] * 3, "helped", "sees no gain"),
-        ([75.0] * 3, "chance", "disagrees"),
+        (0.18, 0.02, "helped: 18% closer to real images", "18 ± 2 %"),
+        (0.005, 0.0, "no difference that can be told", "0.500 ± 0 %"),
+        (-0.02, 0.005, "made it worse: 2% further", f"{MINUS}2.0 ± 0.5 %"),
+        (0.18, float("nan"), "By one seed of noise the combination is 18%", "18.0 %"),
     ],
 )
-def test_the_headline_says_where_the_second_extractor_disagrees(
-    by_check: list[float], outcome: str, text: str
+def test_a_gain_is_said_in_words_and_in_percent(
+    share: float, standard_error: float, headline: str, text: str
 ) -> None:
-    checked = by_seed(by_check, [60.0] * 3, **CHECK)
-    verdict = judge([*rows(), *checked], combination())
-    assert verdict.outcome == outcome
-    assert text in verdict.sentence
-    assert ("disagree" in verdict.headline) == (outcome == "chance")
+    gain = PairedGain(share, standard_error)
+    assert headline in gain_headline(gain)
+    assert gain_text(gain) == text
 
 
-def test_large_coefficients_are_warned_of() -> None:
-    assert "enlarged" not in judge(rows(), combination()).sentence
-    large = combination(alpha=[-93.0, 75.0, 19.0])
-    assert "absolute values of 187" in judge(rows(), large).sentence
+def test_a_mean_of_seeds_has_their_spread() -> None:
+    assert mean_text([5.0, 6.0, 7.0]) == "6.0 ± 1.0"
+    assert mean_text([5.0]) == "5.00"
 
 
-def test_nothing_helped_where_no_model_beats_decoded_noise() -> None:
-    noise = [r for r in rows() if r["model"] != "gaussian_latents"]
-    verdict = judge([*noise, row("gaussian_latents", 4.0)], combination())
-    assert verdict.outcome == "no"
-    assert verdict.headline.startswith("Nothing helped")
-
-
-def test_an_evaluation_without_seeds_one_by_one_is_to_be_made_again() -> None:
-    old = [{k: v for k, v in r.items() if k != "by_seed"} for r in rows()]
-    assert "evaluate" in judge(old, combination()).sentence
-
-
-def test_a_gain_that_the_search_lost_is_none_however_good_the_rows_are() -> None:
-    lost = combination(gain_survives=False, kept="EMA 0.99")
-    verdict = judge(rows(combined=5.2, std=0.1), lost)
-    assert verdict.outcome == "no"
-    assert "at 5.15, the best control (EMA 0.99) at 6.25" in verdict.sentence
-    assert "did not help" in verdict.headline
-
-
-def test_one_seed_has_no_spread() -> None:
-    verdict = judge(rows(combined=5.2, std=None), combination())
-    assert verdict.outcome == "chance"
-    assert "one seed" in verdict.headline.lower()
-
-
-def test_images_that_the_models_saw_are_called_so() -> None:
-    seen = [{**r, "reference": "all images"} for r in rows()]
-    sentence = judge(seen, combination()).sentence
-    assert "may have seen" in sentence
-    assert "neither" not in sentence
-
-
-def test_what_is_missing_is_said() -> None:
-    assert "combine" in judge(rows(), None).sentence
-    without = [r for r in rows() if r["model"] != "combined"]
-    for evaluation in ([], without):
-        verdict = judge(evaluation, combination())
-        assert verdict.outcome == "open"
-        assert "evaluate" in verdict.sentence
-
-
-def test_the_verdict_is_of_the_first_metric_and_the_fewest_steps() -> None:
-    other = [
-        row("combined", 1.0, 0.1, metric="other"),
-        row("best_ema", 9.0, metric="other"),
+def test_within_a_sentence_a_name_stays_one() -> None:
+    assert [in_sentence(MODELS[model]) for model in ("last", "best_ema")] == [
+        "last checkpoint",
+        "best EMA",
     ]
-    verdict = judge([*rows(combined=6.28), *other], combination())
-    assert verdict.outcome == "chance"
-    assert "1 step" in verdict.sentence
-
-
-def test_figures_are_set_beside_real_images_and_noise() -> None:
-    text = standing(rows())
-    assert "5.30 of real images" in text
-    assert "60.4 ± 0.9 of decoded noise" in text
-    assert "not learned" not in text
-    assert standing([]) == ""
-
-
-def test_models_that_are_no_better_than_noise_are_called_so() -> None:
-    worse = [row("best_ema", 9.0), row("gaussian_latents", 8.0)]
-    assert "have not learned yet" in standing(worse)
 
 
 def test_each_protocol_is_told_once() -> None:

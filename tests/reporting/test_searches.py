@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
+from made_results import combination
 
 from lct_pipeline.reporting.fitness_axes import METHOD_COLORS
 from lct_pipeline.reporting.searches import draw_coefficients, draw_search_progress
@@ -161,22 +162,14 @@ def test_the_axis_names_the_metric_or_the_sum() -> None:
     assert title == "fitness: FID and kernel distance, weighted"
 
 
-COMBINATION: dict[str, Any] = {
-    "steps": [10, 20, 30],
-    "alpha": [-0.5, 0.25, 1.25],
-    "name": "gradient 0, centre",
-    "method": "gradient",
-    "kept": "gradient 0, centre",
-    "gain_survives": True,
-    "control": {"name": "EMA 0.99"},
-}
+COMBINATION = combination(alpha=[-0.5, 0.25, 1.25])
 
 
 @pytest.fixture
 def scores() -> pd.DataFrame:
     rows = [
-        ("EMA 0.99", "control", -1, [0.2, 0.3, 0.5, 0.0], 4.0),
-        ("kept average", "control", -1, [0.0, 0.0, 0.0, 1.0], 4.1),
+        ("EMA 0.9", "baseline", -1, [0.2, 0.3, 0.5, 0.0], 4.0),
+        ("last", "baseline", -1, [0.0, 0.0, 1.0, 0.0], 4.1),
         ("gradient 0, centre", "gradient", 0, [-0.5, 0.25, 1.25, 0.0], 2.0),
         ("gradient 0, step", "gradient", 0, [9.0, 9.0, -17.0, 0.0], 2.5),
         ("gradient 1, step", "gradient", 1, [0.0, 0.1, 0.9, 0.0], 2.4),
@@ -184,15 +177,15 @@ def scores() -> pd.DataFrame:
         ("cma 0, better", "cma", 0, [0.6, 0.1, 0.3, 0.0], 3.5),
         ("cma 1, only", "cma", 1, [0.5, 0.1, 0.4, 0.0], 3.4),
     ]
-    columns = ["name", "method", "seed", "alpha", "choice_fitness"]
+    columns = ["name", "method", "seed", "alpha", "selection_fitness"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def test_chosen_coefficients_stand_over_their_steps(scores: pd.DataFrame) -> None:
+def test_the_coefficients_stand_over_their_steps(scores: pd.DataFrame) -> None:
     bars = draw_coefficients(COMBINATION, scores).data[0]
     assert (list(bars.x), list(bars.y)) == ([10, 20, 30], [-0.5, 0.25, 1.25])
     assert bars.marker.color == METHOD_COLORS["gradient"]
-    assert bars.name == "chosen: gradient 0, centre"
+    assert bars.name == "combination: gradient 0, centre"
 
 
 def test_of_each_other_search_the_best_is_a_line(scores: pd.DataFrame) -> None:
@@ -204,29 +197,33 @@ def test_of_each_other_search_the_best_is_a_line(scores: pd.DataFrame) -> None:
     assert [t.showlegend for t in figure.data if t.name == cma] == [True, False]
 
 
-def test_the_control_is_a_dotted_line(scores: pd.DataFrame) -> None:
-    line = draw_coefficients(COMBINATION, scores).data[-1]
-    assert line.name == "best control: EMA 0.99"
-    assert list(line.y) == [0.2, 0.3, 0.5]
+@pytest.mark.parametrize(
+    ("best", "name", "alpha"),
+    [
+        ("best_ema", "EMA 0.9", [0.2, 0.3, 0.5]),
+        ("last", "last", [0.0, 0.0, 1.0]),
+    ],
+)
+def test_the_best_baseline_is_a_dotted_line(
+    scores: pd.DataFrame, best: str, name: str, alpha: list[float]
+) -> None:
+    found = COMBINATION.model_copy(update={"best_baseline": best})
+    line = draw_coefficients(found, scores).data[-1]
+    assert line.name == f"best baseline: {name}"
+    assert list(line.y) == alpha
     assert line.line.dash == "dot"
 
 
-def test_a_control_of_averages_alone_is_not_drawn(scores: pd.DataFrame) -> None:
-    combination = {**COMBINATION, "control": {"name": "kept average"}}
-    names = [trace.name for trace in draw_coefficients(combination, scores).data]
-    assert not [name for name in names if "control" in name]
+def test_a_baseline_of_averages_alone_is_not_drawn(scores: pd.DataFrame) -> None:
+    scores.at[0, "alpha"] = [0.0, 0.0, 0.0, 1.0]
+    names = [trace.name for trace in draw_coefficients(COMBINATION, scores).data]
+    assert not [name for name in names if "baseline" in name]
 
 
-def test_a_search_whose_best_is_the_control_is_drawn_once(scores: pd.DataFrame) -> None:
-    combination = {**COMBINATION, "control": {"name": "cma 1, only"}}
-    figure = draw_coefficients(combination, scores)
-    assert lines(figure, "other search: CMA-ES") == [([10, 20, 30], [0.6, 0.1, 0.3])]
-    assert len(lines(figure, "best control: cma 1, only")) == 1
-
-
-def test_the_title_gives_the_sums_and_what_is_kept(scores: pd.DataFrame) -> None:
+def test_the_title_gives_the_sums_and_what_was_selected(scores: pd.DataFrame) -> None:
     title = draw_coefficients(COMBINATION, scores).layout.title.text
     assert "sum 1.000, sum of |alpha| 2.00, largest |alpha| 1.25" in title
-    assert "better than the best control" in title
-    lost = {**COMBINATION, "gain_survives": False, "kept": "EMA 0.99"}
-    assert "EMA 0.99 is kept" in draw_coefficients(lost, scores).layout.title.text
+    assert "better than the best baseline on the validation split" in title
+    update = {"is_selected": False, "selected": "EMA 0.9"}
+    lost = draw_coefficients(COMBINATION.model_copy(update=update), scores)
+    assert "EMA 0.9 in its place" in lost.layout.title.text

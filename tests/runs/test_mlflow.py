@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from making_runs import make_record, make_row, make_run
+from made_results import row
+from making_runs import make_record, make_run
 
 from conftest import run_stages
 from lct_pipeline.cli import cli
@@ -58,7 +59,7 @@ def entries() -> list[Any]:
 
 
 def made(project: Path, name: str = "a", value: float = 3.0, **changes: Any) -> Run:
-    make_run(project, name, make_record(**changes), rows=[make_row("last", value)])
+    make_run(project, name, make_record(**changes), rows=[row("last", value)])
     return find_run(project, name)
 
 

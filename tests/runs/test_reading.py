@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from making_runs import SPLITS, make_record, make_row, make_run
+from made_results import row
+from making_runs import SPLITS, make_record, make_run
 
 from conftest import SmokeResults, git
 from lct_pipeline.errors import DataError, UserError
@@ -89,9 +90,10 @@ def test_time_is_of_all_sessions_and_of_an_open_one_that_of_its_nodes(
     assert find_run(tmp_path, "a").seconds == 60 + 90
 
 
-def test_a_damaged_evaluation_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ['{"rows"', "[]", '{"rows": [{}]}'])
+def test_a_damaged_evaluation_is_named(tmp_path: Path, text: str) -> None:
     make_run(tmp_path, "a", make_record())
-    (tmp_path / "data/08_reporting/a/evaluation.json").write_text('{"rows"')
+    (tmp_path / "data/08_reporting/a/evaluation.json").write_text(text)
     with pytest.raises(DataError, match=r"evaluation\.json is not a readable"):
         _ = find_run(tmp_path, "a").rows
 
@@ -104,7 +106,7 @@ def test_the_newest_record_that_knows_a_value_says_it(tmp_path: Path) -> None:
 
 
 def test_a_summary_has_the_key_numbers(tmp_path: Path) -> None:
-    rows = [make_row("last", 3.0), make_row("combined", 2.0, std=None)]
+    rows = [row("last", 3.0), row("combined", 2.0, std=None)]
     make_run(tmp_path, "a", make_record(), rows=rows, steps=(5, 60))
     summary = summarise(find_run(tmp_path, "a"))
     assert summary.figures == {
@@ -129,29 +131,29 @@ def test_key_figures_are_of_trained_models_at_the_fewest_evaluations_by_one_prot
 ):
     validation = {"reference": "the validation split", "protocol": "22222222"}
     rows = [
-        make_row("last", 9.0, **validation),
-        make_row("last", 3.0),
-        make_row("last", 1.0, nfe=2),
-        make_row("last", 0.5, metric="precision"),
-        make_row("last", 0.1, metric="classifier_frechet_distance_infinity"),
-        make_row("last", 8.0, extractor="dinov2", protocol="33333333"),
-        make_row("gaussian_latents", 7.0, nfe=0),
-        make_row("best_ema", 2.0),
+        row("last", 9.0, **validation),
+        row("last", 3.0),
+        row("last", 1.0, nfe=2),
+        row("last", 0.5, metric="precision"),
+        row("last", 0.1, metric="classifier_frechet_distance_infinity"),
+        row("last", 8.0, extractor="dinov2", protocol="33333333"),
+        row("gaussian_latents", 7.0, nfe=0),
+        row("best_ema", 2.0),
     ]
-    found = {(row["model"], row["value"]) for row in key_rows(rows)}
+    found = {(each.model, each.value) for each in key_rows(rows)}
     assert found == {("last", 3.0), ("best_ema", 2.0)}
-    assert key_rows([make_row("last", 4.0, nfe=5, metric="fid")])[0]["nfe"] == 5
+    assert key_rows([row("last", 4.0, nfe=5, metric="fid")])[0].nfe == 5
     assert key_rows([]) == []
 
 
 def test_the_smoke_run_is_found_with_its_figures(results: SmokeResults) -> None:
     run = find_run(results.project, "tested")
-    rows = results.catalog.load("evaluation")["rows"]
+    assert run.rows == results.catalog.load("evaluation").rows
     summary = summarise(run)
     by_model = {
-        row["model"]: row["value"]
-        for row in rows
-        if row["nfe"] == 1 and row["metric"] == "classifier_frechet_distance"
+        each.model: each.value
+        for each in run.rows
+        if each.nfe == 1 and each.metric == "classifier_frechet_distance"
     }
     assert {m: f["value"] for m, f in summary.figures.items()} == by_model
     assert (summary.status, summary.recipe) == ("finished", "smoke")
@@ -172,8 +174,8 @@ def test_differences_are_of_both_sides() -> None:
 
 
 def compared(project: Path, **changes: Any) -> Any:
-    make_run(project, "a", make_record(), rows=[make_row("last", 3.0)])
-    make_run(project, "b", make_record(**changes), rows=[make_row("last", 2.0)])
+    make_run(project, "a", make_record(), rows=[row("last", 3.0)])
+    make_run(project, "b", make_record(**changes), rows=[row("last", 2.0)])
     return compare(find_run(project, "a"), find_run(project, "b"))
 
 
@@ -275,11 +277,11 @@ def test_results_are_of_the_figures_of_both_and_trained_models_come_first(
     tmp_path: Path,
 ) -> None:
     a = [
-        make_row("gaussian_latents", 9.0, nfe=0),
-        make_row("last", 3.0),
-        make_row("x", 1),
+        row("gaussian_latents", 9.0, nfe=0),
+        row("last", 3.0),
+        row("x", 1),
     ]
-    b = [make_row("last", 2.0), make_row("gaussian_latents", 8.0, nfe=0)]
+    b = [row("last", 2.0), row("gaussian_latents", 8.0, nfe=0)]
     make_run(tmp_path, "a", make_record(), rows=a)
     make_run(tmp_path, "b", make_record(), rows=b)
     found = compare(find_run(tmp_path, "a"), find_run(tmp_path, "b")).results
@@ -288,7 +290,7 @@ def test_results_are_of_the_figures_of_both_and_trained_models_come_first(
 
 
 def with_training(project: Path, name: str, *records: dict[str, Any]) -> Run:
-    make_run(project, name, *records, rows=[make_row("last", 3.0)])
+    make_run(project, name, *records, rows=[row("last", 3.0)])
     folder = project / "data" / "06_models" / name / "training_metrics"
     folder.mkdir()
     for first in (1, 3):
@@ -345,8 +347,8 @@ def test_a_status_is_said_in_the_words_of_mlflow(
 
 def test_figures_against_several_references_have_names_of_their_own() -> None:
     rows = [
-        make_row("last", 3.0, std=None),
-        make_row("last", 4.0, std=None, protocol="2"),
+        row("last", 3.0, std=None),
+        row("last", 4.0, std=None, protocol="2"),
     ]
     name = "last/1/classifier/frechet_distance"
     assert metrics_of(rows) == {name: 3.0, f"{name}/2": 4.0}

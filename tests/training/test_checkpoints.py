@@ -12,10 +12,10 @@ import pytest
 from conftest import DIFFUSION, SmokeResults
 from lct_pipeline.core.ema.bank import Track
 from lct_pipeline.datasets.tensors import TensorFile
-from lct_pipeline.training.assembly import level_schedule
 from lct_pipeline.training.checkpoints import num_files
+from lct_pipeline.training.schedule import level_schedule
 
-WORKER = "lct_pipeline.training.task"
+WORKER = "lct_pipeline.training.loop"
 NONE: set[str] = set()
 RAW, RATES, POWER = {"raw"}, {"ema-0.9", "ema-0.95"}, {"power-0.1"}
 ALL = RAW | RATES | POWER

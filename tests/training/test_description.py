@@ -13,6 +13,7 @@ import pytest
 from conftest import DIFFUSION, SmokeResults, run_stages
 from lct_pipeline.datasets.checkpoints import CheckpointStore
 from lct_pipeline.errors import ParameterError
+from lct_pipeline.models.description import ModelDescription
 from lct_pipeline.training.description import class_counts, describe_model
 
 CONDITIONAL = {"network.conditional": True}
@@ -53,11 +54,11 @@ def test_a_description_says_which_model_it_is_and_where_it_is_the_identity(
     results: SmokeResults, changes: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     found = describe_model(results.training(changes), SHAPE, {})
-    assert {key: found[key] for key in expected} == expected
-    assert found["sample_shape"] == SHAPE
-    assert found["mlp"] == {"width": 32, "num_blocks": 1}
-    assert (found["num_classes"], found["class_counts"]) == (0, {})
-    assert json.loads(json.dumps(found)) == found
+    assert {key: getattr(found, key) for key in expected} == expected
+    assert found.sample_shape == tuple(SHAPE)
+    assert found.network == {"width": 32, "num_blocks": 1}
+    assert (found.num_classes, found.class_counts) == (0, {})
+    assert ModelDescription.from_json(found.as_json()) == found
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_the_output_norm_is_the_norm_unless_another_is_given(
 ) -> None:
     changes = {"network.norm": "rms_norm", "network.output_norm": output_norm}
     found = describe_model(results.training(changes), SHAPE, {})
-    assert (found["norm"], found["output_norm"]) == ("rms_norm", expected)
+    assert (found.norm, found.output_norm) == ("rms_norm", expected)
 
 
 def test_classes_are_counted_in_the_training_split_in_the_order_of_their_names(
@@ -82,7 +83,7 @@ def test_classes_are_counted_in_the_training_split_in_the_order_of_their_names(
     counts = class_counts(rows, results.training(CONDITIONAL))
     assert list(counts.items()) == [("cat", 2), ("dog", 2)]
     found = describe_model(results.training(CONDITIONAL), SHAPE, counts)
-    assert (found["num_classes"], found["class_counts"]) == (2, counts)
+    assert (found.num_classes, found.class_counts) == (2, counts)
 
 
 def test_a_model_without_classes_takes_no_notice_of_labels(
@@ -132,8 +133,7 @@ def run(
 
 def test_a_conditional_model_is_trained_and_evaluated(prepared: Path) -> None:
     store = run(prepared, "classes", evaluate=True, network={"conditional": True})
-    header = store.header(store.names()[-1])
-    assert header["network"]["num_classes"] == 10
+    assert store.network(store.names()[-1]).num_classes == 10
     path = prepared / "data" / "08_reporting" / "evaluation.json"
     rows = pd.DataFrame(json.loads(path.read_text())["rows"])
     trained = rows[rows["nfe"] > 0]
@@ -149,4 +149,4 @@ def test_a_second_stage_finds_the_first_by_its_name(prepared: Path) -> None:
         objective={"kind": "truncated"},
         first_stage={"run": "tested"},
     )
-    assert store.header(store.names()[-1])["network"]["lowest_level"] == 1.0
+    assert store.network(store.names()[-1]).lowest_level == 1.0

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from pandas import DataFrame
 
-from lct_pipeline.combination.choosing import best_rows
-from lct_pipeline.combination.fitness import Request
-from lct_pipeline.combination.members import Members
-from lct_pipeline.combination.stage import CHOICE_SPLIT, Stage
+from lct_pipeline.combination.candidates import best_rows
+from lct_pipeline.combination.scoring import selection_request
+from lct_pipeline.combination.stage import SELECTION_SPLIT, Stage
+from lct_pipeline.combination.window import Members
+from lct_pipeline.datasets.results import CombinationResult
 from lct_pipeline.progress import track
 
 BEYOND = 0.5  # how far the line, and the plane, go on beyond their ends
 
 
 def measure_landscape(
-    stage: Stage, candidate_scores: DataFrame, combination: dict[str, Any]
+    stage: Stage, candidate_scores: DataFrame, combination: CombinationResult
 ) -> DataFrame:
     """Return the fitness on the validation split along a line and over a plane.
 
@@ -28,8 +30,8 @@ def measure_landscape(
     """
     parameters = stage.parameters
     alpha_of = best_rows(candidate_scores).set_index("name")["alpha"]
-    start = np.array(alpha_of[combination["best_ema"]["name"]])
-    end = np.array(alpha_of[combination["name"]])
+    start = np.array(alpha_of[combination.baselines["best_ema"].name])
+    end = np.array(alpha_of[combination.name])
     places, alphas = line(start, end, parameters.num_line_points)
     rows = [{"figure": "line", "x": x, "y": 0.0} for x in places]
     plane_rows, plane_alphas = plane(stage.members, parameters.landscape_size)
@@ -37,16 +39,11 @@ def measure_landscape(
     columns = ["figure", "x", "y", "fitness", "metric"]
     if not rows:
         return pd.DataFrame(columns=columns)
-    request = Request("choice", parameters.choice.num_images, parameters.seed)
-    measurer = stage.measurer(parameters.search.population, CHOICE_SPLIT)
-    try:
-        scores = measurer.measure(alphas, request)
-        for place, score in track(
-            scores, "measure landscape", "point", total=len(rows)
-        ):
+    population = parameters.search.population
+    with closing(stage.measurer(population, SELECTION_SPLIT)) as measurer:
+        found = measurer.measure(alphas, selection_request(parameters))
+        for place, score in track(found, "measure landscape", "point", total=len(rows)):
             rows[place] |= {"fitness": score.fitness, "metric": stage.metric}
-    finally:
-        measurer.close()
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -21,16 +21,12 @@ import torch
 from torch import Tensor
 from torch import multiprocessing as mp
 
-from lct_pipeline.combination.fitness import (
-    Fitness,
-    RealFeatures,
-    Request,
-    Score,
-)
+from lct_pipeline.combination.fitness import Fitness, Request, Score
 from lct_pipeline.combination.sources import SourceTask
 from lct_pipeline.combination.weights import CombinedWeights
 from lct_pipeline.core.linear_combination import WeightLayout
 from lct_pipeline.errors import DataError
+from lct_pipeline.evaluation.feature_spaces import RealImages
 from lct_pipeline.models.device import limit_threads
 
 _WORKER: dict[str, Any] = {}  # what a process of its own holds, set once
@@ -42,7 +38,7 @@ class Measurer:
     Args:
         weights: Gives combinations.
         task: What to generate with.
-        reference: What to compare with.
+        real: What to compare with.
         most: No more candidates than these are measured at a time.
     """
 
@@ -50,7 +46,7 @@ class Measurer:
         self,
         weights: CombinedWeights,
         task: SourceTask,
-        reference: RealFeatures,
+        real: RealImages,
         most: int,
     ) -> None:
         self._weights = weights
@@ -60,12 +56,10 @@ class Measurer:
         self._pool: ProcessPoolExecutor | None = None
         num_processes = min(task.runtime.num_processes, num_rows)
         if num_processes == 1:
-            self._fitness = Fitness(task, reference)
+            self._fitness = Fitness(task, real)
         else:
             self._buffer.share_memory_()
-            self._pool = _pool(
-                num_processes, task, reference, weights.layout, self._buffer
-            )
+            self._pool = _pool(num_processes, task, real, weights.layout, self._buffer)
 
     def close(self) -> None:
         """End the processes."""
@@ -117,7 +111,7 @@ class Measurer:
 def _pool(
     num_processes: int,
     task: SourceTask,
-    reference: RealFeatures,
+    real: RealImages,
     layout: WeightLayout,
     buffer: Tensor,
 ) -> ProcessPoolExecutor:
@@ -129,7 +123,7 @@ def _pool(
         num_processes,
         mp_context=context,
         initializer=_start_worker,
-        initargs=(counter, threads, task, reference, layout, buffer),
+        initargs=(counter, threads, task, real, layout, buffer),
     )
 
 
@@ -137,7 +131,7 @@ def _start_worker(
     counter: Any,
     threads: int,
     task: SourceTask,
-    reference: RealFeatures,
+    real: RealImages,
     layout: WeightLayout,
     buffer: Tensor,
 ) -> None:
@@ -153,7 +147,7 @@ def _start_worker(
         torch.cuda.set_device(number % torch.cuda.device_count())
     _WORKER.update(layout=layout, buffer=buffer)
     try:
-        _WORKER["fitness"] = Fitness(task, reference)
+        _WORKER["fitness"] = Fitness(task, real)
     except Exception as error:  # raised, it would look like a process that was killed
         _WORKER["fault"] = error
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from pandas import DataFrame
 
+from lct_pipeline.combination.baselines import initial_alphas
 from lct_pipeline.combination.fitness import Request, Score
-from lct_pipeline.combination.members import Members, initial_alphas
-from lct_pipeline.combination.records import Record, Records, history_rows
+from lct_pipeline.combination.history import History, SearchEvaluation
 from lct_pipeline.combination.stage import SEARCH_SPLIT
+from lct_pipeline.combination.window import Members
 from lct_pipeline.core.search import (
     CMASearch,
     EvolutionarySearch,
@@ -44,7 +44,7 @@ class SearchRun:
         seed: Its seed, also of its noise.
         members: What is combined.
         parameters: Settings.
-        records: All evaluations so far; new ones are added.
+        history: All evaluations so far; new ones are added.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class SearchRun:
         seed: int,
         members: Members,
         parameters: Combination,
-        records: Records,
+        history: History,
     ) -> None:
         self.number, self.method, self.seed = number, method, seed
         self.search = build_search(method, seed, members, parameters)
-        self._parameters, self._records = parameters, records
+        self._parameters, self._history = parameters, history
         self._initial_names = list(initial_alphas(members, parameters))
         self._alphas = self.search.ask()
 
@@ -77,32 +77,37 @@ class SearchRun:
         self, candidate: int, work: Work, score: Score, gradient: np.ndarray | None
     ) -> None:
         """Keep an evaluation."""
-        kernel = math.nan if score.kernel is None else score.kernel
-        self._records.add(
-            Record(
-                self.number,
-                self.search.generation,
-                candidate,
-                work.request.num_images,
-                self._alphas[candidate],
-                score.fitness,
-                score.frechet,
-                kernel,
-                gradient,
+        search = self.search
+        self._history.add(
+            SearchEvaluation(
+                method=self.method,
+                seed=self.seed,
+                search=self.number,
+                kind=self._kind(),
+                split=SEARCH_SPLIT,
+                noise=work.request.purpose,
+                generation=search.generation,
+                candidate=candidate,
+                name=self._names()[candidate],
+                num_images=work.request.num_images,
+                fitness=score.fitness,
+                frechet=score.frechet,
+                kernel=math.nan if score.kernel is None else score.kernel,
+                alpha=self._alphas[candidate],
+                spent=search.spent_after(len(self._alphas)),
+                gradient=gradient,
             )
         )
 
-    def tell(self) -> DataFrame:
-        """Tell the search its generation and return the history's rows of it."""
-        rows = self._rows()
+    def tell(self) -> float:
+        """Tell the search its generation; return the least fitness of it."""
         fitness, gradients = self._fitness(), None
         if rows_gradients := self._gradients():
             gradients = np.stack(rows_gradients)
         self.search.tell(self._alphas, fitness, gradients)
-        rows["spent"] = self.search.spent
         if not self.search.stop:
             self._alphas = self.search.ask()
-        return rows
+        return float(fitness.min())
 
     def _requests(self) -> Iterator[Request]:
         """Yield how this generation is measured: once, or first on fewer images."""
@@ -119,12 +124,12 @@ class SearchRun:
                 yield Request("search", full // settings.halving, self.seed)
             yield Request("search", full, self.seed)
 
-    def _known(self, request: Request) -> dict[int, Record]:
-        return self._records.known(
+    def _known(self, request: Request) -> dict[int, SearchEvaluation]:
+        return self._history.known(
             self.number, self.search.generation, request.num_images, self._alphas
         )
 
-    def _promoted(self, known: dict[int, Record]) -> set[int]:
+    def _promoted(self, known: dict[int, SearchEvaluation]) -> set[int]:
         """Return the candidates that are measured on more images."""
         order = sorted(known, key=lambda candidate: known[candidate].fitness)
         share = self._parameters.search.halving
@@ -139,8 +144,8 @@ class SearchRun:
         for request in self._requests():
             known = self._known(request)
             measured = np.full(len(self._alphas), np.nan)
-            for candidate, record in known.items():
-                measured[candidate] = record.fitness
+            for candidate, evaluation in known.items():
+                measured[candidate] = evaluation.fitness
             worst = np.nanmax(measured)
             fitness = np.where(np.isnan(measured), np.maximum(fitness, worst), measured)
         return fitness
@@ -148,20 +153,8 @@ class SearchRun:
     def _gradients(self) -> list[np.ndarray]:
         (*_, request) = self._requests()
         known = self._known(request)
-        return [r.gradient for r in known.values() if r.gradient is not None]
-
-    def _rows(self) -> DataFrame:
-        requests = list(self._requests())
-        records = [r for request in requests for r in self._known(request).values()]
-        about = {
-            "method": self.method,
-            "seed": self.seed,
-            "search": self.number,
-            "kind": self._kind(),
-            "split": SEARCH_SPLIT,
-            "noise": requests[-1].purpose,
-        }
-        return history_rows(records, about, self._names())
+        gradients = (evaluation.gradient for evaluation in known.values())
+        return [gradient for gradient in gradients if gradient is not None]
 
     def _kind(self) -> str:
         if self.search.generation == 0:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from lct_pipeline.core.randomness import derived_seed
 from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError
-from lct_pipeline.evaluation.extractors import extractor_of
+from lct_pipeline.evaluation.extractors import FEATURES_AS_GIVEN, extractor_of
 from lct_pipeline.evaluation.generator import (
     Generator,
     SamplingPlan,
     build_generator,
     deployed_plan,
 )
+from lct_pipeline.models.description import ModelDescription
 from lct_pipeline.models.features.extractors import FeatureExtractor
 from lct_pipeline.models.importing import imported
 from lct_pipeline.parameters import Combination, Runtime, Sampling
@@ -59,21 +61,54 @@ class ModelSource:
         return self.generator.images(num_images, self.plan, seed=seed, purpose=purpose)
 
 
+@dataclass
 class FunctionSource:
-    """A function of the user: ``generate(weights, *, num_images, seed)`` yields batches."""
+    """A function of the user: ``generate(weights, *, num_images, seed)`` yields batches.
 
-    def __init__(self, function: Callable[..., Iterable[Tensor]]) -> None:
-        self._function = function
-        self._weights: Mapping[str, Tensor] = {}
+    Attributes:
+        function: The function.
+        gives_features: Whether it yields features and not images.
+    """
+
+    function: Callable[..., Iterable[Tensor]]
+    gives_features: bool
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Keep a state dict."""
-        self._weights = weights
+        self.weights = weights
 
-    def batches(self, num_images: int, seed: int, purpose: str) -> Iterable[Tensor]:
-        """Yield what the function yields, with a seed for the purpose."""
-        return self._function(
-            self._weights, num_images=num_images, seed=derived_seed(seed, purpose)
+    def batches(self, num_images: int, seed: int, purpose: str) -> Iterator[Tensor]:
+        """Yield what the function yields, with a seed for the purpose.
+
+        Raises:
+            DataError: It is something else, or of another number of images.
+        """
+        total, seed = 0, derived_seed(seed, purpose)
+        for batch in self.function(self.weights, num_images=num_images, seed=seed):
+            self._check(batch)
+            total += len(batch)
+            if total > num_images:
+                break
+            yield batch
+        if total != num_images:
+            raise DataError(
+                f"combination.generator gave {total} images where {num_images} were asked for."
+            )
+
+    def _check(self, batch: Any) -> None:
+        found = type(batch).__name__
+        if isinstance(batch, Tensor):
+            found = f"{batch.dtype} of shape {tuple(batch.shape)}"
+            is_images = batch.dtype == torch.uint8 and batch.shape[1:2] == (3,)
+            is_features = batch.is_floating_point() and batch.ndim == 2
+            if is_features and not batch.isfinite().all():
+                found, is_features = "values that are not finite", False
+            if is_features if self.gives_features else is_images and batch.ndim == 4:
+                return
+        raise DataError(
+            "combination.generator must yield batches of uint8 images (B, 3, H, W), or, with "
+            f"combination.references, of float features (B, D); it gave {found}."
         )
 
 
@@ -81,7 +116,7 @@ class FunctionSource:
 class SourceTask:
     """All that a process needs to make a source and measure it; can be sent to another one."""
 
-    network: dict[str, Any] | None
+    network: ModelDescription | None
     decoder: Decoder | None
     extractor: TensorFile | None  # None where the source gives features
     parameters: Combination
@@ -95,9 +130,8 @@ class SourceTask:
             DataError: No network or no decoder is known, and no function is named.
         """
         if self.parameters.generator is not None:
-            return FunctionSource(
-                imported(self.parameters.generator, "combination.generator")
-            )
+            function = imported(self.parameters.generator, "combination.generator")
+            return FunctionSource(function, gives_features=self.extractor is None)
         if self.network is None:
             raise DataError(
                 "these checkpoints are of another trainer: name a function that generates with "
@@ -116,8 +150,8 @@ class SourceTask:
         )
         return ModelSource(generator, plan)
 
-    def built_extractor(self) -> FeatureExtractor | None:
-        """Return the extractor that is searched by; None where the source gives features."""
+    def built_extractor(self) -> FeatureExtractor:
+        """Return the extractor that is searched by."""
         if self.extractor is None:
-            return None
+            return FEATURES_AS_GIVEN
         return extractor_of(self.extractor, self.runtime)

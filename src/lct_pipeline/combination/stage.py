@@ -6,26 +6,33 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
+from pandas import DataFrame
 
-from lct_pipeline.combination.fitness import RealFeatures
 from lct_pipeline.combination.measuring import Measurer
-from lct_pipeline.combination.members import Members, members_of
 from lct_pipeline.combination.sources import SourceTask
 from lct_pipeline.combination.weights import CombinedWeights
-from lct_pipeline.core.metrics.frechet import feature_statistics
+from lct_pipeline.combination.window import Members, members_of
 from lct_pipeline.datasets.checkpoints import CheckpointCatalog
 from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.reference import Reference
+from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError
 from lct_pipeline.evaluation.extractors import extractor_of
-from lct_pipeline.evaluation.references import statistics_of
+from lct_pipeline.evaluation.feature_spaces import (
+    FeatureSpace,
+    RealImages,
+    real_images,
+    real_images_of,
+)
+from lct_pipeline.evaluation.references import CHECK
 from lct_pipeline.models.features.extractors import FeatureExtractor
 from lct_pipeline.models.importing import imported
 from lct_pipeline.parameters import Combination, Runtime, Sampling
 
-# three image splits, each with noise of its own: no figure is measured on what it was chosen by
-SEARCH_SPLIT, CHOICE_SPLIT, FINAL_SPLIT = "train", "validation", "test"
+# three splits that are three, each with noise of its own: nothing is selected by the last
+SEARCH_SPLIT, SELECTION_SPLIT, TEST_SPLIT = "train", "validation", "test"
 LEAST = 6  # real images: density and coverage take the fifth neighbour
 
 
@@ -35,7 +42,7 @@ class Stage:
 
     catalog: CheckpointCatalog
     decoder: Decoder | None
-    real: Reference
+    reference: Reference
     parameters: Combination
     sampling: Sampling
     runtime: Runtime
@@ -58,45 +65,69 @@ class Stage:
         newest = self.members.window["name"].iloc[-1]
         gives_features = self.parameters.references is not None
         return SourceTask(
-            network=self.catalog.store.header(newest)["network"],
+            network=self.catalog.store.header(newest).network,
             decoder=self.decoder,
-            extractor=None if gives_features else self.real.extractor,
+            extractor=None if gives_features else self.reference.extractor,
             parameters=self.parameters,
             sampling=self.sampling,
             runtime=self.runtime,
         )
 
     @cached_property
-    def extractor(self) -> FeatureExtractor | None:
-        """Return the extractor that is searched by; None where the source gives features."""
+    def extractor(self) -> FeatureExtractor:
+        """Return the extractor that is searched by."""
         return self.task.built_extractor()
 
     @property
     def metric(self) -> str:
         """Return the name of the Frechet distance."""
-        return self.extractor.frechet_name if self.extractor else "frechet_distance"
+        return self.extractor.frechet_name
 
-    @property
-    def check_extractor(self) -> FeatureExtractor | None:
-        """Return the extractor that is not searched by; None where the source gives features."""
-        if self.parameters.references is not None:
-            return None
-        return extractor_of(self.real.check_extractor, self.runtime)
-
-    def reference(self, split: str, prefix: str = "") -> RealFeatures:
-        """Return what is compared with, by one extractor."""
+    def real(self, split: str) -> RealImages:
+        """Return what is compared with, by the extractor that is searched by."""
         if self.parameters.references is None:
-            features = self.real.statistics.tensors[f"{prefix}{split}.features"]
-            statistics = statistics_of(self.real.statistics, split, prefix)
-            return RealFeatures(statistics, features)
+            return real_images(self.reference.statistics, split)
         path = self.parameters.references
         features = imported(path, "combination.references")(split)
         check_real_features(features)
-        return RealFeatures(feature_statistics(features), features.float())
+        return real_images_of(features, "combination.references")
+
+    def spaces(self, split: str) -> list[FeatureSpace]:
+        """Return the space that is searched in, and one in which nothing is, where there is one."""
+        spaces = [FeatureSpace(self.extractor, (self.real(split),))]
+        if self.parameters.references is None:
+            check = extractor_of(self.reference.check_extractor, self.runtime)
+            real = real_images(self.reference.statistics, split, CHECK)
+            spaces.append(FeatureSpace(check, (real,)))
+        return spaces
 
     def measurer(self, most: int, split: str) -> Measurer:
         """Return what measures candidates against a split, at most so many at a time."""
-        return Measurer(self.weights, self.task, self.reference(split), most)
+        return Measurer(self.weights, self.task, self.real(split), most)
+
+    def model(self, alpha: Any, name: str, kind: str, **about: Any) -> TensorFile:
+        """Return the weights of coefficients over all members, and what is said of them."""
+        network = self.task.network
+        described = None if network is None else network.as_json()
+        said = {"network": described, "name": name, "kind": kind, **about}
+        return TensorFile(self.weights.state_dict(np.array(alpha)), said)
+
+    def origin(self, combination: dict[str, Any], rows: DataFrame) -> dict[str, Any]:
+        """Return all that measurements depend on.
+
+        Args:
+            combination: Parameters of this group that they depend on.
+            rows: Rows of the checkpoint index that are combined.
+        """
+        sampled = {"guidance", "diffusion", "batch_size"}  # noise is drawn by batches
+        has_own = self.parameters.references is not None
+        return {
+            "combination": combination,
+            "sampling": self.sampling.model_dump(mode="json", include=sampled),
+            "autoencoder": self.decoder.autoencoder.digest if self.decoder else None,
+            "references": None if has_own else self.reference.statistics.metadata,
+            "checkpoints": list(rows["digest"]),
+        }
 
 
 def check_real_features(features: Any) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 from pandas import DataFrame
 from torch import Tensor
 
-from lct_pipeline.core.linear_combination import WeightLayout, combine, project
-from lct_pipeline.datasets.checkpoint_matrix import CheckpointMatrix
+from lct_pipeline.core.linear_combination import combine, project
+from lct_pipeline.datasets.checkpoint_matrix import checkpoint_matrix
 from lct_pipeline.datasets.checkpoints import CheckpointStore
 from lct_pipeline.errors import ParameterError
 
@@ -36,10 +36,9 @@ class CombinedWeights:
         checkpoints: CheckpointStore,
         memory_mib: int | None = None,
     ) -> None:
-        self.matrix = CheckpointMatrix(
+        self.matrix, self.layout = checkpoint_matrix(
             checkpoints, list(rows["name"]), list(rows["digest"])
         )
-        self.layout = WeightLayout(self.matrix.shapes, self.matrix.constants)
         self.num_weights = self.layout.num_weights
         self.block_size = max(1, BLOCK_BYTES // (4 * len(rows)))
         self.group_size = 1 if memory_mib is None else self._fitting(memory_mib)

@@ -8,10 +8,9 @@ the same.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,29 +19,25 @@ from torch import Tensor
 TILE = 4096  # columns of one matrix product: its blocks then stay in the cache
 
 
-class WeightMatrix(Protocol):
-    """Flat weights of K checkpoints, ``(K, N)`` float32, wherever they lie."""
+class WeightMatrix:
+    """Flat weights of K checkpoints, ``(K, N)`` float32, in memory or mapped from their files.
 
-    shape: tuple[int, int]
+    Args:
+        vectors: K of them, each of N weights.
+    """
+
+    def __init__(self, vectors: Sequence[np.ndarray]) -> None:
+        self.vectors = vectors
+        self.shape = (len(vectors), len(vectors[0]))
+
+    def rows(self, numbers: Iterable[int]) -> WeightMatrix:
+        """Return the matrix of some of the checkpoints."""
+        return WeightMatrix([self.vectors[number] for number in numbers])
 
     def read(self, columns: slice, out: np.ndarray) -> None:
         """Put some columns of all rows into ``out``, ``(K, columns)``."""
-
-
-@dataclass(frozen=True)
-class ArrayMatrix:
-    """A :class:`WeightMatrix` in memory."""
-
-    array: np.ndarray
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """K and N."""
-        return self.array.shape[0], self.array.shape[1]
-
-    def read(self, columns: slice, out: np.ndarray) -> None:
-        """Put some columns of all rows into ``out``."""
-        np.copyto(out, self.array[:, columns])
+        for target, row in zip(out, self.vectors, strict=True):
+            target[:] = row[columns]
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,25 @@
-"""Robust losses per sample, and the weights of the noise levels.
+"""Robust losses rho_c per sample, their scale c, and the weights of the noise levels.
 
 Source: sLCT section 4.2 (Cauchy loss); pseudo-Huber is iCT's. All losses act on m, one squared
 residual per sample, so robustness is per sample. Two conventions for m are in use, and c means
 different things in them: iCT derives c = 0.00054 sqrt(D) for ``sum``, the squared norm of the
 temporal difference; the code of sLCT applies it to ``mean``, D times less, where c is in effect
 sqrt(D) times larger.
+
+The scale c is iCT's constant, or follows the adaptive scaling-c scheduler: sLCT section 4.5 with
+the constants of the authors' code. Their law is a fit of the spread of the temporal difference
+f(x_t, t) - f(x_r, r) against N(k) on latents of their own; ``FittedC`` measures that spread while
+it trains and fits the law to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -66,3 +74,83 @@ def consistency_weights(t: Tensor, r: Tensor) -> Tensor:
 def diffusion_weights(t: Tensor, *, sigma_data: float) -> Tensor:
     """Return EDM's weights 1 / t^2 + 1 / sigma_data^2, shape ``(B,)``."""
     return 1 / t**2 + 1 / sigma_data**2
+
+
+def constant_c(dimension: int) -> float:
+    """Return iCT's c = 0.00054 sqrt(D) for data of D = C * H * W values."""
+    return 0.00054 * math.sqrt(dimension)
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """c(N) = exp(slope ln N + intercept)."""
+
+    slope: float
+    intercept: float
+
+    def __call__(self, num_levels: int) -> float:
+        """Return c at N = ``num_levels``."""
+        return math.exp(self.slope * math.log(num_levels) + self.intercept)
+
+
+PAPER_LAW = PowerLaw(slope=-1.15, intercept=-0.85)
+
+
+def paper_c(num_levels: int, *, s0: int, dimension: int) -> float:
+    """Return c(N) as the authors' code has it.
+
+    The first stage, N = s0, keeps iCT's constant; from the second stage on
+    c(N) = exp(-1.15 ln N - 0.85).
+    """
+    if num_levels <= s0:
+        return constant_c(dimension)
+    return PAPER_LAW(num_levels)
+
+
+def fit_power_law(spreads: Mapping[int, float]) -> PowerLaw:
+    """Return the law through the spreads measured at some N, by least squares in logarithms.
+
+    Args:
+        spreads: Spread of the temporal difference for each N, > 0. One N fixes the intercept
+            alone, and the slope is the authors'; none is the authors' law.
+    """
+    if not spreads:
+        return PAPER_LAW
+    x = np.log(np.array(list(spreads), dtype=np.float64))
+    y = np.log(np.array(list(spreads.values()), dtype=np.float64))
+    if len(spreads) == 1:
+        return PowerLaw(PAPER_LAW.slope, float(y[0] - PAPER_LAW.slope * x[0]))
+    slope = float(((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum())
+    return PowerLaw(slope, float(y.mean() - slope * x.mean()))
+
+
+@dataclass
+class FittedC:
+    """The law fitted to this training's own temporal differences, stage by stage.
+
+    c at N follows from the stages before N: the first stage, of which nothing is known, has the
+    authors' law; the second its intercept from the first; later ones a slope of their own too.
+
+    Attributes:
+        sums: For each N the sum of mean squares of temporal differences, and their number.
+    """
+
+    sums: dict[int, tuple[float, int]] = field(default_factory=dict)
+
+    def add(self, num_levels: int, mean_square_sum: float, num_samples: int) -> None:
+        """Take the mean squares of the temporal differences of some samples, summed."""
+        total, count = self.sums.get(num_levels, (0.0, 0))
+        self.sums[num_levels] = (total + mean_square_sum, count + num_samples)
+
+    def spreads(self) -> dict[int, float]:
+        """Return the spread measured at each N: the root mean square per element."""
+        return {
+            n: math.sqrt(total / count)
+            for n, (total, count) in self.sums.items()
+            if total > 0
+        }
+
+    def __call__(self, num_levels: int) -> float:
+        """Return c at N = ``num_levels``."""
+        before = {n: s for n, s in self.spreads().items() if n < num_levels}
+        return fit_power_law(before)(num_levels)

@@ -23,6 +23,7 @@ from lct_pipeline.core.batches import (
     prepared_in_turn,
 )
 from lct_pipeline.core.ema.bank import EMABank
+from lct_pipeline.core.losses import FittedC, constant_c, paper_c
 from lct_pipeline.core.objectives import (
     Batch,
     Levels,
@@ -33,7 +34,6 @@ from lct_pipeline.core.objectives import (
 from lct_pipeline.core.preconditioning import Denoiser
 from lct_pipeline.core.randomness import derived_generator
 from lct_pipeline.core.ranks import Ranks
-from lct_pipeline.core.scaling_c import FittedC, constant_c, paper_c
 
 
 class NonFiniteLossError(ArithmeticError):

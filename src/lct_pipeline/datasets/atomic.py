@@ -143,7 +143,9 @@ def _of_table(dataset: AtomicDataset, nrows: int = 10) -> TablePreview:
 
 
 def _of_json(dataset: AtomicDataset) -> JSONPreview:
-    return JSONPreview(json.dumps(dataset.load())) if dataset._exists() else NOTHING
+    if not dataset._exists():
+        return NOTHING
+    return JSONPreview(json.dumps(json.loads(dataset._load_path().read_bytes())))
 
 
 def _of_chart(dataset: AtomicDataset) -> PlotlyPreview:

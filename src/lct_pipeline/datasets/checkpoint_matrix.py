@@ -10,29 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lct_pipeline.core.linear_combination import WeightLayout, WeightMatrix
 from lct_pipeline.datasets.checkpoints import CheckpointStore
 from lct_pipeline.datasets.tensors import read_header
 from lct_pipeline.errors import DataError
 from lct_pipeline.progress import track
 
-Shapes = dict[str, tuple[int, ...]]
 
-
-class MappedRows:
-    """Memory maps of equal length, read by blocks of columns."""
-
-    def __init__(self, maps: Sequence[np.ndarray]) -> None:
-        self.maps = maps
-        self.shape = (len(maps), len(maps[0]))
-
-    def read(self, columns: slice, out: np.ndarray) -> None:
-        """Put some columns of all rows into ``out``, ``(K, columns)``."""
-        for target, row in zip(out, self.maps, strict=True):
-            target[:] = row[columns]
-
-
-class CheckpointMatrix:
-    """Flat weights of K checkpoints as one ``(K, N)`` float32 matrix that stays on disk.
+def checkpoint_matrix(
+    store: CheckpointStore, names: Sequence[str], digests: Sequence[str]
+) -> tuple[WeightMatrix, WeightLayout]:
+    """Return the flat weights of K checkpoints, which stay on disk, and how tensors lie in them.
 
     The floating-point data of a checkpoint file are one flat vector: each row is a memory map of a
     file, nothing is copied, and memory does not grow with K.
@@ -46,35 +34,24 @@ class CheckpointMatrix:
         DataError: A checkpoint is damaged, has other tensors than the first, another type than
             float32, or values that are not finite; names the file and the tensor.
     """
+    shapes = _shapes(store.path(names[0]))
+    constants = _constants(_verified(store, names, digests))
+    matrix = WeightMatrix([_flat(store.path(name)) for name in names])
+    return matrix, WeightLayout(shapes, constants)
 
-    def __init__(
-        self, store: CheckpointStore, names: Sequence[str], digests: Sequence[str]
-    ) -> None:
-        self.shapes = _shapes(store.path(names[0]))
-        self.constants = _constants(self._verified(store, names, digests))
-        self._maps = MappedRows([_flat(store.path(name)) for name in names])
-        self.shape = self._maps.shape
 
-    def rows(self, numbers: Iterable[int]) -> MappedRows:
-        """Return some of the checkpoints."""
-        return MappedRows([self._maps.maps[number] for number in numbers])
-
-    def read(self, columns: slice, out: np.ndarray) -> None:
-        """Put some columns of all rows into ``out``, ``(K, columns)``."""
-        self._maps.read(columns, out)
-
-    def _verified(
-        self, store: CheckpointStore, names: Sequence[str], digests: Sequence[str]
-    ) -> Iterator[dict[str, Tensor]]:
-        """Yield the tensors of each checkpoint, one at a time, after all checks."""
-        rows = list(zip(names, digests, strict=True))
-        expected = _kinds(store.path(names[0]))
-        for name, digest in track(rows, "verify checkpoints", "checkpoint"):
-            path = store.path(name)
-            tensors = store.read(name, digest).tensors
-            _check_kinds(path, expected)
-            _check_finite(path, tensors)
-            yield tensors
+def _verified(
+    store: CheckpointStore, names: Sequence[str], digests: Sequence[str]
+) -> Iterator[dict[str, Tensor]]:
+    """Yield the tensors of each checkpoint, one at a time, after all checks."""
+    rows = list(zip(names, digests, strict=True))
+    expected = _kinds(store.path(names[0]))
+    for name, digest in track(rows, "verify checkpoints", "checkpoint"):
+        path = store.path(name)
+        tensors = store.read(name, digest).tensors
+        _check_kinds(path, expected)
+        _check_finite(path, tensors)
+        yield tensors
 
 
 def _entries(path: Path) -> dict[str, Any]:
@@ -90,7 +67,7 @@ def _entries(path: Path) -> dict[str, Any]:
     return dict(sorted(entries.items(), key=lambda item: item[1]["data_offsets"]))
 
 
-def _shapes(path: Path) -> Shapes:
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the floating-point tensors by name, in the order of the data."""
     shapes = {
         name: tuple(entry["shape"])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import TablePreview
@@ -27,7 +28,67 @@ from lct_pipeline.datasets.tensors import (
     write_tensors,
 )
 from lct_pipeline.errors import DataError
+from lct_pipeline.models.description import ModelDescription, check_keys
 from lct_pipeline.models.digests import digest_of_digests
+
+
+@dataclass(frozen=True)
+class CheckpointHeader:
+    """What a checkpoint says of itself; what has a default, other trainers do not say.
+
+    Attributes:
+        step: Training steps so far.
+        kind: Whether it is the weights of that step, or an average of them; all weights of another
+            trainer are raw, for combinations are made of these.
+        num_images: Training images seen so far.
+        num_levels: Levels of the curriculum at that step.
+        ends_stage: Whether a stage of the curriculum, or the run, ends with that step.
+        loss: Training loss of that step.
+        network: Description of the model.
+        ema_rate: Rate of an average of kind ``ema``, per step.
+        ema_width: Relative width of an average of kind ``power``.
+        parameters_digest: Digest of the parameters of its training.
+        source: File of another trainer that it is a copy of; see ``ExternalCheckpoints.origin``.
+        digest: SHA-256 of the content of its file; None where it is not written yet.
+    """
+
+    step: int
+    kind: Literal["raw", "ema", "power"] = "raw"
+    num_images: int | None = None
+    num_levels: int | None = None
+    ends_stage: bool = False
+    loss: float | None = None
+    network: ModelDescription | None = None
+    ema_rate: float | None = None
+    ema_width: float | None = None
+    parameters_digest: str | None = None
+    source: dict[str, Any] | None = None
+    digest: str | None = None
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any]) -> CheckpointHeader:
+        """Return what the metadata of a file say.
+
+        Raises:
+            DataError: A key is missing or unknown.
+        """
+        values = {"digest" if k == DIGEST_KEY else k: v for k, v in metadata.items()}
+        known = {field.name: field.default for field in fields(cls)}
+        needed = [name for name, default in known.items() if default is MISSING]
+        check_keys(values, needed, known, "the header of a checkpoint")
+        if values.get("network") is not None:
+            values["network"] = ModelDescription.from_json(values["network"])
+        return cls(**values)
+
+    def as_metadata(self) -> dict[str, Any]:
+        """Return the metadata of its file, JSON values; the digest is added in writing."""
+        values = {**vars(self)}
+        del values["digest"]
+        if self.source is None:
+            del values["source"]
+        if self.network is not None:
+            values["network"] = self.network.as_json()
+        return values
 
 
 @dataclass(frozen=True)
@@ -49,13 +110,31 @@ class CheckpointStore:
         """Return the file of a checkpoint."""
         return self.folder / f"{name}.safetensors"
 
-    def header(self, name: str) -> dict[str, Any]:
-        """Return a checkpoint's metadata, with its digest, without reading its tensors."""
-        return read_header(self.path(name))[0]
+    def header(self, name: str) -> CheckpointHeader:
+        """Return what a checkpoint says of itself, without reading its tensors."""
+        return CheckpointHeader.from_metadata(read_header(self.path(name))[0])
 
-    def headers(self) -> dict[str, dict[str, Any]]:
-        """Return the metadata of all checkpoints by name."""
+    def headers(self) -> dict[str, CheckpointHeader]:
+        """Return what all checkpoints say of themselves, by name."""
         return {name: self.header(name) for name in self.names()}
+
+    def network(self, name: str) -> ModelDescription:
+        """Return the description of a checkpoint's model.
+
+        Raises:
+            DataError: Another trainer wrote it, which did not describe its model.
+        """
+        network = self.header(name).network
+        if network is None:
+            raise DataError(
+                f"{self.path(name)} was written by another trainer, whose network this project "
+                "does not know."
+            )
+        return network
+
+    def digest(self, name: str) -> str:
+        """Return the digest of a checkpoint's content, as its file says it."""
+        return read_header(self.path(name))[0][DIGEST_KEY]
 
     def read(self, name: str, digest: str | None = None) -> TensorFile:
         """Return a checkpoint, verified against its own digest and against ``digest``.
@@ -63,7 +142,7 @@ class CheckpointStore:
         Raises:
             DataError: The file is missing, truncated, altered, or not the indexed one.
         """
-        if digest is not None and self.header(name)[DIGEST_KEY] != digest:
+        if digest is not None and self.digest(name) != digest:
             raise DataError(
                 f"{self.path(name)} is not the checkpoint that was cataloged: run "
                 "`kedro run --pipeline=train`, or `catalog` where another trainer wrote it, to "
@@ -107,14 +186,13 @@ class CheckpointsDataset(AbstractDataset[Files | Last[Files], CheckpointStore]):
 
     def content_digest(self) -> str:
         """Return a digest of the names and digests of all checkpoints."""
-        headers = self.load().headers()
-        return digest_of_digests(f"{n} {h[DIGEST_KEY]}" for n, h in headers.items())
+        store = self.load()
+        return digest_of_digests(f"{n} {store.digest(n)}" for n in store.names())
 
     def preview(self) -> TablePreview:
         """Return what the checkpoints say of themselves for kedro-viz."""
-        found = self.load().headers()
-        for header in found.values():
-            del header[DIGEST_KEY]
+        headers = self.load().headers()
+        found = {name: header.as_metadata() for name, header in headers.items()}
         return table_of_headers(found) if found else NOTHING
 
     def _exists(self) -> bool:

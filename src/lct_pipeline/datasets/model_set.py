@@ -15,6 +15,7 @@ from lct_pipeline.datasets.files import atomic_path
 from lct_pipeline.datasets.previews import NOTHING
 from lct_pipeline.datasets.tensors import TensorFile, missing
 from lct_pipeline.errors import DataError
+from lct_pipeline.models.description import ModelDescription
 from lct_pipeline.models.digests import file_digest
 
 
@@ -45,9 +46,9 @@ class ModelSet:
         return list(self.plans)
 
     @property
-    def network(self) -> dict[str, Any]:
+    def network(self) -> ModelDescription:
         """Return the description of the network, which all of them share."""
-        return self.file("best_ema").metadata["network"]
+        return ModelDescription.from_json(self.file("best_ema").metadata["network"])
 
     def file(self, name: str) -> TensorFile:
         """Return the weights of a model, and what is said of them; read each time.
@@ -69,7 +70,7 @@ class ModelSetDataset(AbstractDataset[dict[str, Any], ModelSet | None]):
     Args:
         filepath: The plans, a JSON file.
         last: Configuration of the dataset of the checkpoint index.
-        best_ema: Configuration of the dataset of the best average.
+        best_ema: Configuration of the dataset of the best EMA.
         combined: Configuration of the dataset of the combination.
         optional: Whether it loads as None where it was not made, instead of raising.
         metadata: Anything, for plugins such as kedro-viz.

@@ -40,7 +40,7 @@ class ParquetPartsDataset(AbstractDataset[DataFrame | Last[DataFrame], DataFrame
 
     Args:
         path: The folder.
-        key: Integer column that orders the pieces; None where each save is the whole table.
+        key: Integer column that orders the pieces.
         metadata: Anything, for plugins such as kedro-viz.
     """
 
@@ -48,7 +48,7 @@ class ParquetPartsDataset(AbstractDataset[DataFrame | Last[DataFrame], DataFrame
         self,
         *,
         path: str,
-        key: str | None,
+        key: str,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         self._path = Path(path)
@@ -66,7 +66,7 @@ class ParquetPartsDataset(AbstractDataset[DataFrame | Last[DataFrame], DataFrame
         if not is_last:
             open_folder(self._path)
         if not rows.empty:
-            number = 0 if self._key is None else int(rows[self._key].iloc[0])
+            number = int(rows[self._key].iloc[0])
             with atomic_path(self._path / f"part-{number:09d}.parquet") as temporary:
                 rows.to_parquet(temporary, index=False)
         if is_last:

@@ -12,6 +12,11 @@ import pandas as pd
 from kedro.io import AbstractDataset
 
 from lct_pipeline.datasets.checkpoints import CheckpointStore
+from lct_pipeline.datasets.results import (
+    CombinationResult,
+    EvaluationResult,
+    EvaluationRow,
+)
 from lct_pipeline.datasets.run_records import Record, read_records
 from lct_pipeline.datasets.tensors import TensorFile, read_tensors
 from lct_pipeline.errors import DataError
@@ -48,6 +53,18 @@ class RunFolder:
         """Return what a JSON file says."""
         path = self._find(f"{name}.json")
         return None if path is None else json.loads(path.read_text())
+
+    @property
+    def evaluation(self) -> list[EvaluationRow]:
+        """Return the rows of the evaluation; there may be none."""
+        value = self.values("evaluation")
+        return [] if value is None else EvaluationResult.of(value).rows
+
+    @property
+    def combination(self) -> CombinationResult | None:
+        """Return the combination, where there is one."""
+        value = self.values("combination")
+        return None if value is None else CombinationResult.of(value)
 
     def table(self, name: str) -> pd.DataFrame | None:
         """Return a table: one file, its newest version, or the parts of a folder."""

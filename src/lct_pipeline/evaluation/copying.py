@@ -30,6 +30,7 @@ from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.splits import indices_of
 from lct_pipeline.evaluation.extractors import extractor_of
 from lct_pipeline.evaluation.generator import build_generator, first_plan
+from lct_pipeline.models.description import ModelDescription
 from lct_pipeline.parameters import Runtime, Sampling
 from lct_pipeline.parameters.evaluation import Evaluation
 from lct_pipeline.progress import track
@@ -85,7 +86,7 @@ def _made(
 ) -> list[Tensor]:
     """Return images of the final model."""
     model = models.file(models.names[-1])
-    network = model.metadata["network"]
+    network = ModelDescription.from_json(model.metadata["network"])
     generator = build_generator(network, decoder, sampling, runtime)
     generator.load(model.tensors)
     batches = generator.images(

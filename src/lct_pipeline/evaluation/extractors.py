@@ -16,6 +16,17 @@ from lct_pipeline.parameters import Runtime
 from lct_pipeline.parameters.evaluation import Extractor
 
 FITTED = "classifier"  # the kind of extractor that is fitted to the training images
+FEATURES_AS_GIVEN = FeatureExtractor(
+    name="",
+    frechet_name="frechet_distance",
+    kernel_name="kernel_distance",
+    score_name=None,
+    digest="",
+    resize="none",
+    extract=lambda features: features,
+    differentiate=None,
+    classify=None,
+)  # of a source that makes features and no images
 
 
 def described(extractor: Extractor, runtime: Runtime) -> TensorFile:

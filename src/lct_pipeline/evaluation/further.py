@@ -12,7 +12,7 @@ from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError
 from lct_pipeline.evaluation.extractors import described, digest_of, extractor_of
-from lct_pipeline.evaluation.judges import Judge, judge_of
+from lct_pipeline.evaluation.feature_spaces import FeatureSpace, feature_space
 from lct_pipeline.evaluation.protocol import FORMATS, PAPER_EXTRACTOR
 from lct_pipeline.evaluation.references import CHECK, measured
 from lct_pipeline.parameters import Runtime
@@ -92,17 +92,17 @@ def _of_the_paper(given: list[Extractor]) -> Extractor:
     return next(known, Extractor(kind=PAPER_EXTRACTOR))
 
 
-def judges_of(
+def feature_spaces_of(
     reference: Reference,
     further: TensorFile,
     parameters: Evaluation,
     features: Features,
     runtime: Runtime,
-) -> list[Judge]:
-    """Return all judges; somebody else's statistics are for the first of them.
+) -> list[FeatureSpace]:
+    """Return all feature spaces; somebody else's statistics are for the first of them.
 
-    By the paper's protocol the extractors of search and choices do not judge: what they know of
-    real images is not of JPEG files.
+    The paper's protocol leaves out the extractors of search and selection: what they know of real
+    images is not of JPEG files.
 
     Raises:
         DataError: The further references are of other parameters.
@@ -127,7 +127,7 @@ def judges_of(
     of_paper = parameters.protocol == "slct_paper"
     split = "all" if of_paper else parameters.split
     return [
-        judge_of(
+        feature_space(
             extractor_of(stored, runtime),
             references,
             split,

@@ -20,21 +20,22 @@ from lct_pipeline.datasets.decoder import Decoder, needed, normalisation_of
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.models.autoencoder.coding import decode, place, to_uint8
 from lct_pipeline.models.denoiser import build_model
+from lct_pipeline.models.description import ModelDescription
 from lct_pipeline.models.device import choose_device
 from lct_pipeline.parameters import Runtime, Sampling
 
 
-def one_step(network: dict[str, Any]) -> SamplingPlan:
+def one_step(network: ModelDescription) -> SamplingPlan:
     """Return the plan of one evaluation of a consistency model."""
-    return SamplingPlan(1, (network["sigma_max"],))
+    return SamplingPlan(1, (network.sigma_max,))
 
 
-def two_step_plans(network: dict[str, Any], sampling: Sampling) -> list[SamplingPlan]:
+def two_step_plans(network: ModelDescription, sampling: Sampling) -> list[SamplingPlan]:
     """Return the candidates for two evaluations: each level with each kind of new noise.
 
     Levels that the model was not trained on are left out: those below a truncation.
     """
-    low, high = max(network["lowest_level"], network["sigma_min"]), network["sigma_max"]
+    low, high = max(network.lowest_level, network.sigma_min), network.sigma_max
     sigmas = [sigma for sigma in sampling.second_sigmas if low <= sigma < high]
     return [
         SamplingPlan(2, (high, sigma), renoise)
@@ -51,15 +52,15 @@ def diffusion_plans(sampling: Sampling) -> list[SamplingPlan]:
     ]
 
 
-def first_plan(network: dict[str, Any], sampling: Sampling) -> SamplingPlan:
+def first_plan(network: ModelDescription, sampling: Sampling) -> SamplingPlan:
     """Return the plan with the fewest evaluations: what choices are made by."""
-    if network["model"] == "diffusion":
+    if network.model == "diffusion":
         return diffusion_plans(sampling)[0]
     return one_step(network)
 
 
 def deployed_plan(
-    network: dict[str, Any],
+    network: ModelDescription,
     sampling: Sampling,
     nfe: int | None,
     second_sigma: float,
@@ -80,11 +81,11 @@ def deployed_plan(
     """
     if nfe is None:
         return first_plan(network, sampling)
-    if network["model"] == "diffusion":
+    if network.model == "diffusion":
         return _solver_plan(nfe, sampling)
     if nfe == 1:
         return one_step(network)
-    low, high = max(network["lowest_level"], network["sigma_min"]), network["sigma_max"]
+    low, high = max(network.lowest_level, network.sigma_min), network.sigma_max
     if nfe > 2 or not low <= second_sigma < high:
         raise ParameterError(
             f"combination.fitness: {nfe} evaluations, the second at {second_sigma}: a consistency "
@@ -107,7 +108,7 @@ class Generator:
     """Generates images with the weights it is given, always from the same noise for one purpose.
 
     Args:
-        network: Description of the network; see ``build_network``.
+        network: Description of the network.
         decode_latents: Maps normalised latents to uint8 images.
         sampling: How to generate.
         device: Where to.
@@ -117,7 +118,7 @@ class Generator:
 
     def __init__(
         self,
-        network: dict[str, Any],
+        network: ModelDescription,
         decode_latents: Callable[[Tensor], Tensor],
         sampling: Sampling,
         device: torch.device,
@@ -129,7 +130,7 @@ class Generator:
         self.decode_latents, self._decode_float = decode_latents, decode_float
         self.sampling = sampling
         self.device = device
-        self.sample_shape = tuple(network["sample_shape"])
+        self.sample_shape = network.sample_shape
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Take the weights of a raw network's state dict."""
@@ -196,7 +197,7 @@ class Generator:
         noises = noise_batches(
             num_images, self.sample_shape, num_evaluations=num_evaluations, **stream
         )
-        counts = list(self.network["class_counts"].values())
+        counts = list(self.network.class_counts.values())
         classes = label_batches(num_images, counts, **stream)
         return (
             (noise.to(self.device) for noise in noises),
@@ -206,12 +207,12 @@ class Generator:
     def _guided(self, labels: Tensor | None) -> Callable[..., Tensor]:
         if labels is None:
             return self.model
-        weight, null_class = self.sampling.guidance, self.network["num_classes"]
+        weight, null_class = self.sampling.guidance, self.network.num_classes
         return guided(self.model, weight, null_class=null_class)
 
     def _one_step(self, noise: Tensor, labels: Tensor | None) -> Tensor:
         """Return normalised latents of one evaluation, differentiable."""
-        sigma = self.network["sigma_max"]
+        sigma = self.network.sigma_max
         t = torch.full((len(noise),), sigma, device=noise.device)
         more = () if labels is None else (labels,)
         return self._guided(labels)(sigma * noise, t, *more)
@@ -221,7 +222,7 @@ class Generator:
     ) -> Tensor:
         """Return normalised latents ``(B, C, H, W)``."""
         names = ("boundary", "sigma_min", "sigma_max", "rho")
-        levels = {name: self.network[name] for name in names}
+        levels = {name: getattr(self.network, name) for name in names}
         return sample_by_plan(
             self._guided(labels), noise, plan, labels=labels, **levels
         )
@@ -237,7 +238,7 @@ class Generator:
 
 
 def build_generator(
-    network: dict[str, Any],
+    network: ModelDescription,
     decoder: Decoder | None,
     sampling: Sampling,
     runtime: Runtime,

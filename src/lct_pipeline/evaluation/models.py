@@ -21,7 +21,7 @@ from lct_pipeline.models.autoencoder.coding import decode, place
 
 TITLES = {
     "last": "last checkpoint",
-    "best_ema": "best average",
+    "best_ema": "best EMA",
     "combined": "combined (LCSC)",
 }
 NO_PLAN = {"nfe": 0, "second_sigma": None, "renoise": None, "solver": None}
@@ -58,17 +58,17 @@ def trained_models(
             def batches(seed: int, plan: SamplingPlan = plan) -> Iterator[Tensor]:
                 return generator.images(count, plan, seed=seed, purpose="evaluation")
 
-            yield Subject(_about(name, plan), count, batches)
+            about = {"model": name, **plan_columns(plan), "solver": plan.solver}
+            yield Subject(about, count, batches)
 
 
-def _about(model: str, plan: SamplingPlan) -> dict[str, Any]:
+def plan_columns(plan: SamplingPlan) -> dict[str, Any]:
+    """Return what a row says about how a model generated."""
     second = plan.sigmas[1] if len(plan.sigmas) > 1 else None
     return {
-        "model": model,
         "nfe": plan.num_evaluations,
         "second_sigma": second,
         "renoise": None if second is None else plan.renoise,
-        "solver": plan.solver,
     }
 
 

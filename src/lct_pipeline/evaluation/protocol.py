@@ -41,7 +41,8 @@ class ImageFormat:
     @property
     def store(self) -> Callable[[Tensor], Tensor]:
         """Return the function from uint8 images to what is read from their files."""
-        return (lambda images: images) if self == CLEAN else through_jpeg
+        is_jpeg = self.file_format == SLCT_PAPER.file_format
+        return through_jpeg if is_jpeg else lambda images: images
 
 
 CLEAN = ImageFormat("rounded", "lossless")
@@ -103,7 +104,7 @@ def library_versions() -> str:
 def by_protocol(table: DataFrame) -> Iterator[tuple[str, DataFrame]]:
     """Yield a headline and the rows of each protocol: only these may be compared."""
     for _, rows in table.groupby("protocol", sort=False):
-        yield headline(rows.iloc[0]), rows
+        yield headline(next(rows.itertuples())), rows
 
 
 def log_by_protocol(table: DataFrame) -> None:
@@ -136,11 +137,11 @@ def _short(metric: str) -> str:
     return "score" if title.endswith("_score") else title
 
 
-def headline(row: pd.Series) -> str:
-    """Return in words how the figures of a row were made."""
-    resize = "" if row["resize"] == "none" else f" ({row['resize']})"
-    stored = ", as JPEG" if row["file_format"] == SLCT_PAPER.file_format else ""
+def headline(row: Any) -> str:
+    """Return in words how the value of a row was made: an ``EvaluationRow``, or one of a table."""
+    resize = "" if row.resize == "none" else f" ({row.resize})"
+    stored = ", as JPEG" if row.file_format == SLCT_PAPER.file_format else ""
     return (
-        f"{row['extractor']}{resize}, {row['num_generated']:,} images against "
-        f"{row['num_real']:,} of {row['reference']}{stored} [{row['protocol']}]"
+        f"{row.extractor}{resize}, {row.num_generated:,} images against "
+        f"{row.num_real:,} of {row.reference}{stored} [{row.protocol}]"
     )

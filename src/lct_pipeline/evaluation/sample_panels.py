@@ -70,11 +70,11 @@ def _side_by_side(
 
 
 def _title_of_combined(combined_model: TensorFile | None) -> dict[str, str]:
-    """Return what stands over the combination where a control was kept in its place."""
+    """Return what stands over the combination where the best baseline is in its place."""
     about = combined_model.metadata if combined_model is not None else {}
-    if about.get("kind") != "control":
+    if about.get("kind") != "baseline":
         return {}
-    return {"combined": f"kept control: {about['name']}"}
+    return {"combined": f"best baseline: {about['name']}"}
 
 
 def panel_key(panel: dict[str, Any]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import import_module
-from typing import Any
 
 from torch import Tensor
 
@@ -15,12 +14,13 @@ from lct_pipeline.export.latent_denoiser import LatentDenoiser
 from lct_pipeline.export.latent_pipeline import LatentPipeline
 from lct_pipeline.export.latent_scheduler import LatentScheduler
 from lct_pipeline.models.autoencoder.coding import Autoencoder, PixelAutoencoder
+from lct_pipeline.models.description import ModelDescription
 
 DENOISERS = {"mlp": "MLPDenoiser", "unet": "UNetDenoiser", "dit": "DiTDenoiser"}
 
 
 def build_pipeline(
-    network: Mapping[str, Any],
+    network: ModelDescription,
     tensors: Mapping[str, Tensor],
     normalisation: LatentNormalisation,
     autoencoder: Autoencoder,
@@ -30,7 +30,7 @@ def build_pipeline(
     """Return a pipeline of diffusers that generates as this project does.
 
     Args:
-        network: Description of the network; see ``describe_model``.
+        network: Description of the network.
         tensors: State dict of the raw network.
         normalisation: Of the latents.
         autoencoder: Of the images; a ``PixelAutoencoder`` is left out, the latents being pixels.
@@ -46,20 +46,20 @@ def build_pipeline(
 
 
 def build_denoiser(
-    network: Mapping[str, Any],
+    network: ModelDescription,
     tensors: Mapping[str, Tensor],
     normalisation: LatentNormalisation,
 ) -> LatentDenoiser:
     """Return the denoiser of a description, with these weights."""
-    kind = network["kind"]
+    kind = network.kind
     module = import_module(f"lct_pipeline.export.{kind}_denoiser")
     same = ("norm", "output_norm", "dropout", "num_classes", "sigma_data", "boundary")
     denoiser = getattr(module, DENOISERS[kind])(
-        sample_shape=list(network["sample_shape"]),
-        class_names=list(network["class_counts"]),
-        class_counts=list(network["class_counts"].values()),
-        network=dict(network[kind]),
-        **{name: network[name] for name in same},
+        sample_shape=list(network.sample_shape),
+        class_names=list(network.class_counts),
+        class_counts=list(network.class_counts.values()),
+        network=network.network,
+        **{name: getattr(network, name) for name in same},
     )
     denoiser.model.network.load_state_dict(tensors)
     denoiser.latent_mean.copy_(normalisation.mean)
@@ -68,7 +68,7 @@ def build_denoiser(
 
 
 def build_scheduler(
-    network: Mapping[str, Any], plans: list[SamplingPlan], guidance: float
+    network: ModelDescription, plans: list[SamplingPlan], guidance: float
 ) -> LatentScheduler:
     """Return the scheduler of a description."""
     same = (
@@ -81,5 +81,7 @@ def build_scheduler(
     )
     values = [{**asdict(plan), "sigmas": list(plan.sigmas)} for plan in plans]
     return LatentScheduler(
-        plans=values, guidance=guidance, **{name: network[name] for name in same}
+        plans=values,
+        guidance=guidance,
+        **{name: getattr(network, name) for name in same},
     )

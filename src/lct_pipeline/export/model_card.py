@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import pandas as pd
 import yaml
-from pandas import DataFrame
 
 from lct_pipeline import __version__
-from lct_pipeline.evaluation.protocol import headline as in_words
+from lct_pipeline.datasets.results import EvaluationRow
+from lct_pipeline.evaluation.protocol import headline
 from lct_pipeline.export.latent_pipeline import LatentPipeline
+from lct_pipeline.reporting.report.words import steps, with_spread
 
 # of what was measured; the run's evaluation.json has all
+Rows = list[EvaluationRow]
 SHOWN = ("fid", "kid", "frechet_distance", "kernel_distance", "precision", "recall")
 LICENCE_TODO = (
     "**Licence: not given yet.** Add `license: <identifier>` to the header of this file before "
@@ -54,8 +55,8 @@ class Story:
     autoencoder: str | None
     commit: str | None
     second_step_improves: bool | None
-    rows: DataFrame = field(default_factory=pd.DataFrame)
-    controls: DataFrame = field(default_factory=pd.DataFrame)
+    rows: Rows = field(default_factory=list)
+    controls: Rows = field(default_factory=list)
 
 
 def model_card(story: Story, pipeline: LatentPipeline, digest: str) -> str:
@@ -102,19 +103,19 @@ def _header(story: Story, pipeline: LatentPipeline) -> dict[str, Any]:
         "tags": [f"{pipeline.scheduler.config.model}-model", "lct_pipeline"],
         **({"datasets": [dataset]} if hub else {}),
     }
-    figures = _shown(story.rows)
-    if figures.empty:
+    rows = _shown(story.rows)
+    if not rows:
         return header
     result = {
         "task": {"type": task},
         "dataset": {"type": dataset if hub else "images", "name": dataset},
         "metrics": [
             {
-                "type": row["metric"],
-                "value": round(float(row["value"]), 4),
-                "name": f"{_title(row['metric'])}, {_steps(row['nfe'])}, {headline(row)}",
+                "type": row.metric,
+                "value": round(row.value, 4),
+                "name": f"{_title(row.metric)}, {steps(row.nfe)}, {headline(row)}",
             }
-            for _, row in figures.iterrows()
+            for row in rows
         ],
     }
     header["model-index"] = [{"name": story.run, "results": [result]}]
@@ -124,7 +125,7 @@ def _header(story: Story, pipeline: LatentPipeline) -> dict[str, Any]:
 def _what(story: Story, pipeline: LatentPipeline) -> str:
     denoiser = pipeline.denoiser
     kind = pipeline.scheduler.config.model
-    steps = "one network evaluation" if kind == "consistency" else "a few evaluations"
+    taken = "one network evaluation" if kind == "consistency" else "a few evaluations"
     where = (
         "pixels"
         if pipeline.vae is None
@@ -139,7 +140,7 @@ def _what(story: Story, pipeline: LatentPipeline) -> str:
     )
     return (
         f"A {kind} model that makes images of {story.image_size} x {story.image_size} pixels in "
-        f"{steps}: {type(denoiser).__name__.removesuffix('Denoiser')}, "
+        f"{taken}: {type(denoiser).__name__.removesuffix('Denoiser')}, "
         f"{num_weights:,} weights, {where}{classes}. These are the weights of the "
         f"{story.model}: {story.weights}."
     )
@@ -147,7 +148,7 @@ def _what(story: Story, pipeline: LatentPipeline) -> str:
 
 def _use(pipeline: LatentPipeline) -> str:
     scheduler, names = pipeline.scheduler, pipeline.denoiser.config.class_names
-    steps = scheduler.default_steps
+    count = scheduler.default_steps
     plans = [_plan(plan) for plan in scheduler.config.plans]
     label = f", class_labels={names[0]!r}" if names else ""
     example = f"""```python
@@ -160,7 +161,7 @@ pipe = DiffusionPipeline.from_pretrained(
 )
 pipe.to("cuda" if torch.cuda.is_available() else "cpu")
 noise = torch.Generator().manual_seed(0)
-images = pipe(16, num_inference_steps={steps}{label}, generator=noise).images
+images = pipe(16, num_inference_steps={count}{label}, generator=noise).images
 images[0].save("image.png")
 ```"""
     return (
@@ -171,10 +172,10 @@ images[0].save("image.png")
 
 
 def _plan(plan: dict[str, Any]) -> str:
-    steps = _steps(plan["num_evaluations"])
+    taken = steps(plan["num_evaluations"])
     if plan["solver"]:
         solver = {"heun": "Heun", "dpm_solver": "DPM-Solver++"}[plan["solver"]]
-        return f"- {steps}: {solver}"
+        return f"- {taken}: {solver}"
     levels = " and ".join(f"{sigma:g}" for sigma in plan["sigmas"])
     noise = {
         "fresh": "with new noise",
@@ -182,7 +183,7 @@ def _plan(plan: dict[str, Any]) -> str:
         "coupled": "with new noise in the order of optimal transport (needs `POT`)",
     }
     again = f", {noise[plan['renoise']]}" if len(plan["sigmas"]) > 1 else ""
-    return f"- {steps}: noise level {levels}{again}"
+    return f"- {taken}: noise level {levels}{again}"
 
 
 def _training(story: Story) -> str:
@@ -194,7 +195,7 @@ def _training(story: Story) -> str:
 
 
 def _figures(story: Story) -> Iterator[str]:
-    if story.rows.empty:
+    if not story.rows:
         yield (
             "None: this model was not evaluated. `kedro run --pipeline=evaluate`, then export "
             "again."
@@ -204,51 +205,40 @@ def _figures(story: Story) -> Iterator[str]:
         "Means and standard deviations over seeds of noise. Figures of different protocols cannot "
         "be compared, and none of them is FID but where it says so."
     )
-    everything = _shown(pd.concat([story.rows, story.controls]))
-    for _, rows in everything.groupby("protocol", sort=False):
-        yield f"{headline(rows.iloc[0])}:"
+    of_protocol: dict[str, Rows] = {}
+    for row in _shown([*story.rows, *story.controls]):
+        of_protocol.setdefault(row.protocol, []).append(row)
+    for rows in of_protocol.values():
+        yield f"{headline(rows[0])}:"
         yield _table(rows)
     if story.second_step_improves is False:
         yield "On the validation split a second step did not make the images better."
 
 
-def _shown(rows: DataFrame) -> DataFrame:
-    """Return the rows of figures that a card has room for."""
-    return rows if rows.empty else rows[rows["metric"].str.endswith(SHOWN)]
+def _shown(rows: Rows) -> Rows:
+    """Return the rows that a card has room for."""
+    return [row for row in rows if row.metric.endswith(SHOWN)]
 
 
-def headline(row: pd.Series) -> str:
-    """Return in words how the figures of a row were made."""
-    return in_words(row)
-
-
-def _table(rows: DataFrame) -> str:
-    metrics = list(rows["metric"].drop_duplicates())
+def _table(rows: Rows) -> str:
+    metrics = list(dict.fromkeys(row.metric for row in rows))
     lines = [
         "| images of | " + " | ".join(_title(metric) for metric in metrics) + " |",
         "|---" * (len(metrics) + 1) + "|",
     ]
-    for (model, nfe), some in rows.groupby(["model", "nfe"], sort=False):
-        name = f"this model, {_steps(nfe)}" if nfe else str(model).replace("_", " ")
-        cells = [_cell(some[some["metric"] == metric]) for metric in metrics]
+    of_model: dict[tuple[str, int], dict[str, str]] = {}
+    for row in rows:
+        text = with_spread(row.value, row.std)
+        of_model.setdefault((row.model, row.nfe), {})[row.metric] = text
+    for (model, nfe), texts in of_model.items():
+        name = f"this model, {steps(nfe)}" if nfe else model.replace("_", " ")
+        cells = [texts.get(metric, "") for metric in metrics]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _cell(rows: DataFrame) -> str:
-    if rows.empty:
-        return ""
-    row = rows.iloc[0]
-    spread = "" if pd.isna(row["std"]) else f" ± {row['std']:.1g}"
-    return f"{row['value']:.3g}{spread}"
-
-
 def _title(metric: str) -> str:
     return metric.replace("_", " ")
-
-
-def _steps(nfe: Any) -> str:
-    return f"{nfe} step" if nfe == 1 else f"{nfe} steps"
 
 
 def _limits(story: Story, pipeline: LatentPipeline) -> str:

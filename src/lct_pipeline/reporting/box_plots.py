@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from pandas import DataFrame
 from plotly.subplots import make_subplots
 
-from lct_pipeline.core.scaling_c import PAPER_LAW
+from lct_pipeline.core.losses import PAPER_LAW
 
 BLUE, GREEN, ORANGE, RED = "#4c78a8", "#54a24b", "#f58518", "#e45756"
 NO_DIFFERENCES = (

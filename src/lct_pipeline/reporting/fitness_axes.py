@@ -21,7 +21,7 @@ METHOD_TITLES = {
     "cma": "CMA-ES",
     "random": "random",
 }
-CONTROL_COLOR = "#333333"
+BASELINE_COLOR = "#333333"
 WIDE = 5  # the factor beyond which a scale is logarithmic
 
 

@@ -9,8 +9,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from pandas import DataFrame
 
+from lct_pipeline.datasets.results import CombinationResult
 from lct_pipeline.reporting.fitness_axes import (
-    CONTROL_COLOR,
+    BASELINE_COLOR,
     METHOD_COLORS,
     fitness_axis,
     is_wide,
@@ -27,12 +28,12 @@ SIDES: dict[str, dict[str, Any]] = {
 }  # of a point, where its text stands
 
 
-def draw_line(landscape: DataFrame, combination: dict[str, Any]) -> Any:
+def draw_line(landscape: DataFrame, combination: CombinationResult) -> Any:
     """Return the fitness along the line from the best EMA, x = 0, to the combination, x = 1.
 
     Args:
         landscape: Rows of ``measure_landscape``; those of the line may be missing.
-        combination: What ``verify_combination`` chose.
+        combination: What ``select_combination`` found.
     """
     title = "Quality along the line from the best EMA to the combination"
     rows = landscape[landscape["figure"] == "line"].sort_values("x")
@@ -44,9 +45,10 @@ def draw_line(landscape: DataFrame, combination: dict[str, Any]) -> Any:
     figure.add_scatter(
         x=rows["x"], y=fitness, line=line, mode="lines+markers", marker_size=8
     )
-    ema, color = combination["best_ema"], METHOD_COLORS[combination["method"]]
-    _mark_place(figure, 0, f"best EMA<br><b>{ema['name']}</b>", CONTROL_COLOR)
-    _mark_place(figure, 1, f"combination<br><b>{combination['name']}</b>", color)
+    ema = combination.baselines["best_ema"]
+    color = METHOD_COLORS[combination.method]
+    _mark_place(figure, 0, f"best EMA<br><b>{ema.name}</b>", BASELINE_COLOR)
+    _mark_place(figure, 1, f"combination<br><b>{combination.name}</b>", color)
     best = rows.sort_values("fitness").iloc[0]
     figure.update_layout(
         title=f"{title}<br><sub>validation split; "
@@ -63,7 +65,7 @@ def draw_line(landscape: DataFrame, combination: dict[str, Any]) -> Any:
     return figure
 
 
-def draw_landscape(landscape: DataFrame, combination: dict[str, Any]) -> Any:
+def draw_landscape(landscape: DataFrame, combination: CombinationResult) -> Any:
     """Return the fitness over the plane of the first, the middle and the last checkpoint.
 
     Inside the triangle all coefficients are positive. Colours are logarithmic where the values are
@@ -71,14 +73,14 @@ def draw_landscape(landscape: DataFrame, combination: dict[str, Any]) -> Any:
 
     Args:
         landscape: Rows of ``measure_landscape``; those of the plane may be missing.
-        combination: What ``verify_combination`` chose.
+        combination: What ``select_combination`` found.
     """
     title = "Quality over the plane of three checkpoints"
     rows = landscape[landscape["figure"] == "plane"]
     if rows.empty:
         return _not_measured(title, "landscape_size")
     figure = go.Figure([_contours(rows), _triangle()])
-    _mark_checkpoints(figure, combination["steps"])
+    _mark_checkpoints(figure, combination.steps)
     _mark_best(figure, rows)
     figure.update_layout(
         title=f"{title}<br><sub>validation split; theta = theta<sub>first</sub> + x "

@@ -10,8 +10,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from pandas import DataFrame
 
+from lct_pipeline.datasets.results import CombinationResult
 from lct_pipeline.reporting.fitness_axes import (
-    CONTROL_COLOR,
+    BASELINE_COLOR,
     METHOD_COLORS,
     METHOD_TITLES,
     fitness_axis,
@@ -45,7 +46,7 @@ def draw_search_progress(search_history: DataFrame) -> Any:
         x=[0, history["spent"].max()],
         y=[start, start],
         mode="lines",
-        line={"dash": "dot", "color": CONTROL_COLOR, "width": 2},
+        line={"dash": "dot", "color": BASELINE_COLOR, "width": 2},
         name=f"best of the start: {name}, {start:.3g}",
     )
     figure.add_traces(list(_marks(history, "centre")))
@@ -60,25 +61,27 @@ def draw_search_progress(search_history: DataFrame) -> Any:
     return figure
 
 
-def draw_coefficients(combination: dict[str, Any], candidate_scores: DataFrame) -> Any:
-    """Return coefficients over training steps: those chosen, of other searches, and of the control.
+def draw_coefficients(
+    combination: CombinationResult, candidate_scores: DataFrame
+) -> Any:
+    """Return coefficients over steps: of the combination, of other searches, of the best baseline.
 
     Args:
-        combination: What ``verify_combination`` chose.
+        combination: What ``select_combination`` found.
         candidate_scores: Rows of ``score_candidates``; of each other search the best is drawn. A
-            control made of averages alone has no coefficients to draw.
+            baseline made of averages alone has no coefficients to draw.
     """
-    by_score = candidate_scores.sort_values("choice_fitness", kind="stable")
+    by_score = candidate_scores.sort_values("selection_fitness", kind="stable")
     others = _other_lines(combination, by_score)
-    control = _control_line(combination, by_score)
+    baseline = _baseline_line(combination, by_score)
     bars = go.Bar(
-        x=combination["steps"],
-        y=combination["alpha"],
-        marker_color=METHOD_COLORS[combination["method"]],
+        x=combination.steps,
+        y=combination.alpha,
+        marker_color=METHOD_COLORS[combination.method],
         opacity=0.5,
-        name=f"chosen: {combination['name']}",
+        name=f"combination: {combination.name}",
     )
-    figure = go.Figure([bars, *others, *control])
+    figure = go.Figure([bars, *others, *baseline])
     figure.update_layout(
         title=_coefficients_title(combination),
         xaxis_title="training step of the checkpoint",
@@ -182,14 +185,13 @@ def _progress_title(history: DataFrame, high: float) -> str:
 
 
 def _other_lines(
-    combination: dict[str, Any], by_score: DataFrame
+    combination: CombinationResult, by_score: DataFrame
 ) -> Iterator[go.Scatter]:
-    """Yield the best of each search but those that gave the combination and the control."""
-    ends = {combination["name"], combination["control"]["name"]}
+    """Yield the best of each search but the one that gave the combination."""
     searched = by_score[by_score["method"].isin(list(METHOD_COLORS))]
     titled: set[str] = set()
     for _, of_search in searched.groupby(["method", "seed"], sort=False):
-        if not ends.isdisjoint(of_search["name"]):
+        if combination.name in set(of_search["name"]):
             continue
         best = of_search.iloc[0]
         title = f"other search: {METHOD_TITLES[best['method']]}"
@@ -199,32 +201,32 @@ def _other_lines(
         titled.add(title)
 
 
-def _control_line(
-    combination: dict[str, Any], by_score: DataFrame
+def _baseline_line(
+    combination: CombinationResult, by_score: DataFrame
 ) -> Iterator[go.Scatter]:
-    """Yield the control, unless it is made of averages alone."""
-    name = combination["control"]["name"]
+    """Yield the best baseline, unless it is made of averages alone."""
+    name = combination.baseline.name
     alpha = by_score.loc[by_score["name"] == name, "alpha"].iloc[0]
-    if np.any(alpha[: len(combination["steps"])]):
-        line = {"color": CONTROL_COLOR, "width": 2, "dash": "dot"}
-        yield _coefficient_line(combination, alpha, f"best control: {name}", line)
+    if np.any(alpha[: len(combination.steps)]):
+        line = {"color": BASELINE_COLOR, "width": 2, "dash": "dot"}
+        yield _coefficient_line(combination, alpha, f"best baseline: {name}", line)
 
 
 def _coefficient_line(
-    combination: dict[str, Any], alpha: Any, name: str, line: dict[str, Any]
+    combination: CombinationResult, alpha: Any, name: str, line: dict[str, Any]
 ) -> go.Scatter:
-    steps = combination["steps"]
+    steps = combination.steps
     return go.Scatter(
         x=steps, y=list(alpha[: len(steps)]), mode="lines", line=line, name=name
     )
 
 
-def _coefficients_title(combination: dict[str, Any]) -> str:
-    alpha = np.array(combination["alpha"])
-    if combination["gain_survives"]:
-        fate = "better than the best control on the test split"
+def _coefficients_title(combination: CombinationResult) -> str:
+    alpha = np.array(combination.alpha)
+    if combination.is_selected:
+        fate = "better than the best baseline on the validation split"
     else:
-        fate = f"no better on the test split: {combination['kept']} is kept"
+        fate = f"no better on the validation split: {combination.selected} in its place"
     return (
         f"Coefficients of the combination, {fate}<br><sub>sum {alpha.sum():.3f}, "
         f"sum of |alpha| {np.abs(alpha).sum():.2f}, largest |alpha| {np.abs(alpha).max():.2f}</sub>"

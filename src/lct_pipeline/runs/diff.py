@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lct_pipeline.datasets.results import EvaluationRow
 from lct_pipeline.runs.reading import Run
-from lct_pipeline.runs.summary import MODELS, Row
+from lct_pipeline.runs.summary import MODELS
 
 Pair = tuple[Any, Any]
 Differences = dict[str, Pair]  # by dotted name, what differs alone
@@ -144,26 +145,26 @@ def about_data(run: Run) -> dict[str, Any]:
     return {"fingerprint": fingerprint, "images": run.images_by_split()}
 
 
-def results(a: list[Row], b: list[Row]) -> list[Result]:
+def results(a: list[EvaluationRow], b: list[EvaluationRow]) -> list[Result]:
     """Return the figures that both runs have, those of the trained models first."""
     others = {_key(row): row for row in b}
     found = [_result(row, others[_key(row)]) for row in a if _key(row) in others]
     return sorted(found, key=lambda result: result.model not in MODELS)
 
 
-def _key(row: Row) -> tuple[Any, ...]:
-    return tuple(row[k] for k in ("model", "nfe", "metric", "extractor", "reference"))
+def _key(row: EvaluationRow) -> tuple[Any, ...]:
+    return row.model, row.nfe, row.metric, row.extractor, row.reference
 
 
-def _result(a: Row, b: Row) -> Result:
+def _result(a: EvaluationRow, b: EvaluationRow) -> Result:
     return Result(
-        model=a["model"],
-        nfe=a["nfe"],
-        metric=a["metric"],
-        extractor=a["extractor"],
-        values=(a["value"], b["value"]),
-        stds=(a["std"], b["std"]),
-        protocols=(a["protocol"], b["protocol"]),
+        model=a.model,
+        nfe=a.nfe,
+        metric=a.metric,
+        extractor=a.extractor,
+        values=(a.value, b.value),
+        stds=(a.std, b.std),
+        protocols=(a.protocol, b.protocol),
     )
 
 

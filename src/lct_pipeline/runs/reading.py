@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lct_pipeline.config_loader import name_of
+from lct_pipeline.datasets.results import EvaluationResult, EvaluationRow
 from lct_pipeline.datasets.run_records import Record, read_records
 from lct_pipeline.errors import DataError, UserError
 
@@ -57,17 +58,17 @@ class Run:
         return self.records[-1] if self.records else {}
 
     @cached_property
-    def rows(self) -> list[dict[str, Any]]:
-        """Every figure of every model; empty where it was not evaluated."""
+    def rows(self) -> list[EvaluationRow]:
+        """Every value of every model; empty where it was not evaluated."""
         path = self.reporting / "evaluation.json"
         try:
-            return json.loads(path.read_text())["rows"]
+            return EvaluationResult.of(json.loads(path.read_text())).rows
         except FileNotFoundError:
             return []
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, DataError) as error:
             raise DataError(
-                f"{path} is not a readable evaluation: {error}. Remove it, and run "
-                "`kedro run --pipeline=evaluate`."
+                f"{path} is not a readable evaluation: remove it, and run "
+                f"`kedro run --pipeline=evaluate`. {error}"
             ) from error
 
     @property

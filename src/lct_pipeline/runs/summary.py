@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+from lct_pipeline.datasets.results import EvaluationRow
 from lct_pipeline.runs.reading import Run
 
 MODELS = ("last", "best_ema", "combined")
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -65,9 +64,9 @@ def summarise(run: Run) -> Summary:
         num_images=run.images_by_split().get("train"),
         num_steps=run.num_steps,
         planned_steps=parameters.get("training", {}).get("num_steps"),
-        figures={r["model"]: {"value": r["value"], "std": r["std"]} for r in rows},
-        num_evaluations=rows[0]["nfe"] if rows else None,
-        protocol=rows[0]["protocol"] if rows else None,
+        figures={r.model: {"value": r.value, "std": r.std} for r in rows},
+        num_evaluations=rows[0].nfe if rows else None,
+        protocol=rows[0].protocol if rows else None,
         headline=headline_of(rows[0]) if rows else None,
         minutes=run.seconds / 60,
         mebibytes=run.num_bytes / 2**20,
@@ -82,19 +81,19 @@ def recipe_of(run: Run) -> str | None:
     return "base" if env in (None, "local") else env
 
 
-def key_rows(rows: list[Row]) -> list[Row]:
+def key_rows(rows: list[EvaluationRow]) -> list[EvaluationRow]:
     """Return the Frechet distances of the trained models, all by one protocol.
 
     That of the test split where there are several, at one evaluation or the fewest there are.
     """
-    found = [r for r in rows if r["model"] in MODELS and is_frechet(r["metric"])]
+    found = [r for r in rows if r.model in MODELS and is_frechet(r.metric)]
     if not found:
         return []
-    on_test = [row for row in found if row["reference"] == "the test split"]
-    protocol = (on_test or found)[0]["protocol"]
-    same = [row for row in found if row["protocol"] == protocol]
-    fewest = min(row["nfe"] for row in same)
-    return [row for row in same if row["nfe"] == fewest]
+    on_test = [row for row in found if row.reference == "the test split"]
+    protocol = (on_test or found)[0].protocol
+    same = [row for row in found if row.protocol == protocol]
+    fewest = min(row.nfe for row in same)
+    return [row for row in same if row.nfe == fewest]
 
 
 def is_frechet(metric: str) -> bool:
@@ -102,7 +101,7 @@ def is_frechet(metric: str) -> bool:
     return metric == "fid" or metric.endswith("_frechet_distance")
 
 
-def headline_of(row: Any) -> str:
+def headline_of(row: EvaluationRow) -> str:
     """Return in words how a row was made."""
     from lct_pipeline.evaluation.protocol import headline  # which torch comes with
 

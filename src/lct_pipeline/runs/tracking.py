@@ -8,11 +8,12 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from lct_pipeline.datasets.results import EvaluationRow
 from lct_pipeline.errors import UserError
 from lct_pipeline.parameters import parameters_digest
 from lct_pipeline.runs.diff import flatten
 from lct_pipeline.runs.reading import Run, parse_time
-from lct_pipeline.runs.summary import Row, recipe_of
+from lct_pipeline.runs.summary import recipe_of
 
 ARTIFACTS = (".html", ".png", ".json")
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
@@ -97,7 +98,7 @@ def tags_of(run: Run) -> dict[str, str]:
     return tags
 
 
-def metrics_of(rows: list[Row]) -> dict[str, float]:
+def metrics_of(rows: list[EvaluationRow]) -> dict[str, float]:
     """Return every figure by ``model/evaluations/extractor/metric``, and its spread.
 
     Figures of the same name are against several references: after the first, they also have the
@@ -105,13 +106,13 @@ def metrics_of(rows: list[Row]) -> dict[str, float]:
     """
     metrics: dict[str, float] = {}
     for row in rows:
-        short = row["metric"].removeprefix(f"{row['extractor']}_")
-        name = f"{row['model']}/{row['nfe']}/{row['extractor']}/{short}"
+        short = row.metric.removeprefix(f"{row.extractor}_")
+        name = f"{row.model}/{row.nfe}/{row.extractor}/{short}"
         if name in metrics:
-            name = f"{name}/{row['protocol']}"
-        metrics[name] = row["value"]
-        if row["std"] is not None:
-            metrics[f"{name}_std"] = row["std"]
+            name = f"{name}/{row.protocol}"
+        metrics[name] = row.value
+        if row.std is not None:
+            metrics[f"{name}_std"] = row.std
     return metrics
 
 

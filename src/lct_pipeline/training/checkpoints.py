@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pandas as pd
@@ -12,7 +12,9 @@ from pandas import DataFrame
 
 from lct_pipeline.core.ema.bank import Track
 from lct_pipeline.core.training_loop import StepMetrics, Trainer
+from lct_pipeline.datasets.checkpoints import CheckpointHeader
 from lct_pipeline.datasets.tensors import TensorFile
+from lct_pipeline.models.description import ModelDescription
 from lct_pipeline.parameters import Training, parameters_digest
 
 AVERAGED = (
@@ -106,32 +108,35 @@ def num_files(
 def checkpoints(
     trainer: Trainer,
     metrics: StepMetrics,
-    description: dict[str, Any],
+    description: ModelDescription,
     parameters: Training,
 ) -> dict[str, TensorFile]:
     """Return the raw weights and the averages that are due; see :func:`due_files`."""
     step, network = metrics.step, trainer.model.network
-    about = {
-        "step": step,
-        "num_images": step * parameters.batch_size,
-        "num_levels": metrics.num_levels,
-        "ends_stage": ends_stage(trainer.num_levels, step, parameters),
-        "loss": metrics.loss,
-        "network": description,
-        "parameters_digest": parameters_digest(parameters.model_dump(mode="json")),
-    }
-    none = {"ema_rate": None, "ema_width": None}
+    about = CheckpointHeader(
+        step=step,
+        num_images=step * parameters.batch_size,
+        num_levels=metrics.num_levels,
+        ends_stage=ends_stage(trainer.num_levels, step, parameters),
+        loss=metrics.loss,
+        network=description,
+        parameters_digest=parameters_digest(parameters.model_dump(mode="json")),
+    )
     files: dict[str, TensorFile] = {}
     keeps_raw, averages = due_files(
         trainer.num_levels, trainer.ema.tracks, step, parameters
     )
     if keeps_raw:
-        raw = TensorFile(network.state_dict(), {**about, **none, "kind": "raw"})
+        raw = TensorFile(network.state_dict(), about.as_metadata())
         files[f"step-{step:07d}-raw"] = raw
     for track in averages:
-        kind = {"rate": "ema", "power": "power"}[track.kind]
-        column = {"rate": "ema_rate", "power": "ema_width"}[track.kind]
+        header = (
+            replace(about, kind="ema", ema_rate=track.value)
+            if track.kind == "rate"
+            else replace(about, kind="power", ema_width=track.value)
+        )
         tensors = trainer.ema.state_dict(track, network)
-        metadata = {**about, **none, "kind": kind, column: track.value}
-        files[f"step-{step:07d}-{track.name}"] = TensorFile(tensors, metadata)
+        files[f"step-{step:07d}-{track.name}"] = TensorFile(
+            tensors, header.as_metadata()
+        )
     return files

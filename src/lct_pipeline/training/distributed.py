@@ -24,12 +24,11 @@ from lct_pipeline.errors import ParameterError
 from lct_pipeline.models.device import choose_device
 from lct_pipeline.parameters import Runtime, Training
 from lct_pipeline.processes.launching import Handover, Launch, check_devices, launched
+from lct_pipeline.training.loop import Output, run_training
 from lct_pipeline.training.task import (
-    Output,
     TrainingTask,
     check_state,
     origin_of,
-    run_training,
     training_task,
 )
 

@@ -9,6 +9,7 @@ from lct_pipeline.datasets.checkpoints import CheckpointStore
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.models.denoiser import build_model
+from lct_pipeline.models.description import ModelDescription
 from lct_pipeline.parameters.training import Training
 
 
@@ -41,41 +42,42 @@ def first_stage_weights(
 def _last_average(store: CheckpointStore) -> str:
     """Return the longest average of a fixed rate at the last step, else the last weights."""
     headers = store.headers()
-    last = max(header["step"] for header in headers.values())
-    at_end = {n: h for n, h in headers.items() if h["step"] == last}
-    rates = {n: h["ema_rate"] for n, h in at_end.items() if h["kind"] == "ema"}
+    last = max(header.step for header in headers.values())
+    at_end = {n: h.ema_rate for n, h in headers.items() if h.step == last}
+    rates = {name: rate for name, rate in at_end.items() if rate is not None}
     return max(rates, key=lambda n: rates[n]) if rates else f"step-{last:07d}-raw"
 
 
 def check_first_stage(
-    first_stage: TensorFile, description: dict[str, Any], parameters: Training
+    first_stage: TensorFile, description: ModelDescription, parameters: Training
 ) -> None:
     """Refuse a first stage that does not fit what is trained on it.
 
     Raises:
         ParameterError: It has another network, or is not the kind of model that is needed.
     """
-    network = first_stage.metadata["network"]
-    kind = description["kind"]
+    network = ModelDescription.from_json(first_stage.metadata["network"])
+    there, here = network.as_json(), description.as_json()
+    kind = description.kind
     same = ("kind", "sample_shape", "norm", "output_norm", "num_classes", kind)
     for key in same:
-        if network.get(key) != description[key]:
+        if there.get(key) != here[key]:
             raise ParameterError(
                 f"training.first_stage.run={parameters.first_stage.run} has another network: "
-                f"{key} is {network.get(key)!r} there and {description[key]!r} here. Give "
+                f"{key} is {there.get(key)!r} there and {here[key]!r} here. Give "
                 "training.network the values of that run."
             )
     needed = {"distillation": "diffusion", "truncated": "consistency"}
     model = needed.get(parameters.objective.kind)
-    if model is not None and network["model"] != model:
+    if model is not None and network.model != model:
         raise ParameterError(
             f"training.objective.kind={parameters.objective.kind} needs a {model} model as its "
-            f"first stage, and {parameters.first_stage.run} is a {network['model']} model."
+            f"first stage, and {parameters.first_stage.run} is a {network.model} model."
         )
 
 
 def frozen_model(first_stage: TensorFile, device: Any) -> Denoiser:
     """Return the first stage's model, in evaluation mode and without gradients."""
-    model = build_model(first_stage.metadata["network"])
+    model = build_model(ModelDescription.from_json(first_stage.metadata["network"]))
     model.network.load_state_dict(first_stage.tensors)
     return model.to(device).eval().requires_grad_(False)

@@ -111,3 +111,18 @@ def test_all_features_are_in_the_statistics_and_the_chosen_are_kept(
     np.testing.assert_allclose(statistics.cov, np.cov(x.double(), rowvar=False))
     assert statistics.num_images == 30
     assert torch.equal(kept, x[3 : 3 + 3 * num_kept : 3])
+
+
+@pytest.mark.parametrize("sizes", [[23], [5, 9, 9]])
+def test_without_blocks_all_features_are_kept_and_no_moments_made(
+    sizes: list[int],
+) -> None:
+    found = reduced(sizes, 0, torch.ones(NUM).bool())
+    assert found.blocks == [] and found.num_images == NUM
+    assert torch.equal(found.kept, features())
+    torch.testing.assert_close(found.statistics.cov, features().double().T.cov())
+
+
+def test_without_blocks_nothing_may_be_forgotten() -> None:
+    with pytest.raises(ValueError, match="features of all images are kept"):
+        FeatureReducer(every(3), num_blocks=0)

@@ -54,6 +54,16 @@ def test_every_method_counts_its_budget_alike(cost: float) -> None:
 
 
 @every_method
+def test_what_a_generation_costs_is_known_before_it_is_told(method: str) -> None:
+    search = build(method, cost=2.5)
+    while not search.stop:
+        alphas = search.ask()
+        expected = search.spent_after(len(alphas))
+        tell(search, alphas)
+        assert search.spent == expected
+
+
+@every_method
 def test_spent_is_the_start_the_candidates_at_their_cost_and_the_centre(
     method: str,
 ) -> None:

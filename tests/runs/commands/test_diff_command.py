@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from making_runs import make_record, make_row, make_run
+from made_results import row
+from making_runs import make_record, make_run
 
 from lct_pipeline.cli import cli
+from lct_pipeline.datasets.results import EvaluationRow
 
 
 @pytest.fixture
@@ -25,14 +27,14 @@ def invoke(*words: str, code: int = 0) -> str:
     return result.output
 
 
-def two_runs(project: Path, rows: list[dict[str, Any]], **changes: Any) -> None:
+def two_runs(project: Path, rows: list[EvaluationRow], **changes: Any) -> None:
     """Make run a with a Frechet distance of 3, and run b with changes and rows."""
-    make_run(project, "a", make_record(), rows=[make_row("last", 3.0)])
+    make_run(project, "a", make_record(), rows=[row("last", 3.0)])
     make_run(project, "b", make_record(**changes), rows=rows)
 
 
 def test_what_is_equal_is_said_in_a_line_each(folder: Path) -> None:
-    two_runs(folder, [make_row("last", 3.0)])
+    two_runs(folder, [row("last", 3.0)])
     lines = invoke("a", "b").splitlines()
     assert "Parameters: equal" in lines
     assert "Data: equal (6 train + 3 validation + 2 test)" in lines
@@ -49,7 +51,7 @@ def test_parameters_are_told_by_name_from_a_to_b(folder: Path) -> None:
         "parameters.training.ema.rates": [0.9],
         "parameters.runtime.num_threads": 4,
     }
-    two_runs(folder, [make_row("last", 3.0)], **changes)
+    two_runs(folder, [row("last", 3.0)], **changes)
     text = invoke("a", "b")
     assert "Parameters: 3 differ" in text
     assert "training.num_steps    60 -> 80" in text
@@ -63,7 +65,7 @@ def test_parameters_are_told_by_name_from_a_to_b(folder: Path) -> None:
 
 def test_fingerprints_are_told_short_and_unknown_commits_as_such(folder: Path) -> None:
     changes = {"inputs.image_source": "0" * 64, "commit": None, "dirty": True}
-    two_runs(folder, [make_row("last", 3.0)], **changes)
+    two_runs(folder, [row("last", 3.0)], **changes)
     text = invoke("a", "b")
     assert f"fingerprint  {'f' * 12} -> {'0' * 12}\n" in text
     assert f"commit  {'a' * 12} -> unknown\n" in text
@@ -76,7 +78,7 @@ def test_fingerprints_are_told_short_and_unknown_commits_as_such(folder: Path) -
     [(2.9, "within the spread"), (2.0, "B is better"), (4.0, "A is better")],
 )
 def test_a_difference_has_a_verdict(folder: Path, value: float, verdict: str) -> None:
-    two_runs(folder, [make_row("last", value)])
+    two_runs(folder, [row("last", value)])
     text = invoke("a", "b")
     (line,) = (line for line in text.splitlines() if line.startswith("last"))
     assert line.rstrip().endswith(verdict)
@@ -85,21 +87,21 @@ def test_a_difference_has_a_verdict(folder: Path, value: float, verdict: str) ->
 
 
 def test_figures_made_otherwise_are_not_compared(folder: Path) -> None:
-    other = make_row("last", 1.0, protocol="22222222", num_generated=50_000)
+    other = row("last", 1.0, protocol="22222222", num_generated=50_000)
     two_runs(folder, [other])
     text = invoke("a", "b")
     assert "made differently" in text
     assert "-2" not in text.partition("Results")[2].partition("cannot be compared")[0]
-    assert "A  classifier, 64 images against" in text
+    assert "A  classifier, 2,000 images against" in text
     assert "B  classifier, 50,000 images against" in text
 
 
 def test_controls_and_other_metrics_are_shown_on_request(folder: Path) -> None:
     rows = [
-        make_row("last", 3.0),
-        make_row("gaussian_latents", 9.0, nfe=0),
-        make_row("last", 0.5, metric="precision"),
-        make_row("last", 0.4, metric="coverage"),
+        row("last", 3.0),
+        row("gaussian_latents", 9.0, nfe=0),
+        row("last", 0.5, metric="precision"),
+        row("last", 0.4, metric="coverage"),
     ]
     make_run(folder, "a", make_record(), rows=rows)
     make_run(folder, "b", make_record(), rows=rows)
@@ -110,7 +112,7 @@ def test_controls_and_other_metrics_are_shown_on_request(folder: Path) -> None:
 
 
 def test_a_run_that_was_not_evaluated_is_named(folder: Path) -> None:
-    make_run(folder, "a", make_record(), rows=[make_row("last", 3.0)])
+    make_run(folder, "a", make_record(), rows=[row("last", 3.0)])
     make_run(folder, "b", make_record())
     assert "Results: b was not evaluated: `kedro run --pipeline=evaluate`" in invoke(
         "a", "b"
@@ -118,12 +120,12 @@ def test_a_run_that_was_not_evaluated_is_named(folder: Path) -> None:
 
 
 def test_runs_without_a_common_figure_say_so(folder: Path) -> None:
-    two_runs(folder, [make_row("last", 3.0, nfe=5)])
+    two_runs(folder, [row("last", 3.0, nfe=5)])
     assert "no figure is of both" in invoke("a", "b")
 
 
 def test_it_fits_100_columns_without_colours(folder: Path) -> None:
-    rows = [make_row("best_ema", 1.0, extractor="check_rotation_classifier")]
+    rows = [row("best_ema", 1.0, extractor="check_rotation_classifier")]
     make_run(folder, "a", make_record(), rows=rows)
     make_run(folder, "b", make_record(), rows=rows)
     text = invoke("a", "b", "--all")
@@ -138,7 +140,7 @@ def test_an_unknown_run_ends_with_one_message(folder: Path) -> None:
 
 
 def test_programs_get_every_difference(folder: Path) -> None:
-    two_runs(folder, [make_row("last", 2.0)], **{"parameters.training.num_steps": 80})
+    two_runs(folder, [row("last", 2.0)], **{"parameters.training.num_steps": 80})
     found = json.loads(invoke("a", "b", "--json"))
     assert found["parameters"] == {"training.num_steps": [60, 80]}
     assert found["results"][0]["values"] == [3.0, 2.0]

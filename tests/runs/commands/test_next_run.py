@@ -153,6 +153,7 @@ class TestDags:
         assert set(dags["lct_pipeline"]["tasks"]) == stages | first
         assert set(dags["lct_pipeline_combine"]["tasks"]) == first | {
             "references",
+            "baselines",
             "combination",
         }
 
@@ -160,7 +161,8 @@ class TestDags:
         needs = dags["lct_pipeline"]["needs"]
         assert needs["ingestion"] == {"next_run"}
         assert needs["training"] == {"encoding"}
-        assert needs["combination"] >= {"references", "cataloging"}
+        assert needs["baselines"] >= {"references", "cataloging"}
+        assert needs["combination"] >= {"baselines", "references"}
         assert needs["evaluation"] >= {"combination"}
         assert dags["lct_pipeline_evaluate"]["needs"]["references"] == {"next_run"}
 

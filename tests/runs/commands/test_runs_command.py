@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from making_runs import make_record, make_row, make_run
+from made_results import row
+from making_runs import make_record, make_run
 
 from lct_pipeline.cli import cli
 
@@ -33,9 +34,9 @@ def listed(*words: str) -> list[str]:
 
 def several(project: Path) -> None:
     """Make three runs: an old good one, a newer worse one, and the newest that failed."""
-    make_run(project, "old", make_record(), rows=[make_row("last", 1.0)], steps=(60,))
+    make_run(project, "old", make_record(), rows=[row("last", 1.0)], steps=(60,))
     later = make_record(started=LATER, ended=LATER)
-    make_run(project, "new", later, rows=[make_row("last", 2.0)], steps=(5, 15))
+    make_run(project, "new", later, rows=[row("last", 2.0)], steps=(5, 15))
     failed = make_record(
         started="2026-03-03T10.00.00.000Z",
         ended="2026-03-03T12.00.00.000Z",
@@ -69,7 +70,7 @@ def test_the_table_has_each_run_with_its_figures(folder: Path) -> None:
 def test_the_table_fits_100_columns_and_has_no_colours_in_a_file(folder: Path) -> None:
     several(folder)
     name = "celebahq256-at-a-learning-rate-of-0.0001"
-    rows = [make_row(m, 1234.5, std=12.3) for m in ("last", "best_ema", "combined")]
+    rows = [row(m, 1234.5, std=12.3) for m in ("last", "best_ema", "combined")]
     make_run(folder, name, make_record(env="digits_small_batch"), rows=rows, steps=(9,))
     text = invoke()
     assert max(map(len, text.splitlines())) <= 100
@@ -78,15 +79,17 @@ def test_the_table_fits_100_columns_and_has_no_colours_in_a_file(folder: Path) -
 
 
 def test_figures_have_the_letter_of_how_they_were_made(folder: Path) -> None:
-    make_run(folder, "one", make_record(), rows=[make_row("last", 1.0)])
-    other = make_row("last", 1.0, protocol="22222222", num_generated=50_000)
+    make_run(folder, "one", make_record(), rows=[row("last", 1.0)])
+    other = row("last", 1.0, protocol="22222222", num_generated=50_000)
     make_run(folder, "two", make_record(started=LATER), rows=[other])
     make_run(folder, "three", make_record(started=LATER), rows=[other])
     text = invoke()
-    assert (
-        "  a  classifier, 50,000 images against 2 of the test split [22222222]" in text
-    )
-    assert "  b  classifier, 64 images against 2 of the test split [11111111]" in text
+    for letter, count, protocol in (
+        ("a", "50,000", "22222222"),
+        ("b", "2,000", "aaaa1111"),
+    ):
+        made = f"{count} images against 385 of the test split [{protocol}]"
+        assert f"  {letter}  classifier, {made}" in text
     letters = [line.split()[-3] for line in text.splitlines() if "finished" in line]
     assert letters == ["a", "a", "b"]
 

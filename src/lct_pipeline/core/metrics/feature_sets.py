@@ -8,7 +8,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from lct_pipeline.core.metrics.frechet import FeatureMoments, FeatureStatistics
+from lct_pipeline.core.metrics.frechet import (
+    FeatureMoments,
+    FeatureStatistics,
+    feature_statistics,
+)
 from lct_pipeline.core.metrics.inception_score import ClassScore
 
 
@@ -16,8 +20,9 @@ from lct_pipeline.core.metrics.inception_score import ClassScore
 class FeatureSet:
     """Blocks of neighbouring images as moments, some features, and the class score.
 
-    ``blocks`` have as many images, up to one; ``kept`` are features of some images, ``(K, D)``,
-    float32; ``class_score`` is None where the extractor tells no classes.
+    ``blocks`` have as many images, up to one; there are none where all features are kept and
+    nothing was reduced. ``kept`` are features of some images, ``(K, D)``, float32;
+    ``class_score`` is None where the extractor tells no classes.
     """
 
     blocks: list[FeatureMoments]
@@ -26,12 +31,14 @@ class FeatureSet:
 
     @property
     def num_images(self) -> int:
-        """Return the number of images that were reduced."""
-        return sum(block.num_images for block in self.blocks)
+        """Return the number of images that were seen."""
+        return sum(block.num_images for block in self.blocks) or len(self.kept)
 
     @cached_property
     def statistics(self) -> FeatureStatistics:
         """Return mean and covariance of all images."""
+        if not self.blocks:
+            return feature_statistics(self.kept)
         return FeatureMoments.merged(self.blocks).statistics()
 
 
@@ -40,10 +47,11 @@ class FeatureReducer:
 
     Args:
         keep: Which features to keep, bool, ``(N,)``; N is the number of images that will come.
-        num_blocks: Number of blocks.
+        num_blocks: Number of blocks; 0 makes no moments, where all features are kept.
 
     Raises:
-        ValueError: There are fewer than two images for each block.
+        ValueError: There are fewer than two images for each block, or nothing would be known of
+            the images that are not kept.
     """
 
     def __init__(self, keep: Tensor, *, num_blocks: int) -> None:
@@ -52,11 +60,13 @@ class FeatureReducer:
                 f"{num_blocks} blocks of features need at least {2 * num_blocks} images, "
                 f"got {len(keep)}"
             )
+        if num_blocks == 0 and not keep.all():
+            raise ValueError("without blocks the features of all images are kept")
         self._keep = keep
         # a border after each block: the first ones are larger by one where it does not go up
-        sizes = [len(part) for part in keep.tensor_split(num_blocks)]
+        sizes = [len(part) for part in keep.tensor_split(max(1, num_blocks))]
         self._borders = torch.tensor(sizes).cumsum(0)
-        self._blocks: list[FeatureMoments] = []
+        self._reduces, self._blocks = num_blocks > 0, list[FeatureMoments]()
         self._kept: list[Tensor] = []
         self._class_score: ClassScore | None = None
         self._num_images = 0
@@ -76,7 +86,8 @@ class FeatureReducer:
             raise ValueError(f"more than {len(self._keep)} images came")
         features = features.float().cpu()
         self._kept.append(features[self._keep[start : self._num_images]])
-        for part, place in zip(*self._parts(features, start), strict=True):
+        parts = self._parts(features, start) if self._reduces else ([], [])
+        for part, place in zip(*parts, strict=True):
             if place == len(self._blocks):
                 self._blocks.append(FeatureMoments(features.shape[1]))
             self._blocks[place].update(part)

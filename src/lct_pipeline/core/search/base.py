@@ -102,13 +102,18 @@ class Search(ABC):
         self.ask()  # a search that is told without asking draws as one that asked
         self._asked = None
         fitness = np.where(np.isnan(fitness), np.inf, fitness)
+        spent = self.spent_after(len(fitness))
         if self.asks_centre:
             self._centre_told = True
-            self.spent += 1
         else:
-            self.spent += len(fitness) * (self.cost if self.generation > 0 else 1.0)
             self._learn(alphas, fitness, gradients)
+        self.spent = spent
         self.generation += 1
+
+    def spent_after(self, num: int) -> float:
+        """Return what is spent when ``num`` candidates of this generation are told."""
+        in_full = self.generation == 0 or self.asks_centre
+        return self.spent + num * (1.0 if in_full else self.cost)
 
     def _num_affordable(self) -> int:
         """Return how many candidates the budget still holds beside the centre."""

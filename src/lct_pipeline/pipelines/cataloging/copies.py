@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lct_pipeline.datasets.checkpoint_layouts import ExternalCheckpoint
-from lct_pipeline.datasets.checkpoints import CheckpointStore, Files
+from lct_pipeline.datasets.checkpoints import CheckpointHeader, CheckpointStore, Files
 from lct_pipeline.datasets.external_checkpoints import ExternalCheckpoints
 from lct_pipeline.datasets.parts import Last
 from lct_pipeline.datasets.tensors import TensorFile
@@ -17,18 +17,6 @@ from lct_pipeline.errors import DataError, ParameterError
 from lct_pipeline.progress import gibibytes, track
 
 logger = logging.getLogger(__name__)
-
-UNKNOWN = {  # what our own training says about a checkpoint and other trainers do not
-    "kind": "raw",  # what a combination is made of: averages of another trainer too
-    "num_images": None,
-    "num_levels": None,
-    "ends_stage": False,
-    "loss": None,
-    "network": None,
-    "ema_rate": None,
-    "ema_width": None,
-    "parameters_digest": None,
-}
 
 
 def copied_checkpoints(
@@ -60,9 +48,9 @@ def copied_checkpoints(
     for name in track(
         missing, "import", "checkpoint", total=len(files), initial=len(stored)
     ):
-        about = {"step": files[name].step, "source": origins[name]}
-        metadata = {**UNKNOWN, **about}
-        yield {name: TensorFile(external_checkpoints.read(files[name]), metadata)}
+        header = CheckpointHeader(step=files[name].step, source=origins[name])
+        tensors = external_checkpoints.read(files[name])
+        yield {name: TensorFile(tensors, header.as_metadata())}
     yield Last({})
 
 
@@ -71,22 +59,21 @@ def _name(checkpoint: ExternalCheckpoint) -> str:
 
 
 def _check_stored(
-    stored: dict[str, dict[str, Any]], origins: dict[str, Any], folder: Path
+    stored: dict[str, CheckpointHeader], origins: dict[str, Any], folder: Path
 ) -> None:
     """Refuse a store with anything that is not a copy of what is to be imported now."""
     for name, header in stored.items():
-        if header.get("source") != origins.get(name):
+        if header.source != origins.get(name):
             raise DataError(
-                f"{folder} holds {name}, {_difference(header, origins.get(name))}."
+                f"{folder} holds {name}, {_difference(header.source, origins.get(name))}."
             )
 
 
-def _difference(header: dict[str, Any], origin: dict[str, Any] | None) -> str:
+def _difference(stored: dict[str, Any] | None, origin: dict[str, Any] | None) -> str:
     """Return why a stored checkpoint is not one of those to import, and what to do."""
-    if header.get("source") is None:
+    if stored is None:
         return "which this project trained itself: give another run_id"
     remedy = "give another run_id, or remove that folder to import anew"
-    stored = header["source"]
     if origin is None:
         return f"of {stored['file']}, which cataloging.source does not have: {remedy}"
     key = next(key for key in origin if stored.get(key) != origin[key])

@@ -6,7 +6,6 @@ import pandas as pd
 from pandas import DataFrame
 
 from lct_pipeline.datasets.checkpoints import CheckpointStore
-from lct_pipeline.datasets.tensors import DIGEST_KEY
 from lct_pipeline.errors import DataError
 
 COLUMNS = [
@@ -39,8 +38,8 @@ def index_of(checkpoints: CheckpointStore) -> DataFrame:
         {
             "name": name,
             "run": checkpoints.run,
-            **{column: header[column] for column in COLUMNS},
-            "digest": header[DIGEST_KEY],
+            **{column: getattr(header, column) for column in COLUMNS},
+            "digest": header.digest,
             "bytes": checkpoints.path(name).stat().st_size,
         }
         for name, header in checkpoints.headers().items()

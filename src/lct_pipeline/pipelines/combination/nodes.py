@@ -8,6 +8,7 @@ from typing import Any
 from lct_pipeline.lazy_types import (
     Chart,
     CheckpointCatalog,
+    CombinationResult,
     DataFrame,
     Decoder,
     Reference,
@@ -20,41 +21,41 @@ def search_combination(
     checkpoint_index: CheckpointCatalog,
     decoder: Decoder | None,
     reference: Reference,
-    previous_search_state: TensorFile | None,
+    previous_search_history: DataFrame,
     parameters: Combination,
     sampling: Sampling,
     runtime: Runtime,
-) -> Iterator[tuple[Any, Any]]:
-    """Search, or continue; yield the history's rows by generation, and the state."""
+) -> Iterator[Any]:
+    """Search, or continue; yield the history again after each evaluation."""
     from lct_pipeline.combination.searching import Stage, search
 
     stage = Stage(checkpoint_index, decoder, reference, parameters, sampling, runtime)
-    yield from search(stage, previous_search_state)
+    yield from search(stage, previous_search_history)
 
 
 def score_candidates(
     search_history: DataFrame,
+    ema_selection: DataFrame,
     previous_candidate_scores: DataFrame,
     checkpoint_index: CheckpointCatalog,
     decoder: Decoder | None,
     reference: Reference,
     parameters: Combination,
-    evaluation: Evaluation,
     sampling: Sampling,
     runtime: Runtime,
 ) -> Iterator[Any]:
-    """Score each control, and the best of each search, on the validation split."""
-    from lct_pipeline.combination import choosing
+    """Score both baselines, and the best of each search, on the validation split."""
+    from lct_pipeline.combination import candidates
 
-    stage = choosing.Stage(
+    stage = candidates.Stage(
         checkpoint_index, decoder, reference, parameters, sampling, runtime
     )
-    yield from choosing.score_candidates(
-        stage, search_history, previous_candidate_scores, evaluation.posthoc_widths
+    yield from candidates.score_candidates(
+        stage, search_history, ema_selection, previous_candidate_scores
     )
 
 
-def verify_combination(
+def select_combination(
     candidate_scores: DataFrame,
     checkpoint_index: CheckpointCatalog,
     decoder: Decoder | None,
@@ -63,19 +64,26 @@ def verify_combination(
     evaluation: Evaluation,
     sampling: Sampling,
     runtime: Runtime,
-) -> tuple[DataFrame, TensorFile, dict[str, Any]]:
-    """Return the report on the test split, the model that is kept, and the combination."""
-    from lct_pipeline.combination import verifying
+) -> tuple[DataFrame, TensorFile, CombinationResult]:
+    """Return the report on the test split, the combined model, and how it was selected."""
+    from lct_pipeline.combination import selection, verification
 
-    stage = verifying.Stage(
+    stage = selection.Stage(
         checkpoint_index, decoder, reference, parameters, sampling, runtime
     )
-    return verifying.verify_combination(stage, candidate_scores, evaluation)
+    decision = selection.select_combination(
+        stage, candidate_scores, evaluation.num_seeds
+    )
+    report = verification.report_on_test(stage, candidate_scores, evaluation)
+    result = verification.conclusion(stage, decision, report)
+    verification.log_report(report, result)
+    model = verification.combined_model(stage, result, decision.selected["alpha"])
+    return report, model, result
 
 
 def measure_landscape(
     candidate_scores: DataFrame,
-    combination: dict[str, Any],
+    combination: CombinationResult,
     checkpoint_index: CheckpointCatalog,
     decoder: Decoder | None,
     reference: Reference,
@@ -96,9 +104,9 @@ def conclude_combination(
     search_history: DataFrame,
     candidate_scores: DataFrame,
     landscape: DataFrame,
-    combination: dict[str, Any],
+    combination: CombinationResult,
 ) -> tuple[Chart, Chart, Chart, Chart, dict[str, Any]]:
-    """Draw the searches, the coefficients and the landscape; record what was kept."""
+    """Draw the searches, the coefficients and the landscape; record what was selected."""
     from lct_pipeline.reporting import landscapes, searches
 
     return (
@@ -107,8 +115,8 @@ def conclude_combination(
         landscapes.draw_line(landscape, combination),
         landscapes.draw_landscape(landscape, combination),
         {
-            "kept": combination["kept"],
-            "verdict": combination["verdict"],
+            "selected": combination.selected,
+            "verdict": combination.verdict,
             "num_evaluations": len(search_history),
             "num_candidates": len(candidate_scores),
         },

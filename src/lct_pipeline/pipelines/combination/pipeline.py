@@ -7,7 +7,7 @@ from lct_pipeline.pipelines.combination.nodes import (
     measure_landscape,
     score_candidates,
     search_combination,
-    verify_combination,
+    select_combination,
 )
 
 MODELS = ["checkpoint_index", "decoder", "reference"]
@@ -22,28 +22,28 @@ def create_pipeline() -> Pipeline:
                 search_combination,
                 inputs=[
                     *MODELS,
-                    "previous_search_state",
+                    "previous_search_history",
                     "params:combination",
                     *SETTINGS,
                 ],
-                outputs=["search_history", "search_state"],
+                outputs="search_history",
                 name="search_combination",
             ),
             Node(
                 score_candidates,
                 inputs=[
                     "search_history",
+                    "ema_selection",
                     "previous_candidate_scores",
                     *MODELS,
                     "params:combination",
-                    "params:evaluation",
                     *SETTINGS,
                 ],
                 outputs="candidate_scores",
                 name="score_candidates",
             ),
             Node(
-                verify_combination,
+                select_combination,
                 inputs=[
                     "candidate_scores",
                     *MODELS,
@@ -52,7 +52,7 @@ def create_pipeline() -> Pipeline:
                     *SETTINGS,
                 ],
                 outputs=["combination_report", "combined_model", "combination"],
-                name="verify_combination",
+                name="select_combination",
             ),
             Node(
                 measure_landscape,

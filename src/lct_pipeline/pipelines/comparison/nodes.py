@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from lct_pipeline.lazy_types import ImageSource, TensorFile
+from lct_pipeline.lazy_types import EvaluationResult, ImageSource, TensorFile
 from lct_pipeline.parameters import Runtime
 from lct_pipeline.parameters.data import Ingestion
 from lct_pipeline.parameters.evaluation import Comparison, Features
@@ -18,11 +16,11 @@ def compare_images(
     ingestion: Ingestion,
     features: Features,
     runtime: Runtime,
-) -> dict[str, Any]:
-    """Return, and log, the figures of one set of images against another, or against statistics."""
-    from lct_pipeline.evaluation import comparing
+) -> EvaluationResult:
+    """Return, and log, the values of one set of images against another, or against statistics."""
+    from lct_pipeline.evaluation import comparing, protocol
 
-    rows = comparing.compared(
+    found = comparing.compared(
         compared_images,
         reference_images,
         compared_statistics,
@@ -31,5 +29,5 @@ def compare_images(
         features,
         runtime,
     )
-    comparing.log_rows(rows)
-    return {"rows": rows}
+    protocol.log_by_protocol(found.table())
+    return found.result()

@@ -9,6 +9,7 @@ from lct_pipeline.lazy_types import (
     CheckpointCatalog,
     DataFrame,
     Decoder,
+    EvaluationResult,
     Figure,
     ModelSet,
     Reference,
@@ -18,24 +19,8 @@ from lct_pipeline.lazy_types import (
 from lct_pipeline.parameters import Evaluation, Features, Runtime, Sampling
 
 
-def choose_average(
-    checkpoint_index: CheckpointCatalog,
-    decoder: Decoder,
-    reference: Reference,
-    parameters: Evaluation,
-    sampling: Sampling,
-    runtime: Runtime,
-) -> tuple[DataFrame, TensorFile]:
-    """Return the distance of every average of the weights, and the best of them."""
-    from lct_pipeline.combination import selection
-
-    return selection.choose_average(
-        checkpoint_index, decoder, reference, parameters, sampling, runtime
-    )
-
-
-def choose_second_step(
-    best_average: TensorFile,
+def select_sampling_plans(
+    best_ema: TensorFile,
     combined_model: TensorFile | None,
     checkpoint_index: CheckpointCatalog,
     decoder: Decoder,
@@ -45,10 +30,10 @@ def choose_second_step(
     runtime: Runtime,
 ) -> tuple[DataFrame, dict[str, Any]]:
     """Return the distance at each level and kind of noise of a second step, and the best plans."""
-    from lct_pipeline.combination import selection
+    from lct_pipeline.evaluation import plan_selection
 
-    return selection.choose_second_step(
-        best_average,
+    return plan_selection.select_sampling_plans(
+        best_ema,
         combined_model,
         checkpoint_index,
         decoder,
@@ -93,11 +78,11 @@ def evaluate_models(
     features: Features,
     sampling: Sampling,
     runtime: Runtime,
-) -> tuple[dict[str, Any], DataFrame, DataFrame]:
-    """Return every figure of every model and plan, and distances by the number of images."""
-    from lct_pipeline.evaluation import final
+) -> tuple[EvaluationResult, DataFrame, DataFrame]:
+    """Return every value of every model and plan, and distances by the number of images."""
+    from lct_pipeline.evaluation import final, further
 
-    judges = final.judges_of(
+    spaces = further.feature_spaces_of(
         reference, further_references, parameters, features, runtime
     )
     found = final.evaluated(
@@ -105,13 +90,13 @@ def evaluate_models(
         decoder,
         latents,
         image_manifest,
-        judges,
+        spaces,
         parameters,
         features.num_kept,
         sampling,
         runtime,
     )
-    return found.as_json(), found.table(), found.by_size()
+    return found.result(), found.table(), found.by_size()
 
 
 def find_nearest_neighbours(

@@ -3,13 +3,12 @@
 from kedro.pipeline import Node, Pipeline
 
 from lct_pipeline.pipelines.evaluation.nodes import (
-    choose_average,
-    choose_second_step,
     conclude_evaluation,
     evaluate_models,
     find_nearest_neighbours,
     make_sample_panels,
     measure_further_references,
+    select_sampling_plans,
 )
 
 SETTINGS = ["params:sampling", "params:runtime"]
@@ -20,21 +19,9 @@ def create_pipeline() -> Pipeline:
     return Pipeline(
         [
             Node(
-                choose_average,
+                select_sampling_plans,
                 inputs=[
-                    "checkpoint_index",
-                    "decoder",
-                    "reference",
-                    "params:evaluation",
-                    *SETTINGS,
-                ],
-                outputs=["average_choice", "best_average"],
-                name="choose_average",
-            ),
-            Node(
-                choose_second_step,
-                inputs=[
-                    "best_average",
+                    "best_ema",
                     "combined_model",
                     "checkpoint_index",
                     "decoder",
@@ -43,7 +30,7 @@ def create_pipeline() -> Pipeline:
                     *SETTINGS,
                 ],
                 outputs=["second_step_choice", "models"],
-                name="choose_second_step",
+                name="select_sampling_plans",
             ),
             Node(
                 measure_further_references,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from lct_pipeline.datasets.checkpoints import CheckpointCatalog
+from lct_pipeline.datasets.results import CombinationResult
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import ParameterError
+from lct_pipeline.models.description import ModelDescription
 
 
 @dataclass(frozen=True)
@@ -28,15 +29,15 @@ class Chosen:
     weights: str
     evaluated_as: str | None
     tensors: dict[str, Tensor]
-    network: dict[str, Any]
+    network: ModelDescription
 
 
 def choose_model(
     name: str,
     catalog: CheckpointCatalog,
-    best_average: TensorFile | None,
+    best_ema: TensorFile | None,
     combined_model: TensorFile | None,
-    combination: dict[str, Any] | None,
+    combination: CombinationResult | None,
 ) -> Chosen:
     """Return the model that ``export.model`` names.
 
@@ -44,20 +45,20 @@ def choose_model(
         ParameterError: There is none of that name, or not yet.
     """
     if name == "best":
-        name = _best(best_average, combined_model, combination)
+        name = _best(best_ema, combined_model, combination)
     if name == "combined":
         made = _made(combined_model, name, "combine")
         return _chosen("combined model", "combined", made)
-    if name == "best_average":
-        made = _made(best_average, name, "evaluate")
-        return _chosen("best average", "best_ema", made)
+    if name == "best_ema":
+        made = _made(best_ema, name, "evaluate")
+        return _chosen("best EMA", "best_ema", made)
     index = catalog.rows
     raw = index[index["kind"] == "raw"].sort_values("step")
     is_last = name == "last"
     rows = raw.tail(1) if is_last else index.query("name == @name")
     if rows.empty:
         raise ParameterError(
-            f"export.model={name}: give best, combined, best_average, last or the name of a "
+            f"export.model={name}: give best, combined, best_ema, last or the name of a "
             f"checkpoint, such as {raw['name'].iloc[-1]}."
         )
     row = rows.iloc[0]
@@ -73,19 +74,18 @@ def choose_model(
 
 
 def _best(
-    best_average: TensorFile | None,
+    best_ema: TensorFile | None,
     combined_model: TensorFile | None,
-    combination: dict[str, Any] | None,
+    combination: CombinationResult | None,
 ) -> str:
     if combined_model is not None and combination is not None:
-        if combination["gain_survives"] or best_average is None:
-            return "combined"
-    if best_average is None:
+        return "combined" if combination.is_selected else combination.best_baseline
+    if best_ema is None:
         raise ParameterError(
-            "export.model=best: nothing was compared yet. `kedro run --pipeline=evaluate` chooses "
-            "the best average; --params=export.model=last takes the last checkpoint."
+            "export.model=best: nothing was compared yet. `kedro run --pipeline=evaluate` selects "
+            "the best EMA; --params=export.model=last takes the last checkpoint."
         )
-    return "best_average"
+    return "best_ema"
 
 
 def _made(file: TensorFile | None, name: str, pipeline: str) -> TensorFile:
@@ -101,11 +101,11 @@ def _chosen(title: str, evaluated_as: str, file: TensorFile) -> Chosen:
     return Chosen(title, name, evaluated_as, file.tensors, _network(file, name))
 
 
-def _network(file: TensorFile, name: str) -> dict[str, Any]:
+def _network(file: TensorFile, name: str) -> ModelDescription:
     network = file.metadata.get("network")
     if network is None:
         raise ParameterError(
             f"{name} was written by another trainer, whose network this project does not know: it "
             "cannot be exported."
         )
-    return network
+    return ModelDescription.from_json(network)

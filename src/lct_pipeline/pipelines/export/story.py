@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from lct_pipeline.core.sampling_plans import SamplingPlan
 from lct_pipeline.datasets.checkpoints import CheckpointCatalog
 from lct_pipeline.datasets.decoder import Decoder, needed, normalisation_of
@@ -40,13 +38,13 @@ def exported_model(
     chosen = choose_model(
         parameters.model,
         catalog,
-        run.tensors("best_average"),
+        run.tensors("best_ema"),
         run.tensors("combined_model"),
-        run.values("combination"),
+        run.combination,
     )
     decoder = needed(decoder)
     if parameters.onnx:
-        check_onnx(chosen.network["model"])
+        check_onnx(chosen.network.model)
     selected = run.values("sampling_plans") or {}
     pipeline = build_pipeline(
         chosen.network,
@@ -68,7 +66,7 @@ def _plans(
     plans = selected.get("plans", {}).get(chosen.evaluated_as)
     if plans is not None:
         return plans_from(plans)
-    if chosen.network["model"] == "diffusion":
+    if chosen.network.model == "diffusion":
         return diffusion_plans(sampling)
     return [one_step(chosen.network)]
 
@@ -77,9 +75,8 @@ def _story(
     chosen: Chosen, run: RunFolder, selected: dict[str, Any], parameters: Export
 ) -> Story:
     """Return what the model card tells."""
-    evaluation = run.values("evaluation")
-    rows = pd.DataFrame([] if evaluation is None else evaluation["rows"])
-    is_known = chosen.evaluated_as is not None and not rows.empty
+    rows = [row for row in run.evaluation if row.model == chosen.evaluated_as]
+    controls = [row for row in run.evaluation if row.model in CONTROLS]
     record = record_of_training(run.records)
     training, ingestion = (record["parameters"][k] for k in ("training", "ingestion"))
     return Story(
@@ -96,8 +93,8 @@ def _story(
         second_step_improves=selected.get("second_step_improves", {}).get(
             chosen.evaluated_as
         ),
-        rows=rows[rows["model"] == chosen.evaluated_as] if is_known else pd.DataFrame(),
-        controls=rows[rows["model"].isin(CONTROLS)] if is_known else pd.DataFrame(),
+        rows=rows,
+        controls=controls if rows else [],
     )
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 from pandas import DataFrame
 
+from lct_pipeline.core.losses import fit_power_law
 from lct_pipeline.core.outliers import outlier_statistics
-from lct_pipeline.core.scaling_c import fit_power_law
 from lct_pipeline.core.temporal_differences import pooled_std
 from lct_pipeline.datasets.autoencoder import PIXELS
 from lct_pipeline.datasets.checkpoints import CheckpointStore
@@ -60,7 +60,7 @@ def temporal_differences(
             latents,
             latent_manifest,
             latent_normalisation,
-            checkpoints.header(names[0])["network"]["class_counts"],
+            checkpoints.network(names[0]).class_counts,
             training,
             device,
             num_images=parameters.num_td_images,

@@ -12,12 +12,12 @@ import torch
 from pandas import DataFrame
 
 from lct_pipeline.core.batches import BatchPreparation
+from lct_pipeline.core.losses import PAPER_LAW
 from lct_pipeline.core.objectives import Batch
 from lct_pipeline.core.outliers import OutlierStatistics, outlier_statistics
 from lct_pipeline.core.preconditioning import Denoiser
 from lct_pipeline.core.randomness import derived_seed
 from lct_pipeline.core.ranks import Ranks
-from lct_pipeline.core.scaling_c import PAPER_LAW
 from lct_pipeline.core.temporal_differences import (
     LevelPair,
     stage_pairs,
@@ -28,11 +28,12 @@ from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.splits import indices_of
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import ParameterError
+from lct_pipeline.models.description import ModelDescription
 from lct_pipeline.parameters import Training, parameters_digest
 from lct_pipeline.progress import track
-from lct_pipeline.training.assembly import level_schedule
 from lct_pipeline.training.first_stage import frozen_model
 from lct_pipeline.training.latents import LatentReader, has_flips
+from lct_pipeline.training.schedule import level_schedule
 
 logger = logging.getLogger(__name__)
 
@@ -58,12 +59,12 @@ def stage_ends(checkpoints: CheckpointStore, parameters: Training) -> list[str]:
     ends = {
         name: header
         for name, header in checkpoints.headers().items()
-        if header["kind"] == "raw" and header["ends_stage"]
+        if header.kind == "raw" and header.ends_stage
     }
     if not ends:
         logger.info("No stage of run %s is trained yet.", checkpoints.run)
     digest = parameters_digest(parameters.model_dump(mode="json"))
-    if any(header["parameters_digest"] != digest for header in ends.values()):
+    if any(header.parameters_digest != digest for header in ends.values()):
         raise ParameterError(
             f"the run {checkpoints.run} was trained with other values of the group training. Give "
             "those, or the name of another run: --params=run_id=<name>."
@@ -136,8 +137,9 @@ def stage_rows(
 ) -> Iterator[dict[str, Any]]:
     """Yield a row for each chosen pair of levels of one stage, with ``COLUMNS``."""
     about = checkpoint.metadata
-    num_levels, network = about["num_levels"], about["network"]
-    grid = {key: network[key] for key in ("sigma_min", "sigma_max", "rho")}
+    num_levels = about["num_levels"]
+    network = ModelDescription.from_json(about["network"])
+    grid = {key: getattr(network, key) for key in ("sigma_min", "sigma_max", "rho")}
     schedule = level_schedule(parameters)
     pairs = stage_pairs(schedule, about["step"] - 1, num_pairs, **grid)
     model = frozen_model(checkpoint, device)

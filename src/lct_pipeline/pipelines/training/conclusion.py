@@ -25,14 +25,14 @@ def stage_samples(
     runtime: Runtime,
 ) -> Figure:
     """Draw one-step samples from the same noise at the end of each stage of the curriculum."""
-    network = checkpoints.header(checkpoints.names()[0])["network"]
+    network = checkpoints.network(checkpoints.names()[0])
     generator = build_generator(network, decoder, sampling, runtime)
     panels = {
-        f"N = {header['num_levels']}, step {header['step']}": generator.grid(
+        f"N = {header.num_levels}, step {header.step}": generator.grid(
             checkpoints.read(name).tensors, first_plan(network, sampling), seed=0
         )
         for name, header in checkpoints.headers().items()
-        if header["kind"] == "raw" and header["ends_stage"]
+        if header.kind == "raw" and header.ends_stage
     }
     return draw_panels(panels, "Samples at the end of each stage, from the same noise")
 

@@ -10,6 +10,7 @@ import pandas as pd
 from markupsafe import Markup
 from pandas import DataFrame
 
+from lct_pipeline.datasets.results import CombinationResult
 from lct_pipeline.reporting.fitness_axes import fitness_title
 from lct_pipeline.reporting.report.svg import Plot, Scale, scale_of
 from lct_pipeline.reporting.report.words import METHODS, MODELS, metric_name, number
@@ -167,7 +168,7 @@ def search_chart(history: DataFrame) -> Chart | None:
         plot.line(line.index, line, f"m-{method}", title)
     methods = dict.fromkeys(str(method) for method, _ in lines)
     legend = [(f"m-{method}", METHODS[method]) for method in methods]
-    legend.append(("dashed", "best average that it started from"))
+    legend.append(("dashed", "best that it started from"))
     return Chart(
         "Progress of the searches", plot.svg("Progress of the searches"), legend
     )
@@ -182,9 +183,9 @@ def _reached(of_search: DataFrame) -> pd.Series:
     return rows.groupby("spent")["fitness"].min().cummin()
 
 
-def coefficients_chart(combination: dict[str, Any]) -> Chart:
+def coefficients_chart(combination: CombinationResult) -> Chart:
     """Return the coefficient of each checkpoint."""
-    steps, alpha = combination["steps"], combination["alpha"]
+    steps, alpha = combination.steps, combination.alpha
     width = min(20.0, 220.0 / len(steps))
     plot = Plot(
         scale_of(steps), scale_of([0.0, *alpha]), "training step", "coefficient"

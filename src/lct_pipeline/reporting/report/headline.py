@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from lct_pipeline.datasets.results import CombinationResult, EvaluationRow
 from lct_pipeline.datasets.run_records import TRAIN_NODE
 from lct_pipeline.reporting.report.results import Results
 from lct_pipeline.reporting.report.verdict import main_rows
@@ -22,11 +22,9 @@ from lct_pipeline.reporting.report.words import (
     with_spread,
 )
 
-Row = dict[str, Any]
-
 NOTES = {
     "last": "the weights at the end of training, as they are",
-    "best_ema": "the best of all averages of the weights over training (EMA)",
+    "best_ema": "the best of all averages of the weights over training, by the validation split",
     "combined": "the checkpoints, weighted by coefficients that a search found",
     "real_validation_images": "that were in no training: what a perfect generator would get",
     "reconstructed_test_images": "the real test images, encoded and decoded: the floor of any "
@@ -77,15 +75,15 @@ def summary(results: Results) -> str:
         size = large(results.num_weights)
         return f"Checkpoints of another trainer, of {size} weights each."
     side = parameters["ingestion"]["image_size"]
-    latent = f" {TIMES} ".join(str(n) for n in network["sample_shape"])
+    latent = f" {TIMES} ".join(str(n) for n in network.sample_shape)
     space = "pixels" if parameters["encoding"]["autoencoder"] == "pixels" else "latents"
-    made = f"Images of {side} {TIMES} {side} pixels, made by a {network['model']} model"
+    made = f"Images of {side} {TIMES} {side} pixels, made by a {network.model} model"
     size = (
         ""
         if results.num_weights is None
         else f" of {large(results.num_weights)} weights"
     )
-    return f"{made}{size} ({NETWORKS[network['kind']]}, on {latent} {space}).{_training(results)}"
+    return f"{made}{size} ({NETWORKS[network.kind]}, on {latent} {space}).{_training(results)}"
 
 
 def _training(results: Results) -> str:
@@ -110,57 +108,55 @@ def node_seconds(results: Results, name: str) -> float:
     return sum(node["seconds"] for node in nodes if node["node"] == name)
 
 
-def score_groups(evaluation: list[Row], combination: Row | None) -> list[Group]:
+def score_groups(
+    evaluation: list[EvaluationRow], combination: CombinationResult | None
+) -> list[Group]:
     """Return the main figure of each model and control as bars on one scale from 0."""
     if not evaluation:
         return []
     rows = main_rows(evaluation)
-    longest = max(row["value"] + (row["std"] or 0) for row in rows) or 1.0
-    trained = [row["nfe"] for row in rows if row["nfe"] > 0]
+    longest = max(row.value + (row.std or 0) for row in rows) or 1.0
+    trained = [row.nfe for row in rows if row.nfe > 0]
     fewest = min(trained, default=0)
     groups = []
     for model in MODELS:
-        of_model = [row for row in rows if row["model"] == model]
+        of_model = [row for row in rows if row.model == model]
         if of_model:
             bars = [_bar(row, longest, fewest) for row in of_model]
-            groups.append(
-                Group(
-                    model, MODELS[model], _note(model, of_model[0], combination), bars
-                )
-            )
+            groups.append(Group(model, MODELS[model], _note(model, combination), bars))
     return groups
 
 
-def _bar(row: Row, longest: float, fewest: int) -> Bar:
-    std = row["std"]
+def _bar(row: EvaluationRow, longest: float, fewest: int) -> Bar:
+    std = row.std
     spread = 0.0 if std is None or math.isnan(std) else 100 * std / longest
     return Bar(
-        steps(row["nfe"]) if row["nfe"] else f"{row['num_generated']:,} images",
-        with_spread(row["value"], std),
-        row["value"],
-        max(0.0, 100 * row["value"] / longest),
+        steps(row.nfe) if row.nfe else f"{row.num_generated:,} images",
+        with_spread(row.value, std),
+        row.value,
+        max(0.0, 100 * row.value / longest),
         spread,
-        row["nfe"] > fewest,
+        row.nfe > fewest,
     )
 
 
-def _note(model: str, row: Row, combination: Row | None) -> str:
+def _note(model: str, combination: CombinationResult | None) -> str:
     if model == "combined" and combination is not None:
-        if not combination["gain_survives"]:
-            return f"the search's gain was gone on new images: {combination['kept']} is kept"
-        return f"{len(combination['steps'])} checkpoints, with coefficients that a search found"
+        if not combination.is_selected:
+            return f"the search's gain was gone on new noise: {combination.selected} in its place"
+        return f"{len(combination.steps)} checkpoints, with coefficients that a search found"
     return NOTES[model]
 
 
-def score_caption(evaluation: list[Row]) -> str:
+def score_caption(evaluation: list[EvaluationRow]) -> str:
     """Return what the bars show, of how many images, by what."""
     rows = main_rows(evaluation)
     row = rows[0]
-    seeds = len(row["seeds"])
+    seeds = len(row.seeds)
     over = (
         f", mean ± standard deviation over {seeds} seeds of noise" if seeds > 1 else ""
     )
-    name = metric_name(row["metric"])
+    name = metric_name(row.metric)
     plain = (
         ""
         if name == "FID"
@@ -168,7 +164,7 @@ def score_caption(evaluation: list[Row]) -> str:
     )
     return (
         "A step is one evaluation of the network. "
-        f"{name} of {row['num_generated']:,} generated images to {row['num_real']:,} real ones of "
-        f"{row['reference']}{over}; less is better. It compares features of "
-        f"{extractor_name(row['extractor'])}.{plain}"
+        f"{name} of {row.num_generated:,} generated images to {row.num_real:,} real ones of "
+        f"{row.reference}{over}; less is better. It compares features of "
+        f"{extractor_name(row.extractor)}.{plain}"
     )

@@ -15,6 +15,7 @@ from lct_pipeline.reporting.report.verdict import judge, standing
 from lct_pipeline.reporting.report.words import (
     MODELS,
     duration,
+    in_sentence,
     large,
     number,
     share,
@@ -108,7 +109,7 @@ def _samples(results: Results) -> dict[str, Any]:
         strips.setdefault(group, []).append((title, f"s-{panel['model']}", picture))
     first = [panel for panel in panels if panel["nfe"] == panels[0]["nfe"]]
     best = min(first, key=lambda panel: BEST_FIRST.index(panel["model"]))
-    title = f"{MODELS[best['model']].lower()}, {steps(best['nfe'])} each"
+    title = f"{in_sentence(MODELS[best['model']])}, {steps(best['nfe'])} each"
     sheet = pictures.strip(tensors[f"{best['model']}-{best['nfe']}"], *HERO)
     return {"hero": sheet, "hero_title": title, "strips": list(strips.items())}
 
@@ -129,14 +130,14 @@ def _combination(results: Results) -> dict[str, Any]:
         found.append(charts.search_chart(results.search_history))
     if combination is not None:
         found.append(charts.coefficients_chart(combination))
-    controls = None
+    baselines = None
     if combination is not None and results.combination_report is not None:
-        controls = tables.control_table(results.combination_report, combination)
+        baselines = tables.baseline_table(results.combination_report, combination)
     return {
         "combination": combination,
         "combination_charts": [chart for chart in found if chart is not None],
         "search_sentence": tables.search_sentence(combination) if combination else "",
-        "controls": controls,
+        "baselines": baselines,
     }
 
 

@@ -7,9 +7,11 @@ from typing import Any, TypeGuard
 
 from pandas import DataFrame
 
+from lct_pipeline.datasets.results import CombinationResult, EvaluationRow
 from lct_pipeline.datasets.run_folder import RunFolder
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError
+from lct_pipeline.models.description import ModelDescription
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Results:
 
     run: str
     records: list[dict[str, Any]] = field(default_factory=list)
-    network: dict[str, Any] | None = None
+    network: ModelDescription | None = None
     num_weights: int | None = None
     ingestion: dict[str, Any] | None = None
     pixel_statistics: DataFrame | None = None
@@ -38,9 +40,9 @@ class Results:
     td_statistics: DataFrame | None = None
     td_summary: DataFrame | None = None
     search_history: DataFrame | None = None
-    combination: dict[str, Any] | None = None
+    combination: CombinationResult | None = None
     combination_report: DataFrame | None = None
-    evaluation: list[dict[str, Any]] = field(default_factory=list)
+    evaluation: list[EvaluationRow] = field(default_factory=list)
     distance_by_size: DataFrame | None = None
     second_step_choice: DataFrame | None = None
     copying: dict[str, Any] | None = None
@@ -72,9 +74,9 @@ def results_of(
         DataError: The run has left nothing: there is no such run.
     """
     network, num_weights = _model(run, training)
-    evaluation = run.values("evaluation")
+    evaluation = run.evaluation
     pixels = run.table("pixel_statistics")
-    if num_weights is None and pixels is None and evaluation is None:
+    if num_weights is None and pixels is None and not evaluation:
         raise DataError(
             f"run {run.name} has left nothing to report: `kedro lct runs` lists those that "
             "have, and `kedro run --pipeline=train` works from nothing."
@@ -97,9 +99,9 @@ def results_of(
         pixel_statistics=pixels,
         reconstruction_quality=run.values("reconstruction_quality"),
         stage_samples=run.picture("stage_samples"),
-        search_history=run.table("search/history"),
-        combination=run.values("combination"),
-        evaluation=[] if evaluation is None else evaluation["rows"],
+        search_history=run.table("search_history"),
+        combination=run.combination,
+        evaluation=evaluation,
         copying=run.values("copying"),
         nearest_neighbours=run.picture("nearest_neighbours"),
         sample_panels=run.tensors("sample_panels"),
@@ -109,13 +111,14 @@ def results_of(
 
 def _model(
     run: RunFolder, training: dict[str, Any] | None
-) -> tuple[dict[str, Any] | None, int | None]:
+) -> tuple[ModelDescription | None, int | None]:
     """Return the description of the network and the number of its weights, where there is one."""
     if training is not None:
-        return training["network"], training["num_weights"]
+        network = ModelDescription.from_json(training["network"])
+        return network, training["num_weights"]
     names = run.checkpoints.names()
     if not names:
         return None, None
     last = run.checkpoints.read(names[-1])
     num_weights = sum(tensor.numel() for tensor in last.tensors.values())
-    return last.metadata.get("network"), num_weights
+    return run.checkpoints.header(names[-1]).network, num_weights

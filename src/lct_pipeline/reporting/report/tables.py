@@ -7,6 +7,7 @@ from typing import Any
 
 from pandas import DataFrame
 
+from lct_pipeline.datasets.results import CombinationResult, EvaluationRow
 from lct_pipeline.reporting.report.words import (
     METHODS,
     MODELS,
@@ -50,23 +51,23 @@ class Table:
     lines: list[Line]
 
 
-def evaluation_tables(evaluation: list[Row]) -> list[Table]:
+def evaluation_tables(evaluation: list[EvaluationRow]) -> list[Table]:
     """Return a table for each extractor, with the rows of each protocol under a headline.
 
     Only figures of one protocol may be compared to the digit.
     """
-    found: dict[str, list[Row]] = {}
+    found: dict[str, list[EvaluationRow]] = {}
     for row in evaluation:
-        found.setdefault(row["extractor_digest"], []).append(row)
+        found.setdefault(row.extractor_digest, []).append(row)
     return [_evaluation_table(rows) for rows in found.values()]
 
 
-def _evaluation_table(rows: list[Row]) -> Table:
-    metrics = list(dict.fromkeys(row["metric"] for row in rows))
-    of_protocol: dict[str, dict[tuple[str, int], dict[str, Row]]] = {}
+def _evaluation_table(rows: list[EvaluationRow]) -> Table:
+    metrics = list(dict.fromkeys(row.metric for row in rows))
+    of_protocol: dict[str, dict[tuple[str, int], dict[str, EvaluationRow]]] = {}
     for row in rows:
-        of_model = of_protocol.setdefault(row["protocol"], {})
-        of_model.setdefault((row["model"], row["nfe"]), {})[row["metric"]] = row
+        of_model = of_protocol.setdefault(row.protocol, {})
+        of_model.setdefault((row.model, row.nfe), {})[row.metric] = row
     lines = []
     for of_model in of_protocol.values():
         first = next(iter(next(iter(of_model.values())).values()))
@@ -74,20 +75,20 @@ def _evaluation_table(rows: list[Row]) -> Table:
         for (model, nfe), by_metric in of_model.items():
             cells = [_figure(by_metric.get(metric)) for metric in metrics]
             lines.append(Line(_who(model, nfe), cells, f"s-{model}"))
-    title = f"By features of {extractor_name(rows[0]['extractor'])}"
+    title = f"By features of {extractor_name(rows[0].extractor)}"
     return Table(title, [metric_name(metric) for metric in metrics], lines)
 
 
-def _against(row: Row) -> str:
+def _against(row: EvaluationRow) -> str:
     return (
-        f"{row['num_generated']:,} images against {row['num_real']:,} of {row['reference']}"
-        f" [{row['protocol']}]"
+        f"{row.num_generated:,} images against {row.num_real:,} of {row.reference}"
+        f" [{row.protocol}]"
     )
 
 
-def protocols(evaluation: list[Row]) -> list[str]:
+def protocols(evaluation: list[EvaluationRow]) -> list[str]:
     """Return in words how the figures of each protocol were made."""
-    first = {row["protocol"]: row for row in reversed(evaluation)}
+    first = {row.protocol: row for row in reversed(evaluation)}
     return [_protocol(row) for row in reversed(first.values())]
 
 
@@ -95,57 +96,57 @@ def _who(model: str, nfe: int) -> str:
     return f"{MODELS[model]}, {steps(nfe)}" if nfe else MODELS[model]
 
 
-def _figure(row: Row | None) -> Cell:
+def _figure(row: EvaluationRow | None) -> Cell:
     if row is None:
         return Cell(NONE)
-    spread = row["std"] if row["std"] is not None else row["standard_error"]
-    return Cell(with_spread(row["value"], spread), row["value"])
+    spread = row.std if row.std is not None else row.standard_error
+    return Cell(with_spread(row.value, spread), row.value)
 
 
-def _protocol(row: Row) -> str:
-    resize = "not resized" if row["resize"] == "none" else f"resized: {row['resize']}"
-    seeds = ", ".join(str(seed) for seed in row["seeds"]) or "none"
+def _protocol(row: EvaluationRow) -> str:
+    resize = "not resized" if row.resize == "none" else f"resized: {row.resize}"
+    seeds = ", ".join(str(seed) for seed in row.seeds) or "none"
     return (
-        f"{row['protocol']}: {row['num_generated']:,} images against {row['num_real']:,} of "
-        f"{row['reference']}; extractor {row['extractor']} "
-        f"({row['extractor_digest'][:8]}), images {resize}, {row['quantisation']} to 8 bits, "
-        f"stored {row['file_format']}; seeds of noise: {seeds}; {row['versions']}."
+        f"{row.protocol}: {row.num_generated:,} images against {row.num_real:,} of "
+        f"{row.reference}; extractor {row.extractor} "
+        f"({row.extractor_digest[:8]}), images {resize}, {row.quantisation} to 8 bits, "
+        f"stored {row.file_format}; seeds of noise: {seeds}; {row.versions}."
     )
 
 
-def control_table(report: DataFrame, combination: Row) -> Table:
-    """Return the best of each search and of each control, the best by its choice score first."""
-    metric, columns = combination["metric"], [str(column) for column in report]
-    names = {"choice_frechet": "validation split", metric: "test split"}
+def baseline_table(report: DataFrame, combination: CombinationResult) -> Table:
+    """Return the best of each search and both baselines, the best by its score first."""
+    metric, columns = combination.metric, [str(column) for column in report]
+    names = {"selection_frechet": "validation split", metric: "test split"}
     others = [c for c in columns if c.endswith(DISTANCES) and c not in names]
     names |= {c: "test split, other features" for c in others[:1]}
-    marks = {combination["name"]: "s-combined", combination["kept"]: "s-combined"}
+    marked = {combination.name, combination.selected}
     lines = []
-    for row in report.sort_values("choice_fitness").to_dict("records"):
-        figures = [Cell(number(row[c]), row[c]) for c in names]
-        mark = marks.get(row["name"], "")
-        lines.append(Line(str(row["name"]), [*figures, Cell(_kind(row))], mark))
+    for row in report.sort_values("selection_fitness").to_dict("records"):
+        values = [Cell(number(row[c]), row[c]) for c in names]
+        mark = "s-combined" if row["name"] in marked else ""
+        lines.append(Line(str(row["name"]), [*values, Cell(_kind(row))], mark))
     return Table("", [*names.values(), "found by"], lines)
 
 
 def _kind(row: Row) -> str:
-    control = row["control"]
-    return control if isinstance(control, str) else METHODS[row["method"]]
+    baseline = row["baseline"]
+    return MODELS[baseline] if isinstance(baseline, str) else METHODS[row["method"]]
 
 
-def search_sentence(combination: Row) -> str:
-    """Return what was searched, chosen and verified on what."""
-    p = combination["parameters"]
+def search_sentence(combination: CombinationResult) -> str:
+    """Return what was searched, selected and reported on what."""
+    p = combination.parameters
     search = p["search"]
     methods = ", ".join(METHODS[method] for method in search["methods"])
     seeds = "" if search["num_seeds"] == 1 else f"; {search['num_seeds']} of each"
     return (
         f"Searches ({methods}{seeds}) looked for coefficients of the last "
-        f"{len(combination['steps'])} checkpoints, of sum 1, on the training images "
+        f"{len(combination.steps)} checkpoints, of sum 1, on the training images "
         f"({p['fitness']['num_images']:,} generated for each of {search['num_evaluations']} "
         f"evaluations). The best were measured again on the validation split "
-        f"({p['choice']['num_images']:,} images, new noise), which chose; the test split, with "
-        "noise of its own, then said whether the gain survives."
+        f"({p['choice']['num_images']:,} images, new noise), and the best of these once more, "
+        "beside the best baseline, which decided. By the test split nothing was selected."
     )
 
 

@@ -1,25 +1,30 @@
-"""Did the combination help? One sentence, that never says more than the figures do."""
+"""Did the combination help? One sentence, that never says more than the values do."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from lct_pipeline.core.metrics.paired import PairedGain, paired_gain
+from lct_pipeline.datasets.results import CombinationResult, EvaluationRow
 from lct_pipeline.reporting.report.words import (
+    MODELS,
     closer,
+    gain_headline,
+    gain_text,
+    in_sentence,
     metric_name,
     number,
     steps,
     with_spread,
 )
 
-Row = dict[str, Any]
+Rows = list[EvaluationRow]
 UNSEEN = "the test split"
 CONTROLS = {
     "real_validation_images": "real images that were in no training",
     "gaussian_latents": "decoded noise, without a model",
 }
+OUTCOMES = {"gain": "helped", "loss": "worse", "none": "chance", "one seed": "chance"}
 LARGE = 30.0  # sum of absolute coefficients
 
 
@@ -32,25 +37,30 @@ class Verdict:
     sentence: str
 
 
-def main_rows(evaluation: list[Row]) -> list[Row]:
-    """Return the rows of the figure that counts: the first metric, against the first reference.
+def main_rows(evaluation: Rows) -> Rows:
+    """Return the rows of the value that counts: the first metric, against the first reference.
 
     Control rows have other numbers of images, and so another protocol.
     """
-    first = evaluation[0]
-    keys = ("metric", "extractor_digest", "reference", "file_format")
-    return [row for row in evaluation if all(row[k] == first[k] for k in keys)]
+
+    def kind(row: EvaluationRow) -> tuple[str, ...]:
+        return row.metric, row.extractor_digest, row.reference, row.file_format
+
+    return [row for row in evaluation if kind(row) == kind(evaluation[0])]
 
 
-def fewest_steps(rows: list[Row]) -> dict[str, Row]:
+def fewest_steps(rows: Rows) -> dict[str, EvaluationRow]:
     """Return the row of each trained model with the fewest evaluations."""
-    trained = [row for row in rows if row["nfe"] > 0]
-    fewest = min((row["nfe"] for row in trained), default=0)
-    return {row["model"]: row for row in trained if row["nfe"] == fewest}
+    trained = [row for row in rows if row.nfe > 0]
+    fewest = min((row.nfe for row in trained), default=0)
+    return {row.model: row for row in trained if row.nfe == fewest}
 
 
-def judge(evaluation: list[Row], combination: dict[str, Any] | None) -> Verdict:
-    """Return whether the combination is better than the best average, beyond chance."""
+def judge(evaluation: Rows, combination: CombinationResult | None) -> Verdict:
+    """Return whether the combination is better than the best baseline, beyond chance.
+
+    The validation split says which baseline is the best one.
+    """
     if combination is None:
         return Verdict(
             "open",
@@ -58,104 +68,87 @@ def judge(evaluation: list[Row], combination: dict[str, Any] | None) -> Verdict:
             "Checkpoints of this run have not been combined: `kedro run --pipeline=combine` "
             "searches for their best combination.",
         )
-    rows = main_rows(evaluation) if evaluation else []
+    rows = main_rows(evaluation)
     models = fewest_steps(rows)
-    if "by_seed" not in models.get("combined", {}):
+    if "combined" not in models:
         return Verdict(
             "open",
             "The combination is not evaluated yet.",
-            f"{combination['verdict']} `kedro run --pipeline=evaluate` measures it with several "
-            "seeds of noise.",
+            f"{combination.verdict} `kedro run --pipeline=evaluate` measures it on the test split.",
         )
-    ours, best = models["combined"], models["best_ema"]
-    figures = (
-        f"{metric_name(ours['metric'])} to {ours['reference']} in {steps(ours['nfe'])}: "
-        f"{_text(ours)} against {_text(best)} of the best average (less is better)"
+    ours, baseline = models["combined"], models[combination.best_baseline]
+    values = (
+        f"{metric_name(ours.metric)} to {ours.reference} in {steps(ours.nfe)}: "
+        f"{_text(ours)} against {_text(baseline)} of the best baseline by the validation split, "
+        f"{in_sentence(MODELS[baseline.model])} (less is better)"
     )
     if no_better_than_noise(rows):
-        return Verdict(
-            "no",
-            "Nothing helped: no model is better than decoded noise.",
-            f"{figures}.",
-        )
-    if not combination["gain_survives"]:
-        return _lost(figures, combination)
-    return _compared(figures, ours, best, _checked(evaluation, ours), combination)
+        headline = "Nothing helped: no model is better than decoded noise."
+        return Verdict("no", headline, f"{values}.")
+    if not combination.is_selected:
+        headline = "Combining checkpoints did not help."
+        return Verdict("no", headline, f"{combination.verdict} {values}.")
+    gain, check = gain_of(ours, baseline), _checked(evaluation, ours, baseline)
+    said = conclude(gain, check, combination.alpha, len(ours.seeds))
+    return replace(said, sentence=f"{values}, {_where(ours)}. {said.sentence}")
 
 
-def _lost(figures: str, combination: dict[str, Any]) -> Verdict:
-    found = number(combination["scores"]["final"])
-    control = number(combination["control"]["scores"]["final"])
-    return Verdict(
-        "no",
-        "Combining checkpoints did not help.",
-        f"On images and noise that the search had not seen its best is at {found}, the best "
-        f"control ({combination['kept']}) at {control}, and kept in its place. {figures}.",
-    )
-
-
-def _compared(
-    figures: str,
-    ours: Row,
-    best: Row,
-    check: PairedGain | None,
-    combination: dict[str, Any],
+def conclude(
+    gain: PairedGain, check: PairedGain | None, alpha: list[float], num_seeds: int
 ) -> Verdict:
-    gain = gain_of(ours, best)
-    size = closer(gain.share)
-    seeds = f"{len(ours['seeds'])} seeds of common noise"
-    difference = f"The difference is {_text_of(gain)} (standard error) over {seeds}"
+    """Return what follows from a comparison with the best baseline, wherever it is told.
+
+    Args:
+        gain: By how much the combination is better.
+        check: The same by an extractor by which nothing was searched or selected.
+        alpha: Its coefficients.
+        num_seeds: How many seeds of noise the gains are of.
+    """
+    outcome, headline = OUTCOMES[gain.outcome], gain_headline(gain)
+    difference = f"The difference is {gain_text(gain)}"
     if gain.outcome == "one seed":
-        return Verdict(
-            "chance",
-            f"By one seed of noise the combination is {size}.",
-            f"{figures}. Nobody knows how much of it is chance.",
-        )
+        note = f"{difference}. Nobody knows how much of it is chance."
+        return Verdict(outcome, headline, note)
+    difference += f" (standard error) over {num_seeds} seeds of common noise"
     if gain.outcome == "none":
-        return Verdict(
-            "chance",
-            "Combining checkpoints made no difference that can be told from none.",
-            f"{figures}. {difference}: below two standard errors, or below 1%.",
-        )
+        below = "below two standard errors, or below 1%"
+        return Verdict(outcome, headline, f"{difference}: {below}.")
     if gain.outcome == "loss":
-        return Verdict(
-            "worse",
-            f"Combining checkpoints made it worse: {size}.",
-            f"{figures}. {difference}.",
-        )
-    warning = _large_coefficients(combination["alpha"])
-    sentence = f"{figures}, {_where(ours)}. {difference}.{_agreement(check)}{warning}"
+        return Verdict(outcome, headline, f"{difference}.")
+    sentence = f"{difference}.{_agreement(check)}{_large_coefficients(alpha)}"
     if check is not None and check.outcome == "loss":
-        return Verdict(
-            "chance",
-            f"Two extractors disagree: {size} by one, further by the other.",
-            sentence,
-        )
-    return Verdict("helped", f"Combining checkpoints helped: {size}.", sentence)
+        size = closer(gain.share)
+        headline = f"Two extractors disagree: {size} by one, further by the other."
+        return Verdict("chance", headline, sentence)
+    return Verdict(outcome, headline, sentence)
 
 
-def gain_of(ours: Row, other: Row) -> PairedGain:
+def gain_of(ours: EvaluationRow, other: EvaluationRow) -> PairedGain:
     """Return by how much a model's distance is smaller than another's by the same protocol."""
-    return paired_gain(ours["by_seed"], other["by_seed"])
+    return paired_gain(ours.by_seed or [ours.value], other.by_seed or [other.value])
 
 
-def _checked(evaluation: list[Row], ours: Row) -> PairedGain | None:
-    """Return the gain by the extractor by which nothing was searched or chosen."""
+def _checked(
+    evaluation: Rows, ours: EvaluationRow, baseline: EvaluationRow
+) -> PairedGain | None:
+    """Return the gain by the extractor by which nothing was searched or selected."""
     rows = {
-        row["model"]: row
+        row.model: row
         for row in evaluation
-        if row["metric"].startswith("check_")
-        and row["metric"].endswith("_frechet_distance")
-        and (row["reference"], row["nfe"]) == (ours["reference"], ours["nfe"])
+        if row.metric.startswith("check_")
+        and row.metric.endswith("_frechet_distance")
+        and (row.reference, row.nfe) == (ours.reference, ours.nfe)
     }
-    return gain_of(rows["combined"], rows["best_ema"]) if "combined" in rows else None
+    if "combined" not in rows:
+        return None
+    return gain_of(rows["combined"], rows[baseline.model])
 
 
 def _agreement(check: PairedGain | None) -> str:
     if check is None:
         return ""
     says = {"gain": "agrees", "loss": "disagrees"}.get(check.outcome, "sees no gain")
-    return f" A second extractor, by which nothing was searched, {says}: {_text_of(check)}."
+    return f" A second extractor, by which nothing was searched, {says}: {gain_text(check)}."
 
 
 def _large_coefficients(alpha: list[float]) -> str:
@@ -168,17 +161,17 @@ def _large_coefficients(alpha: list[float]) -> str:
     )
 
 
-def no_better_than_noise(rows: list[Row]) -> bool:
+def no_better_than_noise(rows: Rows) -> bool:
     """Return whether no trained model is nearer to real images than decoded noise is."""
-    trained = [row["value"] for row in rows if row["nfe"] > 0]
-    noise = [row["value"] for row in rows if row["model"] == "gaussian_latents"]
+    trained = [row.value for row in rows if row.nfe > 0]
+    noise = [row.value for row in rows if row.model == "gaussian_latents"]
     return bool(trained and noise) and min(trained) >= noise[0]
 
 
-def standing(evaluation: list[Row]) -> str:
-    """Return what the figures of the models are to be seen against: real images and no model."""
-    rows = main_rows(evaluation) if evaluation else []
-    controls = {row["model"]: row for row in rows if row["nfe"] == 0}
+def standing(evaluation: Rows) -> str:
+    """Return what the values of the models are to be seen against: real images and no model."""
+    rows = main_rows(evaluation)
+    controls = {row.model: row for row in rows if row.nfe == 0}
     parts = [
         f"{_text(controls[model])} of {title}"
         for model, title in CONTROLS.items()
@@ -190,15 +183,11 @@ def standing(evaluation: list[Row]) -> str:
     return text
 
 
-def _text(row: Row) -> str:
-    return with_spread(row["value"], row["std"])
+def _text(row: EvaluationRow) -> str:
+    return with_spread(row.value, row.std)
 
 
-def _text_of(gain: PairedGain) -> str:
-    return with_spread(100 * gain.share, 100 * gain.standard_error) + " %"
-
-
-def _where(row: Row) -> str:
-    if row["reference"] == UNSEEN:
+def _where(row: EvaluationRow) -> str:
+    if row.reference == UNSEEN:
         return "on images that neither training nor search saw"
     return "against images that the models may have seen"

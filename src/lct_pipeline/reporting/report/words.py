@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from statistics import fmean, stdev
+
+from lct_pipeline.core.metrics.paired import PairedGain
 
 MINUS, TIMES, NONE = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}", "\N{EN DASH}"
 MODELS = {
     "last": "Last checkpoint",
-    "best_ema": "Best average",
+    "best_ema": "Best EMA",
     "combined": "Combination",
     "real_validation_images": "Real images",
     "reconstructed_test_images": "Autoencoder alone",
@@ -18,8 +22,8 @@ METHODS = {
     "gradient": "gradient",
     "evolution": "evolutionary",
     "cma": "CMA-ES",
-    "random": "random (a control)",
-    "control": "control",
+    "random": "random",
+    "baseline": "baseline",
 }
 NETWORKS = {"mlp": "MLP", "unet": "U-Net", "dit": "DiT"}
 EXTRACTORS = {
@@ -63,10 +67,36 @@ def closer(gain: float) -> str:
     return f"{size} closer to real images" if gain >= 0 else f"{size} further from them"
 
 
+def gain_headline(gain: PairedGain) -> str:
+    """Return what may be said of a combination that is compared with a baseline."""
+    size = closer(gain.share)
+    return {
+        "one seed": f"By one seed of noise the combination is {size}.",
+        "none": "Combining checkpoints made no difference that can be told from none.",
+        "loss": f"Combining checkpoints made it worse: {size}.",
+        "gain": f"Combining checkpoints helped: {size}.",
+    }[gain.outcome]
+
+
+def gain_text(gain: PairedGain) -> str:
+    """Return a paired difference in percent, with its standard error where that is known."""
+    return with_spread(100 * gain.share, 100 * gain.standard_error) + " %"
+
+
+def mean_text(values: Sequence[float]) -> str:
+    """Return the mean of values of several seeds with their standard deviation."""
+    return with_spread(fmean(values), stdev(values) if len(values) > 1 else None)
+
+
 def share(value: float) -> str:
     """Return a share in percent."""
     percent = 100 * value
     return f"{number(percent, 2) if percent < 10 else f'{percent:.0f}'}%"
+
+
+def in_sentence(title: str) -> str:
+    """Return a title as it stands within a sentence."""
+    return title[0].lower() + title[1:]
 
 
 def large(count: int) -> str:

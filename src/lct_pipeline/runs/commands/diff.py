@@ -95,7 +95,7 @@ def _show_results(results: list[Result], a: Run, b: Run, everything: bool) -> No
             "`kedro run --pipeline=evaluate` does."
         )
         return
-    extractor = a.rows[0]["extractor"]
+    extractor = a.rows[0].extractor
     shown = [r for r in results if everything or _is_shown(r, extractor)]
     if not shown:
         click.echo(f"{_bold('Results')}: no figure is of both.")
@@ -173,8 +173,8 @@ def _explain(results: list[Result], a: Run, b: Run) -> None:
 
 
 def _headline(run: Run, protocol: str) -> str:
-    row = next(row for row in run.rows if row["protocol"] == protocol)
-    return f"{headline_of(row)}, extractor {row['extractor_digest'][:8]}"
+    row = next(row for row in run.rows if row.protocol == protocol)
+    return f"{headline_of(row)}, extractor {row.extractor_digest[:8]}"
 
 
 def _images(run: Run) -> str:

@@ -1,4 +1,4 @@
-"""Who judges generated images: a feature extractor, with all that they are compared with."""
+"""Where images are compared: a feature extractor, with what it finds in real images."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lct_pipeline.core.metrics.feature_sets import FeatureSet
 from lct_pipeline.core.metrics.frechet import (
     FeatureMoments,
     FeatureStatistics,
     FrechetReference,
+    feature_statistics,
 )
+from lct_pipeline.core.metrics.kernel import KernelDistance, kernel_distance
+from lct_pipeline.core.metrics.manifolds import ManifoldMetrics, manifold_metrics
 from lct_pipeline.core.randomness import derived_generator
 from lct_pipeline.core.sample_quality import random_subset
 from lct_pipeline.datasets.splits import SPLITS
@@ -30,7 +34,7 @@ TITLES = {
 
 
 @dataclass(frozen=True)
-class Reference:
+class RealImages:
     """Real images, by one extractor: statistics of all and features of some.
 
     ``features``, ``(K, D)``, are None where somebody else's statistics are all that is known.
@@ -46,47 +50,90 @@ class Reference:
         """Number of real images that the statistics are of."""
         return self.frechet.statistics.num_images
 
+    def frechet_distance(self, found: FeatureSet) -> float:
+        """Return the squared Frechet distance of generated images: all of them come through here.
+
+        Raises:
+            DataError: They have another number of features.
+        """
+        num_features = len(self.frechet.statistics.mu)
+        if found.kept.shape[1] != num_features:
+            raise DataError(
+                f"generated images have {found.kept.shape[1]} features each, those of {self.title} "
+                f"{num_features}: they are of two extractors."
+            )
+        if found.blocks:
+            return self.frechet.distance(found.statistics)
+        return self.frechet.distance_of_features(found.kept)
+
+    def kernel_distance(self, found: FeatureSet) -> KernelDistance:
+        """Return the kernel distance of the features that are kept."""
+        assert self.features is not None
+        return kernel_distance(found.kept, self.features)
+
+    def manifold_metrics(self, found: FeatureSet) -> ManifoldMetrics:
+        """Return precision, recall, density and coverage of the features that are kept.
+
+        They are of as many generated images as real ones, as in the papers: more of one kind would
+        make its manifold larger. Real images are taken at random: they come in the order of their
+        files.
+        """
+        assert self.features is not None
+        count = min(len(self.features), len(found.kept))
+        generator = derived_generator(0, "as many real images", count)
+        real = self.features[random_subset(len(self.features), count, generator)]
+        return manifold_metrics(real, found.kept[:count])
+
 
 @dataclass(frozen=True)
-class Judge:
-    """An extractor and what it compares with; ``held_out`` are real images to compare likewise."""
+class FeatureSpace:
+    """An extractor and the real images that it has seen.
+
+    ``references`` are compared with; ``held_out`` are real images to compare as if generated.
+    """
 
     extractor: FeatureExtractor
-    references: tuple[Reference, ...]
-    held_out: Reference | None
+    references: tuple[RealImages, ...]
+    held_out: RealImages | None = None
 
 
-def judge_of(
+def feature_space(
     extractor: FeatureExtractor,
     stored: TensorFile,
     split: str,
     prefix: str,
     given: TensorFile | None = None,
-) -> Judge:
-    """Return a judge whose references were measured, and the ones that were given.
+) -> FeatureSpace:
+    """Return an extractor with the references that were measured, and those that were given.
 
     Args:
-        extractor: Its extractor.
+        extractor: The extractor.
         stored: What it found in real images.
         split: The images to compare with: one of ``SPLITS``, or ``all``.
         prefix: Begins the names of what it found.
         given: Somebody else's ``mu`` and ``sigma``.
     """
-    references = [reference_of(stored, split, prefix)]
+    references = [real_images(stored, split, prefix)]
     if given is not None:
         num_features = len(references[0].frechet.statistics.mu)
-        references.append(reference_of_others(given, num_features))
-    held_out = reference_of(stored, "validation", prefix)
-    return Judge(extractor, tuple(references), held_out)
+        references.append(real_images_of_others(given, num_features))
+    held_out = real_images(stored, "validation", prefix)
+    return FeatureSpace(extractor, tuple(references), held_out)
 
 
-def reference_of(stored: TensorFile, split: str, prefix: str) -> Reference:
-    """Return the real images of a split, or of all splits together."""
+def real_images(stored: TensorFile, split: str, prefix: str = "") -> RealImages:
+    """Return the real images of a split, or of ``all`` splits together."""
     parts = SPLITS if split == "all" else (split,)
     statistics = _merged([statistics_of(stored, part, prefix) for part in parts])
     features = _kept(stored, parts, prefix)
     digest = stored.metadata["images"]
-    return Reference(TITLES[split], digest, FrechetReference(statistics), features)
+    return RealImages(TITLES[split], digest, FrechetReference(statistics), features)
+
+
+def real_images_of(features: Tensor, title: str) -> RealImages:
+    """Return the real images whose features, ``(N, D)``, somebody gives."""
+    frechet = FrechetReference(feature_statistics(features))
+    return RealImages(title, "", frechet, features.float())
 
 
 def _merged(parts: list[FeatureStatistics]) -> FeatureStatistics:
@@ -109,7 +156,7 @@ def _kept(stored: TensorFile, parts: tuple[str, ...], prefix: str) -> Tensor:
     return torch.cat(chosen)
 
 
-def reference_of_others(given: TensorFile, num_features: int) -> Reference:
+def real_images_of_others(given: TensorFile, num_features: int) -> RealImages:
     """Return somebody else's statistics.
 
     Raises:
@@ -123,4 +170,4 @@ def reference_of_others(given: TensorFile, num_features: int) -> Reference:
         )
     statistics = FeatureStatistics(mu, given.tensors["sigma"], about["num_images"])
     title = f"{about['path']} ({about['protocol']})"
-    return Reference(title, about["digest"], FrechetReference(statistics), None)
+    return RealImages(title, about["digest"], FrechetReference(statistics), None)

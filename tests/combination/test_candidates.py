@@ -1,4 +1,4 @@
-"""The choice: which candidates there are, and that none is measured twice."""
+"""What is selected among, and that none of it is measured twice."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from small_runs import Run, pixel_run, rows_of, scores_of, tiny_run
+from small_runs import Run, last_of, pixel_run, tiny_run
 
 from conftest import SmokeResults
 from lct_pipeline.combination import measuring
-from lct_pipeline.combination.choosing import best_rows
+from lct_pipeline.combination.candidates import best_rows, candidate_rows
 from lct_pipeline.combination.fitness import Fitness
+from lct_pipeline.combination.scoring import SCORES
 from lct_pipeline.datasets.checkpoints import CheckpointStore
 
 CHANGES: dict[str, Any] = {
@@ -26,16 +27,16 @@ CHANGES: dict[str, Any] = {
 COLUMNS = [
     "name",
     "kind",
-    "control",
+    "baseline",
     "method",
     "seed",
     "alpha",
     "search_fitness",
-    "place",
-    "num_images",
     "metric",
-    "choice_fitness",
-    "choice_frechet",
+    "split",
+    "num_images",
+    "selection_fitness",
+    "selection_frechet",
 ]
 
 
@@ -46,12 +47,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def history(tiny: Run) -> pd.DataFrame:
-    return rows_of(tiny.search(CHANGES))
+    return tiny.history(CHANGES)
 
 
 @pytest.fixture(scope="module")
 def scores(tiny: Run, history: pd.DataFrame) -> pd.DataFrame:
-    return scores_of(tiny.choose(history, CHANGES))
+    return last_of(tiny.score(history, CHANGES))
 
 
 @pytest.fixture
@@ -68,11 +69,11 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return found
 
 
-def test_a_row_has_all_columns_and_its_place(scores: pd.DataFrame) -> None:
+def test_a_row_has_all_columns(scores: pd.DataFrame) -> None:
     assert scores.columns.tolist() == COLUMNS
-    assert scores["place"].tolist() == list(range(len(scores)))
     assert scores["name"].is_unique
-    assert np.isfinite(scores[["choice_fitness", "choice_frechet"]]).all(axis=None)
+    assert np.isfinite(scores[SCORES]).all(axis=None)
+    assert set(scores["split"]) == {"validation"}
 
 
 def test_the_centre_of_each_search_is_among_the_candidates(
@@ -87,7 +88,7 @@ def test_the_centre_of_each_search_is_among_the_candidates(
 def test_no_search_has_more_candidates_than_asked_for(
     tiny: Run, history: pd.DataFrame, num: int
 ) -> None:
-    table = scores_of(tiny.choose(history, {**CHANGES, "choice.num_candidates": num}))
+    table = last_of(tiny.score(history, {**CHANGES, "choice.num_candidates": num}))
     of_searches = table[table["seed"] >= 0].groupby(["method", "seed"])
     assert of_searches.size().tolist() == [num] * 4
     assert of_searches["kind"].apply(lambda kinds: "centre" in set(kinds)).all()
@@ -96,7 +97,7 @@ def test_no_search_has_more_candidates_than_asked_for(
 def test_candidates_are_the_best_of_their_search(
     tiny: Run, history: pd.DataFrame
 ) -> None:
-    table = scores_of(tiny.choose(history, {**CHANGES, "choice.num_candidates": 3}))
+    table = last_of(tiny.score(history, {**CHANGES, "choice.num_candidates": 3}))
     found = table[(table["method"] == "cma") & (table["seed"] == 1)]
     proposed = history.query(
         "method == 'cma' and seed == 1 and kind == 'candidate' and num_images == 12"
@@ -109,7 +110,7 @@ def test_candidates_are_the_best_of_their_search(
 def test_what_was_measured_on_few_images_alone_is_no_candidate(
     tiny: Run, history: pd.DataFrame
 ) -> None:
-    table = scores_of(tiny.choose(history, {**CHANGES, "choice.num_candidates": 99}))
+    table = last_of(tiny.score(history, {**CHANGES, "choice.num_candidates": 99}))
     few = history[history["num_images"] < 12]
     on_all = history[(history["num_images"] == 12) & (history["kind"] != "initial")]
     of_searches = table.loc[table["seed"] >= 0, "name"]
@@ -130,102 +131,123 @@ def test_the_mean_of_centres_is_a_candidate_where_there_are_several(
     np.testing.assert_allclose(means["alpha"].iloc[0], expected)
     assert means["search_fitness"].isna().all()
     one = {**CHANGES, "search.num_seeds": 1}
-    table = scores_of(tiny.choose(tiny.history(one), one))
+    table = last_of(tiny.score(tiny.history(one), one))
     assert not table["name"].str.contains("mean of").any()
 
 
-def test_controls_come_first_with_the_mean_of_their_scores_in_the_search(
-    history: pd.DataFrame, scores: pd.DataFrame
+def test_baselines_come_first_with_the_mean_of_their_scores_in_the_search(
+    tiny: Run, history: pd.DataFrame, scores: pd.DataFrame
 ) -> None:
-    controls = scores[scores["method"] == "control"]
-    assert controls["name"].tolist() == ["EMA 0.9", "uniform", "last"]
-    assert controls["place"].tolist() == [0, 1, 2]
-    assert (controls["seed"] == -1).all()
-    for _, control in controls.iterrows():
-        searched = history.loc[history["name"] == control["name"], "fitness"]
+    baselines = scores.iloc[:2]
+    assert baselines["baseline"].tolist() == ["last", "best_ema"]
+    assert scores["baseline"].iloc[2:].isna().all()
+    assert (baselines["seed"] == -1).all()
+    emas, model = tiny.emas(CHANGES)
+    best = emas.sort_values(SCORES[0]).iloc[0]
+    assert baselines["name"].tolist() == ["last", best["name"]]
+    assert model.metadata["name"] == best["name"]
+    for _, baseline in baselines.iterrows():
+        searched = history.loc[history["name"] == baseline["name"], "fitness"]
         assert len(searched) == 4
-        assert control["search_fitness"] == pytest.approx(searched.mean())
+        assert baseline["search_fitness"] == pytest.approx(searched.mean())
 
 
-def test_averages_are_controls_that_no_search_has_scored(
+def test_the_best_ema_has_the_score_by_which_it_was_selected(
+    tiny: Run, history: pd.DataFrame, scores: pd.DataFrame, measured: list[Any]
+) -> None:
+    emas, _ = tiny.emas(CHANGES)
+    measured.clear()
+    table = last_of(tiny.score(history, CHANGES))
+    assert len(measured) == len(table) - 1 + len(emas)
+    assert table[SCORES].iloc[1].tolist() == emas[SCORES].min().tolist()
+
+
+def test_an_ema_that_no_search_started_from_has_no_score_of_a_search(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     run = pixel_run(tmp_path_factory.mktemp("pixels"))
     changes = {"search.num_evaluations": 5, "choice.num_candidates": 1}
-    table = scores_of(run.choose(run.history(changes), changes))
-    of_averages = table[table["name"].str.contains("step-|post-hoc")]
-    assert len(of_averages) == 2 + len(run.parameters.evaluation.posthoc_widths)
-    assert of_averages["search_fitness"].isna().all()
-    assert (of_averages["control"] == "best EMA").all()
+    emas, _ = run.emas(changes)
+    stored = emas[emas["name"].str.contains("step-|post-hoc")]
+    assert len(stored) == 2 + len(run.parameters.evaluation.posthoc_widths)
+    best = stored.assign(selection_fitness=-1.0).head(1)
+    table = candidate_rows(run.stage(changes), run.history(changes), best)
+    assert table[1]["name"] == best["name"].iloc[0]
+    assert np.isnan(table[1]["search_fitness"])
 
 
-def test_wherever_it_stops_a_choice_goes_on_and_measures_nothing_twice(
-    tiny: Run, history: pd.DataFrame, measured: list[Any]
+def test_wherever_it_stops_it_goes_on_and_measures_nothing_twice(
+    tiny: Run, history: pd.DataFrame, scores: pd.DataFrame, measured: list[Any]
 ) -> None:
-    expected = scores_of(tiny.choose(history, CHANGES))
-    total = len(measured)
-    assert total == len(expected)
+    num_emas, total = len(tiny.emas(CHANGES)[0]), len(scores) - 1
     for num in range(1, total + 2):  # the first output is what was known before
         measured.clear()
-        with closing(tiny.choose(history, CHANGES)) as outputs:
+        with closing(tiny.score(history, CHANGES)) as outputs:
             *_, before = [next(outputs) for _ in range(num)]
-        rest = list(tiny.choose(history, CHANGES, before))
-        pd.testing.assert_frame_equal(rest[-1], expected, check_exact=True)
-        assert len(measured) == total
+        rest = list(tiny.score(history, CHANGES, before))
+        pd.testing.assert_frame_equal(rest[-1], scores, check_exact=True)
+        assert len(measured) == total + 2 * num_emas
 
 
-def test_a_finished_choice_reads_no_weights(
+def test_what_is_scored_already_reads_no_weights(
     tiny: Run,
     history: pd.DataFrame,
     scores: pd.DataFrame,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    emas = tiny.emas(CHANGES)
+    monkeypatch.setattr(Run, "emas", lambda *_: emas)
     monkeypatch.setattr(CheckpointStore, "read", None)
-    known, again = tiny.choose(history, CHANGES, scores)
+    known, again = tiny.score(history, CHANGES, scores)
     pd.testing.assert_frame_equal(known, scores, check_exact=True)
     pd.testing.assert_frame_equal(again, scores, check_exact=True)
 
 
-def test_a_choice_among_fewer_measures_nothing_and_leaves_no_row_behind(
+def test_among_fewer_nothing_is_measured_and_no_row_is_left_behind(
     tiny: Run, history: pd.DataFrame, scores: pd.DataFrame, measured: list[Any]
 ) -> None:
     fewer = {**CHANGES, "choice.num_candidates": 1}
-    _, table = tiny.choose(history, fewer, scores)
-    assert measured == []
-    assert table["place"].tolist() == list(range(len(scores) - 4))
+    num_emas = len(tiny.emas(fewer)[0])
+    measured.clear()
+    _, table = tiny.score(history, fewer, scores)
+    assert len(measured) == num_emas
+    assert len(table) == len(scores) - 4
 
 
-def test_a_choice_on_other_images_is_measured_anew(
-    tiny: Run, history: pd.DataFrame, scores: pd.DataFrame, measured: list[Any]
+@pytest.mark.parametrize(
+    "changes", [{"choice.num_images": 9}, {"fitness.kernel_weight": 1.0}], ids=str
+)
+def test_measured_otherwise_every_score_is_another(
+    tiny: Run, history: pd.DataFrame, scores: pd.DataFrame, changes: dict[str, Any]
 ) -> None:
-    table = scores_of(tiny.choose(history, {**CHANGES, "choice.num_images": 9}, scores))
-    assert len(measured) == len(table)
-    assert {request.num_images for request in measured} == {9}
-    assert not (table["choice_fitness"] == scores["choice_fitness"]).any()
+    table = last_of(tiny.score(history, {**CHANGES, **changes}, scores))
+    assert len(table) == len(scores)
+    assert not (table[SCORES[0]] == scores[SCORES[0]]).any()
 
 
 def test_other_coefficients_under_an_old_name_are_measured_anew(
     tiny: Run, history: pd.DataFrame, scores: pd.DataFrame, measured: list[Any]
 ) -> None:
     old = scores.copy()
-    old.at[4, "alpha"] = [*scores.at[4, "alpha"][:-1], 5.0]
-    table = scores_of(tiny.choose(history, CHANGES, old))
-    assert len(measured) == 1
+    old.at[4, "alpha"] = np.array([*scores.at[4, "alpha"][:-1], 5.0])
+    num_emas = len(tiny.emas(CHANGES)[0])
+    measured.clear()
+    table = last_of(tiny.score(history, CHANGES, old))
+    assert len(measured) == 1 + num_emas
     pd.testing.assert_frame_equal(table, scores)
 
 
-def test_the_best_row_of_each_search_and_control_is_by_its_choice_score() -> None:
+def test_the_best_row_of_each_search_and_each_baseline_is_by_its_score() -> None:
     scores = pd.DataFrame(
         [
-            ("EMA 0.9", "best EMA", "control", -1, 3.0),
-            ("EMA 0.99", "best EMA", "control", -1, 2.0),
-            ("last", "last checkpoint", "control", -1, 9.0),
+            ("EMA 0.99", "best_ema", "baseline", -1, 2.0),
+            ("last", "last", "baseline", -1, 9.0),
             ("cma 0, a", None, "cma", 0, 4.0),
             ("cma 0, b", None, "cma", 0, 1.0),
             ("cma 1, a", None, "cma", 1, 5.0),
             ("cma, mean of 2 centres", None, "cma", -1, 8.0),
         ],
-        columns=["name", "control", "method", "seed", "choice_fitness"],
+        columns=["name", "baseline", "method", "seed", "selection_fitness"],
     )
     assert best_rows(scores)["name"].tolist() == [
         "cma 0, b",
@@ -236,18 +258,14 @@ def test_the_best_row_of_each_search_and_control_is_by_its_choice_score() -> Non
     ]
 
 
-def test_the_smoke_run_chose_among_every_start_and_every_search(
+def test_the_smoke_run_selected_among_baselines_and_every_search(
     results: SmokeResults,
 ) -> None:
     scores = results.catalog.load("candidate_scores")
-    parameters = results.parameters
-    search = parameters.combination.search
-    names = set(scores.loc[scores["method"] == "control", "name"])
-    expected = {f"EMA {rate}" for rate in search.initial_ema_rates}
-    expected |= {f"power {width}" for width in search.initial_widths}
-    expected |= {f"post-hoc-{w}" for w in parameters.evaluation.posthoc_widths}
-    expected |= {f"step-0000060-{t}" for t in ("ema-0.9", "ema-0.95", "power-0.1")}
-    assert names == {*expected, "uniform", "last"}
+    parameters = results.parameters.combination
+    search, best = parameters.search, results.catalog.load("best_ema")
+    baselines = scores[scores["baseline"].notna()]
+    assert baselines["name"].tolist() == ["last", best.metadata["name"]]
     of_searches = scores[scores["seed"] >= 0].groupby(["method", "seed"]).size()
     assert len(of_searches) == len(search.methods) * search.num_seeds
-    assert of_searches.max() <= parameters.combination.choice.num_candidates
+    assert of_searches.max() <= parameters.choice.num_candidates

@@ -1,0 +1,123 @@
+"""The one way from images to values, whoever made the images and whatever they are measured for.
+
+Selection, search, verification, evaluation and comparison differ in the split that they compare
+with, in the noise and in the number of images, in nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from pandas import DataFrame
+from torch import Tensor
+
+from lct_pipeline.core.metrics.feature_sets import FeatureReducer, FeatureSet
+from lct_pipeline.core.metrics.frechet import FeatureMoments
+from lct_pipeline.datasets.results import EvaluationResult, EvaluationRow
+from lct_pipeline.evaluation.feature_spaces import FeatureSpace
+from lct_pipeline.evaluation.measures import rows_of
+from lct_pipeline.evaluation.models import NO_PLAN, Subject
+from lct_pipeline.evaluation.protocol import CLEAN, ImageFormat
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Rows of an evaluation, and distances by the number of images."""
+
+    rows: list[EvaluationRow] = field(default_factory=list)
+    points: list[dict[str, Any]] = field(default_factory=list)
+
+    def result(self) -> EvaluationResult:
+        """Return the rows as they are kept."""
+        return EvaluationResult(rows=self.rows)
+
+    def table(self) -> DataFrame:
+        """Return a row for each value."""
+        return DataFrame([row.model_dump() for row in self.rows])
+
+    def by_size(self) -> DataFrame:
+        """Return a row for each distance of a part of the images."""
+        return DataFrame(self.points)
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Sees images through all extractors together: each is made once and seen by each of them.
+
+    Attributes:
+        spaces: Extractors with what they are compared with.
+        image_format: What images are stored as before an extractor sees them.
+        num_kept: Of how many images features are kept; None: of all, and no moments are made.
+        num_blocks: In how many blocks moments are made.
+    """
+
+    spaces: Sequence[FeatureSpace]
+    image_format: ImageFormat = CLEAN
+    num_kept: int | None = None
+    num_blocks: int = 1
+
+    def features(
+        self, batches: Iterable[Tensor], num_images: int, keep: Tensor | None = None
+    ) -> list[FeatureSet]:
+        """Return what each extractor finds in ``num_images`` images.
+
+        Args:
+            batches: Batches of uint8 images ``(B, 3, H, W)``, or of whatever the extractor takes.
+            num_images: How many come.
+            keep: Whose features are kept, bool, ``(num_images,)``; None: of the first.
+        """
+        reducers = [self._reducer(num_images, keep) for _ in self.spaces]
+        with torch.no_grad():
+            for images in batches:
+                stored = self.image_format.store(images)
+                for space, reducer in zip(self.spaces, reducers, strict=True):
+                    features = space.extractor.extract(stored)
+                    classify = space.extractor.classify
+                    reducer.update(features, classify and classify(features))
+        return [reducer.result() for reducer in reducers]
+
+    def _reducer(self, num_images: int, keep: Tensor | None) -> FeatureReducer:
+        if self.num_kept is None:
+            return FeatureReducer(torch.ones(num_images).bool(), num_blocks=0)
+        first = torch.arange(num_images) < self.num_kept
+        num_blocks = min(self.num_blocks, num_images // 2)
+        return FeatureReducer(first if keep is None else keep, num_blocks=num_blocks)
+
+    def measure(self, subject: Subject, seeds: Sequence[int]) -> Measured:
+        """Return the rows of what makes images: means over seeds of noise, in each space."""
+        by_seed = [
+            self.features(subject.batches(seed), subject.num_images) for seed in seeds
+        ]
+        return self._measured(subject.about, by_seed, list(seeds))
+
+    def measure_held_out(self) -> Measured:
+        """Return the rows of real images that are not the reference, as if generated."""
+        sets = []
+        for space in self.spaces:
+            held_out = space.held_out
+            assert held_out is not None  # the validation split is always measured
+            assert held_out.features is not None
+            moments = [FeatureMoments.of(held_out.frechet.statistics)]
+            sets.append(FeatureSet(moments, held_out.features, None))
+        about = {"model": "real_validation_images", **NO_PLAN}
+        return self._measured(about, [sets], [])
+
+    def _measured(
+        self, about: dict[str, Any], by_seed: list[list[FeatureSet]], seeds: list[int]
+    ) -> Measured:
+        return joined(
+            Measured(*rows_of(about, list(sets), space, self.image_format, seeds))
+            for space, sets in zip(self.spaces, zip(*by_seed, strict=True), strict=True)
+        )
+
+
+def joined(parts: Iterable[Measured]) -> Measured:
+    """Return all rows and points in order."""
+    found = Measured()
+    for part in parts:
+        found.rows.extend(part.rows)
+        found.points.extend(part.points)
+    return found

@@ -1,0 +1,288 @@
+"""The values on the test split, which are reported alone, and what a combination says of itself."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from selecting import BAD, GOOD, MIDDLE, candidate_scores
+from small_runs import (
+    CLASSIFIERS,
+    D,
+    Run,
+    last_of,
+    pixel_run,
+    references,
+    tiny_run,
+    weights,
+)
+from torch import Tensor
+
+from conftest import SmokeResults, changed
+from lct_pipeline.core.metrics.frechet import feature_statistics, frechet_distance
+from lct_pipeline.core.metrics.manifolds import manifold_metrics
+from lct_pipeline.core.sample_quality import features_of
+from lct_pipeline.datasets.results import CombinationResult, Scores
+from lct_pipeline.datasets.tensors import TensorFile
+from lct_pipeline.evaluation.extractors import extractor_of
+from lct_pipeline.evaluation.generator import build_generator, first_plan
+from lct_pipeline.models.description import ModelDescription
+
+Verified = tuple[pd.DataFrame, TensorFile, CombinationResult]
+SEARCHED: dict[str, Any] = {
+    "search.methods": ("cma", "random"),
+    "search.num_seeds": 2,
+    "search.num_evaluations": 8,
+    "choice.num_candidates": 2,
+}
+EARLIER = ["search_fitness", "selection_fitness", "selection_frechet"]
+FAIR = {"choice.num_images": 400}  # enough to tell the cases apart
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return tiny_run(tmp_path_factory.mktemp("verification"))
+
+
+@pytest.fixture(scope="module")
+def pixels(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return pixel_run(tmp_path_factory.mktemp("pixels"))
+
+
+@pytest.fixture(scope="module")
+def scores(pixels: Run) -> pd.DataFrame:
+    return last_of(pixels.score(pixels.history(SEARCHED), SEARCHED))
+
+
+@pytest.fixture(scope="module")
+def verified(pixels: Run, scores: pd.DataFrame) -> Verified:
+    return pixels.select(scores, SEARCHED)
+
+
+@pytest.fixture(scope="module")
+def report(verified: Verified) -> pd.DataFrame:
+    return verified[0]
+
+
+def given(ours: list[float], best_ema: list[float] = MIDDLE) -> pd.DataFrame:
+    """Return a candidate that scored better than two baselines."""
+    return candidate_scores(
+        ours=("cma", 1.0, ours),
+        best_ema=("baseline", 2.0, best_ema),
+        last=("baseline", 3.0, MIDDLE),
+    )
+
+
+def test_a_combination_that_is_better_on_validation_is_the_model(tiny: Run) -> None:
+    _, model, result = tiny.select(given(GOOD), FAIR)
+    assert result.is_selected and result.selected == result.name == "ours"
+    assert result.best_baseline == "best_ema" and result.baseline.name == "best_ema"
+    assert (model.metadata["name"], model.metadata["kind"]) == ("ours", "combined")
+    for name in ("scale", "shift"):
+        pairs = zip(GOOD, (10, 20, 30, 40), strict=True)
+        expected = sum(a * weights(step)[name].double() for a, step in pairs)
+        assert torch.allclose(model.tensors[name].double(), expected, atol=1e-6)
+
+
+def test_where_it_is_no_better_the_best_baseline_is_the_model_bit_for_bit(
+    tiny: Run,
+) -> None:
+    _, model, result = tiny.select(given(BAD), FAIR)
+    assert not result.is_selected
+    assert (result.name, result.selected) == ("ours", "best_ema")
+    assert result.alpha == BAD
+    assert result.verdict.endswith("The best baseline is in its place.")
+    assert (model.metadata["name"], model.metadata["kind"]) == ("best_ema", "baseline")
+    for name, tensor in weights(40).items():
+        assert torch.equal(model.tensors[name], tensor), name
+
+
+def test_a_combination_that_loses_on_the_test_split_alone_is_the_model_and_its_loss_is_told(
+    tiny: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def real(split: str) -> Tensor:
+        """Return what the last checkpoint generates as the test split."""
+        if split != "test":
+            return references(split)
+        noise = torch.randn(400, D, generator=torch.Generator().manual_seed(9))
+        return noise * weights(40)["scale"] + weights(40)["shift"]
+
+    monkeypatch.setattr(sys.modules["small_runs"], "references", real)
+    evaluation = changed(tiny.parameters.evaluation, {"num_images": 400})
+    report, model, result = tiny.select(given(GOOD), FAIR, evaluation=evaluation)
+    assert result.scores.test > 2 * result.baseline.scores.test
+    tested = report.set_index("name")["frechet_distance"]
+    assert result.scores.test == tested["ours"]
+    assert result.is_selected and model.metadata["name"] == "ours"
+    assert "validation split" in result.verdict and "test" not in result.verdict
+
+
+def test_the_combination_says_what_it_is_made_of_and_was_selected_by(tiny: Run) -> None:
+    report, model, result = tiny.select(given(GOOD), FAIR)
+    assert result.alpha == GOOD
+    assert result.steps == [10, 20, 30, 40]
+    assert result.checkpoints == tiny.catalog.rows["name"].tolist()
+    assert result.digests == tiny.catalog.rows["digest"].tolist()
+    decision = result.scores.decision
+    assert decision is not None
+    assert len(decision) == tiny.parameters.evaluation.num_seeds
+    test = report.set_index("name").loc["ours", "frechet_distance"]
+    scores = Scores(search=2.0, selection=1.0, decision=decision, test=test)
+    assert result.scores == scores and result.seeds == {"0": scores}
+    assert result.baselines["last"].scores.decision is None
+    theirs = result.baseline.scores.decision
+    assert theirs is not None
+    share = 1 - np.mean(decision) / np.mean(theirs)
+    assert result.gain.share == pytest.approx(share)
+    assert result.parameters == tiny.combination(FAIR).model_dump(mode="json")
+    assert CombinationResult.of(model.metadata["combination"]) == result
+
+
+def test_the_scores_of_each_seed_of_the_method_are_told(verified: Verified) -> None:
+    report, _, result = verified
+    of_method = report[report["method"] == result.method].set_index("seed")
+    assert sorted(result.seeds) == ["0", "1"]
+    for seed, scores in result.seeds.items():
+        expected = of_method.loc[int(seed), "classifier_frechet_distance"]
+        assert scores.test == expected
+
+
+def test_averages_have_no_share_in_what_is_written_as_coefficients(
+    verified: Verified, scores: pd.DataFrame
+) -> None:
+    _, _, result = verified
+    (alpha,) = scores.loc[scores["name"] == result.name, "alpha"]
+    assert result.alpha == alpha[:4].tolist() and not any(alpha[4:])
+    assert len(result.steps) == 4
+
+
+def test_the_report_has_a_row_for_each_search_and_baseline(
+    report: pd.DataFrame,
+) -> None:
+    of_searches = report[report["seed"] >= 0]
+    found = set(zip(of_searches["method"], of_searches["seed"], strict=True))
+    assert found == {(method, seed) for method in ("cma", "random") for seed in (0, 1)}
+    assert len(of_searches) == 4
+    baselines = report["baseline"].dropna()
+    assert sorted(baselines) == ["best_ema", "last"]
+    means = report.loc[report["name"].str.contains("mean of"), "method"]
+    assert sorted(means) == ["cma", "random"]
+    assert len(report) == 4 + 2 + 2
+
+
+def test_the_report_has_earlier_scores_and_values_by_both_extractors(
+    report: pd.DataFrame, scores: pd.DataFrame
+) -> None:
+    metrics = [
+        f"{name}_{metric}"
+        for name in CLASSIFIERS
+        for metric in ("frechet_distance", "kernel_distance", "precision", "recall")
+    ]
+    about = ["name", "baseline", "method", "seed", *EARLIER, "split", "num_generated"]
+    assert report.columns.tolist() == [*about, *metrics]
+    assert np.isfinite(report[metrics]).all(axis=None)
+    earlier = scores.set_index("name").loc[report["name"], EARLIER]
+    np.testing.assert_array_equal(report[EARLIER], earlier)
+    assert (report["split"] == "test").all()
+
+
+def test_the_number_of_images_on_the_test_split_is_that_of_the_evaluation(
+    tiny: Run,
+) -> None:
+    for asked, expected in [(17, 17), (0, 40)]:  # 0: as many as the test split has
+        evaluation = changed(tiny.parameters.evaluation, {"num_images": asked})
+        report, _, _ = tiny.select(given(GOOD), evaluation=evaluation)
+        assert (report["num_generated"] == expected).all()
+
+
+def test_the_values_are_those_of_the_selected_weights(
+    pixels: Run, verified: Verified
+) -> None:
+    report, model, result = verified
+    row = report.set_index("name").loc[result.selected]
+    real = pixels.reference.statistics.tensors
+    for prefix, stored, name in [
+        ("", pixels.reference.extractor, CLASSIFIERS[0]),
+        ("check.", pixels.reference.check_extractor, CLASSIFIERS[1]),
+    ]:
+        features = features_on_test(pixels, model, stored, int(row["num_generated"]))
+        test = real[f"{prefix}test.features"]
+        distance = frechet_distance(*map(feature_statistics, (features, test)))
+        assert row[f"{name}_frechet_distance"] == pytest.approx(distance, rel=1e-4)
+        quality = manifold_metrics(test, features[: len(test)], k=3, k_density=5)
+        assert row[f"{name}_precision"] == quality.precision
+        assert row[f"{name}_recall"] == quality.recall
+
+
+def features_on_test(
+    run: Run, model: TensorFile, stored: TensorFile, num: int
+) -> Tensor:
+    parameters = run.parameters
+    network = ModelDescription.from_json(model.metadata["network"])
+    generator = build_generator(
+        network,
+        run.decoder,
+        parameters.sampling,
+        parameters.runtime,
+    )
+    generator.load(model.tensors)
+    plan = first_plan(network, parameters.sampling)
+    seed = parameters.evaluation.seed
+    images = generator.images(num, plan, seed=seed, purpose="final")
+    return features_of(images, extractor_of(stored, parameters.runtime).extract)
+
+
+def test_the_verdict_and_the_report_are_logged(
+    tiny: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "lct_pipeline")
+    _, _, result = tiny.select(given(GOOD), FAIR)
+    assert result.verdict in caplog.text
+    assert "ours" in caplog.text and "best_ema" in caplog.text
+
+
+def test_the_smoke_runs_model_is_the_sum_of_its_checkpoints(
+    results: SmokeResults,
+) -> None:
+    load = results.catalog.load
+    result, model, checkpoints = (
+        load(name) for name in ("combination", "combined_model", "checkpoints")
+    )
+    scores = load("candidate_scores").set_index("name")
+    alpha = scores.loc[result.selected, "alpha"][: len(result.steps)]
+    if result.is_selected:
+        assert result.alpha == list(alpha)
+    assert sum(result.alpha) == pytest.approx(1)
+    expected: dict[str, Tensor] = {}
+    for name, share in zip(result.checkpoints, alpha, strict=True):
+        for key, tensor in checkpoints.read(name).tensors.items():
+            expected[key] = expected.get(key, 0) + share * tensor.double()
+    for key, tensor in expected.items():
+        assert torch.allclose(model.tensors[key].double(), tensor, atol=1e-6), key
+
+
+def test_the_smoke_runs_report_names_what_was_selected(results: SmokeResults) -> None:
+    report = results.catalog.load("combination_report").set_index("name")
+    result = results.catalog.load("combination")
+    names = {result.name, result.baseline.name}
+    assert result.selected in names and names <= set(report.index)
+    assert result.is_selected == (result.gain.share > 0)
+    assert not any("fid" in column.lower() for column in report.columns)
+
+
+def test_the_smoke_runs_record_says_what_was_selected_of_how_many(
+    results: SmokeResults,
+) -> None:
+    load = results.catalog.load
+    result = load("combination")
+    assert load("combination_record") == {
+        "selected": result.selected,
+        "verdict": result.verdict,
+        "num_evaluations": len(load("search_history")),
+        "num_candidates": len(load("candidate_scores")),
+    }

@@ -1,0 +1,125 @@
+"""The one way from images to values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from measuring import frechet_of_sets
+from torch import Tensor
+
+from lct_pipeline.core.metrics.feature_sets import FeatureSet
+from lct_pipeline.core.metrics.kernel import kernel_distance
+from lct_pipeline.errors import DataError
+from lct_pipeline.evaluation.evaluator import Evaluator
+from lct_pipeline.evaluation.extractors import FEATURES_AS_GIVEN
+from lct_pipeline.evaluation.feature_spaces import (
+    FeatureSpace,
+    RealImages,
+    real_images_of,
+)
+from lct_pipeline.evaluation.models import Subject
+from lct_pipeline.evaluation.protocol import FILES, SLCT_PAPER
+from lct_pipeline.models.features.base import FeatureExtractor
+
+NUM, SIDE = 24, 8
+
+
+def colours(images: Tensor) -> Tensor:
+    return images.float().mean((2, 3)) / 255
+
+
+def corners(images: Tensor) -> Tensor:
+    return images[:, :, ::7, ::7].float().flatten(1) / 255
+
+
+def extractor(name: str) -> FeatureExtractor:
+    extract = {"colours": colours, "corners": corners}[name]
+    named = {"name": name, "frechet_name": f"{name}_frechet_distance"}
+    return replace(FEATURES_AS_GIVEN, **named, extract=extract)
+
+
+def images(seed: int, num: int = NUM) -> Tensor:
+    random = torch.Generator().manual_seed(seed)
+    shape = (num, 3, SIDE, SIDE)
+    return torch.randint(256, shape, generator=random, dtype=torch.uint8)
+
+
+REAL = images(100, 40)
+
+
+def space(name: str) -> FeatureSpace:
+    built = extractor(name)
+    return FeatureSpace(built, (real_images_of(built.extract(REAL), "real images"),))
+
+
+def subject(made: list[int]) -> Subject:
+    def batches(seed: int) -> Iterator[Tensor]:
+        for batch in images(seed).split(7):
+            made.append(len(batch))
+            yield batch
+
+    return Subject({"model": "last", "nfe": 1}, NUM, batches)
+
+
+@pytest.mark.parametrize("num_kept", [None, NUM, 10])
+def test_values_are_those_of_the_features_of_all_images(num_kept: int | None) -> None:
+    spaces = [space("colours"), space("corners")]
+    evaluator = Evaluator(spaces, num_kept=num_kept, num_blocks=2)
+    found = evaluator.measure(subject([]), [3]).rows
+    values = {(row.extractor, row.metric): row.value for row in found}
+    for each in spaces:
+        name, extract = each.extractor.name, each.extractor.extract
+        features, real = extract(images(3)), extract(REAL)
+        distance = values[name, each.extractor.frechet_name]
+        assert distance == pytest.approx(frechet_of_sets(features, real), rel=1e-4)
+        kernel = kernel_distance(features[:num_kept], real).value
+        assert values[name, each.extractor.kernel_name] == pytest.approx(kernel)
+
+
+def test_each_image_is_made_once_however_many_extractors_see_it() -> None:
+    made: list[int] = []
+    evaluator = Evaluator([space("colours"), space("corners")], num_kept=NUM)
+    evaluator.measure(subject(made), [1, 2])
+    assert sum(made) == 2 * NUM
+
+
+def test_values_are_means_over_seeds_and_each_seed_is_told() -> None:
+    evaluator = Evaluator([space("colours")])
+    one, two, both = (
+        evaluator.measure(subject([]), seeds).rows[0] for seeds in ([1], [2], [1, 2])
+    )
+    assert both.by_seed == [one.value, two.value]
+    assert both.value == pytest.approx((one.value + two.value) / 2)
+    assert one.std is None and both.seeds == [1, 2]
+
+
+def test_images_are_stored_as_the_format_says_before_they_are_seen() -> None:
+    plain, stored = (
+        Evaluator([space("corners")], image_format).features([images(1)], NUM)[0].kept
+        for image_format in (Evaluator.image_format, SLCT_PAPER)
+    )
+    assert (plain - stored).abs().max() > 0.01
+    assert torch.equal(plain, corners(images(1)))
+
+
+def test_what_somebody_wrote_to_files_is_taken_as_it_is() -> None:
+    (found,) = Evaluator([space("corners")], FILES).features([images(1)], NUM)
+    assert torch.equal(found.kept, corners(images(1)))
+
+
+def test_features_of_chosen_images_are_kept() -> None:
+    keep = torch.arange(NUM) % 5 == 0
+    evaluator = Evaluator([space("colours")], num_kept=5, num_blocks=1)
+    (found,) = evaluator.features([images(1)], NUM, keep)
+    assert torch.equal(found.kept, colours(images(1))[keep])
+    assert found.statistics.num_images == NUM
+
+
+def test_features_of_another_extractor_are_refused() -> None:
+    real: RealImages = space("colours").references[0]
+    other = FeatureSet([], corners(images(1)), None)
+    with pytest.raises(DataError, match=r"12 features each, those of real images 3"):
+        real.frechet_distance(other)

@@ -1,0 +1,143 @@
+"""How a second step is taken, at which level and with which noise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import pytest
+from measuring import ONE_STEP, distance, generation_inputs
+
+from conftest import SmokeResults
+from lct_pipeline.evaluation.feature_spaces import RealImages
+from lct_pipeline.evaluation.generator import SamplingPlan
+from lct_pipeline.evaluation.models import plans_from, plans_of
+from lct_pipeline.evaluation.plan_selection import select_sampling_plans
+
+FakeDistances = Callable[[list[float]], None]
+
+
+@pytest.fixture
+def fake_distances(monkeypatch: pytest.MonkeyPatch) -> FakeDistances:
+    """Return a function that sets what the next measurements find."""
+
+    def set_distances(distances: list[float]) -> None:
+        found = iter(distances)
+        monkeypatch.setattr(RealImages, "frechet_distance", lambda *_: next(found))
+
+    return set_distances
+
+
+def second_step(
+    results: SmokeResults, *, combined: bool = False, **changes: Any
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Select for all models, their network described with changes."""
+    load = results.catalog.load
+    best = load("best_ema")
+    network = best.metadata["network"] | changes
+    model = replace(best, metadata={**best.metadata, "network": network})
+    found = load("combined_model") if combined else None
+    catalog = load("checkpoint_index")
+    return select_sampling_plans(model, found, catalog, *generation_inputs(results))
+
+
+def test_a_second_step_is_tried_at_each_level_with_each_kind_of_noise(
+    results: SmokeResults,
+) -> None:
+    whole = results.catalog.load("second_step_choice")
+    assert whole["model"].unique().tolist() == ["last", "best_ema", "combined"]
+    assert len(whole) == 15
+    table = whole[whole["model"] == "best_ema"]
+    assert table["nfe"].tolist() == [1, 2, 2, 2, 2]
+    tried = list(zip(table["second_sigma"], table["renoise"], strict=True))[1:]
+    assert tried == [(0.1, "fresh"), (0.5, "fresh"), (0.1, "same"), (0.5, "same")]
+    assert set(table["split"]) == {"validation"}
+
+
+@pytest.mark.parametrize("model", ["last", "best_ema", "combined"])
+def test_the_second_step_of_the_least_distance_is_selected(
+    results: SmokeResults, model: str
+) -> None:
+    table = results.catalog.load("second_step_choice")
+    table = table[table["model"] == model]
+    models = results.catalog.load("models")
+    first, second = plans_of(models, model)
+    best = table.iloc[1:].sort_values("distance").iloc[0]
+    assert first == ONE_STEP
+    assert second == SamplingPlan(2, (80.0, best["second_sigma"]), best["renoise"])
+    improves = best["distance"] < table["distance"].iloc[0]
+    assert models.improves[model] == improves
+
+
+@pytest.mark.parametrize("combined", [True, False])
+def test_each_model_is_tried_with_its_own_weights(
+    results: SmokeResults, combined: bool
+) -> None:
+    load = results.catalog.load
+    models = {
+        "last": load("checkpoints").read("step-0000060-raw"),
+        "best_ema": load("best_ema"),
+        **({"combined": load("combined_model")} if combined else {}),
+    }
+    table, selected = second_step(results, combined=combined)
+    assert list(selected["plans"]) == list(models)
+    one_step = table[table["nfe"] == 1].set_index("model")["distance"]
+    expected = {
+        name: distance(results, model, ONE_STEP, "second step")
+        for name, model in models.items()
+    }
+    assert one_step.to_dict() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(("one_step", "improves"), [(3.0, True), (2.0, False)])
+def test_a_second_step_that_brings_nothing_is_said_to(
+    results: SmokeResults,
+    fake_distances: FakeDistances,
+    one_step: float,
+    improves: bool,
+) -> None:
+    of_best = [one_step, 7.0, 4.0, 2.0, 5.0]
+    fake_distances([1.0, 9.0, 8.0, 7.0, 6.0, *of_best])
+    table, selected = second_step(results)
+    assert table["distance"].tolist()[5:] == of_best
+    second = SamplingPlan(2, (80.0, 0.1), "same")
+    assert plans_from(selected["plans"]["best_ema"]) == [ONE_STEP, second]
+    second = SamplingPlan(2, (80.0, 0.5), "same")
+    assert plans_from(selected["plans"]["last"]) == [ONE_STEP, second]
+    assert selected["second_step_improves"] == {"last": False, "best_ema": improves}
+
+
+def test_a_truncated_model_takes_no_second_step_below_its_truncation(
+    results: SmokeResults,
+) -> None:
+    table, selected = second_step(results, lowest_level=0.3)
+    assert set(table["second_sigma"].dropna()) == {0.5}
+    assert plans_from(selected["plans"]["best_ema"])[1].sigmas == (80.0, 0.5)
+
+
+@pytest.mark.parametrize("change", [{"lowest_level": 1.0}, {"sigma_max": 0.1}], ids=str)
+def test_without_a_level_for_a_second_step_there_is_one_step(
+    results: SmokeResults, change: dict[str, float]
+) -> None:
+    table, selected = second_step(results, **change)
+    assert len(table) == 2
+    (plan,) = plans_from(selected["plans"]["best_ema"])
+    assert plan.num_evaluations == 1
+    assert selected["second_step_improves"] == {"last": None, "best_ema": None}
+
+
+def test_a_diffusion_model_has_a_plan_for_each_number_of_evaluations(
+    results: SmokeResults,
+) -> None:
+    table, selected = second_step(results, model="diffusion", boundary=0.0)
+    assert table["nfe"].tolist() == [5, 9, 17]
+    assert table["second_sigma"].isna().all()
+    assert set(table["model"]) == {"best_ema"}
+    for model in ("last", "best_ema"):
+        assert plans_from(json.loads(json.dumps(selected))["plans"][model]) == [
+            SamplingPlan(n, solver="dpm_solver") for n in (5, 9, 17)
+        ]
+    assert "second_step_improves" not in selected
