@@ -120,6 +120,16 @@ def test_with_other_checkpoints_every_average_is_measured_anew(
     assert set(found["selection_fitness"]) == {2.0}
 
 
+@pytest.mark.parametrize("kinds", [["raw"], ["ema", "ema"]], ids=str)
+def test_without_an_average_or_checkpoints_to_make_one_it_is_refused(
+    tiny: Run, kinds: list[str]
+) -> None:
+    rows = tiny.catalog.rows.tail(len(kinds)).assign(kind=kinds)
+    alone = replace(tiny, catalog=replace(tiny.catalog, rows=rows))
+    with pytest.raises(DataError, match="at least 2 raw checkpoints"):
+        alone.emas()
+
+
 def test_averages_that_were_replaced_are_refused(pixels: Run) -> None:
     rows = pixels.catalog.rows.assign(digest="another")
     other = replace(pixels, catalog=replace(pixels.catalog, rows=rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +14,14 @@ from lct_pipeline.combination.candidates import best_ema
 from lct_pipeline.combination.fitness import Request, features_of, scored
 from lct_pipeline.combination.scoring import SCORES, with_scores
 from lct_pipeline.combination.stage import SELECTION_SPLIT, Stage
+from lct_pipeline.combination.window import check_window
 from lct_pipeline.core.metrics.paired import PairedGain, paired_gain
 from lct_pipeline.datasets.parts import Last
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.evaluation.evaluator import Evaluator
+from lct_pipeline.progress import track
 
-Pair = tuple[list[float], list[float]]  # values of the candidate and of the baseline
+Pair = tuple[list[float], list[float]]
 
 
 def select_best_ema(
@@ -30,8 +33,13 @@ def select_best_ema(
         stage: What is combined, and how it is measured.
         previous: Scores of an earlier call, which are not measured again.
         widths: Relative widths sigma_rel (EDM2) of averages made afterwards.
+
+    Raises:
+        DataError: There is no average, and too few checkpoints to make one.
     """
     emas = candidate_emas(stage.members, stage.parameters, widths)
+    if not emas or stage.members.window_size == 0:
+        check_window(stage.members)
     rows = [ema._asdict() for ema in emas]
     *_, table = with_scores(stage, rows, [previous], "select best EMA")
     best = best_ema(table)
@@ -45,9 +53,9 @@ class Decision:
     Attributes:
         found: Row of the best candidate.
         baseline: Row of the best baseline.
-        by_seed: Fitness of both for each seed.
-        check_by_seed: Frechet distances by the extractor by which nothing is searched; empty
-            where the source makes features.
+        by_seed: Fitness for each seed, of the candidate and of the baseline.
+        check_by_seed: Frechet distances likewise, by the extractor by which nothing is searched;
+            empty where the source makes features.
     """
 
     found: pd.Series
@@ -87,17 +95,24 @@ def select_combination(
     by_score = candidate_scores.sort_values(SCORES[0], kind="stable")
     is_baseline = by_score["baseline"].notna()
     pair = by_score[~is_baseline].iloc[0], by_score[is_baseline].iloc[0]
+    ours, theirs = _measured_again(stage, pair, num_seeds)
+    return Decision(*pair, (ours[0], theirs[0]), (ours[1], theirs[1]))
+
+
+def _measured_again(
+    stage: Stage, rows: Sequence[pd.Series], num_seeds: int
+) -> Iterator[Pair]:
+    """Yield the fitness of each row by seed, and its distances by the second extractor."""
     parameters, spaces = stage.parameters, stage.spaces(SELECTION_SPLIT)
     evaluator, source = Evaluator(spaces), stage.task.source()
-    (real, *checks) = (space.references[0] for space in spaces)
-    by_seed: tuple[Pair, Pair] = ([], []), ([], [])
-    for number, row in enumerate(pair):
+    real, *checks = (space.references[0] for space in spaces)
+    for row in track(rows, "decide on the validation split", "model"):
+        values: Pair = [], []
         source.load(stage.weights.state_dict(np.array(row["alpha"])))
         for seed in range(parameters.seed, parameters.seed + num_seeds):
             request = Request("decision", parameters.choice.num_images, seed)
             found, *others = features_of(source, evaluator, request)
-            score = scored(found, real, parameters.fitness)
-            by_seed[0][number].append(score.fitness)
+            values[0].append(scored(found, real, parameters.fitness).fitness)
             for check, other in zip(checks, others, strict=True):
-                by_seed[1][number].append(check.frechet_distance(other))
-    return Decision(*pair, *by_seed)
+                values[1].append(check.frechet_distance(other))
+        yield values

@@ -58,8 +58,20 @@ class EvaluationRow(Result):
         std: Standard deviation over seeds; None of one.
         standard_error: Of the value of one seed, where the metric tells it.
         by_seed: Value of each seed, so that models can be compared on common noise.
-        protocol: Digest of what has to agree where two values are compared; the fields up to
-            ``kept_real`` are those of :class:`~lct_pipeline.evaluation.protocol.Protocol`.
+        protocol: Digest of what has to agree where two values are compared, which is all that
+            follows up to ``kept_real``.
+        extractor: Name of the feature extractor.
+        extractor_digest: Of its weights.
+        resize: How images are resized for it.
+        quantisation: How generated images became 8 bits.
+        file_format: What images were stored as.
+        reference: Which real images, or whose statistics of them.
+        reference_digest: Of the real images, or of the statistics.
+        num_generated: Number of generated images of one seed.
+        num_real: Number of real images.
+        kept_generated: Of how many generated images there are features, not moments alone: for
+            kernel distance, precision, recall, density and coverage.
+        kept_real: Likewise of real images.
         seeds: Of the noise.
         versions: Of libraries that change pixels or features.
     """

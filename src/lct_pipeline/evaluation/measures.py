@@ -18,8 +18,8 @@ from lct_pipeline.datasets.results import EvaluationRow
 from lct_pipeline.evaluation.feature_spaces import FeatureSpace, RealImages
 from lct_pipeline.evaluation.protocol import (
     ImageFormat,
-    Protocol,
     library_versions,
+    protocol_columns,
 )
 
 
@@ -55,7 +55,7 @@ def rows_of(
     rows, points = [], []
     for reference in space.references:
         protocol = _protocol(space, reference, image_format, sets[0])
-        made = {**protocol.columns(), "seeds": seeds, "versions": library_versions()}
+        made = {**protocol, "seeds": seeds, "versions": library_versions()}
         curve = _curve(sets, reference)
         values = {
             **_frechet(sets, space, reference, curve),
@@ -76,8 +76,8 @@ def _protocol(
     reference: RealImages,
     image_format: ImageFormat,
     generated: FeatureSet,
-) -> Protocol:
-    return Protocol(
+) -> dict[str, Any]:
+    return protocol_columns(
         extractor=space.extractor.name,
         extractor_digest=space.extractor.digest,
         resize=space.extractor.resize,

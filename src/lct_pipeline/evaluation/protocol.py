@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lct_pipeline.models.autoencoder.coding import to_uint8
 from lct_pipeline.models.features.image_files import through_jpeg, truncate_to_uint8
+from lct_pipeline.reporting.report.words import with_spread
 
 logger = logging.getLogger(__name__)
 
@@ -54,46 +55,16 @@ PAPER_EXTRACTOR = "inception_pytorch"
 PAPER_NUM_IMAGES = 50_176  # 50,000 in batches of 256, all of them used
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """What has to agree where two figures are compared; ``digest`` stands for all of it.
+def protocol_columns(**made: Any) -> dict[str, Any]:
+    """Return what has to agree where two values are compared, with a digest that stands for it.
+
+    The digest has eight hexadecimal digits: the same for comparable values alone.
 
     Args:
-        extractor: Name of the feature extractor.
-        extractor_digest: Of its weights.
-        resize: How images are resized for it.
-        quantisation: How generated images became 8 bits.
-        file_format: What images were stored as.
-        reference: Which real images, or whose statistics of them.
-        reference_digest: Of the real images, or of the statistics.
-        num_generated: Number of generated images of one figure.
-        num_real: Number of real images.
-        kept_generated: Of how many generated images there are features, not moments alone: for
-            kernel distance, precision, recall, density and coverage.
-        kept_real: Likewise of real images.
+        made: Fields of :class:`~lct_pipeline.datasets.results.EvaluationRow`, which explains them.
     """
-
-    extractor: str
-    extractor_digest: str
-    resize: str
-    quantisation: str
-    file_format: str
-    reference: str
-    reference_digest: str
-    num_generated: int
-    num_real: int
-    kept_generated: int
-    kept_real: int
-
-    @property
-    def digest(self) -> str:
-        """Eight hexadecimal digits: the same for comparable figures alone."""
-        text = json.dumps(asdict(self), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-    def columns(self) -> dict[str, Any]:
-        """Return what a row says about how its figure was made."""
-        return {"protocol": self.digest, **asdict(self)}
+    text = json.dumps(made, sort_keys=True)
+    return {"protocol": hashlib.sha256(text.encode()).hexdigest()[:8], **made}
 
 
 def library_versions() -> str:
@@ -110,7 +81,7 @@ def by_protocol(table: DataFrame) -> Iterator[tuple[str, DataFrame]]:
 def log_by_protocol(table: DataFrame) -> None:
     """Log what a person looks for at the end of a run, a table for each protocol."""
     for title, rows in by_protocol(table):
-        texts = rows.assign(text=[_with_spread(row) for _, row in rows.iterrows()])
+        texts = rows.assign(text=list(map(_text, rows.itertuples())))
         wide = texts.pivot(index=["model", "nfe"], columns="metric", values="text")
         wide = wide[rows["metric"].drop_duplicates()]
         wide = wide.reindex(rows["model"].drop_duplicates(), level="model")
@@ -118,12 +89,10 @@ def log_by_protocol(table: DataFrame) -> None:
         logger.info("%s:\n%s", title, wide.to_string(na_rep=""))
 
 
-def _with_spread(row: pd.Series) -> str:
-    """Return a figure with its standard deviation over seeds, or its error."""
-    for name in ("std", "standard_error"):
-        if not pd.isna(row[name]):
-            return f"{row['value']:.3g} ± {row[name]:.1g}"
-    return f"{row['value']:.3g}"
+def _text(row: Any) -> str:
+    """Return a value with its standard deviation over seeds, or its error."""
+    spreads = (spread for spread in (row.std, row.standard_error) if pd.notna(spread))
+    return with_spread(row.value, next(spreads, None))
 
 
 def _short(metric: str) -> str:
