@@ -145,7 +145,7 @@ def run_one(arguments: argparse.Namespace, name: str, seed: int) -> None:
     _run(arguments.env, parameters, {"node_names": trained})
     measured = [
         "baselines.select_best_ema",
-        "evaluation.select_sampling_plans",
+        "evaluation.select_sampling_plan",
         "evaluation.measure_further_references",
         "evaluation.evaluate_models",
     ]

@@ -15,7 +15,7 @@ from conftest import SmokeResults
 from lct_pipeline.evaluation.feature_spaces import RealImages
 from lct_pipeline.evaluation.generator import SamplingPlan
 from lct_pipeline.evaluation.models import plans_from, plans_of
-from lct_pipeline.evaluation.plan_selection import select_sampling_plans
+from lct_pipeline.evaluation.plan_selection import select_sampling_plan
 
 FakeDistances = Callable[[list[float]], None]
 
@@ -41,7 +41,7 @@ def second_step(
     model = replace(best, metadata={**best.metadata, "network": network})
     found = load("combined_model") if combined else None
     catalog = load("checkpoint_index")
-    return select_sampling_plans(model, found, catalog, *generation_inputs(results))
+    return select_sampling_plan(model, found, catalog, *generation_inputs(results))
 
 
 def test_a_second_step_is_tried_at_each_level_with_each_kind_of_noise(

@@ -56,7 +56,7 @@ def test_the_record_has_the_first_distance_of_each_model_and_plan(
 def test_in_a_whole_run_evaluation_waits_for_the_combination() -> None:
     whole = register_pipelines()["__default__"]
     nodes = whole.from_nodes("combination.select_combination").nodes
-    waiting = ("select_sampling_plans", "evaluate_models", "make_sample_panels")
+    waiting = ("select_sampling_plan", "evaluate_models", "make_sample_panels")
     assert {f"evaluation.{name}" for name in waiting} <= {node.name for node in nodes}
     assert "combined_model" not in whole.inputs()
 

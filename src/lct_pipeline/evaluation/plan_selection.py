@@ -33,7 +33,7 @@ from lct_pipeline.progress import track
 SPLIT, NOISE = "validation", "second step"
 
 
-def select_sampling_plans(
+def select_sampling_plan(
     best_ema: TensorFile,
     combined_model: TensorFile | None,
     catalog: CheckpointCatalog,

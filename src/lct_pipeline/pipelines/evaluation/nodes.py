@@ -19,7 +19,7 @@ from lct_pipeline.lazy_types import (
 from lct_pipeline.parameters import Evaluation, Features, Runtime, Sampling
 
 
-def select_sampling_plans(
+def select_sampling_plan(
     best_ema: TensorFile,
     combined_model: TensorFile | None,
     checkpoint_index: CheckpointCatalog,
@@ -32,7 +32,7 @@ def select_sampling_plans(
     """Return the distance at each level and kind of noise of a second step, and the best plans."""
     from lct_pipeline.evaluation import plan_selection
 
-    return plan_selection.select_sampling_plans(
+    return plan_selection.select_sampling_plan(
         best_ema,
         combined_model,
         checkpoint_index,

@@ -8,7 +8,7 @@ from lct_pipeline.pipelines.evaluation.nodes import (
     find_nearest_neighbours,
     make_sample_panels,
     measure_further_references,
-    select_sampling_plans,
+    select_sampling_plan,
 )
 
 SETTINGS = ["params:sampling", "params:runtime"]
@@ -19,7 +19,7 @@ def create_pipeline() -> Pipeline:
     return Pipeline(
         [
             Node(
-                select_sampling_plans,
+                select_sampling_plan,
                 inputs=[
                     "best_ema",
                     "combined_model",
@@ -30,7 +30,7 @@ def create_pipeline() -> Pipeline:
                     *SETTINGS,
                 ],
                 outputs=["second_step_choice", "models"],
-                name="select_sampling_plans",
+                name="select_sampling_plan",
             ),
             Node(
                 measure_further_references,
