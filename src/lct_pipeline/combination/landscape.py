@@ -39,18 +39,32 @@ def measure_landscape(
     columns = ["figure", "x", "y", "fitness", "metric"]
     if not rows:
         return pd.DataFrame(columns=columns)
-    population = parameters.search.population
+    known = _scored_places(alphas, candidate_scores)
+    population, left = parameters.search.population, len(rows) - len(known)
     with closing(stage.measurer(population, SELECTION_SPLIT)) as measurer:
-        found = measurer.measure(alphas, selection_request(parameters))
-        for place, score in track(found, "measure landscape", "point", total=len(rows)):
-            rows[place] |= {"fitness": score.fitness, "metric": stage.metric}
+        found = measurer.measure(
+            alphas, selection_request(parameters), frozenset(known)
+        )
+        for place, score in track(found, "measure landscape", "point", total=left):
+            known[place] = score.fitness
+    values = {"metric": stage.metric}
+    rows = [row | values | {"fitness": known[n]} for n, row in enumerate(rows)]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _scored_places(alphas: np.ndarray, candidate_scores: DataFrame) -> dict[int, float]:
+    """Return the fitness of the places that were measured on the same noise already."""
+    columns = candidate_scores[["alpha", "selection_fitness"]]
+    scores = {tuple(a): float(f) for a, f in columns.itertuples(index=False)}
+    places = {place: tuple(alpha) for place, alpha in enumerate(alphas)}
+    return {n: scores[alpha] for n, alpha in places.items() if alpha in scores}
 
 
 def line(start: np.ndarray, end: np.ndarray, num: int) -> tuple[np.ndarray, np.ndarray]:
     """Return ``num`` places along the line through two combinations, and their coefficients."""
     places = np.linspace(-BEYOND, 1 + BEYOND, num)
-    return places, start + places[:, None] * (end - start)
+    x = places[:, None]
+    return places, (1 - x) * start + x * end
 
 
 def plane(members: Members, size: int) -> tuple[list[dict[str, Any]], np.ndarray]:
