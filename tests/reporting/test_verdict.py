@@ -25,7 +25,7 @@ def test_a_gain_beyond_two_standard_errors_helped() -> None:
     assert "17% closer" in verdict.headline
     for text in (
         "5.2 ± 0.4 against 6.3 ± 0.4",
-        "the best baseline by the validation split, best EMA",
+        "of the best EMA, the best baseline by the validation split",
         "neither training nor search saw",
         "3 seeds",
     ):
@@ -41,7 +41,10 @@ def test_it_is_compared_with_the_best_baseline_that_validation_found() -> None:
         )
     verdict = judge(evaluation, combination(best_baseline="last"))
     assert "5.00 ± 0.10 against 5.50 ± 0.10" in verdict.sentence
-    assert "by the validation split, last checkpoint" in verdict.sentence
+    assert (
+        "of the last checkpoint, the best baseline by the validation"
+        in verdict.sentence
+    )
 
 
 def test_what_the_noise_has_in_common_cancels() -> None:

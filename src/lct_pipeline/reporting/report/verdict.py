@@ -79,8 +79,8 @@ def judge(evaluation: Rows, combination: CombinationResult | None) -> Verdict:
     ours, baseline = models["combined"], models[combination.best_baseline]
     values = (
         f"{metric_name(ours.metric)} to {ours.reference} in {steps(ours.nfe)}: "
-        f"{_text(ours)} against {_text(baseline)} of the best baseline by the validation split, "
-        f"{in_sentence(MODELS[baseline.model])} (less is better)"
+        f"{_text(ours)} against {_text(baseline)} of the {in_sentence(MODELS[baseline.model])}, "
+        "the best baseline by the validation split (less is better)"
     )
     if no_better_than_noise(rows):
         headline = "Nothing helped: no model is better than decoded noise."
