@@ -21,7 +21,7 @@ from lct_pipeline.evaluation import further
 from lct_pipeline.evaluation.extractors import extractor_of
 from lct_pipeline.evaluation.final import evaluated
 from lct_pipeline.evaluation.further import feature_spaces_of
-from lct_pipeline.evaluation.generator import SamplingPlan, build_generator
+from lct_pipeline.evaluation.generator import Generator, SamplingPlan, build_generator
 from lct_pipeline.evaluation.models import plans_of
 from lct_pipeline.models.autoencoder.coding import decode, to_uint8
 from lct_pipeline.models.description import ModelDescription
@@ -347,6 +347,27 @@ def test_models_are_compared_with_and_without_a_combined_one(
     trained = ["last", "best_ema", *["combined"][: int(combined)]]
     assert rows["model"].drop_duplicates().tolist() == trained + controls
     assert ("kedro run --pipeline=combine" in caplog.text) != combined
+
+
+def test_a_model_that_equals_another_is_not_measured_again(
+    results: SmokeResults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    plain = Generator.images
+
+    def counted(self: Generator, num: int, *given: Any, **noise: Any) -> Any:
+        made.append(num)
+        return plain(self, num, *given, **noise)
+
+    monkeypatch.setattr(Generator, "images", counted)
+    last = results.catalog.load("checkpoints").read("step-0000060-raw")
+    rows = evaluate(results, last, [ONE_STEP], num_seeds=1)
+    assert len(made) == 2  # the last checkpoint and the best EMA
+    columns = ["metric", "extractor", "value", "protocol"]
+    one, same = (rows[rows["model"] == name] for name in ("last", "combined"))
+    pd.testing.assert_frame_equal(
+        *(part[columns].reset_index(drop=True) for part in (one, same))
+    )
 
 
 def test_a_diffusion_model_is_measured_at_each_number_of_evaluations(

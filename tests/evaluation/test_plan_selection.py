@@ -92,6 +92,21 @@ def test_each_model_is_tried_with_its_own_weights(
     assert one_step.to_dict() == pytest.approx(expected, rel=1e-4)
 
 
+def test_a_model_that_equals_another_is_not_measured_again(
+    results: SmokeResults, fake_distances: FakeDistances
+) -> None:
+    fake_distances([float(n) for n in range(10)])  # of the last and the best EMA
+    load = results.catalog.load
+    best = load("best_ema")
+    inputs = generation_inputs(results)
+    table, selected = select_sampling_plan(
+        best, best, load("checkpoint_index"), *inputs
+    )
+    distances = table.groupby("model", sort=False)["distance"].apply(list)
+    assert distances["combined"] == distances["best_ema"] != distances["last"]
+    assert selected["plans"]["combined"] == selected["plans"]["best_ema"]
+
+
 @pytest.mark.parametrize(("one_step", "improves"), [(3.0, True), (2.0, False)])
 def test_a_second_step_that_brings_nothing_is_said_to(
     results: SmokeResults,

@@ -6,6 +6,7 @@ from report_results import rows
 
 from lct_pipeline.datasets.results import EvaluationRow
 from lct_pipeline.reporting.report.verdict import judge, standing
+from lct_pipeline.reporting.report.words import MINUS
 
 
 def by_seed(
@@ -138,6 +139,10 @@ def test_of_one_seed_nobody_knows_how_much_is_chance(
     assert verdict.outcome == "chance"
     assert verdict.headline.startswith("By one seed of noise the combination is 20%")
     assert "The difference is 20.0 %. Nobody knows" in verdict.sentence
+    check = {"metric": "check_frechet_distance", **changes}
+    worse = [row(m, v, None, **check) for m, v in (("combined", 9), ("best_ema", 6))]
+    sentence = judge([*one, *worse], combination()).sentence
+    assert f"nothing was searched, says by one seed: {MINUS}50.0 %." in sentence
 
 
 def test_images_that_the_models_saw_are_called_so() -> None:

@@ -30,6 +30,11 @@ class Measured:
     rows: list[EvaluationRow] = field(default_factory=list)
     points: list[dict[str, Any]] = field(default_factory=list)
 
+    def of(self, about: dict[str, Any]) -> Measured:
+        """Return the same of something else that makes the same images."""
+        rows = [row.model_copy(update=about) for row in self.rows]
+        return Measured(rows, [point | about for point in self.points])
+
     def result(self) -> EvaluationResult:
         """Return the rows as they are kept."""
         return EvaluationResult(rows=self.rows)

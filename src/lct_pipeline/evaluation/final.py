@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from itertools import chain
+from typing import Any
 
 from pandas import DataFrame
 
@@ -59,10 +60,12 @@ def evaluated(
     seeds = range(parameters.seed, parameters.seed + parameters.num_seeds)
     subjects = chain(trained_models(models, generator, count), controls)
     total = sum(map(len, models.plans.values())) + len(controls)
-    found = [
-        evaluator.measure(subject, seeds if subject.depends_on_seed else seeds[:1])
-        for subject in track(subjects, "evaluate", "model", total=total)
-    ]
+    found, known = [], dict[Any, Measured]()
+    for subject in track(subjects, "evaluate", "model", total=total):
+        if not (subject.weights and subject.key in known):
+            own = seeds if subject.depends_on_seed else seeds[:1]
+            known[subject.key] = evaluator.measure(subject, own)
+        found.append(known[subject.key].of(subject.about))
     if parameters.split != "all" and image_format == CLEAN:
         found.append(evaluator.measure_held_out())
     return joined(found)

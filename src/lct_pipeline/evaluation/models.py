@@ -18,6 +18,7 @@ from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.splits import indices_of
 from lct_pipeline.evaluation.generator import Generator
 from lct_pipeline.models.autoencoder.coding import decode, place
+from lct_pipeline.models.digests import tensors_digest
 
 TITLES = {
     "last": "last checkpoint",
@@ -29,12 +30,21 @@ NO_PLAN = {"nfe": 0, "second_sigma": None, "renoise": None, "solver": None}
 
 @dataclass(frozen=True)
 class Subject:
-    """Something that makes images: what a row says about it, and batches for each seed."""
+    """Something that makes images: what a row says about it, and batches for each seed.
+
+    Subjects of the same ``weights``, a digest, make the same images with the same plan.
+    """
 
     about: dict[str, Any]
     num_images: int
     batches: Callable[[int], Iterator[Tensor]]
     depends_on_seed: bool = True
+    weights: str = ""
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Return what the images depend on, but for the seed."""
+        return (self.weights, *(v for k, v in self.about.items() if k != "model"))
 
 
 def plans_of(models: ModelSet, name: str) -> list[SamplingPlan]:
@@ -52,14 +62,16 @@ def trained_models(
 ) -> Iterator[Subject]:
     """Yield each model with each of its plans, the generator having its weights until the next."""
     for name in models.names:
-        generator.load(models.file(name).tensors)
+        tensors = models.file(name).tensors
+        generator.load(tensors)
+        weights = tensors_digest(tensors)
         for plan in plans_of(models, name):
 
             def batches(seed: int, plan: SamplingPlan = plan) -> Iterator[Tensor]:
                 return generator.images(count, plan, seed=seed, purpose="evaluation")
 
             about = {"model": name, **plan_columns(plan), "solver": plan.solver}
-            yield Subject(about, count, batches)
+            yield Subject(about, count, batches, weights=weights)
 
 
 def plan_columns(plan: SamplingPlan) -> dict[str, Any]:

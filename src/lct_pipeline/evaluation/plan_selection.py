@@ -26,6 +26,7 @@ from lct_pipeline.evaluation.generator import (
 )
 from lct_pipeline.evaluation.models import plan_columns
 from lct_pipeline.models.description import ModelDescription
+from lct_pipeline.models.digests import tensors_digest
 from lct_pipeline.parameters import Runtime, Sampling
 from lct_pipeline.parameters.evaluation import Evaluation
 from lct_pipeline.progress import track
@@ -86,7 +87,7 @@ def _distances(
     num_images: int,
     seed: int,
 ) -> pd.DataFrame:
-    """Return a row for each model and plan, all from the same noise."""
+    """Return a row for each model and plan, all from the same noise; of equal weights once."""
     evaluator, (real,) = Evaluator((space,)), space.references
     about = {
         "metric": space.extractor.frechet_name,
@@ -94,15 +95,19 @@ def _distances(
         "num_generated": num_images,
         "num_real": real.num_images,
     }
-    rows = []
+    digests = {name: tensors_digest(tensors) for name, tensors in weights.items()}
+    rows, known = [], dict[tuple[str, SamplingPlan], float]()
     pairs = [(name, plan) for name in weights for plan in plans]
     for name, plan in track(pairs, "select sampling plan", "plan"):
-        if plan is plans[0]:
-            generator.load(weights[name])
-        images = generator.images(num_images, plan, seed=seed, purpose=NOISE)
-        (found,) = evaluator.features(images, num_images)
-        made = {"model": name, **plan_columns(plan)}
-        rows.append({**made, "distance": real.frechet_distance(found), **about})
+        key = digests[name], plan
+        if key not in known:
+            if plan is plans[0]:
+                generator.load(weights[name])
+            images = generator.images(num_images, plan, seed=seed, purpose=NOISE)
+            (found,) = evaluator.features(images, num_images)
+            known[key] = real.frechet_distance(found)
+        row = {"model": name, **plan_columns(plan), "distance": known[key]}
+        rows.append({**row, **about})
     return pd.DataFrame(rows)
 
 

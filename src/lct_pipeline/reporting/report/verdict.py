@@ -107,7 +107,7 @@ def conclude(
     outcome, headline = OUTCOMES[gain.outcome], gain_headline(gain)
     difference = f"The difference is {gain_text(gain)}"
     if gain.outcome == "one seed":
-        note = f"{difference}. Nobody knows how much of it is chance."
+        note = f"{difference}. Nobody knows how much of it is chance.{_agreement(check)}"
         return Verdict(outcome, headline, note)
     difference += f" (standard error) over {num_seeds} seeds of common noise"
     if gain.outcome == "none":
@@ -147,7 +147,12 @@ def _checked(
 def _agreement(check: PairedGain | None) -> str:
     if check is None:
         return ""
-    says = {"gain": "agrees", "loss": "disagrees"}.get(check.outcome, "sees no gain")
+    says = {
+        "gain": "agrees",
+        "loss": "disagrees",
+        "none": "sees no gain",
+        "one seed": "says by one seed",
+    }[check.outcome]
     return f" A second extractor, by which nothing was searched, {says}: {gain_text(check)}."
 
 
