@@ -107,7 +107,9 @@ def conclude(
     outcome, headline = OUTCOMES[gain.outcome], gain_headline(gain)
     difference = f"The difference is {gain_text(gain)}"
     if gain.outcome == "one seed":
-        note = f"{difference}. Nobody knows how much of it is chance.{_agreement(check)}"
+        note = (
+            f"{difference}. Nobody knows how much of it is chance.{_agreement(check)}"
+        )
         return Verdict(outcome, headline, note)
     difference += f" (standard error) over {num_seeds} seeds of common noise"
     if gain.outcome == "none":

@@ -64,7 +64,11 @@ def closer(gain: float) -> str:
     """Return a share by which a distance is smaller in words; a negative one is larger."""
     percent = 100 * abs(gain)
     size = f"{percent:.0f}%" if percent >= 1 else f"{percent:.1g}%"
-    return f"{size} closer to real images" if gain >= 0 else f"{size} further from them"
+    return (
+        f"{size} closer to real images"
+        if gain >= 0
+        else f"{size} further from real images"
+    )
 
 
 def gain_headline(gain: PairedGain) -> str:
