@@ -170,6 +170,17 @@ def test_no_better_is_not_enough(tiny: Run) -> None:
     assert same.gain.share == 0 and same.selected["name"] == "last"
 
 
+def test_a_gain_that_may_be_chance_is_not_enough(tiny: Run) -> None:
+    rows = {"ours": ("cma", 1.0, GOOD), "last": ("baseline", 2.0, MIDDLE)}
+    gains = []
+    for seed in range(8):
+        stage = tiny.stage({"choice.num_images": 6, "seed": seed})
+        decision = select_combination(stage, candidate_scores(**rows), 2)
+        gains.append(decision.gain)
+        assert decision.is_combination == decision.gain.is_beyond_chance
+    assert any(gain.share > 0 and not gain.is_beyond_chance for gain in gains)
+
+
 def test_scores_say_which_two_are_compared(tiny: Run) -> None:
     decision = decided(
         tiny,
@@ -200,7 +211,7 @@ def test_a_second_extractor_sees_the_same_images_and_selects_nothing(
     decision = select_combination(pixels.stage(), candidate_scores(**rows), 3)
     assert [len(values) for values in decision.check_by_seed] == [3, 3]
     assert decision.check_gain is not None
-    assert decision.is_combination == (decision.gain.share > 0)
+    assert decision.is_combination == decision.gain.is_beyond_chance
     # a source that makes features is seen by no extractor
     features = decided(tiny, ours=("cma", 1.0, GOOD), last=("baseline", 2.0, MIDDLE))
     assert features.check_gain is None

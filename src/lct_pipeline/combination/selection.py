@@ -75,8 +75,8 @@ class Decision:
 
     @property
     def is_combination(self) -> bool:
-        """Return whether the candidate is the combined model, and not the baseline."""
-        return self.gain.share > 0
+        """Return whether the candidate is the combined model: where it is better beyond chance."""
+        return self.gain.is_beyond_chance
 
     @property
     def selected(self) -> pd.Series:
@@ -90,7 +90,8 @@ def select_combination(
     """Decide between the best candidate and the best baseline by their scores.
 
     The score of the best of many is too good. So both are measured once more on the validation
-    split, with noise that selected neither; the test split has no say.
+    split, with noise that selected neither; the test split has no say. Where the difference may be
+    chance the baseline is kept: it is an average, and an extrapolation has to earn its place.
     """
     by_score = candidate_scores.sort_values(SCORES[0], kind="stable")
     is_baseline = by_score["baseline"].notna()
