@@ -124,7 +124,7 @@ def test_a_combination_that_was_not_selected_did_not_help_however_good_its_rows_
     assert verdict.outcome == "no"
     assert verdict.headline == "Combining checkpoints did not help."
     assert verdict.sentence.startswith(said)
-    assert "5.20 ± 0.10 against 6.30 ± 0.10" in verdict.sentence
+    assert "in 1 step: 5.20 ± 0.10 (less is better)" in verdict.sentence
 
 
 @pytest.mark.parametrize("changes", [{}, {"by_seed": None}], ids=str)

@@ -77,17 +77,19 @@ def judge(evaluation: Rows, combination: CombinationResult | None) -> Verdict:
             f"{combination.verdict} `kedro run --pipeline=evaluate` measures it on the test split.",
         )
     ours, baseline = models["combined"], models[combination.best_baseline]
+    where = f"{metric_name(ours.metric)} to {ours.reference} in {steps(ours.nfe)}"
     values = (
-        f"{metric_name(ours.metric)} to {ours.reference} in {steps(ours.nfe)}: "
-        f"{_text(ours)} against {_text(baseline)} of the {in_sentence(MODELS[baseline.model])}, "
-        "the best baseline by the validation split (less is better)"
+        f"{where}: {_text(ours)} against {_text(baseline)} of the "
+        f"{in_sentence(MODELS[baseline.model])}, the best baseline by the validation split (less "
+        "is better)"
     )
     if no_better_than_noise(rows):
         headline = "Nothing helped: no model is better than decoded noise."
         return Verdict("no", headline, f"{values}.")
     if not combination.is_selected:
         headline = "Combining checkpoints did not help."
-        return Verdict("no", headline, f"{combination.verdict} {values}.")
+        kept = f"{where}: {_text(ours)} (less is better)"
+        return Verdict("no", headline, f"{combination.verdict} {kept}.")
     gain, check = gain_of(ours, baseline), _checked(evaluation, ours, baseline)
     said = conclude(gain, check, combination.alpha, len(ours.seeds))
     return replace(said, sentence=f"{values}, {_where(ours)}. {said.sentence}")
