@@ -30,7 +30,7 @@ FOLDER = ROOT / "data" / "08_reporting" / "ablation"
 # the ladder: each step adds to the one before; keys are parameters of training
 ILCT = {
     "objective.loss": "pseudo_huber",
-    "objective.c": "constant",
+    "objective.c_schedule": "constant",
     "objective.diffusion_weight": 0.0,
     "objective.coupling": "independent",
     "network.norm": "group_norm",
@@ -39,7 +39,7 @@ TECHNIQUES = {
     "Cauchy": {"objective.loss": "cauchy"},
     "diffusion loss": {"objective.diffusion_weight": 5.0},
     "OT": {"objective.coupling": "batch"},
-    "adaptive c": {"objective.c": "paper"},
+    "adaptive c": {"objective.c_schedule": "paper"},
     "NsLN": {"network.norm": "non_scaling_layer_norm"},
 }
 
@@ -55,7 +55,7 @@ def ladder() -> dict[str, dict[str, Any]]:
         chosen = {**chosen, **change}
         found[f"+ {name}"] = chosen
     full = chosen
-    found["full, c fitted"] = {**full, "objective.c": "fitted"}
+    found["full, c fitted"] = {**full, "objective.c_schedule": "fitted"}
     for name, change in list(TECHNIQUES.items())[:-1]:  # full without NsLN is a rung
         found[f"full without {name}"] = {**full, **{key: ILCT[key] for key in change}}
     return found
@@ -152,7 +152,7 @@ def run_one(arguments: argparse.Namespace, name: str, seed: int) -> None:
     catalog, version = _run(arguments.env, parameters, {"node_names": measured})
     tables = {
         "rows": catalog.load("evaluation_table", version=version),
-        "second_step": catalog.load("second_step_choice"),
+        "second_step": catalog.load("two_step_selection"),
     }
     about = {"variant": name, "seed": seed}
     metrics = catalog.load("training_metrics")

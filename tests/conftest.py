@@ -200,7 +200,7 @@ class SmokeResults:
         changes: dict[str, Any],
         state: TensorFile | None = None,
         *,
-        first_stage: CheckpointStore | None = None,
+        init_from: CheckpointStore | None = None,
         latents: ShardStore | None = None,
         **runtime: Any,
     ) -> Generator[TrainingPiece]:
@@ -209,7 +209,7 @@ class SmokeResults:
         Args:
             changes: Values that differ from those of :meth:`training`, by dotted name.
             state: Where to go on.
-            first_stage: Checkpoints of the run that ``training.first_stage`` names.
+            init_from: Checkpoints of the run that ``training.init_from`` names.
             latents: Others than those of the smoke recipe.
             runtime: Values of the runtime that differ.
         """
@@ -220,7 +220,7 @@ class SmokeResults:
             latents or load("latents"),
             load("latent_manifest"),
             load("latent_normalisation"),
-            first_stage or load("first_stage_checkpoints"),
+            init_from or load("init_from_checkpoints"),
             state,
             self.training(changes),
             changed(self.parameters.runtime, {"device": "cpu", **runtime}),

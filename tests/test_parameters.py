@@ -53,7 +53,7 @@ def test_values_in_range_are_taken(values: dict[str, Any]) -> None:
         ("trainning", "run_id, runtime, ingestion, encoding, training"),
         ("training.lerning_rate", "num_steps, batch_size, precision"),
         ("training.optimizer.lerning_rate", "name, learning_rate, weight_decay"),
-        ("training.ema.rate", "rates, widths, snapshot_interval"),
+        ("training.ema.rate", "rates, sigma_rels, snapshot_interval"),
         ("training.objective.truncation.t", "level, boundary_probability"),
         ("runtime.processes", "num_processes, gradient_accumulation, compile"),
         ("training.noise.sigmamax", "sigma_min, sigma_max, sigma_data"),
@@ -111,7 +111,7 @@ def test_a_wrong_type_is_named_with_value_and_type(
         ("training.optimizer.name", "sgd", "'radam' or 'adamw'"),
         ("training.optimizer.clip_norm", 0.0, "greater than 0"),
         ("training.precision", "float16", "'float32' or 'bfloat16'"),
-        ("training.first_stage.run", "../elsewhere", "pattern"),
+        ("training.init_from.run", "../elsewhere", "pattern"),
         ("training.network.dropout", 1.0, "less than 1"),
         ("training.network.kind", "transformer", "'mlp', 'unet' or 'dit'"),
         ("training.network.label_dropout", 1.0, "less than 1"),
@@ -119,7 +119,11 @@ def test_a_wrong_type_is_named_with_value_and_type(
         ("training.noise.continuous.q", 1.0, "greater than 1"),
         ("training.objective.kind", "gan", "'consistency', 'diffusion'"),
         ("training.objective.loss", "l1", "'cauchy', 'pseudo_huber'"),
-        ("training.objective.c", "adaptive", "'paper', 'fitted' or 'constant'"),
+        (
+            "training.objective.c_schedule",
+            "adaptive",
+            "'paper', 'fitted' or 'constant'",
+        ),
         ("training.objective.coupling", True, "'independent', 'batch' or 'process'"),
         ("training.objective.solver", "rk4", "'euler' or 'heun'"),
         ("training.network.mlp.width", 30, "multiple of 4"),
@@ -138,12 +142,12 @@ def test_a_wrong_type_is_named_with_value_and_type(
         ("combination.search.methods", [], "at least 1 item"),
         ("combination.search.halving", 0, "greater than 0"),
         ("combination.search.initial_ema_rates", [], "at least 1 item"),
-        ("combination.choice.num_candidates", 0, "greater than 0"),
+        ("combination.selection.num_candidates", 0, "greater than 0"),
         ("runtime.device", "tpu", "'auto', 'cpu', 'cuda' or 'mps'"),
         ("runtime.num_threads", -1, "greater than or equal to 0"),
         ("runtime.num_processes", 0, "greater than 0"),
         ("runtime.gradient_accumulation", 0, "greater than 0"),
-        ("features.num_kept", 5, "greater than or equal to 6"),
+        ("features.num_retained", 5, "greater than or equal to 6"),
         ("features.extractor.kind", "inceptoin", "give classifier, inception,"),
         ("evaluation.seed", -1, "greater than or equal to 0"),
         ("export.model", "", "at least 1 character"),
@@ -163,8 +167,8 @@ def test_a_value_out_of_range_is_named_with_what_is_allowed(
 def test_an_element_out_of_range_is_named_by_its_place(values: dict[str, Any]) -> None:
     put(values, "training.ema.rates", [0.9, 1.0])
     assert "  training.ema.rates.1=1.0: " in refusal(values)
-    put(values, "training.ema.widths", [0.29])
-    assert "  training.ema.widths.0=0.29: " in refusal(values)
+    put(values, "training.ema.sigma_rels", [0.29])
+    assert "  training.ema.sigma_rels.0=0.29: " in refusal(values)
 
 
 @pytest.mark.parametrize(
@@ -173,16 +177,16 @@ def test_an_element_out_of_range_is_named_by_its_place(values: dict[str, Any]) -
         ("ingestion.splits", {"validation": 0.5, "test": 0.5}, "share for training"),
         ("training.noise", {"sigma_min": 80.0}, "sigma_min must be below sigma_max"),
         ("training.noise", {"s0": 200}, "s1 must be at least s0"),
-        ("encoding.fitted", {"block_channels": [8, 18]}, "multiples of 4"),
-        ("training.ema", {"rates": [], "widths": []}, "at least one rate or width"),
+        ("encoding.trained", {"block_channels": [8, 18]}, "multiples of 4"),
+        ("training.ema", {"rates": [], "sigma_rels": []}, "at least one rate or width"),
         ("training", {"objective.kind": "diffusion"}, "coupling=independent"),
-        ("training", {"objective.kind": "distillation"}, "training.first_stage.run"),
-        ("training", {"objective.kind": "truncated"}, "training.first_stage.run"),
+        ("training", {"objective.kind": "distillation"}, "training.init_from.run"),
+        ("training", {"objective.kind": "truncated"}, "training.init_from.run"),
         (
             "training",
             {
                 "objective.kind": "distillation",
-                "first_stage.run": "teacher",
+                "init_from.run": "teacher",
                 "noise.schedule": "continuous",
             },
             "noise.schedule=index",
@@ -191,7 +195,7 @@ def test_an_element_out_of_range_is_named_by_its_place(values: dict[str, Any]) -
             "training",
             {
                 "objective.kind": "truncated",
-                "first_stage.run": "first",
+                "init_from.run": "first",
                 "objective.truncation.level": 80.0,
             },
             "between sigma_min and sigma_max",
@@ -357,7 +361,7 @@ def test_a_search_budget_too_small_for_its_start_is_refused(
     values: dict[str, Any],
 ) -> None:
     search = values["combination"]["search"]
-    num_averages = len(search["initial_ema_rates"]) + len(search["initial_widths"])
+    num_averages = len(search["initial_ema_rates"]) + len(search["initial_sigma_rels"])
     put(values, "combination.search.num_evaluations", num_averages + 3)
     check_parameters(values)
     put(values, "combination.search.num_evaluations", num_averages + 2)

@@ -26,7 +26,7 @@ SECOND_STAGES = ["digits_distillation", "digits_truncated"]
 HEADER = {"source", "command", "data", "hardware", "expect"}
 ILCT = {  # what sLCT's five techniques replaced
     "training.objective.loss": "pseudo_huber",
-    "training.objective.c": "constant",
+    "training.objective.c_schedule": "constant",
     "training.objective.diffusion_weight": 0.0,
     "training.objective.coupling": "independent",
     "training.network.norm": "group_norm",
@@ -82,8 +82,8 @@ def latent_shape(encoding: Encoding, image_size: int) -> list[int]:
         return [3, image_size, image_size]
     if encoding.autoencoder is not None:  # Stable Diffusion's
         return [4, image_size // 8, image_size // 8]
-    side = image_size // 2 ** (len(encoding.fitted.block_channels) - 1)
-    return [encoding.fitted.latent_channels, side, side]
+    side = image_size // 2 ** (len(encoding.trained.block_channels) - 1)
+    return [encoding.trained.latent_channels, side, side]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -140,7 +140,7 @@ def test_the_papers_three_data_sets_and_the_small_ones_have_a_baseline() -> None
 @pytest.mark.parametrize("recipe", SECOND_STAGES)
 def test_a_second_stage_has_the_network_and_latents_of_its_first(recipe: str) -> None:
     parameters = checked(recipe)
-    run, command = parameters.training.first_stage.run, header_of(recipe)["command"]
+    run, command = parameters.training.init_from.run, header_of(recipe)["command"]
     (line,) = [line for line in command.splitlines() if f"run_id={run}" in line]
     env = re.search(r"--env=(\w+)", line)
     first = checked(env[1] if env else "base")

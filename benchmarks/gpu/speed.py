@@ -24,7 +24,7 @@ UNCOUPLED = {**BF16, "objective.coupling": "independent"}
 ONE_AVERAGE = {
     **BF16,
     "ema.rates": [0.9999],
-    "ema.widths": [],
+    "ema.sigma_rels": [],
     "optimizer.name": "adamw",
 }
 PASSES = (

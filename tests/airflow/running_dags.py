@@ -36,7 +36,7 @@ NUM_IMAGES = 600
 SMALL = {
     "training.num_steps": 400,
     "training.checkpoint_interval": 20,
-    "encoding.fitted.num_steps": 2,
+    "encoding.trained.num_steps": 2,
     "combination.search.methods": "[random]",
     "combination.search.num_evaluations": 10,
     "combination.num_line_points": 2,
@@ -227,7 +227,7 @@ def test_new_images_and_a_killed_training(
     assert len(ingested) == num_ingested  # in place, not beside
 
     with timed("the same training unbroken"):
-        first = f"training.first_stage.run={old}"
+        first = f"training.init_from.run={old}"
         project.kedro(
             "run --env=smoke --pipeline=train --namespaces=training",
             f"--params={project.params},run_id=unbroken,{first}",

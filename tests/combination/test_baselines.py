@@ -33,7 +33,7 @@ KEPT = Track("power", 0.15)  # of one that is compared with
 
 def index_of(checkpoints: list[tuple[int, str, float | None]]) -> pd.DataFrame:
     """Return an index of checkpoints, each of a step, a kind and a width."""
-    table = pd.DataFrame(checkpoints, columns=["step", "kind", "ema_width"])
+    table = pd.DataFrame(checkpoints, columns=["step", "kind", "sigma_rel"])
     names = [f"step-{s}-{k}-{w}" for s, k, w in checkpoints]
     return table.assign(name=names)
 
@@ -86,7 +86,7 @@ def test_nothing_is_made_of_one_snapshot() -> None:
 
 
 def test_the_coefficients_are_those_of_the_closest_combination() -> None:
-    snapshots = INDEX[INDEX["ema_width"] == 0.1]
+    snapshots = INDEX[INDEX["sigma_rel"] == 0.1]
 
     def shares(last: int, width: float) -> np.ndarray:
         cumulative = np.minimum(np.arange(61) / last, 1) ** (gamma_of(width) + 1)
@@ -177,7 +177,7 @@ def test_searches_start_from_averages_of_the_checkpoints(pixels: Run) -> None:
     members = members_of(pixels.catalog.rows, 0.75)
     profiles = {
         "search.initial_ema_rates": (0.9, 0.95),
-        "search.initial_widths": (0.1,),
+        "search.initial_sigma_rels": (0.1,),
     }
     initial = initial_alphas(members, pixels.combination(profiles))
     steps, gamma = STEPS[1:], gamma_of(0.1)

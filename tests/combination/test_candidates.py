@@ -22,7 +22,7 @@ CHANGES: dict[str, Any] = {
     "search.num_seeds": 2,
     "search.num_evaluations": 10,
     "search.halving": 3,
-    "choice.num_candidates": 2,
+    "selection.num_candidates": 2,
 }
 COLUMNS = [
     "name",
@@ -88,7 +88,7 @@ def test_the_centre_of_each_search_is_among_the_candidates(
 def test_no_search_has_more_candidates_than_asked_for(
     tiny: Run, history: pd.DataFrame, num: int
 ) -> None:
-    table = last_of(tiny.score(history, {**CHANGES, "choice.num_candidates": num}))
+    table = last_of(tiny.score(history, {**CHANGES, "selection.num_candidates": num}))
     of_searches = table[table["seed"] >= 0].groupby(["method", "seed"])
     assert of_searches.size().tolist() == [num] * 4
     assert of_searches["kind"].apply(lambda kinds: "centre" in set(kinds)).all()
@@ -97,7 +97,7 @@ def test_no_search_has_more_candidates_than_asked_for(
 def test_candidates_are_the_best_of_their_search(
     tiny: Run, history: pd.DataFrame
 ) -> None:
-    table = last_of(tiny.score(history, {**CHANGES, "choice.num_candidates": 3}))
+    table = last_of(tiny.score(history, {**CHANGES, "selection.num_candidates": 3}))
     found = table[(table["method"] == "cma") & (table["seed"] == 1)]
     proposed = history.query(
         "method == 'cma' and seed == 1 and kind == 'candidate' and num_images == 12"
@@ -110,7 +110,7 @@ def test_candidates_are_the_best_of_their_search(
 def test_what_was_measured_on_few_images_alone_is_no_candidate(
     tiny: Run, history: pd.DataFrame
 ) -> None:
-    table = last_of(tiny.score(history, {**CHANGES, "choice.num_candidates": 99}))
+    table = last_of(tiny.score(history, {**CHANGES, "selection.num_candidates": 99}))
     few = history[history["num_images"] < 12]
     on_all = history[(history["num_images"] == 12) & (history["kind"] != "initial")]
     of_searches = table.loc[table["seed"] >= 0, "name"]
@@ -166,10 +166,10 @@ def test_an_ema_that_no_search_started_from_has_no_score_of_a_search(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     run = pixel_run(tmp_path_factory.mktemp("pixels"))
-    changes = {"search.num_evaluations": 5, "choice.num_candidates": 1}
+    changes = {"search.num_evaluations": 5, "selection.num_candidates": 1}
     emas, _ = run.emas(changes)
     stored = emas[emas["name"].str.contains("step-|post-hoc")]
-    assert len(stored) == 2 + len(run.parameters.evaluation.posthoc_widths)
+    assert len(stored) == 2 + len(run.parameters.evaluation.posthoc_sigma_rels)
     best = stored.assign(selection_fitness=-1.0).head(1)
     table = candidate_rows(run.stage(changes), run.history(changes), best)
     assert table[1]["name"] == best["name"].iloc[0]
@@ -206,7 +206,7 @@ def test_what_is_scored_already_reads_no_weights(
 def test_among_fewer_nothing_is_measured_and_no_row_is_left_behind(
     tiny: Run, history: pd.DataFrame, scores: pd.DataFrame, measured: list[Any]
 ) -> None:
-    fewer = {**CHANGES, "choice.num_candidates": 1}
+    fewer = {**CHANGES, "selection.num_candidates": 1}
     num_emas = len(tiny.emas(fewer)[0])
     measured.clear()
     _, table = tiny.score(history, fewer, scores)
@@ -215,7 +215,7 @@ def test_among_fewer_nothing_is_measured_and_no_row_is_left_behind(
 
 
 @pytest.mark.parametrize(
-    "changes", [{"choice.num_images": 9}, {"fitness.kernel_weight": 1.0}], ids=str
+    "changes", [{"selection.num_images": 9}, {"fitness.kernel_weight": 1.0}], ids=str
 )
 def test_measured_otherwise_every_score_is_another(
     tiny: Run, history: pd.DataFrame, scores: pd.DataFrame, changes: dict[str, Any]
@@ -268,4 +268,4 @@ def test_the_smoke_run_selected_among_baselines_and_every_search(
     assert baselines["name"].tolist() == ["last", best.metadata["name"]]
     of_searches = scores[scores["seed"] >= 0].groupby(["method", "seed"]).size()
     assert len(of_searches) == len(search.methods) * search.num_seeds
-    assert of_searches.max() <= parameters.choice.num_candidates
+    assert of_searches.max() <= parameters.selection.num_candidates

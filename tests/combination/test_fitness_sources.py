@@ -140,7 +140,11 @@ def test_the_weights_that_a_function_gets_have_all_tensors_of_a_checkpoint(
 
 
 def test_our_own_models_are_sampled_as_they_will_be_used(pixels: Run) -> None:
-    changes = {"fitness.nfe": 2, "fitness.second_sigma": 0.7, "fitness.renoise": "same"}
+    changes = {
+        "fitness.nfe": 2,
+        "fitness.intermediate_sigma": 0.7,
+        "fitness.renoise": "same",
+    }
     plans = []
     for chosen in ({}, changes):
         source = pixels.stage(chosen).task.source()

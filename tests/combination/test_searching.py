@@ -136,8 +136,8 @@ def test_a_history_of_other_parameters_is_refused_with_both_values(
     "changes",
     [
         {"memory_mib": 70},
-        {"choice.num_candidates": 1},
-        {"choice.num_images": 99},
+        {"selection.num_candidates": 1},
+        {"selection.num_images": 99},
         {"num_line_points": 0},
         {"landscape_size": 9},
     ],

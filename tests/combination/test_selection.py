@@ -58,7 +58,7 @@ def test_every_average_has_a_score_on_the_validation_split(pixels: Run) -> None:
     assert table["name"].tolist() == EMAS
     assert table["kind"].tolist() == KINDS
     assert set(table["split"]) == {"validation"}
-    assert set(table["num_images"]) == {pixels.combination().choice.num_images}
+    assert set(table["num_images"]) == {pixels.combination().selection.num_images}
     assert np.isfinite(table["selection_fitness"]).all()
 
 
@@ -152,7 +152,7 @@ def test_the_smoke_run_has_one_best_ema_wherever_it_is_named(
 
 
 def decided(run: Run, num_seeds: int = 2, **rows: Any) -> Decision:
-    stage = run.stage({"choice.num_images": 400})
+    stage = run.stage({"selection.num_images": 400})
     return select_combination(stage, candidate_scores(**rows), num_seeds)
 
 
@@ -174,7 +174,7 @@ def test_a_gain_that_may_be_chance_is_not_enough(tiny: Run) -> None:
     rows = {"ours": ("cma", 1.0, GOOD), "last": ("baseline", 2.0, MIDDLE)}
     gains = []
     for seed in range(8):
-        stage = tiny.stage({"choice.num_images": 6, "seed": seed})
+        stage = tiny.stage({"selection.num_images": 6, "seed": seed})
         decision = select_combination(stage, candidate_scores(**rows), 2)
         gains.append(decision.gain)
         assert decision.is_combination == decision.gain.is_beyond_chance
@@ -222,7 +222,7 @@ def test_both_are_measured_on_common_noise_that_differs_by_seed(tiny: Run) -> No
     decision = decided(tiny, 3, **rows)
     ours, theirs = decision.by_seed
     assert ours == theirs and len(set(ours)) == 3
-    changes = {"choice.num_images": 400, "seed": 9}
+    changes = {"selection.num_images": 400, "seed": 9}
     other = select_combination(tiny.stage(changes), candidate_scores(**rows), 3)
     assert set(other.by_seed[0]).isdisjoint(ours)
 
@@ -231,7 +231,7 @@ def test_the_number_of_images_is_that_of_the_selection(tiny: Run) -> None:
     rows = {"ours": ("cma", 1.0, GOOD), "last": ("baseline", 2.0, MIDDLE)}
     few, many = (
         select_combination(
-            tiny.stage({"choice.num_images": num}), candidate_scores(**rows), 1
+            tiny.stage({"selection.num_images": num}), candidate_scores(**rows), 1
         )
         for num in (9, 12)
     )

@@ -38,10 +38,10 @@ SEARCHED: dict[str, Any] = {
     "search.methods": ("cma", "random"),
     "search.num_seeds": 2,
     "search.num_evaluations": 8,
-    "choice.num_candidates": 2,
+    "selection.num_candidates": 2,
 }
 EARLIER = ["search_fitness", "selection_fitness", "selection_frechet"]
-FAIR = {"choice.num_images": 400}  # enough to tell the cases apart
+FAIR = {"selection.num_images": 400}  # enough to tell the cases apart
 
 
 @pytest.fixture(scope="module")

@@ -169,7 +169,7 @@ def test_the_lower_level_is_the_formula_of_ect(stage: int) -> None:
     assert (found.t > found.r).all()
 
 
-def test_the_first_stage_has_r_0_wherever_the_ratio_is_negative() -> None:
+def test_the_stage_of_s0_has_r_0_wherever_the_ratio_is_negative() -> None:
     found = draw(ECT, 40_000)
     negative = reference_ratio(found.t.numpy(), 0) <= 0
     assert np.array_equal(found.r == 0, negative)

@@ -224,9 +224,7 @@ def test_the_papers_c_is_the_table_of_the_reference(num_levels: int, c: float) -
 
 
 @pytest.mark.parametrize(("s0", "dimension"), [(10, 4096), (20, 64)])
-def test_the_papers_c_of_the_first_stage_is_the_constant(
-    s0: int, dimension: int
-) -> None:
+def test_the_papers_c_at_s0_is_the_constant(s0: int, dimension: int) -> None:
     assert paper_c(s0, s0=s0, dimension=dimension) == constant_c(dimension)
     second = paper_c(2 * s0, s0=s0, dimension=dimension)
     assert second == pytest.approx(math.exp(-1.15 * math.log(2 * s0) - 0.85))
@@ -280,7 +278,7 @@ def test_spreads_are_root_mean_squares_over_all_samples_and_elements() -> None:
     assert c.spreads() == pytest.approx({10: expected, 20: 0.5}, rel=1e-12)
 
 
-def test_the_first_stage_has_the_papers_law() -> None:
+def test_before_any_spread_is_known_the_law_is_the_papers() -> None:
     assert FittedC()(10) == pytest.approx(math.exp(-1.15 * math.log(10) - 0.85))
 
 

@@ -122,7 +122,7 @@ def losses(kind: type, denoiser: DenoiserFunction, **changes: Any) -> LossParts:
         "c": C,
         "robust": CAUCHY,
         "sigma_data": DATA,
-        "first_stage": model(0.2),
+        "stage1": model(0.2),
         "teacher": model(0.2),
         "truncation": 1.0,
         "boundary_weight": 0.1,
@@ -355,7 +355,7 @@ def test_the_target_is_computed_without_gradient(objective: Loss) -> None:
 @every_objective
 def test_a_model_that_teaches_receives_no_gradient(objective: Loss) -> None:
     frozen = model(0.2)
-    roles = {truncated_loss: "first_stage", distillation_loss: "teacher"}
+    roles = {truncated_loss: "stage1", distillation_loss: "teacher"}
     further = {roles[objective]: frozen} if objective in roles else {}
     student = model()
     parts = objective(student, **further)
@@ -487,7 +487,7 @@ def test_no_model_is_asked_for_its_output_at_level_0() -> None:
         seen: Seen = []
         further: dict[str, Any] = {}
         if objective is truncated_loss:
-            further = {"first_stage": recording(seen)}
+            further = {"stage1": recording(seen)}
         found = objective(recording(seen), levels=pairs_to_zero(), **further)
         assert all((level > 0).all() for _, level, *_ in seen)
         assert all(torch.isfinite(part).all() for part in found)
@@ -497,7 +497,7 @@ def test_no_model_is_asked_for_its_output_at_level_0() -> None:
 @every_objective
 def test_classes_are_passed_to_every_model(objective: Loss, labels: bool) -> None:
     seen: Seen = []
-    roles = {truncated_loss: "first_stage", distillation_loss: "teacher"}
+    roles = {truncated_loss: "stage1", distillation_loss: "teacher"}
     further = {roles[objective]: recording(seen)} if objective in roles else {}
     batch = samples(labels)
     objective(recording(seen), batch=batch, **further)
@@ -569,7 +569,7 @@ def test_the_frozen_model_is_the_target_below_the_truncation_alone() -> None:
     def constant(value: float) -> DenoiserFunction:
         return lambda x_t, t, labels: torch.full_like(x_t, value)
 
-    found = truncated_loss(constant(1.0), first_stage=constant(3.0))
+    found = truncated_loss(constant(1.0), stage1=constant(3.0))
     at_boundary = pairs().r < 1.0
     assert (found.squared_difference[at_boundary] == 4).all()
     assert (found.squared_difference[~at_boundary] == 0).all()

@@ -139,8 +139,8 @@ def test_features_come_one_batch_at_a_time_in_single_precision() -> None:
 
 
 def test_a_random_subset_has_its_size_and_is_of_all_where_there_are_no_more() -> None:
-    def subset(num: int, num_kept: int, purpose: str = "a") -> Tensor:
-        return random_subset(num, num_kept, derived_generator(0, purpose))
+    def subset(num: int, num_retained: int, purpose: str = "a") -> Tensor:
+        return random_subset(num, num_retained, derived_generator(0, purpose))
 
     assert subset(50, 20).sum() == 20
     assert subset(20, 20).all()

@@ -134,7 +134,7 @@ def mlp(dropout: float = 0.2, num_classes: int = 0, seed: int = 0) -> Denoiser:
     return denoiser(network)
 
 
-def first_stage(wide: bool) -> Denoiser:
+def init_from(wide: bool) -> Denoiser:
     """The teacher, and the frozen part of truncated training."""
     frozen = denoiser(WideNetwork()) if wide else mlp(seed=7)
     return frozen.eval().requires_grad_(False)
@@ -144,7 +144,7 @@ def objective(
     kind: str = "consistency", *, wide: bool = False, name: LossName = "cauchy"
 ) -> Objective:
     """Return an objective."""
-    frozen, robust = first_stage(wide), RobustLoss(name, "mean")
+    frozen, robust = init_from(wide), RobustLoss(name, "mean")
     found: dict[str, Objective] = {
         "consistency": ConsistencyTraining(robust, 0.5),
         "continuous": ConsistencyTraining(robust, 0.5),

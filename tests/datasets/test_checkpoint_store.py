@@ -105,7 +105,7 @@ def test_only_checkpoints_of_another_trainer_name_a_source() -> None:
         "loss",
         "network",
         "ema_rate",
-        "ema_width",
+        "sigma_rel",
         "parameters_digest",
     }
 

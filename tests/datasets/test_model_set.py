@@ -22,7 +22,7 @@ PLANS: dict[str, Any] = {
         "best_ema": [{"num_evaluations": 1}],
         "combined": [{"num_evaluations": 1}, {"num_evaluations": 2}],
     },
-    "second_step_improves": {"last": None, "best_ema": False, "combined": True},
+    "two_step_improves": {"last": None, "best_ema": False, "combined": True},
 }
 TYPES = "lct_pipeline.datasets"
 
@@ -83,7 +83,7 @@ def models(values: dict[str, Any]) -> ModelSet:
 def test_plans_come_back_as_saved(models: ModelSet) -> None:
     assert models.names == ["last", "best_ema", "combined"]
     assert models.plans == PLANS["plans"]
-    assert models.improves == PLANS["second_step_improves"]
+    assert models.improves == PLANS["two_step_improves"]
     assert models.network == described()
 
 

@@ -21,7 +21,7 @@ from lct_pipeline.errors import DataError
 NAN = float("nan")
 EVALUATION = EvaluationResult(
     rows=[
-        row("combined", 4.8, nfe=2, second_sigma=0.3, renoise="same"),
+        row("combined", 4.8, nfe=2, intermediate_sigma=0.3, renoise="same"),
         row("last", 8.4, None, nfe=5, solver="heun"),
         row("real_validation_images", 5.3, None, standard_error=0.5),
     ]

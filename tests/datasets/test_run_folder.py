@@ -63,7 +63,7 @@ def test_results_come_back_as_their_types(run: RunFolder) -> None:
 
 def test_a_result_of_another_version_is_refused(run: RunFolder) -> None:
     path = run.models / "combination.json"
-    AtomicDataset(filepath=str(path)).save({"gain_survives": True})
+    AtomicDataset(filepath=str(path)).save({"is_selected": True})
     with pytest.raises(DataError, match=r"CombinationResult\..* not as this version"):
         _ = run.combination
 

@@ -64,10 +64,12 @@ def subject(made: list[int]) -> Subject:
     return Subject({"model": "last", "nfe": 1}, NUM, batches)
 
 
-@pytest.mark.parametrize("num_kept", [None, NUM, 10])
-def test_values_are_those_of_the_features_of_all_images(num_kept: int | None) -> None:
+@pytest.mark.parametrize("num_retained", [None, NUM, 10])
+def test_values_are_those_of_the_features_of_all_images(
+    num_retained: int | None,
+) -> None:
     spaces = [space("colours"), space("corners")]
-    evaluator = Evaluator(spaces, num_kept=num_kept, num_blocks=2)
+    evaluator = Evaluator(spaces, num_retained=num_retained, num_blocks=2)
     found = evaluator.measure(subject([]), [3]).rows
     values = {(row.extractor, row.metric): row.value for row in found}
     for each in spaces:
@@ -75,13 +77,13 @@ def test_values_are_those_of_the_features_of_all_images(num_kept: int | None) ->
         features, real = extract(images(3)), extract(REAL)
         distance = values[name, each.extractor.frechet_name]
         assert distance == pytest.approx(frechet_of_sets(features, real), rel=1e-4)
-        kernel = kernel_distance(features[:num_kept], real).value
+        kernel = kernel_distance(features[:num_retained], real).value
         assert values[name, each.extractor.kernel_name] == pytest.approx(kernel)
 
 
 def test_each_image_is_made_once_however_many_extractors_see_it() -> None:
     made: list[int] = []
-    evaluator = Evaluator([space("colours"), space("corners")], num_kept=NUM)
+    evaluator = Evaluator([space("colours"), space("corners")], num_retained=NUM)
     evaluator.measure(subject(made), [1, 2])
     assert sum(made) == 2 * NUM
 
@@ -112,7 +114,7 @@ def test_what_somebody_wrote_to_files_is_taken_as_it_is() -> None:
 
 def test_features_of_chosen_images_are_kept() -> None:
     keep = torch.arange(NUM) % 5 == 0
-    evaluator = Evaluator([space("colours")], num_kept=5, num_blocks=1)
+    evaluator = Evaluator([space("colours")], num_retained=5, num_blocks=1)
     (found,) = evaluator.features([images(1)], NUM, keep)
     assert torch.equal(found.kept, colours(images(1))[keep])
     assert found.statistics.num_images == NUM

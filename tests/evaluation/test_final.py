@@ -64,7 +64,7 @@ def evaluate(
         load("image_manifest"),
         spaces,
         evaluation,
-        parameters.features.num_kept,
+        parameters.features.num_retained,
         parameters.sampling,
         parameters.runtime,
     ).table()

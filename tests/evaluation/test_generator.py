@@ -40,7 +40,7 @@ ONE_STEP = SamplingPlan(1, (80.0,))
 
 def sampling(**changes: Any) -> Sampling:
     values = {
-        "second_sigmas": (0.5, 2.0),
+        "intermediate_sigmas": (0.5, 2.0),
         "renoise": ("fresh", "same"),
         "guidance": 1.0,
         "diffusion": {"sampler": "heun", "num_evaluations": (3,)},
@@ -402,7 +402,9 @@ def test_two_step_plans_are_each_level_with_each_kind_of_noise() -> None:
 def test_levels_that_the_model_was_not_trained_on_are_left_out(
     change: dict[str, float], kept: list[float]
 ) -> None:
-    given = sampling(second_sigmas=(0.2, 0.3, 1.0, 79.0, 80.0, 90.0), renoise=["same"])
+    given = sampling(
+        intermediate_sigmas=(0.2, 0.3, 1.0, 79.0, 80.0, 90.0), renoise=["same"]
+    )
     plans = two_step_plans(replace(NETWORK, **change), given)
     assert [plan.sigmas[1] for plan in plans] == kept
 

@@ -47,12 +47,12 @@ def second_step(
 def test_a_second_step_is_tried_at_each_level_with_each_kind_of_noise(
     results: SmokeResults,
 ) -> None:
-    whole = results.catalog.load("second_step_choice")
+    whole = results.catalog.load("two_step_selection")
     assert whole["model"].unique().tolist() == ["last", "best_ema", "combined"]
     assert len(whole) == 15
     table = whole[whole["model"] == "best_ema"]
     assert table["nfe"].tolist() == [1, 2, 2, 2, 2]
-    tried = list(zip(table["second_sigma"], table["renoise"], strict=True))[1:]
+    tried = list(zip(table["intermediate_sigma"], table["renoise"], strict=True))[1:]
     assert tried == [(0.1, "fresh"), (0.5, "fresh"), (0.1, "same"), (0.5, "same")]
     assert set(table["split"]) == {"validation"}
 
@@ -61,13 +61,15 @@ def test_a_second_step_is_tried_at_each_level_with_each_kind_of_noise(
 def test_the_second_step_of_the_least_distance_is_selected(
     results: SmokeResults, model: str
 ) -> None:
-    table = results.catalog.load("second_step_choice")
+    table = results.catalog.load("two_step_selection")
     table = table[table["model"] == model]
     models = results.catalog.load("models")
     first, second = plans_of(models, model)
     best = table.iloc[1:].sort_values("distance").iloc[0]
     assert first == ONE_STEP
-    assert second == SamplingPlan(2, (80.0, best["second_sigma"]), best["renoise"])
+    assert second == SamplingPlan(
+        2, (80.0, best["intermediate_sigma"]), best["renoise"]
+    )
     improves = best["distance"] < table["distance"].iloc[0]
     assert models.improves[model] == improves
 
@@ -122,14 +124,14 @@ def test_a_second_step_that_brings_nothing_is_said_to(
     assert plans_from(selected["plans"]["best_ema"]) == [ONE_STEP, second]
     second = SamplingPlan(2, (80.0, 0.5), "same")
     assert plans_from(selected["plans"]["last"]) == [ONE_STEP, second]
-    assert selected["second_step_improves"] == {"last": False, "best_ema": improves}
+    assert selected["two_step_improves"] == {"last": False, "best_ema": improves}
 
 
 def test_a_truncated_model_takes_no_second_step_below_its_truncation(
     results: SmokeResults,
 ) -> None:
     table, selected = second_step(results, lowest_level=0.3)
-    assert set(table["second_sigma"].dropna()) == {0.5}
+    assert set(table["intermediate_sigma"].dropna()) == {0.5}
     assert plans_from(selected["plans"]["best_ema"])[1].sigmas == (80.0, 0.5)
 
 
@@ -141,7 +143,7 @@ def test_without_a_level_for_a_second_step_there_is_one_step(
     assert len(table) == 2
     (plan,) = plans_from(selected["plans"]["best_ema"])
     assert plan.num_evaluations == 1
-    assert selected["second_step_improves"] == {"last": None, "best_ema": None}
+    assert selected["two_step_improves"] == {"last": None, "best_ema": None}
 
 
 def test_a_diffusion_model_has_a_plan_for_each_number_of_evaluations(
@@ -149,10 +151,10 @@ def test_a_diffusion_model_has_a_plan_for_each_number_of_evaluations(
 ) -> None:
     table, selected = second_step(results, model="diffusion", boundary=0.0)
     assert table["nfe"].tolist() == [5, 9, 17]
-    assert table["second_sigma"].isna().all()
+    assert table["intermediate_sigma"].isna().all()
     assert set(table["model"]) == {"best_ema"}
     for model in ("last", "best_ema"):
         assert plans_from(json.loads(json.dumps(selected))["plans"][model]) == [
             SamplingPlan(n, solver="dpm_solver") for n in (5, 9, 17)
         ]
-    assert "second_step_improves" not in selected
+    assert "two_step_improves" not in selected

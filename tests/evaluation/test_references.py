@@ -153,7 +153,7 @@ def test_the_number_of_images_is_known_though_features_of_some_are_kept(
 ) -> None:
     manifest: pd.DataFrame = results.catalog.load("image_manifest")
     counts = {split: len(indices) for split, indices in places(manifest).items()}
-    most = results.parameters.features.num_kept
+    most = results.parameters.features.num_retained
     assert counts["validation"] < most < counts["train"]
     assert references.metadata["num_images"] == counts
     for split, count in counts.items():
@@ -165,7 +165,7 @@ def test_the_number_of_images_is_known_though_features_of_some_are_kept(
 def test_the_features_that_are_kept_are_of_the_same_images_each_time(
     results: SmokeResults, references: TensorFile
 ) -> None:
-    again, fewer = measure(results), measure(results, num_kept=20)
+    again, fewer = measure(results), measure(results, num_retained=20)
     for name, tensor in references.tensors.items():
         assert torch.equal(again.tensors[name], tensor), name
         if not name.endswith(".features"):
@@ -175,7 +175,7 @@ def test_the_features_that_are_kept_are_of_the_same_images_each_time(
     assert len(kept) == 20
     assert {tuple(row) for row in kept} <= all_features
     assert kept != references.tensors["test.features"][:20].tolist()
-    other = measure(results, num_kept=20, seed=9).tensors["test.features"].tolist()
+    other = measure(results, num_retained=20, seed=9).tensors["test.features"].tolist()
     assert other != kept
 
 
@@ -195,7 +195,7 @@ def test_memory_holds_a_batch_and_what_is_kept(
         return replace(extractor, extract=extract)
 
     monkeypatch.setattr(module, "extractor_of", watched)
-    found = measure(results, num_kept=6, batch_size=50)
+    found = measure(results, num_retained=6, batch_size=50)
     assert max(sizes) == 50
     assert sum(sizes) == 2 * sum(found.metadata["num_images"].values())
 

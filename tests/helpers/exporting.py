@@ -48,7 +48,7 @@ STORY = Story(
     num_steps=1,
     autoencoder=None,
     commit="abc",
-    second_step_improves=True,
+    two_step_improves=True,
 )
 
 
@@ -114,7 +114,7 @@ class SmallModel:
         stored = StoredAutoencoder(self.autoencoder, "")
         cpu = torch.device("cpu")
         values = {
-            "second_sigmas": (0.5,),
+            "intermediate_sigmas": (0.5,),
             "renoise": ("fresh",),
             "guidance": self.guidance,
             "diffusion": {"sampler": "heun", "num_evaluations": (3,)},

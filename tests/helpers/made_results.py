@@ -73,7 +73,7 @@ def combination(**changes: Any) -> CombinationResult:
         "parameters": {
             "fitness": {"num_images": 800},
             "search": {"methods": ["gradient"], "num_seeds": 3, "num_evaluations": 100},
-            "choice": {"num_images": 700},
+            "selection": {"num_images": 700},
         },
     }
     return CombinationResult.of(values | changes)

@@ -44,7 +44,7 @@ def distance(
     load, parameters = results.catalog.load, results.parameters
     split, count = {
         "evaluation": ("test", parameters.evaluation.num_images),
-        "second step": ("validation", parameters.evaluation.num_choice_images),
+        "second step": ("validation", parameters.evaluation.num_selection_images),
     }[purpose]
     generator = build_generator(
         ModelDescription.from_json(model.metadata["network"]),

@@ -24,7 +24,7 @@ def rows(combined: float = 5.2, std: float | None = 0.4) -> list[EvaluationRow]:
         row("last", 8.4, 0.5),
         row("best_ema", 6.3, std),
         row("combined", combined, std),
-        row("combined", 4.8, 0.4, nfe=2, second_sigma=0.3, renoise="same"),
+        row("combined", 4.8, 0.4, nfe=2, intermediate_sigma=0.3, renoise="same"),
         row("gaussian_latents", 60.4, 0.9),
         row("real_validation_images", 5.3, None),
     ]
@@ -182,7 +182,7 @@ def everything(**changes: Any) -> Results:
     second = pd.DataFrame(
         {
             "nfe": [1, 2, 2],
-            "second_sigma": [None, 0.1, 0.3],
+            "intermediate_sigma": [None, 0.1, 0.3],
             "renoise": [None, "fresh", "fresh"],
             "distance": [5.2, 6.0, 5.0],
             "metric": FRECHET,
@@ -218,7 +218,7 @@ def everything(**changes: Any) -> Results:
         "combination_report": report,
         "evaluation": rows(),
         "distance_by_size": by_size,
-        "second_step_choice": second,
+        "two_step_selection": second,
         "copying": {
             "num_images": 512,
             "num_training": 1014,

@@ -61,9 +61,9 @@ SMALL: dict[str, Any] = {
     "search.num_evaluations": 12,
     "search.population": 3,
     "search.initial_ema_rates": (0.9,),
-    "search.initial_widths": (),
+    "search.initial_sigma_rels": (),
     "search.gradient.num_images": 4,
-    "choice.num_images": 12,
+    "selection.num_images": 12,
 }
 FEATURES = {
     "generator": "small_runs:generate",
@@ -78,7 +78,7 @@ PIXEL_CHECKPOINTS = {
     for track, steps, about in [
         ("raw", STEPS, {"kind": "raw"}),
         ("ema-0.9", STEPS[-1:], {"kind": "ema", "ema_rate": 0.9}),
-        ("power-0.1", STEPS[1::2], {"kind": "power", "ema_width": 0.1}),
+        ("power-0.1", STEPS[1::2], {"kind": "power", "sigma_rel": 0.1}),
     ]
     for step in steps
 }

@@ -115,4 +115,4 @@ def test_a_blurring_autoencoder_is_told_with_what_helps(
             parameters.encoding.model_copy(update={"warn_below_psnr": limit}),
             parameters.runtime,
         )
-        assert ("encoding.fitted.num_steps" in caplog.text) == told
+        assert ("encoding.trained.num_steps" in caplog.text) == told

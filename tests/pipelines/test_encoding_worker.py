@@ -313,7 +313,7 @@ def test_images_whose_side_cannot_be_divided_are_refused(
     images = store_images(tmp_path / "images", side=12)
     blocks = (4, 4, 4, 4)  # a side of 12 is divided by 8
     parameters = encoding(
-        fitted=base("encoding")["fitted"] | {"block_channels": blocks}
+        trained=base("encoding")["trained"] | {"block_channels": blocks}
     )
     autoencoder = kl(block_channels=blocks) if given else None
     with pytest.raises(

@@ -20,7 +20,7 @@ FRECHET = "classifier_frechet_distance"
 
 def conclude(results: SmokeResults, table: pd.DataFrame) -> tuple[Any, ...]:
     """Conclude an evaluation with this table of figures."""
-    others = ("second_step_choice", "distance_by_size", "sample_panels", "copying")
+    others = ("two_step_selection", "distance_by_size", "sample_panels", "copying")
     return conclude_evaluation(table, *map(results.catalog.load, others))
 
 

@@ -444,7 +444,7 @@ def test_a_combination_that_is_newer_than_the_evaluation_takes_one_step(
     run.models.mkdir(parents=True)
     shutil.copy(whole.models / "combined_model.safetensors", run.models)
     said = whole.values("sampling_plans")
-    del said["plans"]["combined"], said["second_step_improves"]["combined"]
+    del said["plans"]["combined"], said["two_step_improves"]["combined"]
     (run.models / "sampling_plans.json").write_text(json.dumps(said))
     rows = [each for each in whole.evaluation if each.model != "combined"]
     text = EvaluationResult(rows=rows).model_dump_json()

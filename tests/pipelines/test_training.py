@@ -98,7 +98,7 @@ def test_a_finished_run_is_not_trained_again(results: SmokeResults) -> None:
         load("latents"),
         load("latent_manifest"),
         load("latent_normalisation"),
-        load("first_stage_checkpoints"),
+        load("init_from_checkpoints"),
         state,
         results.parameters.training,
         results.parameters.runtime,
@@ -112,7 +112,10 @@ def test_a_finished_run_is_not_trained_again(results: SmokeResults) -> None:
     ("changes", "difference"),
     [
         ({"seed": 7}, r"training\.seed: 0 -> 7"),
-        ({"objective.c": "fitted"}, r"training\.objective\.c: 'paper' -> 'fitted'"),
+        (
+            {"objective.c_schedule": "fitted"},
+            r"training\.objective\.c_schedule: 'paper' -> 'fitted'",
+        ),
         ({"num_steps": 90}, r"training\.num_steps: 60 -> 90"),
     ],
     ids=str,
@@ -148,8 +151,8 @@ def test_other_images_on_a_run_are_told_and_trained_on(
     "change",
     [
         {"objective.loss": "pseudo_huber"},
-        {"objective.c": "constant"},
-        {"objective.c": "fitted"},
+        {"objective.c_schedule": "constant"},
+        {"objective.c_schedule": "fitted"},
         {"objective.residual": "sum"},
         {"objective.diffusion_weight": 0.0},
         {"objective.diffusion_threshold": 0.5},

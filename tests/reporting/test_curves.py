@@ -5,8 +5,8 @@ import plotly.graph_objects as go
 import pytest
 
 from lct_pipeline.reporting.curves import (
-    draw_second_step,
     draw_training_curves,
+    draw_two_step_sweep,
 )
 
 
@@ -58,7 +58,9 @@ def second_steps() -> pd.DataFrame:
         (2, 0.1, "same", 6.0),
         (2, 0.5, "same", 2.0),
     ]
-    table = pd.DataFrame(rows, columns=["nfe", "second_sigma", "renoise", "distance"])
+    table = pd.DataFrame(
+        rows, columns=["nfe", "intermediate_sigma", "renoise", "distance"]
+    )
     table = table.assign(metric="classifier_frechet_distance", model="combined")
     other = table.assign(model="last", distance=9.0)
     return pd.concat([other, table], ignore_index=True)
@@ -67,7 +69,7 @@ def second_steps() -> pd.DataFrame:
 def test_a_second_step_is_a_curve_over_its_level_for_each_kind_of_noise(
     second_steps: pd.DataFrame,
 ) -> None:
-    figure = draw_second_step(second_steps)
+    figure = draw_two_step_sweep(second_steps)
     expected = {"fresh noise": (4.0, 3.0), "same noise": (6.0, 2.0)}
     assert {line.name: tuple(line.y) for line in figure.data} == expected
     assert all(tuple(line.x) == (0.1, 0.5) for line in figure.data)
@@ -77,7 +79,7 @@ def test_a_second_step_is_a_curve_over_its_level_for_each_kind_of_noise(
 
 
 def test_one_step_is_a_line_across_the_levels(second_steps: pd.DataFrame) -> None:
-    layout = draw_second_step(second_steps).layout
+    layout = draw_two_step_sweep(second_steps).layout
     (line,) = layout.shapes
     (text,) = layout.annotations
     assert line.y0 == line.y1 == 5
@@ -88,9 +90,9 @@ def test_without_levels_the_curve_goes_over_the_evaluations(
     second_steps: pd.DataFrame,
 ) -> None:
     table = second_steps.assign(
-        second_sigma=None, renoise=None, nfe=[3, 5, 9, 17, 33] * 2
+        intermediate_sigma=None, renoise=None, nfe=[3, 5, 9, 17, 33] * 2
     )
-    figure = draw_second_step(table)
+    figure = draw_two_step_sweep(table)
     (line,) = figure.data
     assert list(line.x) == [3, 5, 9, 17, 33]
     assert list(line.y) == [5.0, 4.0, 3.0, 6.0, 2.0]

@@ -196,7 +196,7 @@ def test_what_comes_from_data_is_escaped() -> None:
 
 MISSING: list[dict[str, Any]] = [
     {"combination": None, "combination_report": None, "search_history": pd.DataFrame()},
-    {"evaluation": [], "distance_by_size": None, "second_step_choice": None},
+    {"evaluation": [], "distance_by_size": None, "two_step_selection": None},
     {"copying": {"num_images": 0}, "nearest_neighbours": None, "sample_panels": None},
     {"td_statistics": pd.DataFrame(), "td_summary": pd.DataFrame()},
     {"ingestion": None, "pixel_statistics": None, "latent_statistics": None},

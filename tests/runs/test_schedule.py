@@ -30,7 +30,7 @@ PARAMETERS: dict[str, Any] = {
     "encoding": {"seed": 0},
     "training": {
         "num_steps": 10,
-        "first_stage": {"run": None, "checkpoint": None},
+        "init_from": {"run": None, "checkpoint": None},
         "objective": {"kind": "consistency"},
     },
     "combination": {"seed": 0},
@@ -210,11 +210,11 @@ def test_changed_images_without_weights_start_afresh() -> None:
         ("consistency", "mine", None),
     ],
 )
-def test_a_first_stage_of_the_user_is_kept(
+def test_what_the_user_starts_from_is_kept(
     kind: str, first: str | None, continues: str | None
 ) -> None:
     parameters = changed(
-        training__objective={"kind": kind}, training__first_stage={"run": first}
+        training__objective={"kind": kind}, training__init_from={"run": first}
     )
     old = past(session(parameters=parameters))
     decision = decide(starting(parameters, images="B"), [old])
@@ -223,10 +223,10 @@ def test_a_first_stage_of_the_user_is_kept(
 
 
 def test_a_run_that_the_schedule_continued_is_found_again() -> None:
-    """Its `first_stage` was not the user's, so it is no other parameter."""
+    """Its `init_from` was not the user's, so it is no other parameter."""
     first = {"run": "old", "checkpoint": None}
     record = session(
-        parameters=changed(training__first_stage=first),
+        parameters=changed(training__init_from=first),
         inputs={"image_source": "B"},
         schedule=scheduled("train-monday", images="B", continues="old"),
         started="2026-01-02",
@@ -240,10 +240,10 @@ def test_a_run_that_the_schedule_continued_is_found_again() -> None:
     assert decide(starting(images="C"), runs).continues == "second"
 
 
-def test_a_users_own_first_stage_is_another_parameter() -> None:
+def test_what_a_user_starts_from_is_another_parameter() -> None:
     first = {"run": "mine", "checkpoint": None}
     record = session(
-        parameters=changed(training__first_stage=first), schedule=scheduled("x")
+        parameters=changed(training__init_from=first), schedule=scheduled("x")
     )
     assert decide(starting(), [past(record)]).run_id == "train-tuesday"
 

@@ -29,7 +29,7 @@ ABOUT = {
     "parameters_digest",
     "kind",
     "ema_rate",
-    "ema_width",
+    "sigma_rel",
 }
 COLUMNS = {
     "step",
@@ -107,9 +107,9 @@ def test_checkpoints_are_due_at_intervals_of_the_window_snapshots_and_ends_of_st
     ("changes", "averages"),
     [
         ({"ema.rates": []}, POWER),
-        ({"ema.widths": []}, RATES),
+        ({"ema.sigma_rels": []}, RATES),
         (
-            {"ema.rates": [0.5], "ema.widths": [0.05, 0.2]},
+            {"ema.rates": [0.5], "ema.sigma_rels": [0.05, 0.2]},
             {"ema-0.5", "power-0.05", "power-0.2"},
         ),
     ],
@@ -121,7 +121,7 @@ def test_all_averages_that_are_kept_are_there_at_the_end(
     names = names_by_step(results, changes)
     assert names[12] == RAW | averages
     assert (
-        6 in names or "ema.widths" in changes
+        6 in names or "ema.sigma_rels" in changes
     )  # a snapshot, where there is one to store
 
 
@@ -134,10 +134,10 @@ def last(results: SmokeResults) -> dict[str, TensorFile]:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("raw", {"kind": "raw", "ema_rate": None, "ema_width": None}),
-        ("ema-0.9", {"kind": "ema", "ema_rate": 0.9, "ema_width": None}),
-        ("ema-0.95", {"kind": "ema", "ema_rate": 0.95, "ema_width": None}),
-        ("power-0.1", {"kind": "power", "ema_rate": None, "ema_width": 0.1}),
+        ("raw", {"kind": "raw", "ema_rate": None, "sigma_rel": None}),
+        ("ema-0.9", {"kind": "ema", "ema_rate": 0.9, "sigma_rel": None}),
+        ("ema-0.95", {"kind": "ema", "ema_rate": 0.95, "sigma_rel": None}),
+        ("power-0.1", {"kind": "power", "ema_rate": None, "sigma_rel": 0.1}),
     ],
 )
 def test_a_checkpoint_says_what_it_is(
@@ -192,7 +192,7 @@ def test_the_smoke_run_wrote_as_many_checkpoints_as_it_announced(
 ) -> None:
     parameters = results.parameters.training
     tracks = [Track("rate", rate) for rate in parameters.ema.rates]
-    tracks += [Track("power", width) for width in parameters.ema.widths]
+    tracks += [Track("power", width) for width in parameters.ema.sigma_rels]
     num_levels = level_schedule(parameters).num_levels
     announced = num_files(num_levels, tracks, parameters)
     assert len(list((results.run / "checkpoints").glob("*.safetensors"))) == announced
@@ -233,7 +233,7 @@ def test_the_index_of_a_run_has_rates_where_stages_end_and_widths_at_snapshots(
     assert all(found == {0.9, 0.95} for found in rates)
     power = index[index["kind"] == "power"]
     assert power["step"].tolist() == [20, 40, 60]
-    assert set(power["ema_width"]) == {0.1}
+    assert set(power["sigma_rel"]) == {0.1}
 
 
 def test_rows_are_means_over_their_intervals(results: SmokeResults) -> None:

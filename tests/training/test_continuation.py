@@ -20,17 +20,17 @@ CASES: dict[str, dict[str, Any]] = {
         "noise.schedule": "continuous",
         "noise.continuous.num_stages": 3,
     },
-    "consistency, c fitted": {"objective.c": "fitted"},
+    "consistency, c fitted": {"objective.c_schedule": "fitted"},
     "diffusion": DIFFUSION,
-    "distillation": {"objective.kind": "distillation", "first_stage.run": "teacher"},
-    "truncated": {"objective.kind": "truncated", "first_stage.run": "tested"},
+    "distillation": {"objective.kind": "distillation", "init_from.run": "teacher"},
+    "truncated": {"objective.kind": "truncated", "init_from.run": "tested"},
     "truncated, continuous": {
         "objective.kind": "truncated",
-        "first_stage.run": "tested",
+        "init_from.run": "tested",
         "noise.schedule": "continuous",
         "noise.continuous.num_stages": 3,
     },
-    "from a first stage": {"first_stage.run": "tested"},
+    "from a first stage": {"init_from.run": "tested"},
     "conditional": {"network.conditional": True},
     "dropout": {"network.dropout": 0.3},
     "fixed posterior": {"resample_posterior": False},
@@ -45,11 +45,11 @@ CLOCKS = ["images_per_second", "coupling_seconds", "wait_seconds"]
 
 
 @pytest.fixture
-def first_stage(
+def init_from(
     request: pytest.FixtureRequest, results: SmokeResults, teacher: CheckpointStore
 ) -> CheckpointStore | None:
     """Return the checkpoints of the run that a case names."""
-    run = CASES[request.param].get("first_stage.run")
+    run = CASES[request.param].get("init_from.run")
     stores = {
         None: None,
         "teacher": teacher,
@@ -84,13 +84,13 @@ def assert_ends_equal(found: list[TrainingPiece], whole: list[TrainingPiece]) ->
 
 
 @pytest.mark.parametrize(
-    ("name", "first_stage"), [(name, name) for name in CASES], indirect=["first_stage"]
+    ("name", "init_from"), [(name, name) for name in CASES], indirect=["init_from"]
 )
 def test_stopped_and_continued_it_ends_bit_for_bit_the_same(
-    results: SmokeResults, first_stage: CheckpointStore | None, name: str
+    results: SmokeResults, init_from: CheckpointStore | None, name: str
 ) -> None:
     def train(state: TensorFile | None = None) -> Generator[TrainingPiece]:
-        return results.train(CASES[name], state, first_stage=first_stage)
+        return results.train(CASES[name], state, init_from=init_from)
 
     whole = list(train())
     stopped = stopped_at(train(), step=5)
@@ -99,7 +99,7 @@ def test_stopped_and_continued_it_ends_bit_for_bit_the_same(
 
 @pytest.mark.parametrize("step", [4, 6, 8, 10])
 def test_it_can_stop_at_every_checkpoint(results: SmokeResults, step: int) -> None:
-    fitted = {"objective.c": "fitted"}
+    fitted = {"objective.c_schedule": "fitted"}
     stopped = stopped_at(results.train(fitted), step)
     rest = list(results.train(fitted, stopped.state))
     assert_ends_equal(rest, list(results.train(fitted)))

@@ -38,13 +38,13 @@ def manifest(labels: list[Any], **columns: list[Any]) -> pd.DataFrame:
         (
             {
                 "objective.kind": "truncated",
-                "first_stage.run": "first",
+                "init_from.run": "first",
                 "objective.truncation.level": 0.7,
             },
             {"model": "consistency", "boundary": 0.002, "lowest_level": 0.7},
         ),
         (
-            {"objective.kind": "distillation", "first_stage.run": "teacher"},
+            {"objective.kind": "distillation", "init_from.run": "teacher"},
             {"model": "consistency", "boundary": 0.002, "lowest_level": 0.0},
         ),
     ],
@@ -147,6 +147,6 @@ def test_a_second_stage_finds_the_first_by_its_name(prepared: Path) -> None:
         "second",
         evaluate=False,
         objective={"kind": "truncated"},
-        first_stage={"run": "tested"},
+        init_from={"run": "tested"},
     )
     assert store.network(store.names()[-1]).lowest_level == 1.0

@@ -72,7 +72,7 @@ def test_the_tolerance_tells_one_mask_of_dropout_from_another(
     [
         {},
         DIFFUSION,
-        {"objective.c": "fitted"},
+        {"objective.c_schedule": "fitted"},
         {"network.conditional": True},
         {"noise.schedule": "continuous"},
     ],
@@ -88,13 +88,13 @@ def test_a_batch_in_parts_trains_the_same(
 
 
 @pytest.mark.parametrize("kind", ["distillation", "truncated"])
-def test_a_batch_in_parts_learns_the_same_from_a_first_stage(
+def test_a_batch_in_parts_learns_the_same_from_other_weights(
     results: SmokeResults, teacher: CheckpointStore, kind: str
 ) -> None:
-    given = {"objective.kind": kind, "first_stage.run": "first"}
+    given = {"objective.kind": kind, "init_from.run": "first"}
     stores = {"distillation": teacher, "truncated": results.catalog.load("checkpoints")}
     whole, parts = (
-        list(results.train(given, first_stage=stores[kind], gradient_accumulation=n))
+        list(results.train(given, init_from=stores[kind], gradient_accumulation=n))
         for n in (1, 3)
     )
     assert_same_run(parts, whole)

@@ -51,7 +51,9 @@ def initial_alphas(members: Members, parameters: Combination) -> dict[str, np.nd
     basis = raw_basis(steps)
     targets = {
         **{f"EMA {r}": Profile.rate(steps[-1], r) for r in search.initial_ema_rates},
-        **{f"power {w}": Profile.power(steps[-1], w) for w in search.initial_widths},
+        **{
+            f"power {w}": Profile.power(steps[-1], w) for w in search.initial_sigma_rels
+        },
     }
     profiles = {name: posthoc_coefficients(basis, p) for name, p in targets.items()}
     return {**profiles, "uniform": np.full(num, 1 / num), "last": np.eye(num)[-1]}
@@ -96,7 +98,7 @@ def posthoc_alpha(snapshots: DataFrame, width: float) -> np.ndarray:
     """
     basis = [
         Profile.power(int(step), float(w))
-        for step, w in zip(snapshots["step"], snapshots["ema_width"], strict=True)
+        for step, w in zip(snapshots["step"], snapshots["sigma_rel"], strict=True)
     ]
     target = Profile.power(int(snapshots["step"].max()), width)
     return posthoc_coefficients(basis, target)

@@ -46,7 +46,7 @@ def candidate_rows(
     stage: Stage, search_history: DataFrame, ema_selection: DataFrame
 ) -> list[dict[str, Any]]:
     """Return what is selected among: the baselines, then the best of each search."""
-    members, num = stage.members, stage.parameters.choice.num_candidates
+    members, num = stage.members, stage.parameters.selection.num_candidates
     initial = search_history[search_history["kind"] == "initial"]
     searched = initial.groupby("name", sort=False)["fitness"].mean()
     last = members.padded(initial_alphas(members, stage.parameters)["last"])

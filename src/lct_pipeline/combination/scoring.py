@@ -64,7 +64,7 @@ def with_scores(
 
 def selection_request(parameters: Combination) -> Request:
     """Return the noise, and the number of images, by which weights are selected."""
-    return Request("choice", parameters.choice.num_images, parameters.seed)
+    return Request("choice", parameters.selection.num_images, parameters.seed)
 
 
 def selection_origin(stage: Stage) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def selection_origin(stage: Stage) -> dict[str, Any]:
     included: dict[str, Any] = dict.fromkeys(
         ("window", "generator", "references", "fitness", "seed"), True
     )
-    included["choice"] = {"num_images": True}
+    included["selection"] = {"num_images": True}
     parameters = stage.parameters.model_dump(mode="json", include=included)
     return stage.origin(parameters, stage.members.rows)
 

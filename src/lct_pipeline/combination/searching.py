@@ -41,7 +41,7 @@ def search(stage: Stage, previous: DataFrame) -> Iterator[DataFrame | Last[DataF
 
 def origin_of(stage: Stage) -> dict[str, Any]:
     """Return all that the evaluations of a search depend on."""
-    later = {"memory_mib", "choice", "num_line_points", "landscape_size"}
+    later = {"memory_mib", "selection", "num_line_points", "landscape_size"}
     parameters = stage.parameters.model_dump(mode="json", exclude=later)
     return stage.origin(parameters, stage.members.window)
 

@@ -111,7 +111,7 @@ def _measured_again(
         values: Pair = [], []
         source.load(stage.weights.state_dict(np.array(row["alpha"])))
         for seed in range(parameters.seed, parameters.seed + num_seeds):
-            request = Request("decision", parameters.choice.num_images, seed)
+            request = Request("decision", parameters.selection.num_images, seed)
             found, *others = features_of(source, evaluator, request)
             values[0].append(scored(found, real, parameters.fitness).fitness)
             for check, other in zip(checks, others, strict=True):

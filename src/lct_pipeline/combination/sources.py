@@ -145,7 +145,7 @@ class SourceTask:
             self.network,
             self.sampling,
             fitness.nfe,
-            fitness.second_sigma,
+            fitness.intermediate_sigma,
             fitness.renoise,
         )
         return ModelSource(generator, plan)

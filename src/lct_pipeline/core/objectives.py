@@ -150,14 +150,14 @@ class TruncatedTraining:
     Attributes:
         robust: The loss of the temporal difference.
         sigma_data: Standard deviation of the latents per element.
-        first_stage: The frozen model, for r < t'.
+        stage1: The frozen model, for r < t'.
         truncation: The level t'.
         boundary_weight: Weight w_b of the pairs at the boundary.
     """
 
     robust: RobustLoss
     sigma_data: float
-    first_stage: DenoiserFunction
+    stage1: DenoiserFunction
     truncation: float
     boundary_weight: float
 
@@ -177,7 +177,7 @@ class TruncatedTraining:
             D_xr = _target_output(denoiser, batch, levels.r, seed)
             at_boundary = batch.part(boundary)
             D_xr[boundary] = _target_output(
-                self.first_stage, at_boundary, levels.r[boundary], seed
+                self.stage1, at_boundary, levels.r[boundary], seed
             )
         parts = _loss_parts(D_xt, D_xr, batch, levels, self, c)
         weights = torch.where(boundary, self.boundary_weight, 1.0)

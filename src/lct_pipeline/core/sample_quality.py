@@ -88,8 +88,8 @@ def features_of(
     return torch.cat(list(feature_batches(batches, extractor)))
 
 
-def random_subset(num: int, num_kept: int, generator: torch.Generator) -> Tensor:
-    """Return which of ``num`` images are in a random subset of ``num_kept``, bool, ``(num,)``."""
+def random_subset(num: int, num_retained: int, generator: torch.Generator) -> Tensor:
+    """Return which of ``num`` images are in a random ``num_retained`` of them, bool, ``(num,)``."""
     chosen = torch.zeros(num, dtype=torch.bool)
-    chosen[torch.randperm(num, generator=generator)[:num_kept]] = True
+    chosen[torch.randperm(num, generator=generator)[:num_retained]] = True
     return chosen

@@ -105,7 +105,7 @@ class ModelSetDataset(AbstractDataset[dict[str, Any], ModelSet | None]):
                 return None
             raise DataError(missing(self._path, "evaluate"))
         said = json.loads(self._path.read_text())
-        improves = said.get("second_step_improves", {})
+        improves = said.get("two_step_improves", {})
         return ModelSet(said["plans"], improves, self._datasets)
 
     def save(self, data: dict[str, Any]) -> None:

@@ -50,7 +50,7 @@ class EvaluationRow(Result):
     Attributes:
         model: ``last``, ``best_ema``, ``combined``, or a control.
         nfe: Evaluations of the network; 0 without a model.
-        second_sigma: Level of the second evaluation of a consistency model.
+        intermediate_sigma: Level of the second evaluation of a consistency model.
         renoise: Noise of it.
         solver: Of a diffusion model.
         metric: Name of the metric.
@@ -78,7 +78,7 @@ class EvaluationRow(Result):
 
     model: str
     nfe: int
-    second_sigma: float | None = None
+    intermediate_sigma: float | None = None
     renoise: str | None = None
     solver: str | None = None
     metric: str

@@ -16,7 +16,7 @@ from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.models.device import choose_device
 from lct_pipeline.models.features.classifier import SmallClassifier, fit_classifier
 from lct_pipeline.parameters import Runtime
-from lct_pipeline.parameters.evaluation import Features, FittedClassifier
+from lct_pipeline.parameters.evaluation import Features, TrainedClassifier
 from lct_pipeline.progress import track_losses
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def _fit(
     images: ShardStore,
     indices: Any,
     labels: Tensor | None,
-    settings: FittedClassifier,
+    settings: TrainedClassifier,
     name: str,
     seed: int,
 ) -> None:

@@ -94,9 +94,9 @@ def _measured(
     """Return what an extractor finds in all images of a source."""
     features, num_images = inputs.features, len(source)
     generator = derived_generator(features.seed, "kept features", "files")
-    keep = random_subset(num_images, features.num_kept, generator)
+    keep = random_subset(num_images, features.num_retained, generator)
     # files come in the order of their names, often by class: no block is like the others
-    evaluator = Evaluator((space,), FILES, features.num_kept, num_blocks=1)
+    evaluator = Evaluator((space,), FILES, features.num_retained, num_blocks=1)
     batches = _batches(source, inputs, f"features of {title}")
     return evaluator.features(batches, num_images, keep)[0]
 

@@ -55,13 +55,13 @@ class Evaluator:
     Attributes:
         spaces: Extractors with what they are compared with.
         image_format: What images are stored as before an extractor sees them.
-        num_kept: Of how many images features are kept; None: of all, and no moments are made.
+        num_retained: Of how many images features are kept; None: of all, and no moments are made.
         num_blocks: In how many blocks moments are made.
     """
 
     spaces: Sequence[FeatureSpace]
     image_format: ImageFormat = CLEAN
-    num_kept: int | None = None
+    num_retained: int | None = None
     num_blocks: int = 1
 
     def features(
@@ -85,9 +85,9 @@ class Evaluator:
         return [reducer.result() for reducer in reducers]
 
     def _reducer(self, num_images: int, keep: Tensor | None) -> FeatureReducer:
-        if self.num_kept is None:
+        if self.num_retained is None:
             return FeatureReducer(torch.ones(num_images).bool(), num_blocks=0)
-        first = torch.arange(num_images) < self.num_kept
+        first = torch.arange(num_images) < self.num_retained
         num_blocks = min(self.num_blocks, num_images // 2)
         return FeatureReducer(first if keep is None else keep, num_blocks=num_blocks)
 

@@ -34,7 +34,7 @@ def evaluated(
     image_manifest: DataFrame,
     spaces: list[FeatureSpace],
     parameters: Evaluation,
-    num_kept: int,
+    num_retained: int,
     sampling: Sampling,
     runtime: Runtime,
 ) -> Measured:
@@ -56,7 +56,7 @@ def evaluated(
             sampling.batch_size,
         ),
     ]
-    evaluator = Evaluator(spaces, image_format, num_kept, parameters.num_blocks)
+    evaluator = Evaluator(spaces, image_format, num_retained, parameters.num_blocks)
     seeds = range(parameters.seed, parameters.seed + parameters.num_seeds)
     subjects = chain(trained_models(models, generator, count), controls)
     total = sum(map(len, models.plans.values())) + len(controls)

@@ -57,7 +57,7 @@ def _digests(
     stored: dict[str, TensorFile], parameters: Evaluation, features: Features
 ) -> dict[str, str]:
     """Return what the figures of each extractor depend on, beside the images."""
-    made = f"{FORMATS[parameters.protocol].file_format} {features.num_kept}"
+    made = f"{FORMATS[parameters.protocol].file_format} {features.num_retained}"
     return {
         prefix: hashlib.sha256(f"{digest_of(file)} {made}".encode()).hexdigest()
         for prefix, file in stored.items()

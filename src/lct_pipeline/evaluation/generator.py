@@ -36,7 +36,7 @@ def two_step_plans(network: ModelDescription, sampling: Sampling) -> list[Sampli
     Levels that the model was not trained on are left out: those below a truncation.
     """
     low, high = max(network.lowest_level, network.sigma_min), network.sigma_max
-    sigmas = [sigma for sigma in sampling.second_sigmas if low <= sigma < high]
+    sigmas = [sigma for sigma in sampling.intermediate_sigmas if low <= sigma < high]
     return [
         SamplingPlan(2, (high, sigma), renoise)
         for renoise in sampling.renoise
@@ -63,7 +63,7 @@ def deployed_plan(
     network: ModelDescription,
     sampling: Sampling,
     nfe: int | None,
-    second_sigma: float,
+    intermediate_sigma: float,
     renoise: Renoise,
 ) -> SamplingPlan:
     """Return the plan that a model is going to be used with.
@@ -72,7 +72,7 @@ def deployed_plan(
         network: Description of the network.
         sampling: Has the solver of diffusion models.
         nfe: Number of evaluations; None is the smallest there is.
-        second_sigma: Level of the second evaluation of a consistency model.
+        intermediate_sigma: Level of the second evaluation of a consistency model.
         renoise: Noise of it.
 
     Raises:
@@ -86,12 +86,12 @@ def deployed_plan(
     if nfe == 1:
         return one_step(network)
     low, high = max(network.lowest_level, network.sigma_min), network.sigma_max
-    if nfe > 2 or not low <= second_sigma < high:
+    if nfe > 2 or not low <= intermediate_sigma < high:
         raise ParameterError(
-            f"combination.fitness: {nfe} evaluations, the second at {second_sigma}: a consistency "
-            f"model takes one or two, the second between {low} and {high}."
+            f"combination.fitness: {nfe} evaluations, the second at {intermediate_sigma}: a "
+            f"consistency model takes one or two, the second between {low} and {high}."
         )
-    return SamplingPlan(2, (high, second_sigma), renoise)
+    return SamplingPlan(2, (high, intermediate_sigma), renoise)
 
 
 def _solver_plan(nfe: int, sampling: Sampling) -> SamplingPlan:

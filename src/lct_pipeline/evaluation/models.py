@@ -25,7 +25,7 @@ TITLES = {
     "best_ema": "best EMA",
     "combined": "combined (LCSC)",
 }
-NO_PLAN = {"nfe": 0, "second_sigma": None, "renoise": None, "solver": None}
+NO_PLAN = {"nfe": 0, "intermediate_sigma": None, "renoise": None, "solver": None}
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def plan_columns(plan: SamplingPlan) -> dict[str, Any]:
     second = plan.sigmas[1] if len(plan.sigmas) > 1 else None
     return {
         "nfe": plan.num_evaluations,
-        "second_sigma": second,
+        "intermediate_sigma": second,
         "renoise": None if second is None else plan.renoise,
     }
 

@@ -64,7 +64,7 @@ def select_sampling_plan(
     measured = {
         name: weights[name] for name in list(weights)[-1 if is_diffusion else 0 :]
     }
-    num_images = parameters.num_choice_images or real.num_images
+    num_images = parameters.num_selection_images or real.num_images
     table = _distances(measured, plans, generator, space, num_images, parameters.seed)
     if is_diffusion:
         every = [asdict(plan) for plan in plans]
@@ -123,4 +123,4 @@ def _selected(table: pd.DataFrame, plans: list[SamplingPlan]) -> dict[str, Any]:
         improves[str(name)] = (
             None if best is None else bool(distances[best] < distances[0])
         )
-    return {"plans": selected, "second_step_improves": improves}
+    return {"plans": selected, "two_step_improves": improves}

@@ -46,7 +46,7 @@ def reference_parts(
     """Yield the extractor, the check extractor and what both find in the real images.
 
     ``<split>.mu`` and ``<split>.cov`` are those of all images of a split, ``<split>.features`` of a
-    random ``num_kept`` at most; ``check.<split>.mu`` and so on are the check extractor's. The
+    random ``num_retained`` at most; ``check.<split>.mu`` and so on are the check extractor's. The
     metadata has the number of images by split. What was made before in the same way is yielded as
     it is.
     """
@@ -127,7 +127,7 @@ def measured(
     common = {
         "images": images.fingerprint,
         "num_images": {split: len(indices) for split, indices in places.items()},
-        "kept": [parameters.num_kept, parameters.seed],
+        "kept": [parameters.num_retained, parameters.seed],
     }
     known = _still_valid(previous, common)
     if previous is not None and known == digests:
@@ -169,7 +169,7 @@ def _measure(
 ) -> dict[str, Tensor]:
     """Return ``mu``, ``cov`` and ``features`` of a split, by one extractor."""
     generator = derived_generator(parameters.seed, "kept features", split)
-    kept = random_subset(len(indices), parameters.num_kept, generator)
+    kept = random_subset(len(indices), parameters.num_retained, generator)
     batches = track(
         images.batches("images", parameters.batch_size, indices),
         f"{extractor.name} features of {split}".replace("_", " "),

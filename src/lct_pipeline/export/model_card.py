@@ -39,7 +39,7 @@ class Story:
         num_steps: Training steps.
         autoencoder: The autoencoder that was named; None is one fitted in the run.
         commit: Commit of the training; None is unknown.
-        second_step_improves: What the validation split said; None where it was not asked.
+        two_step_improves: What the validation split said; None where it was not asked.
         rows: Rows of the evaluation that are of this model.
         controls: Rows of real images and of decoded noise, for comparison.
     """
@@ -54,7 +54,7 @@ class Story:
     num_steps: int
     autoencoder: str | None
     commit: str | None
-    second_step_improves: bool | None
+    two_step_improves: bool | None
     rows: Rows = field(default_factory=list)
     controls: Rows = field(default_factory=list)
 
@@ -211,7 +211,7 @@ def _figures(story: Story) -> Iterator[str]:
     for rows in of_protocol.values():
         yield f"{headline(rows[0])}:"
         yield _table(rows)
-    if story.second_step_improves is False:
+    if story.two_step_improves is False:
         yield "On the validation split a second step did not make the images better."
 
 

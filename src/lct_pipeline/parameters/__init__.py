@@ -82,7 +82,7 @@ class DiffusionSampling(Group):
 class Sampling(Group):
     """How trained models generate."""
 
-    second_sigmas: tuple[PositiveFloat, ...] = Field(min_length=1)
+    intermediate_sigmas: tuple[PositiveFloat, ...] = Field(min_length=1)
     renoise: tuple[Literal["fresh", "same", "coupled"], ...] = Field(min_length=1)
     guidance: PositiveFloat
     diffusion: DiffusionSampling

@@ -25,7 +25,7 @@ class Fitness(Group):
     """What a search minimises: a distance to the training images, of images made as deployed."""
 
     nfe: Positive | None
-    second_sigma: PositiveFloat
+    intermediate_sigma: PositiveFloat
     renoise: Literal["fresh", "same", "coupled"]
     num_images: Annotated[int, Field(ge=2)]
     frechet_weight: NonNegativeFloat
@@ -75,7 +75,7 @@ class Search(Group):
     population: Annotated[int, Field(ge=2)]
     halving: Positive
     initial_ema_rates: tuple[Rate, ...] = Field(min_length=1)
-    initial_widths: tuple[Width, ...]
+    initial_sigma_rels: tuple[Width, ...]
     evolution: Evolution
     cma: CMA
     random: Random
@@ -83,7 +83,7 @@ class Search(Group):
 
     @model_validator(mode="after")
     def _budget_holds_the_start(self) -> Search:
-        profiles = len(self.initial_ema_rates) + len(self.initial_widths)
+        profiles = len(self.initial_ema_rates) + len(self.initial_sigma_rels)
         least = profiles + 3  # uniform, last, centre
         if self.num_evaluations < least:
             raise ValueError(
@@ -99,8 +99,8 @@ class Search(Group):
         return self
 
 
-class Choice(Group):
-    """The choice among the best of each search, on the validation split."""
+class Selection(Group):
+    """Scores on the validation split, by which weights are selected."""
 
     num_candidates: Positive
     num_images: Annotated[int, Field(ge=2)]
@@ -115,7 +115,7 @@ class Combination(Group):
     references: ImportPath | None
     fitness: Fitness
     search: Search
-    choice: Choice
+    selection: Selection
     num_line_points: Count
     landscape_size: Count
     seed: Count

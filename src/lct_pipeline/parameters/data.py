@@ -50,7 +50,7 @@ class Ingestion(Group):
     shard_mib: Positive
 
 
-class FittedAutoencoder(Group):
+class TrainedAutoencoder(Group):
     """The small AutoencoderKL that is fitted when no autoencoder is named."""
 
     block_channels: tuple[Positive, ...] = Field(min_length=1)
@@ -61,7 +61,7 @@ class FittedAutoencoder(Group):
     kl_weight: NonNegativeFloat
 
     @model_validator(mode="after")
-    def _groups_divide_channels(self) -> FittedAutoencoder:
+    def _groups_divide_channels(self) -> TrainedAutoencoder:
         groups = max(1, min(self.block_channels) // 2)
         if any(channels % groups for channels in self.block_channels):
             raise ValueError(f"block_channels must all be multiples of {groups}")
@@ -72,7 +72,7 @@ class Encoding(Group):
     """The autoencoder and the latents."""
 
     autoencoder: str | None
-    fitted: FittedAutoencoder
+    trained: TrainedAutoencoder
     horizontal_flips: bool
     precision: Literal["auto", "float32", "bfloat16"]
     stored_as: Literal["float32", "float16"]

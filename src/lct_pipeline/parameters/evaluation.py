@@ -21,7 +21,7 @@ Triple = tuple[float, float, float]
 PositiveTriple = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 
 
-class FittedClassifier(Group):
+class TrainedClassifier(Group):
     """The small classifier whose features stand in where Inception is not at hand."""
 
     width: int = Field(ge=8, multiple_of=8)
@@ -66,8 +66,10 @@ class Features(Group):
     """The feature extractor of search, choices and evaluation, and what is kept of real images."""
 
     extractor: AnyExtractor
-    classifier: FittedClassifier
-    num_kept: Annotated[int, Field(ge=6)]  # density and coverage: the fifth neighbour
+    classifier: TrainedClassifier
+    num_retained: Annotated[
+        int, Field(ge=6)
+    ]  # density and coverage: the fifth neighbour
     batch_size: Positive
     seed: Count
 
@@ -113,8 +115,8 @@ class Evaluation(Group):
     num_images: Count
     num_seeds: Positive
     num_blocks: Annotated[int, Field(ge=2)]
-    num_choice_images: Count
-    posthoc_widths: tuple[Width, ...]
+    num_selection_images: Count
+    posthoc_sigma_rels: tuple[Width, ...]
     neighbours: Neighbours
     seed: Count
 

@@ -117,7 +117,7 @@ class Objective(Group):
 
     kind: Literal["consistency", "diffusion", "distillation", "truncated"]
     loss: Literal["cauchy", "pseudo_huber", "geman_mcclure", "l2"]
-    c: Literal["paper", "fitted", "constant"]
+    c_schedule: Literal["paper", "fitted", "constant"]
     residual: Literal["mean", "sum"]
     diffusion_weight: NonNegativeFloat
     diffusion_threshold: Share
@@ -138,7 +138,7 @@ class Optimizer(Group):
     clip_norm: PositiveFloat | None
 
 
-class FirstStage(Group):
+class InitFrom(Group):
     """A finished run whose weights are the start, the teacher or the frozen part."""
 
     run: RunName | None
@@ -149,12 +149,12 @@ class EMA(Group):
     """The averages of the weights that are kept beside them."""
 
     rates: tuple[Rate, ...]
-    widths: tuple[Width, ...]
+    sigma_rels: tuple[Width, ...]
     snapshot_interval: Positive
 
     @model_validator(mode="after")
     def _one_average_at_least(self) -> EMA:
-        if not self.rates and not self.widths:
+        if not self.rates and not self.sigma_rels:
             raise ValueError("give at least one rate or width")
         return self
 
@@ -166,7 +166,7 @@ class Training(Group):
     batch_size: Annotated[int, Field(ge=2)]
     precision: Literal["float32", "bfloat16"]
     resample_posterior: bool
-    first_stage: FirstStage
+    init_from: InitFrom
     network: Network
     noise: Noise
     objective: Objective
@@ -178,12 +178,12 @@ class Training(Group):
     seed: Count
 
     @model_validator(mode="after")
-    def _first_stage_is_there(self) -> Training:
+    def _init_from_is_there(self) -> Training:
         kind = self.objective.kind
-        if kind in ("distillation", "truncated") and self.first_stage.run is None:
+        if kind in ("distillation", "truncated") and self.init_from.run is None:
             raise ValueError(
                 f"objective.kind={kind} starts from a finished run: give its name as "
-                "training.first_stage.run (a folder of data/06_models)"
+                "training.init_from.run (a folder of data/06_models)"
             )
         return self
 

@@ -46,22 +46,22 @@ def draw_training_curves(training_metrics: DataFrame) -> Any:
     return figure
 
 
-def draw_second_step(second_step_choice: DataFrame) -> Any:
+def draw_two_step_sweep(two_step_selection: DataFrame) -> Any:
     """Return the distance over the level of a second step, for each kind of its noise.
 
     The model is the final one. The dotted line is one step. A diffusion model has no such choice:
     its numbers of evaluations are shown instead.
     """
-    final = second_step_choice["model"].iloc[-1]
-    table = second_step_choice[second_step_choice["model"] == final]
+    final = two_step_selection["model"].iloc[-1]
+    table = two_step_selection[two_step_selection["model"] == final]
     figure, title = go.Figure(), "number of evaluations"
-    if table["second_sigma"].isna().all():
+    if table["intermediate_sigma"].isna().all():
         figure.add_scatter(x=table["nfe"], y=table["distance"], mode="lines+markers")
     else:
         title = "noise level of the second step"
         for renoise, rows in table[table["nfe"] == 2].groupby("renoise"):
             figure.add_scatter(
-                x=rows["second_sigma"],
+                x=rows["intermediate_sigma"],
                 y=rows["distance"],
                 mode="lines+markers",
                 name=f"{renoise} noise",

@@ -176,8 +176,10 @@ def _new_run(start: Start, same: list[PastRun], taken: set[str]) -> Decision:
         return Decision(name, _new(name, "there is none with these parameters"))
     old = next((run.name for run in same if run.has_weights), None)
     # also a teacher, or the frozen part of a truncated model, which those kinds always name
-    if start.parameters["training"]["first_stage"]["run"]:
-        why = "the images changed; training.first_stage is taken, so that it starts afresh"
+    if start.parameters["training"]["init_from"]["run"]:
+        why = (
+            "the images changed; training.init_from is taken, so that it starts afresh"
+        )
         return Decision(name, _new(name, why))
     if old is None:
         return Decision(
@@ -275,7 +277,7 @@ def _same(record: Record, start: Start, groups: Iterable[str]) -> bool:
     for group in groups:
         values = dict(old.get(group) or {})
         if group == "training" and continued_by(record):
-            values["first_stage"] = {**values["first_stage"], "run": None}
+            values["init_from"] = {**values["init_from"], "run": None}
         if values != new[group]:
             return False
     return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lct_pipeline.datasets.results import EvaluationRow
+from lct_pipeline.errors import DataError
 from lct_pipeline.runs.reading import Run
 
 MODELS = ("last", "best_ema", "combined")
@@ -17,8 +18,9 @@ class Summary:
     Args:
         name: Of the run.
         started: When it was last worked on, UTC.
-        status: Of its last session.
-        error: Why that failed, if it did.
+        status: Of its last session; ``unreadable`` where another version of the project wrote its
+            evaluation, or it is damaged.
+        error: Why that failed or cannot be read.
         recipe: Folder of ``conf/`` that it was run with.
         source: Where its images are from.
         num_images: In the training split; None where that is not known.
@@ -51,14 +53,18 @@ class Summary:
 
 
 def summarise(run: Run) -> Summary:
-    """Return the key numbers of a run."""
+    """Return the key numbers of a run; what cannot be read of it is its error."""
     parameters = run.last.get("parameters", {})
-    rows = key_rows(run.rows)
+    status, error = run.status, run.last.get("error")
+    try:
+        rows = key_rows(run.rows)
+    except DataError as problem:  # damaged, or of another version
+        status, error, rows = "unreadable", str(problem), []
     return Summary(
         name=run.name,
         started=run.started,
-        status=run.status,
-        error=run.last.get("error"),
+        status=status,
+        error=error,
         recipe=recipe_of(run),
         source=parameters.get("ingestion", {}).get("source"),
         num_images=run.images_by_split().get("train"),

@@ -39,7 +39,7 @@ def train(
     latents: ShardStore,
     latent_manifest: DataFrame,
     latent_normalisation: TensorFile,
-    first_stage_checkpoints: CheckpointStore,
+    init_from_checkpoints: CheckpointStore,
     previous_state: TensorFile | None,
     parameters: Training,
     runtime: Runtime,
@@ -63,7 +63,7 @@ def train(
         latents,
         latent_manifest,
         latent_normalisation,
-        first_stage_checkpoints,
+        init_from_checkpoints,
         previous_state,
         parameters,
         runtime,
@@ -140,7 +140,7 @@ def _tensors(file: TensorFile | None) -> TensorFile | None:
 def _task(task: TrainingTask, change: Callable[[Any], Any]) -> TrainingTask:
     return replace(
         task,
-        first_stage=change(task.first_stage),
+        init_from=change(task.init_from),
         previous_state=change(task.previous_state),
     )
 

@@ -45,7 +45,7 @@ from lct_pipeline.training.checkpoints import (
     is_checkpoint,
     num_files,
 )
-from lct_pipeline.training.first_stage import frozen_model
+from lct_pipeline.training.init_from import frozen_model
 from lct_pipeline.training.latents import LatentReader, fits_beside_the_model
 from lct_pipeline.training.schedule import level_schedule
 from lct_pipeline.training.task import TrainingTask
@@ -77,15 +77,13 @@ def run_training(task: TrainingTask, ranks: Ranks) -> Iterator[Output | None]:
 
 def _trainer(task: TrainingTask, ranks: Ranks) -> Trainer:
     """Return a trainer at the step where the task goes on."""
-    first_stage = (
-        None
-        if task.first_stage is None
-        else frozen_model(task.first_stage, ranks.device)
+    init_from = (
+        None if task.init_from is None else frozen_model(task.init_from, ranks.device)
     )
     trainer = build_trainer(
         task.description,
         task.parameters,
-        first_stage,
+        init_from,
         ranks,
         gradient_accumulation=task.runtime.gradient_accumulation,
         compiled=task.runtime.compile,
@@ -97,12 +95,12 @@ def _trainer(task: TrainingTask, ranks: Ranks) -> Trainer:
     return trainer
 
 
-def build_objective(parameters: Training, first_stage: Denoiser | None) -> Objective:
+def build_objective(parameters: Training, init_from: Denoiser | None) -> Objective:
     """Return the objective that the parameters describe.
 
     Args:
         parameters: The training's parameters.
-        first_stage: The frozen teacher of distillation or first stage of truncated training.
+        init_from: The frozen teacher of distillation or first stage of truncated training.
     """
     chosen, sigma_data = parameters.objective, parameters.noise.sigma_data
     robust = RobustLoss(chosen.loss, chosen.residual)
@@ -110,14 +108,14 @@ def build_objective(parameters: Training, first_stage: Denoiser | None) -> Objec
         return ConsistencyTraining(robust, sigma_data)
     if chosen.kind == "diffusion":
         return DiffusionTraining(sigma_data)
-    assert first_stage is not None  # these two kinds need one, which is checked before
+    assert init_from is not None  # these two kinds need one, which is checked before
     if chosen.kind == "distillation":
-        return ConsistencyDistillation(robust, sigma_data, first_stage, chosen.solver)
+        return ConsistencyDistillation(robust, sigma_data, init_from, chosen.solver)
     truncation = chosen.truncation
     return TruncatedTraining(
         robust,
         sigma_data,
-        first_stage,
+        init_from,
         truncation.level,
         truncation.boundary_weight,
     )
@@ -126,7 +124,7 @@ def build_objective(parameters: Training, first_stage: Denoiser | None) -> Objec
 def build_trainer(
     description: ModelDescription,
     parameters: Training,
-    first_stage: Denoiser | None,
+    init_from: Denoiser | None,
     ranks: Ranks,
     *,
     gradient_accumulation: int,
@@ -144,20 +142,22 @@ def build_trainer(
         raise ParameterError(
             f"training.network does not fit the latents: {error}"
         ) from error
-    if first_stage is not None:
-        model.network.load_state_dict(first_stage.network.state_dict())
+    if init_from is not None:
+        model.network.load_state_dict(init_from.network.state_dict())
     model.to(ranks.device).train()
     if compiled:
         compile_network(model.network, parameters.network.dropout)
     return Trainer(
         model,
-        objective=build_objective(parameters, first_stage),
+        objective=build_objective(parameters, init_from),
         diffusion_weight=parameters.objective.diffusion_weight,
-        scale=parameters.objective.c,
+        scale=parameters.objective.c_schedule,
         s0=parameters.noise.s0,
         num_levels=level_schedule(parameters).num_levels,
         optimizer=OptimizerSettings(**parameters.optimizer.model_dump()),
-        ema=partial(EMABank, rates=parameters.ema.rates, widths=parameters.ema.widths),
+        ema=partial(
+            EMABank, rates=parameters.ema.rates, widths=parameters.ema.sigma_rels
+        ),
         gradient_accumulation=gradient_accumulation,
         seed=parameters.seed,
         ranks=ranks,

@@ -15,9 +15,9 @@ from lct_pipeline.errors import ParameterError
 from lct_pipeline.models.description import ModelDescription
 from lct_pipeline.parameters import Runtime, Training, first_difference
 from lct_pipeline.training.description import class_counts, describe_model
-from lct_pipeline.training.first_stage import (
-    check_first_stage,
-    first_stage_weights,
+from lct_pipeline.training.init_from import (
+    check_init_from,
+    init_weights,
 )
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class TrainingTask:
     latents: ShardStore
     latent_manifest: DataFrame
     latent_normalisation: TensorFile
-    first_stage: TensorFile | None
+    init_from: TensorFile | None
     previous_state: TensorFile | None
     description: ModelDescription
     origin: dict[str, Any]
@@ -77,7 +77,7 @@ def training_task(
     latents: ShardStore,
     latent_manifest: DataFrame,
     latent_normalisation: TensorFile,
-    first_stage_checkpoints: CheckpointStore,
+    init_from_checkpoints: CheckpointStore,
     previous_state: TensorFile | None,
     parameters: Training,
     runtime: Runtime,
@@ -90,14 +90,14 @@ def training_task(
     shape = latent_normalisation.tensors["mean"].shape
     counts = class_counts(latent_manifest, parameters)
     description = describe_model(parameters, shape, counts)
-    first_stage = first_stage_weights(first_stage_checkpoints, parameters)
-    if first_stage is not None:
-        check_first_stage(first_stage, description, parameters)
+    init_from = init_weights(init_from_checkpoints, parameters)
+    if init_from is not None:
+        check_init_from(init_from, description, parameters)
     return TrainingTask(
         latents=latents,
         latent_manifest=latent_manifest,
         latent_normalisation=latent_normalisation,
-        first_stage=first_stage,
+        init_from=init_from,
         previous_state=previous_state,
         description=description,
         origin=origin_of(latents, parameters),

@@ -96,13 +96,13 @@ def test_blocks_of_less_than_two_images_are_refused() -> None:
     FeatureReducer(every(2, 8), num_blocks=4)
 
 
-@pytest.mark.parametrize("num_kept", [0, 1, 7])
+@pytest.mark.parametrize("num_retained", [0, 1, 7])
 def test_all_features_are_in_the_statistics_and_the_chosen_are_kept(
-    num_kept: int,
+    num_retained: int,
 ) -> None:
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(30, 4))).float()
     keep = torch.zeros(30, dtype=torch.bool)
-    keep[torch.arange(3, 3 + 3 * num_kept, 3)] = True
+    keep[torch.arange(3, 3 + 3 * num_retained, 3)] = True
     reducer = FeatureReducer(keep, num_blocks=1)
     for batch in x.split(8):
         reducer.update(batch)
@@ -110,7 +110,7 @@ def test_all_features_are_in_the_statistics_and_the_chosen_are_kept(
     np.testing.assert_allclose(statistics.mu, x.double().mean(0))
     np.testing.assert_allclose(statistics.cov, np.cov(x.double(), rowvar=False))
     assert statistics.num_images == 30
-    assert torch.equal(kept, x[3 : 3 + 3 * num_kept : 3])
+    assert torch.equal(kept, x[3 : 3 + 3 * num_retained : 3])
 
 
 @pytest.mark.parametrize("sizes", [[23], [5, 9, 9]])

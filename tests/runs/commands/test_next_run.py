@@ -71,7 +71,7 @@ def test_changed_images_continue(asking: Any, smoke_run_copy: Path) -> None:
     record["inputs"]["image_source"] = "another"
     path.write_text(json.dumps(record))
     result = asking("--run-id=tuesday", "--pipeline=train", "--plain")
-    assert result.stdout == "run_id=tuesday,training.first_stage.run=tested\n"
+    assert result.stdout == "run_id=tuesday,training.init_from.run=tested\n"
     assert "the images changed; it starts from the last weights of tested" in (
         result.stderr
     )

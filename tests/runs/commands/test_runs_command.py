@@ -99,6 +99,22 @@ def test_of_a_failed_run_the_error_is_told(folder: Path) -> None:
     assert "broken failed: DataError: photos.zip is damaged.\n" in invoke()
 
 
+def test_a_run_of_another_version_is_listed_as_such_and_hides_no_other(
+    folder: Path,
+) -> None:
+    several(folder)
+    path = folder / "data/08_reporting/old/evaluation.json"
+    rows = json.loads(path.read_text())["rows"]
+    path.write_text(json.dumps({"rows": [row | {"second_sigma": 1} for row in rows]}))
+    text = invoke()
+    assert "old is unreadable: " in text and "not as this version writes it" in text
+    assert {run["name"]: run["status"] for run in json.loads(invoke("--json"))} == {
+        "broken": "failed",
+        "new": "finished",
+        "old": "unreadable",
+    }
+
+
 def test_runs_are_sorted_and_limited(folder: Path) -> None:
     several(folder)
     assert listed() == ["broken", "new", "old"]

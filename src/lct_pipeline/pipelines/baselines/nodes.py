@@ -31,5 +31,5 @@ def select_best_ema(
         checkpoint_index, decoder, reference, parameters, sampling, runtime
     )
     return selection.select_best_ema(
-        stage, previous_ema_selection, evaluation.posthoc_widths
+        stage, previous_ema_selection, evaluation.posthoc_sigma_rels
     )

@@ -96,8 +96,8 @@ def tell(quality: ReconstructionQuality, warn_below: float) -> None:
     if quality.psnr < warn_below:
         logger.warning(
             "Samples cannot be sharper than that. Name a trained autoencoder "
-            "(encoding.autoencoder), or raise encoding.fitted.num_steps and "
-            "encoding.fitted.latent_channels."
+            "(encoding.autoencoder), or raise encoding.trained.num_steps and "
+            "encoding.trained.latent_channels."
         )
 
 

@@ -84,7 +84,7 @@ def _check_side(images: ShardStore, autoencoder: Autoencoder) -> None:
 def _fit(
     images: ShardStore, indices: Any, parameters: Encoding, runtime: Runtime
 ) -> Autoencoder:
-    fitted = parameters.fitted
+    fitted = parameters.trained
     torch.manual_seed(parameters.seed)
     autoencoder = place(
         build_autoencoder(

@@ -10,13 +10,13 @@ from plotly.graph_objects import Figure
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError
 from lct_pipeline.evaluation.protocol import log_by_protocol
-from lct_pipeline.reporting.curves import draw_second_step
+from lct_pipeline.reporting.curves import draw_two_step_sweep
 from lct_pipeline.reporting.size_bias import draw_size_bias
 
 
 def conclusion(
     evaluation_table: DataFrame,
-    second_step_choice: DataFrame,
+    two_step_selection: DataFrame,
     distance_by_size: DataFrame,
     sample_panels: TensorFile,
     copying: dict[str, Any],
@@ -36,7 +36,7 @@ def conclusion(
         "copying": copying.get("median_ratio"),
     }
     return (
-        draw_second_step(second_step_choice),
+        draw_two_step_sweep(two_step_selection),
         draw_size_bias(distance_by_size),
         record,
     )

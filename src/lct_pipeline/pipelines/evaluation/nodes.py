@@ -92,7 +92,7 @@ def evaluate_models(
         image_manifest,
         spaces,
         parameters,
-        features.num_kept,
+        features.num_retained,
         sampling,
         runtime,
     )
@@ -141,7 +141,7 @@ def make_sample_panels(
 
 def conclude_evaluation(
     evaluation_table: DataFrame,
-    second_step_choice: DataFrame,
+    two_step_selection: DataFrame,
     distance_by_size: DataFrame,
     sample_panels: TensorFile,
     copying: dict[str, Any],
@@ -150,5 +150,5 @@ def conclude_evaluation(
     from lct_pipeline.pipelines.evaluation.conclusion import conclusion
 
     return conclusion(
-        evaluation_table, second_step_choice, distance_by_size, sample_panels, copying
+        evaluation_table, two_step_selection, distance_by_size, sample_panels, copying
     )

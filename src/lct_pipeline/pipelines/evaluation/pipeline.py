@@ -29,7 +29,7 @@ def create_pipeline() -> Pipeline:
                     "params:evaluation",
                     *SETTINGS,
                 ],
-                outputs=["second_step_choice", "models"],
+                outputs=["two_step_selection", "models"],
                 name="select_sampling_plan",
             ),
             Node(
@@ -86,13 +86,13 @@ def create_pipeline() -> Pipeline:
                 conclude_evaluation,
                 inputs=[
                     "evaluation_table",
-                    "second_step_choice",
+                    "two_step_selection",
                     "distance_by_size",
                     "sample_panels",
                     "copying",
                 ],
                 outputs=[
-                    "second_step_sweep_chart",
+                    "two_step_sweep_chart",
                     "size_bias_chart",
                     "evaluation_record",
                 ],

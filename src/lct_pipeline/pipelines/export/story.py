@@ -90,7 +90,7 @@ def _story(
         num_steps=training["num_steps"],
         autoencoder=_public_autoencoder(record["parameters"]["encoding"]),
         commit=record["commit"],
-        second_step_improves=selected.get("second_step_improves", {}).get(
+        two_step_improves=selected.get("two_step_improves", {}).get(
             chosen.evaluated_as
         ),
         rows=rows,

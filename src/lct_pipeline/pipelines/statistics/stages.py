@@ -31,7 +31,7 @@ from lct_pipeline.errors import ParameterError
 from lct_pipeline.models.description import ModelDescription
 from lct_pipeline.parameters import Training, parameters_digest
 from lct_pipeline.progress import track
-from lct_pipeline.training.first_stage import frozen_model
+from lct_pipeline.training.init_from import frozen_model
 from lct_pipeline.training.latents import LatentReader, has_flips
 from lct_pipeline.training.schedule import level_schedule
 

@@ -15,7 +15,7 @@ def create_pipeline() -> Pipeline:
                     "latents",
                     "latent_manifest",
                     "latent_normalisation",
-                    "first_stage_checkpoints",
+                    "init_from_checkpoints",
                     "previous_training_state",
                     "params:training",
                     "params:runtime",

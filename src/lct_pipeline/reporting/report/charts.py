@@ -217,26 +217,28 @@ def size_chart(distance_by_size: DataFrame) -> Chart | None:
     return Chart("Distance by number of images", plot.svg(f"{name} by images"), legend)
 
 
-def second_step_chart(choice: DataFrame) -> Chart | None:
+def two_step_chart(choice: DataFrame) -> Chart | None:
     """Return the distance by the level at which a second step starts; None without such a step.
 
     The model is the final one.
     """
     choice = choice[choice["model"] == choice["model"].iloc[-1]]
-    table = choice.dropna(subset=["second_sigma"])
+    table = choice.dropna(subset=["intermediate_sigma"])
     if table.empty:
         return None
     name = metric_name(str(choice["metric"].iloc[0]))
     one = float(choice["distance"].iloc[0])
     y = scale_of([one, *table["distance"]])
-    plot = Plot(scale_of(table["second_sigma"], log=True), y, "noise level", name)
+    plot = Plot(scale_of(table["intermediate_sigma"], log=True), y, "noise level", name)
     plot.across(one, "dashed", f"one step: {number(one)}")
     legend = [("dashed", "one step")]
     for (renoise, rows), css in zip(table.groupby("renoise"), "ab", strict=False):
         label = {"fresh": "new noise", "same": "the first noise again"}[str(renoise)]
         legend.append((css, label))
-        plot.line(rows["second_sigma"], rows["distance"], css, label)
-        for sigma, distance in zip(rows["second_sigma"], rows["distance"], strict=True):
+        plot.line(rows["intermediate_sigma"], rows["distance"], css, label)
+        for sigma, distance in zip(
+            rows["intermediate_sigma"], rows["distance"], strict=True
+        ):
             plot.dot(
                 sigma, distance, css, f"{label} at {number(sigma)}: {number(distance)}"
             )

@@ -11,7 +11,7 @@ from lct_pipeline.datasets.run_records import TRAIN_NODE
 from lct_pipeline.reporting.report import charts, headline, history, pictures, tables
 from lct_pipeline.reporting.report.data import data_view
 from lct_pipeline.reporting.report.results import Results, is_there
-from lct_pipeline.reporting.report.verdict import judge, standing
+from lct_pipeline.reporting.report.verdict import standing, verdict_of
 from lct_pipeline.reporting.report.words import (
     MODELS,
     duration,
@@ -52,7 +52,7 @@ def view(results: Results) -> dict[str, Any]:
         "title": headline.title_of(results),
         "summary": headline.summary(results),
         "facts": _facts(results),
-        "verdict": judge(results.evaluation, results.combination)
+        "verdict": verdict_of(results.evaluation, results.combination)
         if results.num_weights is not None
         else None,
         "standing": standing(results.evaluation),
@@ -118,8 +118,8 @@ def _evaluation_charts(results: Results) -> list[charts.Chart]:
     found: list[charts.Chart | None] = []
     if is_there(results.distance_by_size):
         found.append(charts.size_chart(results.distance_by_size))
-    if is_there(results.second_step_choice):
-        found.append(charts.second_step_chart(results.second_step_choice))
+    if is_there(results.two_step_selection):
+        found.append(charts.two_step_chart(results.two_step_selection))
     return [chart for chart in found if chart is not None]
 
 

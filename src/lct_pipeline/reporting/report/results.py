@@ -44,7 +44,7 @@ class Results:
     combination_report: DataFrame | None = None
     evaluation: list[EvaluationRow] = field(default_factory=list)
     distance_by_size: DataFrame | None = None
-    second_step_choice: DataFrame | None = None
+    two_step_selection: DataFrame | None = None
     copying: dict[str, Any] | None = None
     nearest_neighbours: bytes | None = None
     sample_panels: TensorFile | None = None
@@ -88,7 +88,7 @@ def results_of(
         "td_summary",
         "combination_report",
         "distance_by_size",
-        "second_step_choice",
+        "two_step_selection",
     )
     return Results(
         run=run.name,

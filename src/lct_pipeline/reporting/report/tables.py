@@ -145,7 +145,7 @@ def search_sentence(combination: CombinationResult) -> str:
         f"{len(combination.steps)} checkpoints, of sum 1, on the training images "
         f"({p['fitness']['num_images']:,} generated for each of {search['num_evaluations']} "
         f"evaluations). The best were measured again on the validation split "
-        f"({p['choice']['num_images']:,} images, new noise), and the best of these once more, "
+        f"({p['selection']['num_images']:,} images, new noise), and the best of these once more, "
         "beside the best baseline, which decided. By the test split nothing was selected."
     )
 

@@ -56,7 +56,7 @@ def fewest_steps(rows: Rows) -> dict[str, EvaluationRow]:
     return {row.model: row for row in trained if row.nfe == fewest}
 
 
-def judge(evaluation: Rows, combination: CombinationResult | None) -> Verdict:
+def verdict_of(evaluation: Rows, combination: CombinationResult | None) -> Verdict:
     """Return whether the combination is better than the best baseline, beyond chance.
 
     The validation split says which baseline is the best one.

@@ -58,7 +58,7 @@ def _params_for(decision: Decision, params: str) -> str:
     first = decision.continues
     added = [f"run_id={decision.run_id}"]
     if first:
-        added.append(f"training.first_stage.run={first}")
+        added.append(f"training.init_from.run={first}")
     return ",".join([*filter(None, [params.strip(" ,")]), *added])
 
 

@@ -118,7 +118,8 @@ def _explain(summaries: list[Summary], letters: dict[Any, str]) -> None:
         screen.print(f"  {letter}  {shown[made].headline}, {evaluations}")
     failed = [run for run in summaries if run.error]
     for run in failed:
-        screen.print(f"\n{run.name} failed: {str(run.error).splitlines()[0]}")
+        what = "is unreadable" if run.status == "unreadable" else "failed"
+        screen.print(f"\n{run.name} {what}: {str(run.error).splitlines()[0]}")
 
 
 def _letters(summaries: list[Summary]) -> dict[Any, str]:

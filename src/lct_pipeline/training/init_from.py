@@ -13,27 +13,25 @@ from lct_pipeline.models.description import ModelDescription
 from lct_pipeline.parameters.training import Training
 
 
-def first_stage_weights(
-    store: CheckpointStore, parameters: Training
-) -> TensorFile | None:
-    """Return the checkpoint that ``training.first_stage`` names; None where none is asked for.
+def init_weights(store: CheckpointStore, parameters: Training) -> TensorFile | None:
+    """Return the checkpoint that ``training.init_from`` names; None where none is asked for.
 
     Raises:
         ParameterError: The run or the checkpoint is not there.
     """
-    chosen = parameters.first_stage
+    chosen = parameters.init_from
     if chosen.run is None:
         return None
     names = store.names()
     if not names:
         raise ParameterError(
-            f"training.first_stage.run={chosen.run}: there are no checkpoints in {store.folder}. "
+            f"training.init_from.run={chosen.run}: there are no checkpoints in {store.folder}. "
             "Train that run first, or give the name of another folder of data/06_models."
         )
     name = chosen.checkpoint or _last_average(store)
     if name not in names:
         raise ParameterError(
-            f"training.first_stage.checkpoint={name}: not in {store.folder}; its last ones are "
+            f"training.init_from.checkpoint={name}: not in {store.folder}; its last ones are "
             f"{', '.join(names[-4:])}."
         )
     return store.read(name)
@@ -48,22 +46,22 @@ def _last_average(store: CheckpointStore) -> str:
     return max(rates, key=lambda n: rates[n]) if rates else f"step-{last:07d}-raw"
 
 
-def check_first_stage(
-    first_stage: TensorFile, description: ModelDescription, parameters: Training
+def check_init_from(
+    init_from: TensorFile, description: ModelDescription, parameters: Training
 ) -> None:
     """Refuse a first stage that does not fit what is trained on it.
 
     Raises:
         ParameterError: It has another network, or is not the kind of model that is needed.
     """
-    network = ModelDescription.from_json(first_stage.metadata["network"])
+    network = ModelDescription.from_json(init_from.metadata["network"])
     there, here = network.as_json(), description.as_json()
     kind = description.kind
     same = ("kind", "sample_shape", "norm", "output_norm", "num_classes", kind)
     for key in same:
         if there.get(key) != here[key]:
             raise ParameterError(
-                f"training.first_stage.run={parameters.first_stage.run} has another network: "
+                f"training.init_from.run={parameters.init_from.run} has another network: "
                 f"{key} is {there.get(key)!r} there and {here[key]!r} here. Give "
                 "training.network the values of that run."
             )
@@ -72,12 +70,12 @@ def check_first_stage(
     if model is not None and network.model != model:
         raise ParameterError(
             f"training.objective.kind={parameters.objective.kind} needs a {model} model as its "
-            f"first stage, and {parameters.first_stage.run} is a {network.model} model."
+            f"first stage, and {parameters.init_from.run} is a {network.model} model."
         )
 
 
-def frozen_model(first_stage: TensorFile, device: Any) -> Denoiser:
+def frozen_model(init_from: TensorFile, device: Any) -> Denoiser:
     """Return the first stage's model, in evaluation mode and without gradients."""
-    model = build_model(ModelDescription.from_json(first_stage.metadata["network"]))
-    model.network.load_state_dict(first_stage.tensors)
+    model = build_model(ModelDescription.from_json(init_from.metadata["network"]))
+    model.network.load_state_dict(init_from.tensors)
     return model.to(device).eval().requires_grad_(False)

@@ -11,9 +11,9 @@ import torch
 from conftest import SmokeResults
 from lct_pipeline.datasets.checkpoints import CheckpointsDataset, CheckpointStore
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.training.first_stage import first_stage_weights
+from lct_pipeline.training.init_from import init_weights
 
-START: dict[str, Any] = {"first_stage.run": "tested"}
+START: dict[str, Any] = {"init_from.run": "tested"}
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def finished(results: SmokeResults) -> CheckpointStore:
 
 
 def test_none_is_asked_for(results: SmokeResults, finished: CheckpointStore) -> None:
-    assert first_stage_weights(finished, results.training({})) is None
+    assert init_weights(finished, results.training({})) is None
 
 
 def test_a_run_that_is_not_there_is_named_with_its_folder(
@@ -31,22 +31,20 @@ def test_a_run_that_is_not_there_is_named_with_its_folder(
 ) -> None:
     gone = CheckpointStore(tmp_path / "gone" / "checkpoints")
     with pytest.raises(ParameterError) as caught:
-        next(results.train({"first_stage.run": "gone"}, first_stage=gone))
+        next(results.train({"init_from.run": "gone"}, init_from=gone))
     message = str(caught.value)
-    assert message.startswith("training.first_stage.run=gone: there are no checkpoints")
+    assert message.startswith("training.init_from.run=gone: there are no checkpoints")
     assert str(gone.folder) in message
 
 
 def test_a_checkpoint_that_is_not_there_is_named_with_the_last_ones(
     results: SmokeResults, finished: CheckpointStore
 ) -> None:
-    changes = {**START, "first_stage.checkpoint": "step-0000061-raw"}
+    changes = {**START, "init_from.checkpoint": "step-0000061-raw"}
     with pytest.raises(ParameterError) as caught:
-        next(results.train(changes, first_stage=finished))
+        next(results.train(changes, init_from=finished))
     message = str(caught.value)
-    assert message.startswith(
-        "training.first_stage.checkpoint=step-0000061-raw: not in"
-    )
+    assert message.startswith("training.init_from.checkpoint=step-0000061-raw: not in")
     for name in ("ema-0.9", "ema-0.95", "power-0.1", "raw"):
         assert f"step-0000060-{name}" in message
 
@@ -70,13 +68,13 @@ def test_another_network_is_refused_with_what_differs(
     key: str,
 ) -> None:
     with pytest.raises(ParameterError, match=rf"tested has another network: {key} is "):
-        next(results.train({**START, **changes}, first_stage=finished))
+        next(results.train({**START, **changes}, init_from=finished))
 
 
 def test_another_dropout_is_no_other_network(
     results: SmokeResults, finished: CheckpointStore
 ) -> None:
-    next(results.train({**START, "network.dropout": 0.2}, first_stage=finished))
+    next(results.train({**START, "network.dropout": 0.2}, init_from=finished))
 
 
 def test_a_teacher_is_a_diffusion_model(
@@ -85,22 +83,22 @@ def test_a_teacher_is_a_diffusion_model(
     changes = {**START, "objective.kind": "distillation"}
     expected = "needs a diffusion model.* and tested is a consistency model"
     with pytest.raises(ParameterError, match=expected):
-        next(results.train(changes, first_stage=finished))
+        next(results.train(changes, init_from=finished))
 
 
 def test_a_truncated_model_stands_on_a_consistency_model(
     results: SmokeResults, teacher: CheckpointStore
 ) -> None:
-    changes = {"first_stage.run": "teacher", "objective.kind": "truncated"}
+    changes = {"init_from.run": "teacher", "objective.kind": "truncated"}
     expected = "needs a consistency model.* and teacher is a diffusion model"
     with pytest.raises(ParameterError, match=expected):
-        next(results.train(changes, first_stage=teacher))
+        next(results.train(changes, init_from=teacher))
 
 
 def test_the_longest_average_of_a_fixed_rate_at_the_last_step_is_taken(
     results: SmokeResults, finished: CheckpointStore
 ) -> None:
-    chosen = first_stage_weights(finished, results.training(START))
+    chosen = init_weights(finished, results.training(START))
     assert chosen is not None
     assert (chosen.metadata["step"], chosen.metadata["ema_rate"]) == (60, 0.95)
 
@@ -111,7 +109,7 @@ def test_where_no_rate_was_kept_the_last_weights_are_taken(
     dataset = CheckpointsDataset(path=str(tmp_path / "run" / "checkpoints"))
     for piece in results.train({"ema.rates": []}):
         dataset.save(piece.checkpoints)
-    chosen = first_stage_weights(dataset.load(), results.training(START))
+    chosen = init_weights(dataset.load(), results.training(START))
     assert chosen is not None
     assert (chosen.metadata["step"], chosen.metadata["kind"]) == (12, "raw")
 
@@ -123,12 +121,12 @@ def test_training_starts_with_the_weights_of_the_chosen_checkpoint(
 ) -> None:
     changes = {
         **START,
-        "first_stage.checkpoint": name,
+        "init_from.checkpoint": name,
         "objective.kind": kind,
         "optimizer.learning_rate": 1e-30,  # the weights stay as they are
         "num_steps": 1,
     }
-    (piece,) = results.train(changes, first_stage=finished)
+    (piece,) = results.train(changes, init_from=finished)
     expected = finished.read(name or "step-0000060-ema-0.95").tensors
     for checkpoint in piece.checkpoints.values():
         assert checkpoint.tensors.keys() == expected.keys()
@@ -142,12 +140,12 @@ def test_a_student_starts_with_the_weights_of_its_teacher(
     results: SmokeResults, teacher: CheckpointStore
 ) -> None:
     changes = {
-        "first_stage.run": "teacher",
+        "init_from.run": "teacher",
         "objective.kind": "distillation",
         "optimizer.learning_rate": 1e-30,
         "num_steps": 1,
     }
-    (piece,) = results.train(changes, first_stage=teacher)
+    (piece,) = results.train(changes, init_from=teacher)
     raw = piece.checkpoints["step-0000001-raw"]
     expected = teacher.read("step-0000012-ema-0.95").tensors
     assert all(
@@ -157,17 +155,17 @@ def test_a_student_starts_with_the_weights_of_its_teacher(
 
 
 @pytest.mark.parametrize("solver", ["euler", "heun"])
-def test_the_first_stage_itself_does_not_learn(
+def test_what_training_starts_from_does_not_learn(
     results: SmokeResults, teacher: CheckpointStore, solver: str
 ) -> None:
     name = "step-0000012-ema-0.95"
     before = {key: tensor.clone() for key, tensor in teacher.read(name).tensors.items()}
     changes = {
-        "first_stage.run": "teacher",
+        "init_from.run": "teacher",
         "objective.kind": "distillation",
         "objective.solver": solver,
     }
-    *_, piece = results.train(changes, first_stage=teacher)
+    *_, piece = results.train(changes, init_from=teacher)
     after = teacher.read(name).tensors
     assert all(torch.equal(after[key], tensor) for key, tensor in before.items())
     weights = piece.checkpoints["step-0000012-raw"].tensors
