@@ -15,7 +15,6 @@ from PIL import Image
 from conftest import run_stages
 from lct_pipeline.combination import measuring
 from lct_pipeline.combination.fitness import Fitness
-from lct_pipeline.core.metrics.paired import paired_gain
 from lct_pipeline.datasets.checkpoints import CheckpointStore
 from lct_pipeline.datasets.results import CombinationResult
 from lct_pipeline.errors import ParameterError, user_error_in
@@ -94,8 +93,10 @@ def test_the_combination_sums_to_one_and_is_the_model_where_validation_says_so(
     assert len(combination.alpha) == len(combination.checkpoints) == 6
     ours, theirs = combination.scores, combination.baseline.scores
     assert ours.decision is not None and theirs.decision is not None
-    gain = paired_gain(ours.decision, theirs.decision)
-    assert combination.is_selected == gain.is_beyond_chance
+    is_better = sum(ours.decision) < sum(theirs.decision)
+    check = combination.check_gain
+    assert check is not None
+    assert combination.is_selected == (is_better and check.outcome != "loss")
     selected = combination if combination.is_selected else combination.baseline
     assert combination.selected == selected.name
 

@@ -170,15 +170,26 @@ def test_no_better_is_not_enough(tiny: Run) -> None:
     assert same.gain.share == 0 and same.selected["name"] == "last"
 
 
-def test_a_gain_that_may_be_chance_is_not_enough(tiny: Run) -> None:
-    rows = {"ours": ("cma", 1.0, GOOD), "last": ("baseline", 2.0, MIDDLE)}
-    gains = []
-    for seed in range(8):
-        stage = tiny.stage({"selection.num_images": 6, "seed": seed})
-        decision = select_combination(stage, candidate_scores(**rows), 2)
-        gains.append(decision.gain)
-        assert decision.is_combination == decision.gain.is_beyond_chance
-    assert any(gain.share > 0 and not gain.is_beyond_chance for gain in gains)
+@pytest.mark.parametrize(
+    ("ours", "check", "is_combination"),
+    [
+        ([9.0, 9.0], [], True),
+        ([9.0, 9.0], [4.0, 4.0], True),
+        ([9.0, 9.0], [5.5, 5.5], False),  # a loss by the other extractor
+        ([9.0, 9.0], [5.0, 6.0], True),  # which may be chance
+        ([9.0], [5.5], True),  # of one seed nobody knows
+        ([10.0, 10.0], [4.0, 4.0], False),
+        ([11.0, 11.0], [4.0, 4.0], False),
+    ],
+)
+def test_a_gain_of_the_first_extractor_alone_is_none(
+    ours: list[float], check: list[float], is_combination: bool
+) -> None:
+    found, baseline = pd.Series({"name": "ours"}), pd.Series({"name": "theirs"})
+    theirs, other = [10.0] * len(ours), [5.0] * len(check)
+    decision = Decision(found, baseline, (ours, theirs), (check, other))
+    assert decision.is_combination == is_combination
+    assert decision.selected["name"] == ("ours" if is_combination else "theirs")
 
 
 def test_scores_say_which_two_are_compared(tiny: Run) -> None:
@@ -203,15 +214,14 @@ def test_a_random_search_may_give_the_combination(tiny: Run) -> None:
     assert decision.selected["name"] == "luck"
 
 
-def test_a_second_extractor_sees_the_same_images_and_selects_nothing(
-    tiny: Run, pixels: Run
-) -> None:
+def test_a_second_extractor_sees_the_same_images(tiny: Run, pixels: Run) -> None:
     one, other = np.eye(7)[3].tolist(), np.eye(7)[0].tolist()
     rows = {"ours": ("cma", 1.0, other), "last": ("baseline", 2.0, one)}
     decision = select_combination(pixels.stage(), candidate_scores(**rows), 3)
     assert [len(values) for values in decision.check_by_seed] == [3, 3]
     assert decision.check_gain is not None
-    assert decision.is_combination == decision.gain.is_beyond_chance
+    is_loss = decision.check_gain.outcome == "loss"
+    assert decision.is_combination == (decision.gain.share > 0 and not is_loss)
     # a source that makes features is seen by no extractor
     features = decided(tiny, ours=("cma", 1.0, GOOD), last=("baseline", 2.0, MIDDLE))
     assert features.check_gain is None

@@ -75,8 +75,14 @@ class Decision:
 
     @property
     def is_combination(self) -> bool:
-        """Return whether the candidate is the combined model: where it is better beyond chance."""
-        return self.gain.is_beyond_chance
+        """Return whether the candidate is the combined model.
+
+        It is where it is better, unless the second extractor sees a loss beyond chance: then what
+        it has gained is the metric's.
+        """
+        check = self.check_gain
+        is_metrics_own = check is not None and check.outcome == "loss"
+        return self.gain.share > 0 and not is_metrics_own
 
     @property
     def selected(self) -> pd.Series:
@@ -90,8 +96,7 @@ def select_combination(
     """Decide between the best candidate and the best baseline by their scores.
 
     The score of the best of many is too good. So both are measured once more on the validation
-    split, with noise that selected neither; the test split has no say. Where the difference may be
-    chance the baseline is kept: it is an average, and an extrapolation has to earn its place.
+    split, with noise that selected neither; the test split has no say.
     """
     by_score = candidate_scores.sort_values(SCORES[0], kind="stable")
     is_baseline = by_score["baseline"].notna()

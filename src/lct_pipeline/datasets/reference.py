@@ -35,7 +35,7 @@ class Reference:
 
     Attributes:
         extractor: That of search, choices and evaluation; what it finds has no prefix.
-        check_extractor: By which nothing is searched or chosen; what it finds begins with
+        check_extractor: By which nothing is searched; what it finds begins with
             ``check.``.
         statistics: What both find.
     """

@@ -54,7 +54,7 @@ def reference_parts(
         images, image_manifest, previous.get("extractor"), parameters, runtime
     )
     yield {"extractor": extractor}
-    # by which nothing is searched or chosen: what fits the first extractor alone shows in its
+    # by which nothing is searched: what fits the first extractor alone shows in its
     # distances. It has another seed, so it is another one even where both are of rotations
     check_extractor = fitted_classifier(
         previous.get("check_extractor"),

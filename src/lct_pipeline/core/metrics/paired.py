@@ -36,12 +36,6 @@ class PairedGain:
             return "none"
         return "gain" if self.share > 0 else "loss"
 
-    @property
-    def is_beyond_chance(self) -> bool:
-        """Return whether it is above two standard errors, however small; of one seed, above 0."""
-        error = 0.0 if math.isnan(self.standard_error) else self.standard_error
-        return self.share > STANDARD_ERRORS * error
-
 
 def paired_gain(ours: Sequence[float], others: Sequence[float]) -> PairedGain:
     """Return how much smaller ``ours`` are than ``others``.

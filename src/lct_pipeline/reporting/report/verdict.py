@@ -102,7 +102,7 @@ def conclude(
 
     Args:
         gain: By how much the combination is better.
-        check: The same by an extractor by which nothing was searched or selected.
+        check: The same by an extractor by which nothing was searched.
         alpha: Its coefficients.
         num_seeds: How many seeds of noise the gains are of.
     """
@@ -116,7 +116,7 @@ def conclude(
     difference += f" (standard error) over {num_seeds} seeds of common noise"
     if gain.outcome == "none":
         below = "below two standard errors, or below 1%"
-        return Verdict(outcome, headline, f"{difference}: {below}.")
+        return Verdict(outcome, headline, f"{difference}: {below}.{_agreement(check)}")
     if gain.outcome == "loss":
         return Verdict(outcome, headline, f"{difference}.")
     sentence = f"{difference}.{_agreement(check)}{_large_coefficients(alpha)}"
@@ -135,7 +135,7 @@ def gain_of(ours: EvaluationRow, other: EvaluationRow) -> PairedGain:
 def _checked(
     evaluation: Rows, ours: EvaluationRow, baseline: EvaluationRow
 ) -> PairedGain | None:
-    """Return the gain by the extractor by which nothing was searched or selected."""
+    """Return the gain by the extractor by which nothing was searched."""
     rows = {
         row.model: row
         for row in evaluation
