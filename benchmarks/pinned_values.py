@@ -24,7 +24,6 @@ RENAMED = {
     "average_choice": "ema_selection",
     "best_average": "best_ema",
     "choice_fitness": "selection_fitness",
-    "ema_width": "sigma_rel",
     "choice_frechet": "selection_frechet",
     "gain_survives": "is_selected",
     "kept": "selected",

@@ -33,7 +33,7 @@ KEPT = Track("power", 0.15)  # of one that is compared with
 
 def index_of(checkpoints: list[tuple[int, str, float | None]]) -> pd.DataFrame:
     """Return an index of checkpoints, each of a step, a kind and a width."""
-    table = pd.DataFrame(checkpoints, columns=["step", "kind", "sigma_rel"])
+    table = pd.DataFrame(checkpoints, columns=["step", "kind", "ema_width"])
     names = [f"step-{s}-{k}-{w}" for s, k, w in checkpoints]
     return table.assign(name=names)
 
@@ -86,7 +86,7 @@ def test_nothing_is_made_of_one_snapshot() -> None:
 
 
 def test_the_coefficients_are_those_of_the_closest_combination() -> None:
-    snapshots = INDEX[INDEX["sigma_rel"] == 0.1]
+    snapshots = INDEX[INDEX["ema_width"] == 0.1]
 
     def shares(last: int, width: float) -> np.ndarray:
         cumulative = np.minimum(np.arange(61) / last, 1) ** (gamma_of(width) + 1)

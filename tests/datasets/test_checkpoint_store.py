@@ -105,7 +105,7 @@ def test_only_checkpoints_of_another_trainer_name_a_source() -> None:
         "loss",
         "network",
         "ema_rate",
-        "sigma_rel",
+        "ema_width",
         "parameters_digest",
     }
 

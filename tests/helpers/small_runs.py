@@ -78,7 +78,7 @@ PIXEL_CHECKPOINTS = {
     for track, steps, about in [
         ("raw", STEPS, {"kind": "raw"}),
         ("ema-0.9", STEPS[-1:], {"kind": "ema", "ema_rate": 0.9}),
-        ("power-0.1", STEPS[1::2], {"kind": "power", "sigma_rel": 0.1}),
+        ("power-0.1", STEPS[1::2], {"kind": "power", "ema_width": 0.1}),
     ]
     for step in steps
 }

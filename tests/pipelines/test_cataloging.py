@@ -41,11 +41,11 @@ def test_an_average_is_cataloged_with_its_rate_or_its_width(
     rates = index.loc[index["kind"] == "ema", "ema_rate"]
     assert set(rates) == {0.9, 0.95}
     assert index["ema_rate"].notna().sum() == len(rates)
-    widths = index.loc[index["kind"] == "power", "sigma_rel"]
+    widths = index.loc[index["kind"] == "power", "ema_width"]
     assert widths.to_dict() == {
         f"step-00000{step}-power-0.1": 0.1 for step in (20, 40, 60)
     }
-    assert index["sigma_rel"].notna().sum() == 3
+    assert index["ema_width"].notna().sum() == 3
 
 
 def test_what_our_own_training_says_has_the_same_types(results: SmokeResults) -> None:

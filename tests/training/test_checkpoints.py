@@ -29,7 +29,7 @@ ABOUT = {
     "parameters_digest",
     "kind",
     "ema_rate",
-    "sigma_rel",
+    "ema_width",
 }
 COLUMNS = {
     "step",
@@ -134,10 +134,10 @@ def last(results: SmokeResults) -> dict[str, TensorFile]:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("raw", {"kind": "raw", "ema_rate": None, "sigma_rel": None}),
-        ("ema-0.9", {"kind": "ema", "ema_rate": 0.9, "sigma_rel": None}),
-        ("ema-0.95", {"kind": "ema", "ema_rate": 0.95, "sigma_rel": None}),
-        ("power-0.1", {"kind": "power", "ema_rate": None, "sigma_rel": 0.1}),
+        ("raw", {"kind": "raw", "ema_rate": None, "ema_width": None}),
+        ("ema-0.9", {"kind": "ema", "ema_rate": 0.9, "ema_width": None}),
+        ("ema-0.95", {"kind": "ema", "ema_rate": 0.95, "ema_width": None}),
+        ("power-0.1", {"kind": "power", "ema_rate": None, "ema_width": 0.1}),
     ],
 )
 def test_a_checkpoint_says_what_it_is(
@@ -233,7 +233,7 @@ def test_the_index_of_a_run_has_rates_where_stages_end_and_widths_at_snapshots(
     assert all(found == {0.9, 0.95} for found in rates)
     power = index[index["kind"] == "power"]
     assert power["step"].tolist() == [20, 40, 60]
-    assert set(power["sigma_rel"]) == {0.1}
+    assert set(power["ema_width"]) == {0.1}
 
 
 def test_rows_are_means_over_their_intervals(results: SmokeResults) -> None:

@@ -98,7 +98,7 @@ def posthoc_alpha(snapshots: DataFrame, width: float) -> np.ndarray:
     """
     basis = [
         Profile.power(int(step), float(w))
-        for step, w in zip(snapshots["step"], snapshots["sigma_rel"], strict=True)
+        for step, w in zip(snapshots["step"], snapshots["ema_width"], strict=True)
     ]
     target = Profile.power(int(snapshots["step"].max()), width)
     return posthoc_coefficients(basis, target)

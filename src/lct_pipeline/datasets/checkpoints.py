@@ -46,7 +46,7 @@ class CheckpointHeader:
         loss: Training loss of that step.
         network: Description of the model.
         ema_rate: Rate of an average of kind ``ema``, per step.
-        sigma_rel: Relative width of an average of kind ``power``.
+        ema_width: Relative width sigma_rel of an average of kind ``power``.
         parameters_digest: Digest of the parameters of its training.
         source: File of another trainer that it is a copy of; see ``ExternalCheckpoints.origin``.
         digest: SHA-256 of the content of its file; None where it is not written yet.
@@ -60,7 +60,7 @@ class CheckpointHeader:
     loss: float | None = None
     network: ModelDescription | None = None
     ema_rate: float | None = None
-    sigma_rel: float | None = None
+    ema_width: float | None = None
     parameters_digest: str | None = None
     source: dict[str, Any] | None = None
     digest: str | None = None

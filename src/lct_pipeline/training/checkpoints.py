@@ -133,7 +133,7 @@ def checkpoints(
         header = (
             replace(about, kind="ema", ema_rate=track.value)
             if track.kind == "rate"
-            else replace(about, kind="power", sigma_rel=track.value)
+            else replace(about, kind="power", ema_width=track.value)
         )
         tensors = trainer.ema.state_dict(track, network)
         files[f"step-{step:07d}-{track.name}"] = TensorFile(

@@ -14,7 +14,7 @@ COLUMNS = [
     "num_levels",
     "kind",
     "ema_rate",
-    "sigma_rel",
+    "ema_width",
     "loss",
     "parameters_digest",
 ]
@@ -22,7 +22,7 @@ NULLABLE = {  # what checkpoints of other trainers do not say, or averages alone
     "num_images": "Int64",
     "num_levels": "Int64",
     "ema_rate": "float64",
-    "sigma_rel": "float64",
+    "ema_width": "float64",
     "loss": "float64",
     "parameters_digest": "string",
 }
