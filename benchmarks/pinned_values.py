@@ -31,6 +31,7 @@ RENAMED = {
     "search/history": "search_history",
     "second_step_choice": "two_step_selection",
     "second_sigma": "intermediate_sigma",
+    "second_step_improves": "two_step_improves",
 }
 # JSON files with results; the others are charts, indices and descriptions
 RECORDS = {
