@@ -164,7 +164,7 @@ def print_search(kept: dict[str, Path]) -> None:
 
 
 def groups_of(report: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Return titles and rows: baselines by name, searches by method, means of centres alone."""
+    """Return titles and rows: baselines by name, searches by method, their mean alone."""
     is_baseline = report["baseline"].notna()
     baselines, searched = report[is_baseline], report[~is_baseline]
     found = [(row["name"], baselines.loc[[i]]) for i, row in baselines.iterrows()]

@@ -23,6 +23,8 @@ import pyarrow.parquet as pq
 RENAMED = {
     "average_choice": "ema_selection",
     "best_average": "best_ema",
+    "centre": "mean",
+    "centres": "means",
     "choice_fitness": "selection_fitness",
     "choice_frechet": "selection_frechet",
     "gain_survives": "is_selected",

@@ -79,8 +79,8 @@ def test_a_row_has_all_columns(scores: pd.DataFrame) -> None:
 def test_the_centre_of_each_search_is_among_the_candidates(
     scores: pd.DataFrame,
 ) -> None:
-    centres = scores[(scores["kind"] == "centre") & (scores["seed"] >= 0)]
-    found = list(zip(centres["method"], centres["seed"], strict=True))
+    means = scores[(scores["kind"] == "mean") & (scores["seed"] >= 0)]
+    found = list(zip(means["method"], means["seed"], strict=True))
     assert found == [("cma", 0), ("cma", 1), ("random", 0), ("random", 1)]
 
 
@@ -91,7 +91,7 @@ def test_no_search_has_more_candidates_than_asked_for(
     table = last_of(tiny.score(history, {**CHANGES, "selection.num_candidates": num}))
     of_searches = table[table["seed"] >= 0].groupby(["method", "seed"])
     assert of_searches.size().tolist() == [num] * 4
-    assert of_searches["kind"].apply(lambda kinds: "centre" in set(kinds)).all()
+    assert of_searches["kind"].apply(lambda kinds: "mean" in set(kinds)).all()
 
 
 def test_candidates_are_the_best_of_their_search(
@@ -103,7 +103,7 @@ def test_candidates_are_the_best_of_their_search(
         "method == 'cma' and seed == 1 and kind == 'candidate' and num_images == 12"
     )
     best = proposed.sort_values("fitness").head(2)
-    assert found["name"].tolist() == ["cma 1, centre", *best["name"]]
+    assert found["name"].tolist() == ["cma 1, mean", *best["name"]]
     assert found["search_fitness"].tolist()[1:] == best["fitness"].tolist()
 
 
@@ -118,16 +118,16 @@ def test_what_was_measured_on_few_images_alone_is_no_candidate(
     assert set(few["name"]) - set(of_searches)
 
 
-def test_the_mean_of_centres_is_a_candidate_where_there_are_several(
+def test_the_mean_of_search_means_is_a_candidate_where_there_are_several(
     tiny: Run, history: pd.DataFrame, scores: pd.DataFrame
 ) -> None:
-    means = scores[(scores["kind"] == "centre") & (scores["seed"] < 0)]
+    means = scores[(scores["kind"] == "mean") & (scores["seed"] < 0)]
     assert means["name"].tolist() == [
-        "cma, mean of 2 centres",
-        "random, mean of 2 centres",
+        "cma, mean of 2 means",
+        "random, mean of 2 means",
     ]
-    centres = history[(history["kind"] == "centre") & (history["method"] == "cma")]
-    expected = np.mean(np.stack(centres["alpha"].tolist()), axis=0)
+    of_cma = history[(history["kind"] == "mean") & (history["method"] == "cma")]
+    expected = np.mean(np.stack(of_cma["alpha"].tolist()), axis=0)
     np.testing.assert_allclose(means["alpha"].iloc[0], expected)
     assert means["search_fitness"].isna().all()
     one = {**CHANGES, "search.num_seeds": 1}
@@ -245,7 +245,7 @@ def test_the_best_row_of_each_search_and_each_baseline_is_by_its_score() -> None
             ("cma 0, a", None, "cma", 0, 4.0),
             ("cma 0, b", None, "cma", 0, 1.0),
             ("cma 1, a", None, "cma", 1, 5.0),
-            ("cma, mean of 2 centres", None, "cma", -1, 8.0),
+            ("cma, mean of 2 means", None, "cma", -1, 8.0),
         ],
         columns=["name", "baseline", "method", "seed", "selection_fitness"],
     )
@@ -253,7 +253,7 @@ def test_the_best_row_of_each_search_and_each_baseline_is_by_its_score() -> None
         "cma 0, b",
         "EMA 0.99",
         "cma 1, a",
-        "cma, mean of 2 centres",
+        "cma, mean of 2 means",
         "last",
     ]
 

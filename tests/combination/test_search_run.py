@@ -137,8 +137,8 @@ def test_a_search_begins_with_the_profiles_and_ends_with_its_centre(
     assert history["kind"].tolist()[:3] == ["initial"] * 3
     assert history["name"].tolist()[:3] == ["EMA 0.9", "uniform", "last"]
     assert history["kind"].tolist()[3:-1] == ["candidate"] * (len(history) - 4)
-    assert history["kind"].iloc[-1] == "centre"
-    assert history["name"].iloc[-1] == f"{method} 0, centre"
+    assert history["kind"].iloc[-1] == "mean"
+    assert history["name"].iloc[-1] == f"{method} 0, mean"
 
 
 @each_method

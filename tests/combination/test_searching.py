@@ -93,7 +93,7 @@ def test_several_searches_go_on_likewise(tiny: Run, measured: list[Any]) -> None
 
 def test_the_history_is_there_after_every_evaluation(tiny: Run) -> None:
     lengths = [len(table) for table in tiny.search({"search.num_evaluations": 8})]
-    # three of the start, three candidates, one, and the centre; then the complete one again
+    # three of the start, three candidates, one, and the search mean; then the complete one again
     assert lengths == [*range(1, 9), 8]
 
 

@@ -51,7 +51,7 @@ def combination(**changes: Any) -> CombinationResult:
     ours = scores(5.4, test=5.15, decision=around(5.5, 0.2))
     theirs = scores(6.4, test=6.25, decision=around(6.5, 0.2))
     values = {
-        "name": "gradient 0, centre",
+        "name": "gradient 0, mean",
         "method": "gradient",
         "alpha": [-0.5, 0.3, 1.2],
         "steps": [10, 20, 30],
@@ -68,7 +68,7 @@ def combination(**changes: Any) -> CombinationResult:
         "gain": {"share": 0.15, "standard_error": 0.01, "outcome": "gain"},
         "check_gain": None,
         "is_selected": True,
-        "selected": "gradient 0, centre",
+        "selected": "gradient 0, mean",
         "verdict": "Combining checkpoints helped: 15% closer to real images.",
         "parameters": {
             "fitness": {"num_images": 800},

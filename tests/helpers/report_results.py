@@ -148,10 +148,10 @@ def everything(**changes: Any) -> Results:
                 "candidate",
                 "candidate",
                 "candidate",
-                "centre",
+                "mean",
             ],
             "generation": [0, 0, 1, 2, 3, 4],
-            "name": ["EMA 0.9", "last", "a", "b", "c", "gradient 0, centre"],
+            "name": ["EMA 0.9", "last", "a", "b", "c", "gradient 0, mean"],
             "num_images": 800,
             "fitness": [7.0, 9.0, 6.8, 6.0, 5.5, 5.4],
             "spent": [2.0, 2.0, 6.0, 10.0, 14.0, 15.0],
@@ -160,7 +160,7 @@ def everything(**changes: Any) -> Results:
     history["frechet"] = history["fitness"]
     report = pd.DataFrame(
         {
-            "name": ["last", "EMA 0.9", "gradient 0, centre"],
+            "name": ["last", "EMA 0.9", "gradient 0, mean"],
             "baseline": ["last", "best_ema", None],
             "method": ["baseline", "baseline", "gradient"],
             "seed": [-1, -1, 0],

@@ -55,7 +55,7 @@ def test_best_ema_and_combination_are_marked_at_0_and_1() -> None:
     assert [(mark.x0, mark.x1) for mark in layout.shapes] == [(0, 0), (1, 1)]
     texts = {note.x: note.text for note in layout.annotations}
     assert "best EMA" in texts[0] and "EMA 0.9" in texts[0]
-    assert "combination" in texts[1] and "gradient 0, centre" in texts[1]
+    assert "combination" in texts[1] and "gradient 0, mean" in texts[1]
 
 
 @pytest.mark.parametrize(("highest", "scale"), [(9.9, None), (10.1, "log")])

@@ -148,7 +148,7 @@ def test_the_combination_stands_beside_both_baselines(whole: str) -> None:
         for line in table.lines
     ]
     assert found == [
-        ("gradient 0, centre", ["5.40", "5.20", "gradient"], "s-combined"),
+        ("gradient 0, mean", ["5.40", "5.20", "gradient"], "s-combined"),
         ("EMA 0.9", ["6.40", "6.30", "Best EMA"], "s-combined"),
         ("last", ["8.50", "8.40", "Last checkpoint"], ""),
     ]

@@ -17,13 +17,13 @@ START = {"EMA 0.99": 4.0, "uniform": 5.0}
 
 
 def history_of(*searches: tuple[str, int, list[list[float]], float]) -> pd.DataFrame:
-    """Return the history of searches: method, seed, fitness by generation, and of the centre."""
+    """Return the history of searches: method, seed, fitness by generation, and of its mean."""
     rows: list[dict[str, Any]] = []
-    for number, (method, seed, generations, centre) in enumerate(searches):
+    for number, (method, seed, generations, mean) in enumerate(searches):
         about = {"method": method, "seed": seed, "search": number}
-        kinds = ["initial", *["candidate"] * len(generations), "centre"]
+        kinds = ["initial", *["candidate"] * len(generations), "mean"]
         spent = 0
-        values = [list(START.values()), *generations, [centre]]
+        values = [list(START.values()), *generations, [mean]]
         for generation, (kind, fitness) in enumerate(zip(kinds, values, strict=True)):
             spent += len(fitness)
             names = list(START) if kind == "initial" else [kind] * len(fitness)
@@ -78,7 +78,7 @@ def test_the_line_of_the_gradient_search_is_the_median_of_its_last_five_steps() 
 
 def test_the_centre_is_a_star_at_the_end_of_the_budget() -> None:
     figure = draw_search_progress(history_of(EVOLUTION))
-    star = marks(figure, "centre", METHOD_COLORS["evolution"])
+    star = marks(figure, "mean", METHOD_COLORS["evolution"])
     assert (list(star.x), list(star.y)) == ([7], [3.2])
     assert star.marker.symbol == "star"
 
@@ -170,7 +170,7 @@ def scores() -> pd.DataFrame:
     rows = [
         ("EMA 0.9", "baseline", -1, [0.2, 0.3, 0.5, 0.0], 4.0),
         ("last", "baseline", -1, [0.0, 0.0, 1.0, 0.0], 4.1),
-        ("gradient 0, centre", "gradient", 0, [-0.5, 0.25, 1.25, 0.0], 2.0),
+        ("gradient 0, mean", "gradient", 0, [-0.5, 0.25, 1.25, 0.0], 2.0),
         ("gradient 0, step", "gradient", 0, [9.0, 9.0, -17.0, 0.0], 2.5),
         ("gradient 1, step", "gradient", 1, [0.0, 0.1, 0.9, 0.0], 2.4),
         ("cma 0, worse", "cma", 0, [0.7, 0.1, 0.2, 0.0], 3.6),
@@ -185,7 +185,7 @@ def test_the_coefficients_stand_over_their_steps(scores: pd.DataFrame) -> None:
     bars = draw_coefficients(COMBINATION, scores).data[0]
     assert (list(bars.x), list(bars.y)) == ([10, 20, 30], [-0.5, 0.25, 1.25])
     assert bars.marker.color == METHOD_COLORS["gradient"]
-    assert bars.name == "combination: gradient 0, centre"
+    assert bars.name == "combination: gradient 0, mean"
 
 
 def test_of_each_other_search_the_best_is_a_line(scores: pd.DataFrame) -> None:

@@ -63,7 +63,7 @@ def candidate_rows(
             about = (found["name"], found["kind"], None, found["method"], found["seed"])
             alpha = members.padded(np.array(found["alpha"]))
             rows.append(_row(*about, alpha, found["fitness"]))
-    return rows + _mean_centres(search_history, members)
+    return rows + _mean_of_means(search_history, members)
 
 
 def best_ema(ema_selection: DataFrame) -> dict[str, Any]:
@@ -72,18 +72,18 @@ def best_ema(ema_selection: DataFrame) -> dict[str, Any]:
     return {str(k): v for k, v in ema_selection.iloc[int(best)].to_dict().items()}
 
 
-def _mean_centres(search_history: DataFrame, members: Members) -> list[dict[str, Any]]:
-    """Return the mean of the centres of each method's searches, where there are several.
+def _mean_of_means(search_history: DataFrame, members: Members) -> list[dict[str, Any]]:
+    """Return the mean of the search means of each method's searches, where there are several.
 
     What one search owes to its own noise cancels in part.
     """
-    centres = search_history[search_history["kind"] == "centre"]
+    means = search_history[search_history["kind"] == "mean"]
     rows = []
-    for method, found in centres.groupby("method", sort=False):
+    for method, found in means.groupby("method", sort=False):
         if len(found) > 1:
             alpha = members.padded(np.mean(np.stack(list(found["alpha"])), axis=0))
-            name = f"{method}, mean of {len(found)} centres"
-            rows.append(_row(name, "centre", None, str(method), NO_SEED, alpha, None))
+            name = f"{method}, mean of {len(found)} means"
+            rows.append(_row(name, "mean", None, str(method), NO_SEED, alpha, None))
     return rows
 
 
@@ -91,16 +91,16 @@ def on_all_images(search_history: DataFrame) -> DataFrame:
     """Return what searches proposed, measured on as many images as they use at most."""
     proposed = search_history[search_history["kind"] == "candidate"]
     most = proposed.groupby("search")["num_images"].transform("max")
-    centres = search_history[search_history["kind"] == "centre"]
-    return pd.concat([centres, proposed[proposed["num_images"] == most]])
+    means = search_history[search_history["kind"] == "mean"]
+    return pd.concat([means, proposed[proposed["num_images"] == most]])
 
 
 def best_of(of_search: DataFrame, num: int) -> DataFrame:
-    """Return the ``num`` best rows of a search, its centre always among them."""
-    centre = of_search[of_search["kind"] == "centre"]
-    others = of_search[of_search["kind"] != "centre"]
-    best = others.sort_values("fitness", kind="stable").head(num - len(centre))
-    return pd.concat([centre, best])
+    """Return the ``num`` best rows of a search, its search mean always among them."""
+    mean = of_search[of_search["kind"] == "mean"]
+    others = of_search[of_search["kind"] != "mean"]
+    best = others.sort_values("fitness", kind="stable").head(num - len(mean))
+    return pd.concat([mean, best])
 
 
 def _row(

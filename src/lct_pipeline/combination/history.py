@@ -24,7 +24,7 @@ class SearchEvaluation:
         method: Of the search.
         seed: Of the search, and of its noise.
         search: Its number.
-        kind: ``initial``, ``candidate`` or ``centre``.
+        kind: ``initial``, ``candidate`` or ``mean``.
         split: Real images that were compared with.
         noise: Purpose of the noise.
         generation: Number of the generation.

@@ -112,7 +112,7 @@ class SearchRun:
     def _requests(self) -> Iterator[Request]:
         """Yield how this generation is measured: once, or first on fewer images."""
         full, settings = self._parameters.fitness.num_images, self._parameters.search
-        first, last = self.search.generation == 0, self.search.asks_centre
+        first, last = self.search.generation == 0, self.search.asks_mean
         if first or last:
             yield Request("search", full, self.seed)
         elif self.search.needs_gradients:
@@ -159,14 +159,14 @@ class SearchRun:
     def _kind(self) -> str:
         if self.search.generation == 0:
             return "initial"
-        return "centre" if self.search.asks_centre else "candidate"
+        return "mean" if self.search.asks_mean else "candidate"
 
     def _names(self) -> list[str]:
         if self.search.generation == 0:
             return self._initial_names
         title = f"{self.method} {self.seed}, generation {self.search.generation}"
-        if self.search.asks_centre:
-            return [f"{self.method} {self.seed}, centre"]
+        if self.search.asks_mean:
+            return [f"{self.method} {self.seed}, mean"]
         return [f"{title}, candidate {n}" for n in range(len(self._alphas))]
 
 

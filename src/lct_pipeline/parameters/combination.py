@@ -84,11 +84,11 @@ class Search(Group):
     @model_validator(mode="after")
     def _budget_holds_the_start(self) -> Search:
         profiles = len(self.initial_ema_rates) + len(self.initial_sigma_rels)
-        least = profiles + 3  # uniform, last, centre
+        least = profiles + 3  # uniform, last, search mean
         if self.num_evaluations < least:
             raise ValueError(
                 f"num_evaluations must be at least {least}: the initial rates and widths, uniform "
-                "average, the last checkpoint, and the centre at the end"
+                "average, the last checkpoint, and the search mean at the end"
             )
         return self
 

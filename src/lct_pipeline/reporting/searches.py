@@ -23,16 +23,16 @@ MEDIAN_STEPS = 5  # of the gradient search, whose single steps are noisy
 MARKS: dict[str, dict[str, Any]] = {
     "initial": {"size": 4, "opacity": 0.4, "color": "#888888"},  # all methods share it
     "candidate": {"size": 4, "opacity": 0.3},
-    "centre": {"size": 13, "symbol": "star", "line": {"color": "black", "width": 1}},
+    "mean": {"size": 13, "symbol": "star", "line": {"color": "black", "width": 1}},
 }
 
 
 def draw_search_progress(search_history: DataFrame) -> Any:
-    """Return fitness over the spent budget: evaluations, a line and a centre for each search.
+    """Return fitness over the spent budget: evaluations, a line and a star for each search.
 
-    The evaluations of a generation are spread over what it has spent; lines and centres stand where
-    it was told. The axis ends a little above the best of the start and what the searches ended
-    with; the subtitle says how many evaluations lie beyond.
+    The evaluations of a generation are spread over what it has spent; lines and search means stand
+    where it was told. The axis ends a little above the best of the start and what the searches
+    ended with; the subtitle says how many evaluations lie beyond.
 
     Args:
         search_history: Rows of ``search_combination``. Of candidates that were evaluated on fewer
@@ -49,7 +49,7 @@ def draw_search_progress(search_history: DataFrame) -> Any:
         line={"dash": "dot", "color": BASELINE_COLOR, "width": 2},
         name=f"best of the start: {name}, {start:.3g}",
     )
-    figure.add_traces(list(_marks(history, "centre")))
+    figure.add_traces(list(_marks(history, "mean")))
     low, high = history["fitness"].min(), _highest_shown(history, start)
     figure.update_layout(
         title=_progress_title(history, high),
@@ -116,8 +116,8 @@ def _best_of_start(history: DataFrame) -> tuple[str, float]:
 def _highest_shown(history: DataFrame, start: float) -> float:
     """Return where the axis ends: no outlier may stretch it."""
     lines = [_line(of_search) for _, of_search in history.groupby("search")]
-    centres = history.loc[history["kind"] == "centre", "fitness"]
-    ends = pd.concat([*(line.tail(1) for line in lines), centres])
+    means = history.loc[history["kind"] == "mean", "fitness"]
+    ends = pd.concat([*(line.tail(1) for line in lines), means])
     return min(1.1 * max(1.25 * start, ends.max()), history["fitness"].max())
 
 
@@ -130,7 +130,7 @@ def _line(of_search: DataFrame) -> pd.Series:
     if of_search["method"].iloc[0] == "gradient":
         steps = of_search[of_search["kind"] == "candidate"].set_index("spent")
         return steps["fitness"].rolling(MEDIAN_STEPS, min_periods=1).median()
-    searched = of_search[of_search["kind"] != "centre"]
+    searched = of_search[of_search["kind"] != "mean"]
     return searched.groupby("spent")["fitness"].min().cummin()
 
 
@@ -175,7 +175,7 @@ def _progress_title(history: DataFrame, high: float) -> str:
     details = [
         f"on the {history['split'].iloc[0]} split",
         "points: evaluations",
-        "stars: the centre that a search ends with",
+        "stars: the mean that a search ends with",
     ]
     if beyond:
         details.append(f"{beyond} evaluations lie above the axis")

@@ -17,7 +17,7 @@ every_drawing_method = pytest.mark.parametrize("method", ["evolution", "cma", "r
 
 
 def found(method: str, **changes: Any) -> float:
-    """Return the fitness of the centre that a search ends with."""
+    """Return the fitness of the search mean that a search ends with."""
     return float(bowl(run(build(method, **changes))[-1])[0])
 
 
@@ -89,14 +89,14 @@ def test_no_generation_is_larger_than_the_population(method: str) -> None:
 @every_method
 def test_the_last_evaluation_is_the_centre(method: str) -> None:
     search = build(method, num_evaluations=90)
-    while not search.asks_centre:
+    while not search.asks_mean:
         tell(search, search.ask())
         assert not search.stop
-    centre = search.centre
-    assert np.array_equal(search.ask(), centre[None])
+    mean = search.mean
+    assert np.array_equal(search.ask(), mean[None])
     tell(search, search.ask())
     assert search.stop
-    assert np.array_equal(search.centre, centre)
+    assert np.array_equal(search.mean, mean)
 
 
 @every_method
@@ -151,7 +151,7 @@ def test_generations_are_drawn_anew(method: str) -> None:
     tell(search, initial())
     first = search.ask()
     tell(search, first, lambda alphas: np.full(len(alphas), np.inf))
-    assert not np.isclose(search.ask() - search.centre, first - search.centre).all()
+    assert not np.isclose(search.ask() - search.mean, first - search.mean).all()
 
 
 @every_method
@@ -161,7 +161,7 @@ def test_a_start_whose_fitness_is_not_a_number_is_never_the_best(method: str) ->
     fitness[fitness.argmin()] = np.nan
     search.tell(search.ask(), fitness)
     best = initial()[np.nanargmin(fitness)]
-    start = search.survivors[0] if method == "evolution" else search.centre
+    start = search.survivors[0] if method == "evolution" else search.mean
     np.testing.assert_allclose(start, best, atol=1e-15)
 
 
@@ -172,8 +172,8 @@ def test_a_search_goes_on_where_every_other_fitness_is_not_a_number(
     def faulty(alphas: np.ndarray) -> np.ndarray:
         return np.where(np.arange(len(alphas)) % 2, bowl(alphas), np.nan)
 
-    centre = run(build(method), faulty)[-1]
-    assert bowl(centre)[0] < bowl(initial())[1::2].min()
+    mean = run(build(method), faulty)[-1]
+    assert bowl(mean)[0] < bowl(initial())[1::2].min()
 
 
 @every_method

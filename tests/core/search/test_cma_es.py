@@ -54,14 +54,14 @@ def test_two_checkpoints_are_enough() -> None:
         np.eye(2), scale=0.3, num_evaluations=80, population=6, seed=0
     )
     run(search, lambda alphas: ((alphas - [0.7, 0.3]) ** 2).sum(1))
-    np.testing.assert_allclose(search.centre, [0.7, 0.3], atol=1e-2)
+    np.testing.assert_allclose(search.mean, [0.7, 0.3], atol=1e-2)
 
 
 def test_the_distribution_starts_around_the_best_of_the_start_alike_for_all() -> None:
     search = build("cma", num_evaluations=3_007, population=3_000)
     tell(search, search.ask())
     best = initial()[bowl(initial()).argmin()]
-    assert np.array_equal(search.centre, best)
+    assert np.array_equal(search.mean, best)
     scatter = search.ask() - best
     found = scatter.T @ scatter / len(scatter)
     # scale^2 / K in every direction of sum 0
@@ -72,19 +72,19 @@ def test_the_distribution_starts_around_the_best_of_the_start_alike_for_all() ->
 def test_the_centre_moves_towards_the_better_half() -> None:
     search = build("cma")
     tell(search, search.ask())
-    asked, before = search.ask(), search.centre
+    asked, before = search.ask(), search.mean
     tell(search, asked)
     better = asked[np.argsort(bowl(asked))[:5]].mean(0)
-    assert (search.centre - before) @ (better - before) > 0
-    assert bowl(search.centre[None])[0] < np.median(bowl(asked))
+    assert (search.mean - before) @ (better - before) > 0
+    assert bowl(search.mean[None])[0] < np.median(bowl(asked))
 
 
 def test_a_generation_that_the_budget_cut_short_does_not_move_the_centre() -> None:
     search = build("cma", num_evaluations=len(initial()) + 10 + 4 + 1)
     for _ in range(2):
         tell(search, search.ask())
-    before = search.centre
+    before = search.mean
     assert len(search.ask()) == 4
     tell(search, search.ask())
-    assert np.array_equal(search.centre, before)
-    assert search.asks_centre
+    assert np.array_equal(search.mean, before)
+    assert search.asks_mean

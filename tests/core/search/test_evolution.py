@@ -10,7 +10,7 @@ from lct_pipeline.core.search.evolution import crossover, mutate
 def test_the_best_never_gets_worse_and_is_the_best_of_all_evaluated() -> None:
     search = build("evolution")
     best, seen = [], np.empty(0)
-    while not search.asks_centre:
+    while not search.asks_mean:
         seen = np.concatenate([seen, bowl(search.ask())])
         tell(search, search.ask())
         best.append(search.fitness[0])
@@ -38,12 +38,12 @@ def test_of_a_start_larger_than_the_population_the_best_survive() -> None:
 def test_the_centre_is_the_mean_of_the_survivors() -> None:
     search = build("evolution", population=8)
     run(search)
-    np.testing.assert_allclose(search.centre, search.survivors.mean(0), atol=1e-14)
+    np.testing.assert_allclose(search.mean, search.survivors.mean(0), atol=1e-14)
 
 
 def test_the_centre_itself_does_not_join_the_survivors() -> None:
     search = build("evolution")
-    while not search.asks_centre:
+    while not search.asks_mean:
         tell(search, search.ask())
     before = search.survivors
     search.tell(search.ask(), np.array([-1.0]))

@@ -21,7 +21,7 @@ def started(**changes: float) -> GradientSearch:
 def walk(search: GradientSearch, pull: np.ndarray = PULL) -> np.ndarray:
     """Return z, (S, K - 1), of all steps under one gradient; the start is at 0."""
     origin, path = search.ask()[0], []
-    while not search.asks_centre:
+    while not search.asks_mean:
         path.append(search.ask()[0])
         search.tell(search.ask(), np.zeros(1), pull[None])
     return (np.stack(path) - origin) @ sum_zero_basis(K)
@@ -50,7 +50,9 @@ def test_steps_fall_linearly_to_zero() -> None:
     search = started()
     path = walk(search)
     lengths = np.abs(np.diff(path, axis=0)).mean(1)
-    num = len(path)  # the last of so many steps leads to what the centre alone knows
+    num = len(
+        path
+    )  # the last of so many steps leads to what the search mean alone knows
     np.testing.assert_allclose(lengths, SIZE * (1 - np.arange(num - 1) / num))
 
 
@@ -64,7 +66,7 @@ def test_the_centre_is_the_mean_of_the_last_half_of_the_path() -> None:
     last = path[-1] - SIZE / 5 * np.sign(PULL @ sum_zero_basis(K))
     mean = np.concatenate([path[3:], last[None]]).mean(0)
     expected = origin + sum_zero_basis(K) @ mean
-    np.testing.assert_allclose(search.centre, expected, atol=1e-9)
+    np.testing.assert_allclose(search.mean, expected, atol=1e-9)
 
 
 def test_what_all_coefficients_gain_alike_moves_nothing() -> None:
@@ -86,7 +88,7 @@ def test_steps_are_those_of_torchs_adam_with_a_linear_schedule() -> None:
         z.grad = basis.T @ torch.from_numpy(slope(alpha.detach().numpy()[None])[0])
         adam.step()
         falling.step()
-    assert search.asks_centre
+    assert search.asks_mean
 
 
 def test_noisy_gradients_are_averaged_out() -> None:

@@ -15,16 +15,16 @@ def test_proposals_do_not_depend_on_what_was_found_after_the_start() -> None:
         tell(search, search.ask())
         tell(search, search.ask(), lambda alphas, f=factor: f * bowl(alphas))
     assert np.array_equal(first.ask(), second.ask())
-    assert not np.array_equal(first.centre, second.centre)
+    assert not np.array_equal(first.mean, second.mean)
 
 
 def test_the_centre_is_the_best_of_all() -> None:
     search = build("random")
     seen = np.empty((0, K))
-    while not search.asks_centre:
+    while not search.asks_mean:
         seen = np.concatenate([seen, search.ask()])
         tell(search, search.ask())
-        assert np.array_equal(search.centre, seen[bowl(seen).argmin()])
+        assert np.array_equal(search.mean, seen[bowl(seen).argmin()])
 
 
 def test_proposals_scatter_around_the_best_of_the_start() -> None:

@@ -12,8 +12,8 @@ class Search(ABC):
     """Minimises a fitness over coefficients alpha, ``(K,)``, with sum 1.
 
     Generation 0 is the given initial population, the same for all searches. The last evaluation of
-    the budget is the centre: the best of many noisy evaluations owes part of its place to luck,
-    the centre of the region that the search has found does not.
+    the budget is the search mean, the middle of the region that was found: the best of many noisy
+    evaluations owes part of its place to luck, the mean does not.
 
     What is proposed depends on the seed and on what was told, on nothing else: a new search that is
     told the same again goes on as if the old one had never stopped. Nothing else has to be saved.
@@ -27,7 +27,7 @@ class Search(ABC):
             evaluated on fewer images, or with gradients.
 
     Raises:
-        ValueError: The budget is less than the start and the centre.
+        ValueError: The budget is less than the start and the mean.
     """
 
     needs_gradients = False
@@ -45,28 +45,28 @@ class Search(ABC):
         if num_evaluations < len(initial) + 1:
             raise ValueError(
                 f"a budget of {num_evaluations} evaluations does not hold the {len(initial)} of "
-                "the start and that of the centre"
+                "the start and that of the search mean"
             )
         self.num_evaluations, self.population = num_evaluations, population
         self.seed, self.cost = seed, cost
         self.generation = 0
         self.spent = 0.0
         self._asked: np.ndarray | None = None
-        self._centre_told = False
+        self._mean_told = False
 
     @property
     def stop(self) -> bool:
         """Whether the budget is spent."""
-        return self._centre_told
+        return self._mean_told
 
     @property
-    def asks_centre(self) -> bool:
-        """Whether the next generation is the centre alone, the last one."""
+    def asks_mean(self) -> bool:
+        """Whether the next generation is the search mean alone, the last one."""
         return self.generation > 0 and self._num_affordable() < 1
 
     @property
     @abstractmethod
-    def centre(self) -> np.ndarray:
+    def mean(self) -> np.ndarray:
         """Return the coefficients that the search recommends, ``(K,)``, with sum 1."""
 
     def ask(self) -> np.ndarray:
@@ -81,8 +81,8 @@ class Search(ABC):
     def _next(self) -> np.ndarray:
         if self.generation == 0:
             return self.initial
-        if self.asks_centre:
-            return self.centre[None]
+        if self.asks_mean:
+            return self.mean[None]
         rng = np.random.default_rng([self.seed, self.generation])
         return self._propose(rng, min(self.population, self._num_affordable()))
 
@@ -103,8 +103,8 @@ class Search(ABC):
         self._asked = None
         fitness = np.where(np.isnan(fitness), np.inf, fitness)
         spent = self.spent_after(len(fitness))
-        if self.asks_centre:
-            self._centre_told = True
+        if self.asks_mean:
+            self._mean_told = True
         else:
             self._learn(alphas, fitness, gradients)
         self.spent = spent
@@ -112,11 +112,11 @@ class Search(ABC):
 
     def spent_after(self, num: int) -> float:
         """Return what is spent when ``num`` candidates of this generation are told."""
-        in_full = self.generation == 0 or self.asks_centre
+        in_full = self.generation == 0 or self.asks_mean
         return self.spent + num * (1.0 if in_full else self.cost)
 
     def _num_affordable(self) -> int:
-        """Return how many candidates the budget still holds beside the centre."""
+        """Return how many candidates the budget still holds beside the search mean."""
         return int((self.num_evaluations - 1 - self.spent) / self.cost + 1e-9)
 
     @abstractmethod

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class CMASearch(Search):
     """alpha = alpha_0 + B z, with alpha_0 the best of the start and B directions of sum 0.
 
-    Its centre is the mean of the distribution. All K coefficients are treated alike, which they
+    Its search mean is that of the distribution. All K coefficients are treated alike, which they
     are not where one of them is 1 minus the sum of the others.
 
     Args:
@@ -35,7 +35,7 @@ class CMASearch(Search):
         self._drawn = np.empty((0, K - 1))
 
     @property
-    def centre(self) -> np.ndarray:
+    def mean(self) -> np.ndarray:
         """Return the mean of the distribution."""
         if self._strategy is None:
             return self._start

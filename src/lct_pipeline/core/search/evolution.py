@@ -12,7 +12,7 @@ from lct_pipeline.core.search.base import Search, with_sum_one
 class EvolutionarySearch(Search):
     """Children of the best, by crossover and Gaussian mutation; the best of all survive (elitism).
 
-    Its centre is the mean of the survivors. The operators are this project's own.
+    Its search mean is the mean of the survivors. The operators are this project's own.
 
     Args:
         initial: Initial coefficients, ``(I, K)``.
@@ -43,7 +43,7 @@ class EvolutionarySearch(Search):
         self.fitness = np.empty(0)
 
     @property
-    def centre(self) -> np.ndarray:
+    def mean(self) -> np.ndarray:
         """Return the mean of the survivors."""
         return with_sum_one(self.survivors.mean(0))
 

@@ -20,7 +20,7 @@ class GradientSearch(Search):
 
     The step size falls linearly to 0. A generation is one step of one candidate. Steps may be
     evaluated on new noise each: then no set of noise can be overfitted, and the fitness of a step
-    is a sample. The centre is the mean of the last half of the path (Polyak averaging).
+    is a sample. The search mean is the mean of the last half of the path (Polyak averaging).
 
     Args:
         initial: Initial coefficients, ``(I, K)``.
@@ -45,7 +45,7 @@ class GradientSearch(Search):
         )
 
     @property
-    def centre(self) -> np.ndarray:
+    def mean(self) -> np.ndarray:
         """Return the mean of the last half of the path."""
         last_half = self._path[len(self._path) // 2 :]
         return self._start + self._basis @ np.mean(last_half, axis=0)

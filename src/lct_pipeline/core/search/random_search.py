@@ -12,7 +12,7 @@ from lct_pipeline.core.search.base import Search, sum_zero_basis
 class RandomSearch(Search):
     """Gaussian perturbations of the best of the start, which learn nothing from each other.
 
-    Its centre is the best that it found.
+    It has no mean: the best that it found is in its place.
 
     Args:
         initial: Initial coefficients, ``(I, K)``.
@@ -29,7 +29,7 @@ class RandomSearch(Search):
         self._best_fitness = np.inf
 
     @property
-    def centre(self) -> np.ndarray:
+    def mean(self) -> np.ndarray:
         """Return the best coefficients so far."""
         return self._best
 

@@ -176,7 +176,7 @@ def search_chart(history: DataFrame) -> Chart | None:
 
 def _reached(of_search: DataFrame) -> pd.Series:
     """Return the best so far by the budget spent; of gradient steps, the median of the last few."""
-    rows = of_search[of_search["kind"] != "centre"]
+    rows = of_search[of_search["kind"] != "mean"]
     if rows["method"].iloc[0] == "gradient":
         steps = rows[rows["kind"] == "candidate"].set_index("spent")["fitness"]
         return steps.rolling(MEDIAN_STEPS, min_periods=1).median()
