@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from small_runs import Run, last_of, pixel_run, tiny_run
+from small_runs import Run, counted, last_of, pixel_run, tiny_run
 
 from conftest import SmokeResults
-from lct_pipeline.combination import measuring
 from lct_pipeline.combination.candidates import best_rows, candidate_rows
-from lct_pipeline.combination.fitness import Fitness
 from lct_pipeline.combination.scoring import SCORES
 from lct_pipeline.datasets.checkpoints import CheckpointStore
 
@@ -58,15 +56,7 @@ def scores(tiny: Run, history: pd.DataFrame) -> pd.DataFrame:
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Return a list to which each evaluation adds."""
-    found: list[Any] = []
-
-    class Counting(Fitness):
-        def measure(self, weights: Any, request: Any) -> Any:
-            found.append(request)
-            return super().measure(weights, request)
-
-    monkeypatch.setattr(measuring, "Fitness", Counting)
-    return found
+    return counted(monkeypatch)
 
 
 def test_a_row_has_all_columns(scores: pd.DataFrame) -> None:

@@ -11,11 +11,9 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from small_runs import Run, last_of, pixel_run, tiny_run, weights
+from small_runs import Run, counted, last_of, pixel_run, tiny_run, weights
 
 from conftest import SmokeResults, changed
-from lct_pipeline.combination import measuring
-from lct_pipeline.combination.fitness import Fitness
 from lct_pipeline.datasets.checkpoints import CheckpointsDataset, CheckpointStore
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError, ParameterError
@@ -44,15 +42,7 @@ def pixels(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Return a list to which each evaluation adds."""
-    found: list[Any] = []
-
-    class Counting(Fitness):
-        def measure(self, weights: Any, request: Any) -> Any:
-            found.append(request)
-            return super().measure(weights, request)
-
-    monkeypatch.setattr(measuring, "Fitness", Counting)
-    return found
+    return counted(monkeypatch)
 
 
 def stopped_after(run: Run, changes: dict[str, Any], num: int) -> list[pd.DataFrame]:

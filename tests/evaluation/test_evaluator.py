@@ -112,6 +112,21 @@ def test_what_somebody_wrote_to_files_is_taken_as_it_is() -> None:
     assert torch.equal(found.kept, corners(images(1)))
 
 
+def test_where_only_features_are_wanted_no_classes_are_told() -> None:
+    asked: list[int] = []
+
+    def classify(features: Tensor) -> Tensor:
+        asked.append(len(features))
+        return torch.full((len(features), 2), 0.5)
+
+    telling = replace(extractor("colours"), classify=classify)
+    for num_retained in (None, NUM):
+        Evaluator([FeatureSpace(telling, ())], num_retained=num_retained).features(
+            [images(1)], NUM
+        )
+    assert asked == [NUM]
+
+
 def test_features_of_chosen_images_are_kept() -> None:
     keep = torch.arange(NUM) % 5 == 0
     evaluator = Evaluator([space("colours")], num_retained=5, num_blocks=1)

@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 import torch
 from describing import described
 from torch import Tensor
 
 from conftest import ROOT, changed
+from lct_pipeline.combination import measuring
+from lct_pipeline.combination.fitness import Fitness
 from lct_pipeline.combination.stage import Stage
 from lct_pipeline.config_loader import LctConfigLoader
 from lct_pipeline.core.metrics.frechet import feature_statistics
@@ -304,6 +307,19 @@ def real_images(*extractors: TensorFile) -> TensorFile:
             tensors[f"{prefix}{split}.features"] = features
     about = {"num_images": dict.fromkeys(SPLITS, 40), "images": "random"}
     return TensorFile(tensors, about)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return a list to which each evaluation from now on adds its request."""
+    found: list[Any] = []
+
+    class Counting(Fitness):
+        def measure(self, weights: Any, request: Any) -> Any:
+            found.append(request)
+            return super().measure(weights, request)
+
+    monkeypatch.setattr(measuring, "Fitness", Counting)
+    return found
 
 
 def opened_each(outputs: Iterator[Any]) -> Generator[pd.DataFrame]:

@@ -16,9 +16,8 @@ from lct_pipeline.combination.stage import SELECTION_SPLIT, Stage
 from lct_pipeline.parameters import Combination
 from lct_pipeline.progress import track
 
-Scores = dict[
-    int, tuple[float, float]
-]  # fitness and Frechet distance by number of the row
+# fitness and Frechet distance by number of the row
+Scores = dict[int, tuple[float, float]]
 SCORES = ["selection_fitness", "selection_frechet"]
 
 

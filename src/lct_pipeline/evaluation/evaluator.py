@@ -55,7 +55,8 @@ class Evaluator:
     Attributes:
         spaces: Extractors with what they are compared with.
         image_format: What images are stored as before an extractor sees them.
-        num_retained: Of how many images features are kept; None: of all, and no moments are made.
+        num_retained: Of how many images features are kept; None: of all, and neither moments nor
+            class scores are made, which a search has no use for.
         num_blocks: In how many blocks moments are made.
     """
 
@@ -80,9 +81,12 @@ class Evaluator:
                 stored = self.image_format.store(images)
                 for space, reducer in zip(self.spaces, reducers, strict=True):
                     features = space.extractor.extract(stored)
-                    classify = space.extractor.classify
-                    reducer.update(features, classify and classify(features))
+                    reducer.update(features, self._classes(space, features))
         return [reducer.result() for reducer in reducers]
+
+    def _classes(self, space: FeatureSpace, features: Tensor) -> Tensor | None:
+        classify = space.extractor.classify
+        return classify(features) if classify and self.num_retained else None
 
     def _reducer(self, num_images: int, keep: Tensor | None) -> FeatureReducer:
         if self.num_retained is None:
