@@ -4,7 +4,7 @@
 
 One half of all images is compared with the other half, with as many generated ones, and with as
 many decoded Gaussian latents. Training images are on both sides, so that there are enough: these
-figures place a run, the held-out ones are in data/08_reporting/evaluation.json.
+values place a run, the held-out ones are in data/08_reporting/evaluation.json.
 """
 
 from __future__ import annotations
