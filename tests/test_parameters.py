@@ -140,7 +140,6 @@ def test_a_wrong_type_is_named_with_value_and_type(
         ("combination.references", ":real", "pattern"),
         ("combination.fitness.num_images", 1, "greater than or equal to 2"),
         ("combination.search.methods", [], "at least 1 item"),
-        ("combination.search.halving", 0, "greater than 0"),
         ("combination.search.initial_ema_rates", [], "at least 1 item"),
         ("combination.selection.num_candidates", 0, "greater than 0"),
         ("runtime.device", "tpu", "'auto', 'cpu', 'cuda' or 'mps'"),
@@ -231,11 +230,6 @@ def test_an_element_out_of_range_is_named_by_its_place(values: dict[str, Any]) -
             "combination",
             {"search.methods": ["gradient"], "generator": "mine:generate"},
             "this project's own models",
-        ),
-        (
-            "combination",
-            {"fitness.num_images": 7, "search.halving": 4},
-            "search.halving leaves less than 2 of fitness.num_images",
         ),
     ],
 )

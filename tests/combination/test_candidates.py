@@ -19,7 +19,6 @@ CHANGES: dict[str, Any] = {
     "search.methods": ("cma", "random"),
     "search.num_seeds": 2,
     "search.num_evaluations": 10,
-    "search.halving": 3,
     "selection.num_candidates": 2,
 }
 COLUMNS = [
@@ -95,17 +94,6 @@ def test_candidates_are_the_best_of_their_search(
     best = proposed.sort_values("fitness").head(2)
     assert found["name"].tolist() == ["cma 1, mean", *best["name"]]
     assert found["search_fitness"].tolist()[1:] == best["fitness"].tolist()
-
-
-def test_what_was_measured_on_few_images_alone_is_no_candidate(
-    tiny: Run, history: pd.DataFrame
-) -> None:
-    table = last_of(tiny.score(history, {**CHANGES, "selection.num_candidates": 99}))
-    few = history[history["num_images"] < 12]
-    on_all = history[(history["num_images"] == 12) & (history["kind"] != "initial")]
-    of_searches = table.loc[table["seed"] >= 0, "name"]
-    assert sorted(of_searches) == sorted(on_all["name"])
-    assert set(few["name"]) - set(of_searches)
 
 
 def test_the_mean_of_search_means_is_a_candidate_where_there_are_several(

@@ -31,7 +31,6 @@ REQUEST = Request("search", 12, 0)
 ALL_METHODS: dict[str, Any] = {
     "search.methods": ("gradient", "evolution", "cma", "random"),
     "search.num_evaluations": 8,
-    "search.halving": 2,
 }
 
 

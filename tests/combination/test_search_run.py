@@ -117,11 +117,10 @@ def test_every_evaluation_is_a_row_with_all_columns(
 
 
 @each_method
-@pytest.mark.parametrize("halving", [1, 2, 4])
 def test_the_budget_is_spent_up_to_one_evaluation(
-    start: Callable[..., Driven], method: str, halving: int
+    start: Callable[..., Driven], method: str
 ) -> None:
-    driven = start(method, halving=halving)
+    driven = start(method)
     spent = driven.history()["spent"]
     assert spent.is_monotonic_increasing
     assert NUM_EVALUATIONS - 1 <= spent.iloc[-1] <= NUM_EVALUATIONS
@@ -167,49 +166,10 @@ def test_searches_of_other_seeds_have_other_candidates_and_noise(
     assert {r.seed for r in two.requests} == {1}
 
 
-def test_without_halving_all_are_measured_alike(start: Callable[..., Driven]) -> None:
+def test_all_candidates_are_measured_alike(start: Callable[..., Driven]) -> None:
     driven = start("evolution")
     driven.history()
     assert set(driven.requests) == {Request("search", FULL, 0)}
-
-
-@pytest.mark.parametrize(("halving", "promoted"), [(2, 3), (3, 2), (4, 2)])
-def test_of_halved_generations_only_the_best_share_is_measured_on_all_images(
-    start: Callable[..., Driven], halving: int, promoted: int
-) -> None:
-    driven = start("evolution", halving=halving)
-    driven.generation()
-    rows = driven.generation()
-    few = rows[rows["num_images"] == FULL // halving]
-    on_all = rows[rows["num_images"] == FULL]
-    assert len(few) == 6 and len(few) + len(on_all) == len(rows)
-    best = few.sort_values("fitness").head(promoted)
-    assert set(on_all["candidate"]) == set(best["candidate"])
-
-
-def test_start_and_centre_are_measured_on_all_images_whatever_is_halved(
-    start: Callable[..., Driven],
-) -> None:
-    history = start("random", halving=4).history()
-    ends = history[history["kind"] != "candidate"]
-    assert set(ends["num_images"]) == {FULL}
-
-
-def test_who_is_not_promoted_counts_as_no_better_than_who_is(
-    start: Callable[..., Driven], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    driven = start("evolution", halving=2)
-    driven.generation()
-    told: list[np.ndarray] = []
-    search = driven.run.search
-    monkeypatch.setattr(
-        search, "tell", lambda _, fitness, gradients: told.append(fitness)
-    )
-    rows = driven.generation()
-    on_all = rows[rows["num_images"] == FULL].set_index("candidate")["fitness"]
-    others = sorted(set(range(6)) - set(on_all.index))
-    np.testing.assert_array_equal(told[0][on_all.index], on_all)
-    assert (told[0][others] >= on_all.max()).all()
 
 
 def test_each_step_of_a_gradient_search_has_new_noise_and_a_gradient(
@@ -239,10 +199,8 @@ def test_what_is_measured_already_is_skipped(start: Callable[..., Driven]) -> No
     ("method", "changes", "cost"),
     [
         ("cma", {}, 1.0),
-        ("cma", {"halving": 2}, 0.5 + 3 / 6),
-        ("random", {"halving": 4}, 0.25 + 2 / 6),
         ("gradient", {"gradient.num_images": 12}, 4.0),
-        ("gradient", {"gradient.num_images": 3, "halving": 4}, 1.0),
+        ("gradient", {"gradient.num_images": 3}, 1.0),
     ],
 )
 def test_a_candidate_costs_its_passes_of_the_network(

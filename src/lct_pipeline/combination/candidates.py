@@ -58,7 +58,7 @@ def candidate_rows(
             ("best_ema", ema["name"], ema["alpha"]),
         )
     ]
-    for _, of_search in on_all_images(search_history).groupby("search", sort=True):
+    for _, of_search in proposals(search_history).groupby("search", sort=True):
         for found in best_of(of_search, num).to_dict("records"):
             about = (found["name"], found["kind"], None, found["method"], found["seed"])
             alpha = members.padded(np.array(found["alpha"]))
@@ -87,12 +87,11 @@ def _mean_of_means(search_history: DataFrame, members: Members) -> list[dict[str
     return rows
 
 
-def on_all_images(search_history: DataFrame) -> DataFrame:
-    """Return what searches proposed, measured on as many images as they use at most."""
+def proposals(search_history: DataFrame) -> DataFrame:
+    """Return what searches proposed, their means first."""
     proposed = search_history[search_history["kind"] == "candidate"]
-    most = proposed.groupby("search")["num_images"].transform("max")
     means = search_history[search_history["kind"] == "mean"]
-    return pd.concat([means, proposed[proposed["num_images"] == most]])
+    return pd.concat([means, proposed])
 
 
 def best_of(of_search: DataFrame, num: int) -> DataFrame:

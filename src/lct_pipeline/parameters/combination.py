@@ -14,7 +14,6 @@ from lct_pipeline.parameters.types import (
     Positive,
     PositiveFloat,
     Rate,
-    Share,
     Width,
 )
 
@@ -38,27 +37,6 @@ class Fitness(Group):
         return self
 
 
-class Evolution(Group):
-    """The evolutionary search's own operators."""
-
-    num_parents: Annotated[int, Field(ge=2)]
-    crossover_probability: Share
-    mutation_probability: Share
-    mutation_scale: PositiveFloat
-
-
-class CMA(Group):
-    """CMA-ES."""
-
-    scale: PositiveFloat
-
-
-class Random(Group):
-    """Random search."""
-
-    scale: PositiveFloat
-
-
 class Gradient(Group):
     """Gradient search."""
 
@@ -73,12 +51,8 @@ class Search(Group):
     num_seeds: Positive
     num_evaluations: Positive
     population: Annotated[int, Field(ge=2)]
-    halving: Positive
     initial_ema_rates: tuple[Rate, ...] = Field(min_length=1)
     initial_sigma_rels: tuple[Width, ...]
-    evolution: Evolution
-    cma: CMA
-    random: Random
     gradient: Gradient
 
     @model_validator(mode="after")
@@ -126,14 +100,6 @@ class Combination(Group):
             raise ValueError(
                 "references are features of real images for a generator of your own that gives "
                 "features: name it as generator"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _halves_are_images(self) -> Combination:
-        if self.fitness.num_images // self.search.halving < 2:
-            raise ValueError(
-                "search.halving leaves less than 2 of fitness.num_images: a distance needs 2"
             )
         return self
 

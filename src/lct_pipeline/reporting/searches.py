@@ -38,7 +38,7 @@ def draw_search_progress(search_history: DataFrame) -> Any:
         search_history: Rows of ``search_combination``. Of candidates that were evaluated on fewer
             images first, only the evaluation on all is shown.
     """
-    history = _on_all_images(search_history)
+    history = _proposals(search_history)
     name, start = _best_of_start(history)
     points = [*_marks(history, "initial"), *_marks(history, "candidate")]
     figure = go.Figure(points + list(_lines(history)))
@@ -93,7 +93,7 @@ def draw_coefficients(
     return figure
 
 
-def _on_all_images(history: DataFrame) -> DataFrame:
+def _proposals(history: DataFrame) -> DataFrame:
     """Return the rows with the most images of their generation, and their place in the budget."""
     generation = ["search", "generation"]
     most = history.groupby(generation)["num_images"].transform("max")
