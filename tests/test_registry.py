@@ -23,7 +23,7 @@ from lct_pipeline.config_loader import LctConfigLoader
 from lct_pipeline.datasets.run_records import TRAIN_NODE
 from lct_pipeline.parameters import Group, check_parameters
 from lct_pipeline.pipeline_registry import STAGES, register_pipelines
-from lct_pipeline.reporting.report.results import Results
+from lct_pipeline.reporting.results import Results
 from lct_pipeline.settings import CONFIG_LOADER_ARGS
 
 ROOT = Path(__file__).parents[1]

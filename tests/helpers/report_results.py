@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from lct_pipeline.datasets.results import EvaluationRow
 from lct_pipeline.datasets.tensors import TensorFile
-from lct_pipeline.reporting.report.results import Results
+from lct_pipeline.reporting.results import Results
 
 NETWORK = described()
 

@@ -474,15 +474,15 @@ def test_the_card_has_figures_with_their_protocol(exported: ExportedModel) -> No
     assert frechet["type"] == "classifier_frechet_distance"
     assert "64 images against 385 of the test split" in frechet["name"]
     assert not [m for m in result["metrics"] if "fid" in m["type"]]
-    assert "| this model, 1 step |" in card
-    assert "real validation images" in card
+    assert ", 1 step |" in card
+    assert "| Real images |" in card
 
 
 def test_a_figure_is_that_of_the_rows() -> None:
     rows = [row("last", 8.4, 0.5), row("last", 1.0, metric="density")]
     story = replace(STORY, rows=rows)
     card = model_card(story, MODELS["unet"].pipeline(), "0" * 64)
-    assert "| this model, 1 step | 8.4 ± 0.5 |" in card
+    assert "| Last checkpoint, 1 step | 8.4 ± 0.5 |" in card
     assert "classifier, 2,000 images against 385 of the test split [aaaa1111]" in card
     assert "density" not in card
 

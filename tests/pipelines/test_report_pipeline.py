@@ -13,7 +13,7 @@ from conftest import SmokeResults, run_stages
 from lct_pipeline.datasets.run_records import TRAIN_NODE
 from lct_pipeline.errors import DataError
 from lct_pipeline.evaluation.sample_panels import panel_key
-from lct_pipeline.reporting.report.page import MAX_BYTES
+from lct_pipeline.reporting.page import MAX_BYTES
 
 CHROMIUM = shutil.which("chromium")
 

@@ -46,7 +46,7 @@ def test_the_line_shows_fitness_by_place_and_names_the_metric() -> None:
     (line,) = figure.data
     assert list(line.x) == [-0.5, 0.0, 0.5, 1.0, 1.5]
     assert list(line.y) == [5.0, 4.0, 3.0, 2.0, 6.0]
-    assert figure.layout.yaxis.title.text == "classifier Frechet distance"
+    assert figure.layout.yaxis.title.text == "Frechet distance (classifier)"
     assert "lowest 2 at x = 1<" in figure.layout.title.text
 
 

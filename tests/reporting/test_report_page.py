@@ -10,13 +10,13 @@ import torch
 from made_results import combination, row
 from report_results import everything, ingestion, metrics, panels, record, rows
 
-from lct_pipeline.reporting.report.charts import search_chart, stages, thinned
-from lct_pipeline.reporting.report.headline import score_groups
-from lct_pipeline.reporting.report.page import MAX_BYTES, page
-from lct_pipeline.reporting.report.pictures import strip
-from lct_pipeline.reporting.report.results import Results
-from lct_pipeline.reporting.report.svg import Plot, Scale, scale_of
-from lct_pipeline.reporting.report.tables import baseline_table
+from lct_pipeline.reporting.charts import search_chart, stages, thinned
+from lct_pipeline.reporting.headline import score_groups
+from lct_pipeline.reporting.page import MAX_BYTES, page
+from lct_pipeline.reporting.pictures import strip
+from lct_pipeline.reporting.results import Results
+from lct_pipeline.reporting.svg import Plot, Scale, scale_of
+from lct_pipeline.reporting.tables import baseline_table
 
 VOID = {"meta", "img", "br", "link", "hr"}
 

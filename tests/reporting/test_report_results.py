@@ -24,7 +24,7 @@ from lct_pipeline.datasets.results import EvaluationResult
 from lct_pipeline.datasets.run_folder import RunFolder
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError
-from lct_pipeline.reporting.report.results import Results, results_of
+from lct_pipeline.reporting.results import Results, results_of
 
 
 @pytest.fixture

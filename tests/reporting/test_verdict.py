@@ -5,8 +5,8 @@ from made_results import combination, row
 from report_results import rows
 
 from lct_pipeline.datasets.results import EvaluationRow
-from lct_pipeline.reporting.report.verdict import standing, verdict_of
-from lct_pipeline.reporting.report.words import MINUS
+from lct_pipeline.reporting.verdict import standing, verdict_of
+from lct_pipeline.reporting.words import MINUS
 
 
 def by_seed(

@@ -25,8 +25,8 @@ from lct_pipeline.evaluation.evaluator import Evaluator
 from lct_pipeline.evaluation.feature_spaces import FeatureSpace
 from lct_pipeline.parameters import Evaluation
 from lct_pipeline.progress import track
-from lct_pipeline.reporting.report.verdict import conclude
-from lct_pipeline.reporting.report.words import mean_text
+from lct_pipeline.reporting.verdict import conclude
+from lct_pipeline.reporting.words import mean_text, number
 
 logger = logging.getLogger(__name__)
 
@@ -153,5 +153,5 @@ def log_report(report: DataFrame, result: CombinationResult) -> None:
     shown |= dict(zip(values, titles, strict=False))
     ordered = report.sort_values("selection_fitness", kind="stable")
     table = ordered[list(shown)].rename(columns=shown)
-    text = table.to_string(index=False, na_rep="", float_format="{:.3g}".format)
+    text = table.to_string(index=False, na_rep="", float_format=number)
     logger.info("%s\n%s", result.verdict, text)

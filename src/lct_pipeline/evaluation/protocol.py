@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-import pandas as pd
 from pandas import DataFrame
 from torch import Tensor
 
 from lct_pipeline.models.autoencoder.coding import to_uint8
 from lct_pipeline.models.features.image_files import through_jpeg, truncate_to_uint8
-from lct_pipeline.reporting.report.words import with_spread
+from lct_pipeline.reporting.words import value_table
 
 logger = logging.getLogger(__name__)
 
@@ -81,29 +80,8 @@ def by_protocol(table: DataFrame) -> Iterator[tuple[str, DataFrame]]:
 def log_by_protocol(table: DataFrame) -> None:
     """Log what a person looks for at the end of a run, a table for each protocol."""
     for title, rows in by_protocol(table):
-        texts = rows.assign(text=list(map(_text, rows.itertuples())))
-        wide = texts.pivot(index=["model", "nfe"], columns="metric", values="text")
-        wide = wide[rows["metric"].drop_duplicates()]
-        wide = wide.reindex(rows["model"].drop_duplicates(), level="model")
-        wide.columns = pd.Index([_short(str(metric)) for metric in wide])
-        logger.info("%s:\n%s", title, wide.to_string(na_rep=""))
-
-
-def _text(row: Any) -> str:
-    """Return a value with its standard deviation over seeds, or its error."""
-    spreads = (spread for spread in (row.std, row.standard_error) if pd.notna(spread))
-    return with_spread(row.value, next(spreads, None))
-
-
-def _short(metric: str) -> str:
-    """Return what a metric is called where the extractor is known."""
-    title = metric.replace("_infinity", ", infinitely many")
-    for part in ("fid", "kid"):
-        title = title.replace(part, part.upper()) if title.startswith(part) else title
-    for part, name in (("frechet_distance", "Frechet"), ("kernel_distance", "kernel")):
-        if part in title:
-            return name + title.partition(part)[2]
-    return "score" if title.endswith("_score") else title
+        texts = DataFrame.from_dict(value_table(rows.itertuples()), orient="index")
+        logger.info("%s:\n%s", title, texts.to_string(na_rep=""))
 
 
 def headline(row: Any) -> str:

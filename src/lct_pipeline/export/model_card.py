@@ -12,7 +12,7 @@ from lct_pipeline import __version__
 from lct_pipeline.datasets.results import EvaluationRow
 from lct_pipeline.evaluation.protocol import headline
 from lct_pipeline.export.latent_pipeline import LatentPipeline
-from lct_pipeline.reporting.report.words import steps, with_spread
+from lct_pipeline.reporting.words import metric_name, steps, value_table
 
 # of what was measured; the run's evaluation.json has all
 Rows = list[EvaluationRow]
@@ -113,7 +113,7 @@ def _header(story: Story, pipeline: LatentPipeline) -> dict[str, Any]:
             {
                 "type": row.metric,
                 "value": round(row.value, 4),
-                "name": f"{_title(row.metric)}, {steps(row.nfe)}, {headline(row)}",
+                "name": f"{metric_name(row.metric)}, {steps(row.nfe)}, {headline(row)}",
             }
             for row in rows
         ],
@@ -221,24 +221,16 @@ def _shown(rows: Rows) -> Rows:
 
 
 def _table(rows: Rows) -> str:
-    metrics = list(dict.fromkeys(row.metric for row in rows))
-    lines = [
-        "| images of | " + " | ".join(_title(metric) for metric in metrics) + " |",
-        "|---" * (len(metrics) + 1) + "|",
+    texts = value_table(rows)
+    metrics = list(
+        dict.fromkeys(metric for of_model in texts.values() for metric in of_model)
+    )
+    lines = [["images of", *metrics], ["---"] * (len(metrics) + 1)]
+    lines += [
+        [model, *(of_model.get(metric, "") for metric in metrics)]
+        for model, of_model in texts.items()
     ]
-    of_model: dict[tuple[str, int], dict[str, str]] = {}
-    for row in rows:
-        text = with_spread(row.value, row.std)
-        of_model.setdefault((row.model, row.nfe), {})[row.metric] = text
-    for (model, nfe), texts in of_model.items():
-        name = f"this model, {steps(nfe)}" if nfe else model.replace("_", " ")
-        cells = [texts.get(metric, "") for metric in metrics]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _title(metric: str) -> str:
-    return metric.replace("_", " ")
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _limits(story: Story, pipeline: LatentPipeline) -> str:

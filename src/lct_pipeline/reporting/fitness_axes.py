@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from pandas import DataFrame
 
+from lct_pipeline.reporting.words import metric_title
+
 # the palette of Okabe and Ito: these stay apart for the colour-blind
 METHOD_COLORS = {
     "gradient": "#0072B2",
@@ -23,13 +25,6 @@ METHOD_TITLES = {
 }
 BASELINE_COLOR = "#333333"
 WIDE = 5  # the factor beyond which a scale is logarithmic
-
-
-def metric_title(metric: str) -> str:
-    """Return the name of a metric as people write it."""
-    if metric == "fid":
-        return "FID"
-    return metric.replace("_", " ").replace("frechet", "Frechet")
 
 
 def fitness_title(search_history: DataFrame) -> str:

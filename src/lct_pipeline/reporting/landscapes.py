@@ -16,8 +16,8 @@ from lct_pipeline.reporting.fitness_axes import (
     fitness_axis,
     is_wide,
     log_ticks,
-    metric_title,
 )
+from lct_pipeline.reporting.words import metric_title
 
 HALO = "rgba(255, 255, 255, 0.75)"
 SIDES: dict[str, dict[str, Any]] = {

@@ -9,7 +9,7 @@ import pandas as pd
 from pandas import DataFrame
 from plotly.subplots import make_subplots
 
-from lct_pipeline.reporting.fitness_axes import metric_title
+from lct_pipeline.reporting.words import metric_title
 
 SYMBOLS = {0: "x", 1: "circle", 2: "circle-open"}  # by number of evaluations
 # the palette of Okabe and Ito

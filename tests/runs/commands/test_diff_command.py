@@ -41,7 +41,7 @@ def test_what_is_equal_is_said_in_a_line_each(folder: Path) -> None:
     assert "Code: equal (commit aaaaaaaaaa)" in lines
     assert "Versions: equal" in lines
     assert "Device: equal (cpu)" in lines
-    assert any(line.startswith("last") and "equal" in line for line in lines)
+    assert any(line.startswith("Last checkpoint") and "equal" in line for line in lines)
 
 
 def test_parameters_are_told_by_name_from_a_to_b(folder: Path) -> None:
@@ -80,7 +80,7 @@ def test_fingerprints_are_told_short_and_unknown_commits_as_such(folder: Path) -
 def test_a_difference_has_a_verdict(folder: Path, value: float, verdict: str) -> None:
     two_runs(folder, [row("last", value)])
     text = invoke("a", "b")
-    (line,) = (line for line in text.splitlines() if line.startswith("last"))
+    (line,) = (line for line in text.splitlines() if line.startswith("Last checkpoint"))
     assert line.rstrip().endswith(verdict)
     assert f"{value - 3.0:+.3g}" in line
     assert "over seeds of" in text
@@ -105,10 +105,10 @@ def test_controls_and_other_metrics_are_shown_on_request(folder: Path) -> None:
     ]
     make_run(folder, "a", make_record(), rows=rows)
     make_run(folder, "b", make_record(), rows=rows)
-    assert "coverage" not in invoke("a", "b") and "precision" in invoke("a", "b")
-    assert "gaussian latents" not in invoke("a", "b")
+    assert "Coverage" not in invoke("a", "b") and "Precision" in invoke("a", "b")
+    assert "No model" not in invoke("a", "b")
     everything = invoke("a", "b", "--all")
-    assert "coverage" in everything and "gaussian latents" in everything
+    assert "Coverage" in everything and "No model" in everything
 
 
 def test_a_run_that_was_not_evaluated_is_named(folder: Path) -> None:

@@ -23,7 +23,7 @@ def write_report(
     The records say which stages have ended, and make Kedro run those first that run in the same
     session.
     """
-    from lct_pipeline.reporting.report.page import page
-    from lct_pipeline.reporting.report.results import results_of
+    from lct_pipeline.reporting.page import page
+    from lct_pipeline.reporting.results import results_of
 
     return page(results_of(run_folder, ingestion_record, training_record))

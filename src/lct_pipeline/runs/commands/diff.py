@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.text import Text
 
+from lct_pipeline.reporting.words import metric_name, model_name
 from lct_pipeline.runs.commands.runs import project_folder
 from lct_pipeline.runs.commands.tables import console, figure, table
 from lct_pipeline.runs.diff import compare
@@ -128,7 +129,7 @@ def _print_results(results: list[Result]) -> None:
         both = zip(result.values, result.stds, strict=True)
         less = f"{result.difference:+.3g}" if result.is_comparable else ""
         rows.add_row(
-            result.model.replace("_", " "),
+            model_name(result.model, 0),
             str(result.nfe),
             _title(result),
             *(figure(value, std) for value, std in both),
@@ -139,9 +140,8 @@ def _print_results(results: list[Result]) -> None:
 
 
 def _title(result: Result) -> str:
-    """Return what a figure is, and by whose features."""
-    name = result.metric.removeprefix(f"{result.extractor}_").replace("_", " ")
-    return f"{name.replace('frechet', 'Frechet')}, {result.extractor}"
+    """Return the metric, and by whose features."""
+    return f"{metric_name(result.metric)}, {result.extractor}"
 
 
 def _verdict(result: Result) -> Any:

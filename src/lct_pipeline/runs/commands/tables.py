@@ -9,6 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from lct_pipeline.reporting.words import value_text
+
 WIDTH = 100
 # columns that may take more lines where there is no room, and their least width
 FOLDED = {"run": 12, "figure": 20, "verdict": 16}
@@ -41,14 +43,5 @@ def table(**columns: str) -> Table:
 
 
 def figure(value: float | None, std: float | None = None) -> str:
-    """Return a figure with three digits, and its standard deviation with one."""
-    if value is None:
-        return ""
-    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.3g}".rstrip(".")
-    return text if std is None else f"{text}{_spread(std)}"
-
-
-def _spread(std: float) -> str:
-    if std < 0.001:
-        return f"±{std:.3f}"
-    return f"±{std:,.0f}" if std >= 10 else f"±{std:.1g}"
+    """Return a value ± its standard deviation; nothing for none."""
+    return "" if value is None else value_text(value, std)

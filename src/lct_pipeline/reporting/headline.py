@@ -8,9 +8,9 @@ from pathlib import Path
 
 from lct_pipeline.datasets.results import CombinationResult, EvaluationRow
 from lct_pipeline.datasets.run_records import TRAIN_NODE
-from lct_pipeline.reporting.report.results import Results
-from lct_pipeline.reporting.report.verdict import main_rows
-from lct_pipeline.reporting.report.words import (
+from lct_pipeline.reporting.results import Results
+from lct_pipeline.reporting.verdict import main_rows
+from lct_pipeline.reporting.words import (
     MODELS,
     NETWORKS,
     TIMES,
@@ -19,7 +19,7 @@ from lct_pipeline.reporting.report.words import (
     large,
     metric_name,
     steps,
-    with_spread,
+    value_text,
 )
 
 NOTES = {
@@ -132,7 +132,7 @@ def _bar(row: EvaluationRow, longest: float, fewest: int) -> Bar:
     spread = 0.0 if std is None or math.isnan(std) else 100 * std / longest
     return Bar(
         steps(row.nfe) if row.nfe else f"{row.num_generated:,} images",
-        with_spread(row.value, std),
+        value_text(row.value, std),
         row.value,
         max(0.0, 100 * row.value / longest),
         spread,

@@ -3,21 +3,18 @@
 import pytest
 from report_results import rows
 
-from lct_pipeline.core.metrics.paired import PairedGain
-from lct_pipeline.reporting.report.tables import protocols, tails_sentence
-from lct_pipeline.reporting.report.words import (
-    MINUS,
+from lct_pipeline.reporting.tables import protocols, tails_sentence
+from lct_pipeline.reporting.words import (
     MODELS,
     duration,
-    gain_headline,
-    gain_text,
     in_sentence,
     large,
     mean_text,
     metric_name,
+    metric_title,
     number,
     share,
-    with_spread,
+    value_text,
 )
 
 
@@ -54,7 +51,7 @@ def test_what_is_no_number_is_a_dash() -> None:
 def test_a_mean_has_the_decimals_of_its_spread(
     value: float, spread: float | None, text: str
 ) -> None:
-    assert with_spread(value, spread) == text
+    assert value_text(value, spread) == text
 
 
 def test_units_are_words() -> None:
@@ -84,23 +81,11 @@ def test_only_fid_is_called_fid() -> None:
     assert metric_name("fid_infinity") == "FID, infinitely many images"
     assert metric_name("my_net_kernel_distance") == "Kernel distance"
     assert "FID" not in metric_name("dinov2_frechet_distance_infinity")
-
-
-@pytest.mark.parametrize(
-    ("share", "standard_error", "headline", "text"),
-    [
-        (0.18, 0.02, "helped: 18% closer to real images", "18 ± 2 %"),
-        (0.005, 0.0, "no difference that can be told", "0.500 ± 0 %"),
-        (-0.02, 0.005, "made it worse: 2% further", f"{MINUS}2.0 ± 0.5 %"),
-        (0.18, float("nan"), "By one seed of noise the combination is 18%", "18.0 %"),
-    ],
-)
-def test_a_gain_is_said_in_words_and_in_percent(
-    share: float, standard_error: float, headline: str, text: str
-) -> None:
-    gain = PairedGain(share, standard_error)
-    assert headline in gain_headline(gain)
-    assert gain_text(gain) == text
+    assert metric_name("inception_score") == metric_title("inception_score")
+    assert metric_name("precision") == "Precision"
+    assert metric_name("dinov2_score") == "Class score"
+    title = metric_title("check_rotation_classifier_frechet_distance")
+    assert title == "Frechet distance (check rotation classifier)"
 
 
 def test_a_mean_of_seeds_has_their_spread() -> None:

@@ -6,16 +6,13 @@ from dataclasses import dataclass, replace
 
 from lct_pipeline.core.metrics.paired import PairedGain, paired_gain
 from lct_pipeline.datasets.results import CombinationResult, EvaluationRow
-from lct_pipeline.reporting.report.words import (
+from lct_pipeline.reporting.words import (
     MODELS,
-    closer,
-    gain_headline,
-    gain_text,
     in_sentence,
     metric_name,
     number,
     steps,
-    with_spread,
+    value_text,
 )
 
 Rows = list[EvaluationRow]
@@ -106,8 +103,8 @@ def conclude(
         alpha: Its coefficients.
         num_seeds: How many seeds of noise the gains are of.
     """
-    outcome, headline = OUTCOMES[gain.outcome], gain_headline(gain)
-    difference = f"The difference is {gain_text(gain)}"
+    outcome, headline = OUTCOMES[gain.outcome], _headline(gain)
+    difference = f"The difference is {_gain_text(gain)}"
     if gain.outcome == "one seed":
         note = (
             f"{difference}. Nobody knows how much of it is chance.{_agreement(check)}"
@@ -121,7 +118,7 @@ def conclude(
         return Verdict(outcome, headline, f"{difference}.")
     sentence = f"{difference}.{_agreement(check)}{_large_coefficients(alpha)}"
     if check is not None and check.outcome == "loss":
-        size = closer(gain.share)
+        size = _closer(gain.share)
         headline = f"Two extractors disagree: {size} by one, further by the other."
         return Verdict("chance", headline, sentence)
     return Verdict(outcome, headline, sentence)
@@ -157,7 +154,7 @@ def _agreement(check: PairedGain | None) -> str:
         "none": "sees no gain",
         "one seed": "says by one seed",
     }[check.outcome]
-    return f" A second extractor, by which nothing was searched, {says}: {gain_text(check)}."
+    return f" A second extractor, by which nothing was searched, {says}: {_gain_text(check)}."
 
 
 def _large_coefficients(alpha: list[float]) -> str:
@@ -168,6 +165,29 @@ def _large_coefficients(alpha: list[float]) -> str:
         f" Its coefficients have a sum of absolute values of {number(total)}: what is wrong with "
         "single checkpoints is enlarged as much, and the gain may be one of this metric alone."
     )
+
+
+def _headline(gain: PairedGain) -> str:
+    """Return what may be said of a combination that is compared with a baseline."""
+    size = _closer(gain.share)
+    return {
+        "one seed": f"By one seed of noise the combination is {size}.",
+        "none": "Combining checkpoints made no difference that can be told from none.",
+        "loss": f"Combining checkpoints made it worse: {size}.",
+        "gain": f"Combining checkpoints helped: {size}.",
+    }[gain.outcome]
+
+
+def _closer(gain: float) -> str:
+    """Return by which share a distance is smaller; a negative one is larger."""
+    percent = 100 * abs(gain)
+    size = f"{percent:.0f}%" if percent >= 1 else f"{percent:.1g}%"
+    return f"{size} {'closer to' if gain >= 0 else 'further from'} real images"
+
+
+def _gain_text(gain: PairedGain) -> str:
+    """Return a paired difference in percent ± its standard error where that is known."""
+    return value_text(100 * gain.share, 100 * gain.standard_error) + " %"
 
 
 def no_better_than_noise(rows: Rows) -> bool:
@@ -193,7 +213,7 @@ def standing(evaluation: Rows) -> str:
 
 
 def _text(row: EvaluationRow) -> str:
-    return with_spread(row.value, row.std)
+    return value_text(row.value, row.std)
 
 
 def _where(row: EvaluationRow) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from lct_pipeline.reporting.report.words import duration
+from lct_pipeline.reporting.words import duration
 
 Record = dict[str, Any]
 MAX_NODES = 14  # with a bar of their own

@@ -8,11 +8,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lct_pipeline.datasets.run_records import TRAIN_NODE
-from lct_pipeline.reporting.report import charts, headline, history, pictures, tables
-from lct_pipeline.reporting.report.data import data_view
-from lct_pipeline.reporting.report.results import Results, is_there
-from lct_pipeline.reporting.report.verdict import standing, verdict_of
-from lct_pipeline.reporting.report.words import (
+from lct_pipeline.reporting import charts, headline, history, pictures, tables
+from lct_pipeline.reporting.data import data_view
+from lct_pipeline.reporting.results import Results, is_there
+from lct_pipeline.reporting.verdict import standing, verdict_of
+from lct_pipeline.reporting.words import (
     MODELS,
     duration,
     in_sentence,
@@ -33,7 +33,7 @@ BEST_FIRST = ("combined", "best_ema", "last")
 def page(results: Results) -> str:
     """Return the report as one HTML file that needs nothing else."""
     environment = Environment(
-        loader=PackageLoader("lct_pipeline.reporting.report"),
+        loader=PackageLoader("lct_pipeline.reporting"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from lct_pipeline.reporting.report.words import MINUS, number
+from lct_pipeline.reporting.words import MINUS, number
 
 WIDTH, HEIGHT = 360, 236  # about a phone's width: text keeps its size there
 LEFT, RIGHT, TOP, BOTTOM = 48, 12, 34, 38

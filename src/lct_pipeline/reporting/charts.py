@@ -12,8 +12,8 @@ from pandas import DataFrame
 
 from lct_pipeline.datasets.results import CombinationResult
 from lct_pipeline.reporting.fitness_axes import fitness_title
-from lct_pipeline.reporting.report.svg import Plot, Scale, scale_of
-from lct_pipeline.reporting.report.words import METHODS, MODELS, metric_name, number
+from lct_pipeline.reporting.svg import Plot, Scale, scale_of
+from lct_pipeline.reporting.words import METHODS, MODELS, metric_name, number
 
 MAX_POINTS = 240  # of a line
 MEDIAN_STEPS = 5  # of a gradient search, whose single steps are noisy

@@ -8,7 +8,7 @@ from typing import Any
 from pandas import DataFrame
 
 from lct_pipeline.datasets.results import CombinationResult, EvaluationRow
-from lct_pipeline.reporting.report.words import (
+from lct_pipeline.reporting.words import (
     METHODS,
     MODELS,
     NONE,
@@ -17,7 +17,7 @@ from lct_pipeline.reporting.report.words import (
     number,
     share,
     steps,
-    with_spread,
+    value_text,
 )
 
 Row = dict[Any, Any]
@@ -100,7 +100,7 @@ def _figure(row: EvaluationRow | None) -> Cell:
     if row is None:
         return Cell(NONE)
     spread = row.std if row.std is not None else row.standard_error
-    return Cell(with_spread(row.value, spread), row.value)
+    return Cell(value_text(row.value, spread), row.value)
 
 
 def _protocol(row: EvaluationRow) -> str:

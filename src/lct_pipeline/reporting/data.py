@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from lct_pipeline.reporting.report import charts, tables
-from lct_pipeline.reporting.report.results import Results, is_there
-from lct_pipeline.reporting.report.words import MINUS, number
+from lct_pipeline.reporting import charts, tables
+from lct_pipeline.reporting.results import Results, is_there
+from lct_pipeline.reporting.words import MINUS, number
 
 MAX_CHANNELS = 12
 DIFFERENCE = f"f(x_t, t) {MINUS} f(x_r, r)"
