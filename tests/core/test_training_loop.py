@@ -87,8 +87,6 @@ RADAM = OptimizerSettings(
     name="radam",
     learning_rate=1e-2,
     weight_decay=1e-4,
-    betas=(0.9, 0.999),
-    eps=1e-8,
     warmup_steps=0,
     clip_norm=None,
 )

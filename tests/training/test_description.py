@@ -61,17 +61,6 @@ def test_a_description_says_which_model_it_is_and_where_it_is_the_identity(
     assert ModelDescription.from_json(found.as_json()) == found
 
 
-@pytest.mark.parametrize(
-    ("output_norm", "expected"), [(None, "rms_norm"), ("layer_norm", "layer_norm")]
-)
-def test_the_output_norm_is_the_norm_unless_another_is_given(
-    results: SmokeResults, output_norm: str | None, expected: str
-) -> None:
-    changes = {"network.norm": "rms_norm", "network.output_norm": output_norm}
-    found = describe_model(results.training(changes), SHAPE, {})
-    assert (found.norm, found.output_norm) == ("rms_norm", expected)
-
-
 def test_classes_are_counted_in_the_training_split_in_the_order_of_their_names(
     results: SmokeResults,
 ) -> None:

@@ -55,7 +55,6 @@ def test_a_checkpoint_that_is_not_there_is_named_with_the_last_ones(
         ({"network.mlp.width": 64}, "mlp"),
         ({"network.mlp.num_blocks": 2}, "mlp"),
         ({"network.norm": "layer_norm"}, "norm"),
-        ({"network.output_norm": "layer_norm"}, "output_norm"),
         ({"network.conditional": True}, "num_classes"),
         ({"network.kind": "dit"}, "kind"),
     ],
@@ -154,16 +153,14 @@ def test_a_student_starts_with_the_weights_of_its_teacher(
     assert raw.metadata["network"]["model"] == "consistency"
 
 
-@pytest.mark.parametrize("solver", ["euler", "heun"])
 def test_what_training_starts_from_does_not_learn(
-    results: SmokeResults, teacher: CheckpointStore, solver: str
+    results: SmokeResults, teacher: CheckpointStore
 ) -> None:
     name = "step-0000012-ema-0.95"
     before = {key: tensor.clone() for key, tensor in teacher.read(name).tensors.items()}
     changes = {
         "init_from.run": "teacher",
         "objective.kind": "distillation",
-        "objective.solver": solver,
     }
     *_, piece = results.train(changes, init_from=teacher)
     after = teacher.read(name).tensors

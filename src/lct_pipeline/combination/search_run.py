@@ -23,8 +23,8 @@ from lct_pipeline.parameters import Combination
 
 GRADIENT_PASSES = 4  # features, then again with a graph, and back, which costs two
 
-# The authors of LCSC published no operators; these found most in searches of the built-in digits.
-# Scales are over the square root of the number of checkpoints.
+# The authors of LCSC published no operators: these are this project's own. Scales are over the
+# square root of the number of checkpoints.
 OPERATORS: dict[str, dict[str, Any]] = {
     "evolution": {
         "crossover_probability": 0.5,

@@ -59,10 +59,10 @@ class OptimizerSettings:
     name: Literal["radam", "adamw"]
     learning_rate: float
     weight_decay: float
-    betas: tuple[float, float]
-    eps: float
     warmup_steps: int
     clip_norm: float | None
+    betas: tuple[float, float] = (0.9, 0.999)  # of iCT, sLCT and ECT, as of torch
+    eps: float = 1e-8  # likewise
 
     def build(self, network: nn.Module) -> torch.optim.Optimizer:
         """Return the optimiser of a network's trainable parameters."""

@@ -21,6 +21,8 @@ from lct_pipeline.progress import track_losses
 
 logger = logging.getLogger(__name__)
 
+LEARNING_RATE = 5e-3  # peak of a one-cycle schedule
+
 
 def fitted_classifier(
     previous: TensorFile | None,
@@ -78,7 +80,7 @@ def _fit(
         len(indices),
         num_steps=settings.num_steps,
         batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
+        learning_rate=LEARNING_RATE,
         seed=seed,
     )
     track_losses(losses, f"fit {_words(name)}", settings.num_steps)

@@ -26,6 +26,8 @@ from lct_pipeline.progress import track
 
 logger = logging.getLogger(__name__)
 
+NUM_BLOCKS = 4  # of each seed's images, for the distance by their number
+
 
 def evaluated(
     models: ModelSet,
@@ -56,7 +58,7 @@ def evaluated(
             sampling.batch_size,
         ),
     ]
-    evaluator = Evaluator(spaces, image_format, num_retained, parameters.num_blocks)
+    evaluator = Evaluator(spaces, image_format, num_retained, NUM_BLOCKS)
     seeds = range(parameters.seed, parameters.seed + parameters.num_seeds)
     subjects = chain(trained_models(models, generator, count), controls)
     total = sum(map(len, models.plans.values())) + len(controls)

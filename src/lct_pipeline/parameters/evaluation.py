@@ -28,7 +28,6 @@ class TrainedClassifier(Group):
     num_features: Positive
     num_steps: Positive
     batch_size: Positive
-    learning_rate: PositiveFloat
 
 
 KINDS = ("classifier", "inception", "inception_pytorch", "dinov2")
@@ -114,7 +113,6 @@ class Evaluation(Group):
     reference: ReferenceStatistics
     num_images: Count
     num_seeds: Positive
-    num_blocks: Annotated[int, Field(ge=2)]
     num_selection_images: Count
     posthoc_sigma_rels: tuple[Width, ...]
     neighbours: Neighbours
@@ -122,11 +120,10 @@ class Evaluation(Group):
 
     @model_validator(mode="after")
     def _images_have_a_fifth_neighbour(self) -> Evaluation:
-        least = max(6, 2 * self.num_blocks)
-        if 0 < self.num_images < least:
+        if 0 < self.num_images < 8:
             raise ValueError(
-                f"num_images must be at least {least} (density and coverage take the fifth "
-                "neighbour, a block two images), or 0 for as many as the split has"
+                "num_images must be at least 8 (density and coverage take the fifth neighbour, a "
+                "quarter of the images two), or 0 for as many as the split has"
             )
         return self
 

@@ -63,7 +63,6 @@ class Network(Group):
 
     kind: Literal["mlp", "unet", "dit"]
     norm: Norm
-    output_norm: Norm | None
     dropout: Probability
     conditional: bool
     label_dropout: Probability
@@ -76,8 +75,6 @@ class ContinuousLevels(Group):
     """ECT's map from t to r: r = t (1 - q^-(stage + 1) (1 + k sigmoid(-b t)))."""
 
     q: Annotated[float, Field(gt=1)]
-    k: NonNegativeFloat
-    b: NonNegativeFloat
     num_stages: Positive
 
 
@@ -108,8 +105,6 @@ class Truncation(Group):
     """Truncated consistency training: the second stage on t >= level."""
 
     level: PositiveFloat
-    boundary_probability: Share
-    boundary_weight: NonNegativeFloat
 
 
 class Objective(Group):
@@ -122,7 +117,6 @@ class Objective(Group):
     diffusion_weight: NonNegativeFloat
     diffusion_threshold: Share
     coupling: Literal["independent", "batch", "process"]
-    solver: Literal["euler", "heun"]
     truncation: Truncation
 
 
@@ -132,8 +126,6 @@ class Optimizer(Group):
     name: Literal["radam", "adamw"]
     learning_rate: PositiveFloat
     weight_decay: NonNegativeFloat
-    betas: tuple[Probability, Probability]
-    eps: PositiveFloat
     warmup_steps: Count
     clip_norm: PositiveFloat | None
 

@@ -32,7 +32,7 @@ def describe_model(
         kind=network.kind,
         sample_shape=tuple(sample_shape),
         norm=network.norm,
-        output_norm=network.output_norm or network.norm,
+        output_norm=network.norm,
         dropout=network.dropout,
         num_classes=len(class_counts),
         class_counts=class_counts,

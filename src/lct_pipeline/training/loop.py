@@ -20,6 +20,7 @@ from lct_pipeline.core.objectives import (
     DiffusionTraining,
     Objective,
     RobustLoss,
+    Solver,
     TruncatedTraining,
 )
 from lct_pipeline.core.preconditioning import Denoiser
@@ -51,6 +52,9 @@ from lct_pipeline.training.schedule import level_schedule
 from lct_pipeline.training.task import TrainingTask
 
 logger = logging.getLogger(__name__)
+
+SOLVER: Solver = "heun"  # a step of the teacher; better than Euler's (Song et al. 2023)
+BOUNDARY_WEIGHT = 0.1  # of the loss at the boundary of truncated training, as of TCM
 
 Output = tuple[dict[str, TensorFile], DataFrame, TensorFile]
 
@@ -110,15 +114,9 @@ def build_objective(parameters: Training, init_from: Denoiser | None) -> Objecti
         return DiffusionTraining(sigma_data)
     assert init_from is not None  # these two kinds need one, which is checked before
     if chosen.kind == "distillation":
-        return ConsistencyDistillation(robust, sigma_data, init_from, chosen.solver)
-    truncation = chosen.truncation
-    return TruncatedTraining(
-        robust,
-        sigma_data,
-        init_from,
-        truncation.level,
-        truncation.boundary_weight,
-    )
+        return ConsistencyDistillation(robust, sigma_data, init_from, SOLVER)
+    level = chosen.truncation.level
+    return TruncatedTraining(robust, sigma_data, init_from, level, BOUNDARY_WEIGHT)
 
 
 def build_trainer(

@@ -12,6 +12,9 @@ from lct_pipeline.core.levels import (
 )
 from lct_pipeline.parameters.training import Training
 
+BOUNDARY_PROBABILITY = 0.25  # share of truncated training's samples at t' itself (TCM)
+ECT_SLOPE = {"k": 8.0, "b": 1.0}  # ECT's for CIFAR-10
+
 
 def level_schedule(parameters: Training) -> LevelSchedule:
     """Return the schedule of noise levels that the parameters describe."""
@@ -24,9 +27,8 @@ def level_schedule(parameters: Training) -> LevelSchedule:
         else _index(parameters)
     )
     if objective.kind == "truncated":
-        truncation = objective.truncation
         return TruncatedSchedule(
-            pairs, truncation.level, truncation.boundary_probability
+            pairs, objective.truncation.level, BOUNDARY_PROBABILITY
         )
     return pairs
 
@@ -56,5 +58,7 @@ def _continuous(parameters: Training) -> ContinuousSchedule:
         s0=noise.s0,
         num_steps=parameters.num_steps,
         small_noise_below=small_noise_below,
-        **noise.continuous.model_dump(),
+        q=noise.continuous.q,
+        num_stages=noise.continuous.num_stages,
+        **ECT_SLOPE,
     )
