@@ -1,31 +1,23 @@
-"""Candidates measured in groups, in one process or two: always the same figures."""
+"""Candidates measured in groups, in one process or two: always the same scores."""
 
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from forking import fork_in_place_of_spawning
 from small_runs import Run, pixel_run, tiny_run
 
-from conftest import ROOT, changed
+from conftest import changed
 from lct_pipeline.combination import measuring
 from lct_pipeline.combination.fitness import Request, Score
 from lct_pipeline.combination.measuring import Measurer
 from lct_pipeline.combination.stage import SEARCH_SPLIT, Stage
 from lct_pipeline.combination.weights import CombinedWeights
-from lct_pipeline.errors import DataError, ParameterError
 
 REQUEST = Request("search", 12, 0)
 ALL_METHODS: dict[str, Any] = {
@@ -115,23 +107,6 @@ def test_histories_do_not_depend_on_the_number_of_processes(
     assert set(found["method"]) == set(ALL_METHODS["search.methods"])
 
 
-def test_processes_that_are_killed_end_the_search_with_one_message(
-    pixels: Run, two: Measurer
-) -> None:
-    alphas = np.tile(np.eye(len(pixels.catalog.rows))[0], (3, 1))
-    assert len(list(two.measure(alphas, REQUEST))) == 3
-    assert two._pool is not None
-    processes = list(two._pool._processes.values())
-    for process in processes:
-        process.kill()
-    message = r"killed, perhaps for want of memory.*same command.*runtime\.num_proc"
-    for _ in range(2):  # at first perhaps not noticed yet
-        with pytest.raises(DataError, match=message):
-            list(two.measure(alphas, REQUEST))
-    two.close()
-    assert not any(process.is_alive() for process in processes)
-
-
 def test_no_more_processes_are_started_than_candidates_fit_into_memory(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,54 +116,3 @@ def test_no_more_processes_are_started_than_candidates_fit_into_memory(
     measurer = run.stage(runtime=runtime).measurer(3, SEARCH_SPLIT)
     assert len(scores(measurer, 2)) == 2
     assert len(multiprocessing.active_children()) == before
-
-
-def test_a_process_that_cannot_begin_says_why(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(measuring, "_WORKER", {})
-    monkeypatch.setattr(measuring, "_end_with", lambda _: None)
-    monkeypatch.setattr(multiprocessing, "parent_process", object)
-    stage = run.stage({"generator": "small_runs:nothing"})
-    counter = multiprocessing.get_context("spawn").Value("i", 0)
-    real = stage.real(SEARCH_SPLIT)
-    layout = stage.weights.layout
-    measuring._start_worker(counter, 1, stage.task, real, layout, torch.empty(0))
-    with pytest.raises(ParameterError, match="small_runs:nothing"):
-        measuring._measure_row(0, REQUEST)
-
-
-ORPHAN = """
-import multiprocessing, os, sys, time
-from lct_pipeline.combination import measuring
-
-def work(counter):
-    measuring.Fitness = lambda *_: None
-    measuring._start_worker(counter, 1, None, None, None, None)
-    print(os.getpid(), flush=True)
-    time.sleep(600)
-
-if __name__ == "__main__":
-    context = multiprocessing.get_context("spawn")
-    counter = context.Value("i", 0)
-    process = context.Process(target=work, args=(counter,))
-    process.start()
-    process.join()
-"""
-
-
-def test_a_process_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
-    script = tmp_path / "orphan.py"
-    script.write_text(ORPHAN)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    with subprocess.Popen(
-        [sys.executable, str(script)], stdout=subprocess.PIPE, env=environment
-    ) as parent:
-        assert parent.stdout is not None
-        child = int(parent.stdout.readline())
-        parent.kill()
-        try:
-            parent.communicate(timeout=30)  # returns when nobody can write any more
-        finally:
-            with suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)

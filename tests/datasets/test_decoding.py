@@ -21,7 +21,7 @@ from lct_pipeline.datasets.decoding import (
     decode_image,
     decode_pixels,
 )
-from lct_pipeline.processes.threads import ordered_map
+from lct_pipeline.processes.mapping import in_threads
 
 ORIENTATION = 0x0112
 RED, GREEN, BLUE, WHITE = (200, 20, 30), (10, 180, 40), (5, 60, 220), (255, 255, 255)
@@ -376,7 +376,7 @@ def test_many_threads_decode_as_one_does() -> None:
     kinds = {"JPEG": {}, "PNG": {}, "WEBP": {"lossless": True}, "GIF": {}, "TIFF": {}}
     contents = [encode(picture(40, 30), kind, **o) for kind, o in kinds.items()] * 20
     expected = [decode(content) for content in contents]
-    found = list(ordered_map(decode, contents, num_workers=8))
+    found = list(in_threads(decode, contents, num_workers=8))
     np.testing.assert_array_equal(np.stack(found), np.stack(expected))
 
 

@@ -16,7 +16,6 @@ LATE = [
     "ot",
     "pyarrow.parquet",
     "sklearn.datasets",
-    "torch.distributed.launcher.api",
     "torchvision.transforms.v2.functional",
 ]
 for name in LATE:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import resource
+import signal
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,14 @@ from conftest import SmokeResults, TrainingPiece
 from lct_pipeline.core.batches import EpochOrder
 from lct_pipeline.datasets.shards import Shard, ShardsDataset, ShardStore, ShardStream
 from lct_pipeline.datasets.splits import indices_of
-from lct_pipeline.errors import ParameterError, TrainingError
-from lct_pipeline.training import distributed as processes
+from lct_pipeline.errors import ParameterError, TrainingError, UserError
 
 TOLERANCE = 1e-5  # of losses, relative
 WEIGHTS = 1e-4  # absolute, after ten steps that move them by 0.1
+LISTENING, LOOPBACK = (
+    "0A",
+    "0100007F",
+)  # as /proc/net/tcp has them: 127.0.0.1 from its end
 LIVELY: dict[str, Any] = {
     "num_steps": 10,
     "optimizer.name": "adamw",
@@ -52,6 +57,19 @@ def is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def listened_on(pids: set[int]) -> set[str]:
+    """Return the addresses, in hexadecimal, at which these processes take connections."""
+    files = [path for pid in pids for path in Path(f"/proc/{pid}/fd").iterdir()]
+    own = {os.readlink(path) for path in files if path.is_symlink()}
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+            _, address, _, state, *_, inode = line.split()[:10]
+            if state == LISTENING and f"socket:[{inode}]" in own:
+                found.add(address.split(":")[0])
+    return found
 
 
 def assert_gone(pids: set[int]) -> None:
@@ -127,6 +145,29 @@ def test_an_error_of_one_process_is_that_of_one_process_alone(
     assert_gone(pids)
 
 
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="not Linux")
+@pytest.mark.usefixtures("forked_processes")
+def test_nothing_listens_where_another_machine_could_reach_it(
+    results: SmokeResults,
+) -> None:
+    with closing(results.train(PLAIN, num_processes=2)) as pieces:
+        next(pieces)
+        assert listened_on({os.getpid(), *started()}) == {LOOPBACK}
+
+
+@pytest.mark.usefixtures("forked_processes")
+def test_a_process_that_is_killed_ends_the_training_with_one_message(
+    results: SmokeResults,
+) -> None:
+    pieces = results.train(PLAIN, num_processes=2)
+    next(pieces)
+    pids = started()
+    os.kill(max(pids), signal.SIGKILL)
+    with pytest.raises(UserError, match=r"of the training was killed.*num_processes"):
+        list(pieces)
+    assert_gone(pids)
+
+
 @pytest.mark.usefixtures("forked_processes")
 def test_a_training_that_is_closed_early_leaves_no_process(
     results: SmokeResults,
@@ -142,16 +183,3 @@ def test_a_training_that_is_closed_early_leaves_no_process(
 def test_more_processes_than_samples_are_refused(results: SmokeResults) -> None:
     with pytest.raises(ParameterError, match=r"num_processes=17.*batch_size=16"):
         list(results.train({}, num_processes=17))
-
-
-@pytest.mark.parametrize(
-    ("device", "reason"),
-    [("cuda", "this machine has 1 GPUs"), ("mps", "device mps takes one process only")],
-)
-def test_more_processes_than_devices_are_refused(
-    results: SmokeResults, monkeypatch: pytest.MonkeyPatch, device: str, reason: str
-) -> None:
-    monkeypatch.setattr(processes, "choose_device", lambda _: torch.device(device))
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(ParameterError, match=f"runtime.num_processes=2: {reason}"):
-        list(results.train({}, num_processes=2))

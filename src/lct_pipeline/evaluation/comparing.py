@@ -31,7 +31,7 @@ from lct_pipeline.evaluation.protocol import FILES
 from lct_pipeline.parameters import Runtime
 from lct_pipeline.parameters.data import Ingestion
 from lct_pipeline.parameters.evaluation import Comparison, Features
-from lct_pipeline.processes.threads import automatic_num_workers, ordered_map
+from lct_pipeline.processes.mapping import in_threads
 from lct_pipeline.progress import track
 
 
@@ -102,9 +102,9 @@ def _measured(
 
 
 def _batches(source: ImageSource, inputs: Inputs, title: str) -> Iterator[Tensor]:
-    num_workers = automatic_num_workers(inputs.runtime.num_workers)
     decode = partial(_decode, inputs.ingestion)
-    images = ordered_map(decode, source.read(0, len(source)), num_workers)
+    entries = source.read(0, len(source))
+    images = in_threads(decode, entries, inputs.runtime.num_workers)
     progress = track(images, title, "image", total=len(source))
     return batches_of_one_shape(progress, inputs.features.batch_size)
 

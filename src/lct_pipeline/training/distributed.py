@@ -7,13 +7,11 @@ is in step with what was trained, as with one process.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
-import torch
 from pandas import DataFrame
-from torch import distributed
 
 from lct_pipeline.core.ranks import Ranks
 from lct_pipeline.datasets.checkpoints import CheckpointStore
@@ -23,7 +21,8 @@ from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.models.device import choose_device
 from lct_pipeline.parameters import Runtime, Training
-from lct_pipeline.processes.launching import Handover, Launch, check_devices, launched
+from lct_pipeline.processes.children import check_devices
+from lct_pipeline.processes.joint import run_together
 from lct_pipeline.training.loop import Output, run_training
 from lct_pipeline.training.task import (
     TrainingTask,
@@ -81,7 +80,7 @@ def train_in_processes(task: TrainingTask) -> Iterator[Output]:
     Raises:
         ParameterError: There are fewer GPUs than processes, or fewer samples in a batch.
         TrainingError: The loss is not finite.
-        UserError: A process failed.
+        UserError: A process was killed.
     """
     device = choose_device(task.runtime.device)
     num_processes = task.runtime.num_processes
@@ -96,55 +95,5 @@ def train_in_processes(task: TrainingTask) -> Iterator[Output]:
             f"runtime.num_processes={num_processes}: more than training.batch_size="
             f"{task.parameters.batch_size} samples to share."
         )
-    launch = Launch(
-        work=_train,
-        arguments=(_task(task, _arrays),),
-        title="training",
-        num_processes=num_processes,
-        device=device,
-        num_threads=task.runtime.num_threads,
-        num_ahead=0,
-    )
-    for output in launched(launch):
-        yield _output(output, _tensors)
-
-
-def _train(ranks: Ranks, handover: Handover, task: TrainingTask) -> None:
-    """Train as one of the processes; the first hands over what is to be saved."""
-    distributed.init_process_group("nccl" if ranks.device.type == "cuda" else "gloo")
-    outputs = run_training(_task(task, _tensors), ranks)
-    for number, output in enumerate(outputs):
-        is_over = False
-        if output is not None:
-            is_over = not handover.give(0, number, _output(output, _arrays))
-        if ranks.maximum(torch.tensor(int(is_over), device=ranks.device)):
-            return
-
-
-def _arrays(file: TensorFile | None) -> TensorFile | None:
-    """Return a file with arrays in place of tensors, to be sent by value."""
-    if file is None:
-        return None
-    arrays: Any = {k: v.detach().cpu().numpy() for k, v in file.tensors.items()}
-    return replace(file, tensors=arrays)
-
-
-def _tensors(file: TensorFile | None) -> TensorFile | None:
-    """Return a file with its tensors again."""
-    if file is None:
-        return None
-    tensors = {k: torch.from_numpy(v) for k, v in file.tensors.items()}
-    return replace(file, tensors=tensors)
-
-
-def _task(task: TrainingTask, change: Callable[[Any], Any]) -> TrainingTask:
-    return replace(
-        task,
-        init_from=change(task.init_from),
-        previous_state=change(task.previous_state),
-    )
-
-
-def _output(output: Output, change: Callable[[Any], Any]) -> Output:
-    files, rows, state = output
-    return {name: change(file) for name, file in files.items()}, rows, change(state)
+    work = partial(run_training, task)
+    yield from run_together(work, "training", num_processes, device)

@@ -1,24 +1,24 @@
 """From shards of images to shards of latents, in one process or in several, one per GPU.
 
-Several take shards in turn. While a shard is encoded the next one is read in a thread, and the one
-before is written by the dataset in another: the accelerator waits for neither. What is encoded
-stays on it until the shard is whole.
+While a shard is encoded, the one before is written by the dataset in a thread and, in one process,
+the next is read in another: the accelerator waits for neither. What is encoded stays on it until
+the shard is whole.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from lct_pipeline.core.ranks import Ranks
 from lct_pipeline.datasets.autoencoder import AutoencoderDataset
 from lct_pipeline.datasets.shard_file import ShardFile
 from lct_pipeline.datasets.shards import Shard, ShardStore
@@ -33,8 +33,8 @@ from lct_pipeline.models.batch_sizes import batch_size_for
 from lct_pipeline.models.device import choose_device
 from lct_pipeline.parameters import Runtime
 from lct_pipeline.parameters.data import Encoding
-from lct_pipeline.processes.launching import Handover, Launch, check_devices, launched
-from lct_pipeline.processes.threads import ordered_map
+from lct_pipeline.processes.children import check_devices
+from lct_pipeline.processes.mapping import Workers, in_threads
 
 MIRRORED = "_flipped"  # ends the names of the mirror images' tensors
 
@@ -60,15 +60,27 @@ def encoded_shards(
     Raises:
         ParameterError: They are not finite, or not in float16.
     """
-    encoder = copy_for_encoding(
-        autoencoder, device, task.precision, compiled=task.compiled
-    )
+    encoder = _encoder(task, autoencoder, device)
     read = partial(_read, pinned=device.type == "cuda")
     shards = (task.images.shards[number] for number in numbers)
-    for images in ordered_map(read, shards, num_workers=1):
-        tensors = _encode(encoder, images, task.parameters)
-        _check(tensors, task)
-        yield Shard(tensors)
+    for images in in_threads(read, shards, num_workers=1):
+        yield Shard(_encoded(encoder, images, task))
+
+
+def _encoder(
+    task: EncodingTask, autoencoder: Autoencoder, device: torch.device
+) -> Autoencoder:
+    return copy_for_encoding(
+        autoencoder, device, task.precision, compiled=task.compiled
+    )
+
+
+def _encoded(
+    encoder: Autoencoder, images: Tensor, task: EncodingTask
+) -> dict[str, Tensor]:
+    tensors = _encode(encoder, images, task.parameters)
+    _check(tensors, task)
+    return tensors
 
 
 def _read(shard: ShardFile, *, pinned: bool) -> Tensor:
@@ -114,9 +126,6 @@ def _check(tensors: dict[str, Tensor], task: EncodingTask) -> None:
             )
 
 
-NUM_AHEAD = 1  # shards that a process hands over before the first is written; it computes another
-
-
 def encode_in_processes(
     task: EncodingTask, autoencoder: Autoencoder, numbers: range, runtime: Runtime
 ) -> Generator[Shard]:
@@ -124,7 +133,7 @@ def encode_in_processes(
 
     Raises:
         ParameterError: There are fewer GPUs than processes, or the latents are not finite.
-        UserError: A process failed.
+        UserError: A process was killed.
     """
     device = choose_device(runtime.device)
     num_processes = min(runtime.num_processes, len(numbers))
@@ -136,33 +145,22 @@ def encode_in_processes(
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "autoencoder")
         AutoencoderDataset(path=path).save(autoencoder)
-        launch = Launch(
-            work=_encode_in_turn,
-            arguments=(task, path, numbers),
-            title="encoding",
-            num_processes=num_processes,
-            device=device,
-            num_threads=runtime.num_threads,
-            num_ahead=NUM_AHEAD,
-        )
-        for arrays in launched(launch):
-            yield Shard({name: torch.from_numpy(z) for name, z in arrays.items()})
+        make = partial(_shard_encoder, task, path, device)
+        with closing(Workers(make, "encoding", num_processes, device)) as workers:
+            for arrays in workers.map(numbers):
+                yield Shard({name: torch.from_numpy(z) for name, z in arrays.items()})
 
 
-def _encode_in_turn(
-    ranks: Ranks,
-    handover: Handover,
-    task: EncodingTask,
-    path: str,
-    numbers: range,
-) -> None:
-    """Encode each ``ranks.num_processes``-th shard and hand it over."""
+def _shard_encoder(
+    task: EncodingTask, path: str, device: torch.device
+) -> Callable[[int], dict[str, np.ndarray]]:
+    """Return what makes latents, as arrays, of the shard of a number."""
     stored = AutoencoderDataset(path=path).load()
     assert stored is not None
-    own = numbers[ranks.rank :: ranks.num_processes]
-    shards = encoded_shards(task, stored.model, own, ranks.device)
-    places = count(ranks.rank, ranks.num_processes)
-    for place, shard in zip(places, shards, strict=False):
-        arrays = {name: z.numpy() for name, z in shard.tensors.items()}
-        if not handover.give(ranks.rank, place, arrays):
-            return
+    encoder = _encoder(task, stored.model, device)
+
+    def encode_shard(number: int) -> dict[str, np.ndarray]:
+        images = _read(task.images.shards[number], pinned=device.type == "cuda")
+        return {n: z.numpy() for n, z in _encoded(encoder, images, task).items()}
+
+    return encode_shard

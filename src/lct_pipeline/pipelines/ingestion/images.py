@@ -18,7 +18,7 @@ from lct_pipeline.datasets.sources import ImageSource, RawImage
 from lct_pipeline.errors import DataError
 from lct_pipeline.parameters import Runtime, parameters_digest
 from lct_pipeline.parameters.data import Ingestion, Splits
-from lct_pipeline.processes.threads import automatic_num_workers, ordered_map
+from lct_pipeline.processes.mapping import in_threads
 from lct_pipeline.progress import track
 
 logger = logging.getLogger(__name__)
@@ -94,10 +94,10 @@ def _shards(
         DataError: More files cannot be used than ``max_problem_share`` allows, or there are fewer
             than the source announced.
     """
-    entries = ordered_map(
+    entries = in_threads(
         partial(ingest_entry, parameters=parameters),
         source.read(start, len(source)),
-        automatic_num_workers(runtime.num_workers),
+        runtime.num_workers,
         worth_a_thread=_is_worth_a_thread,
     )
     progress = track(
