@@ -33,7 +33,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # of the workers, and of processes that tes
 # makes the smoke run, which those up to the comment do not need.
 LONGEST = (
     "test_run.py",
-    "pipelines/test_export_onnx.py",
+    "export/test_export_onnx.py",
     "test_recipes.py",
     "core/test_training_loop.py",
     "pipelines/test_hostile_archives.py",

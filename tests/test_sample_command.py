@@ -8,10 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
+from diffusers.utils import dynamic_modules_utils
 from exporting import MODELS
 from PIL import Image
 
-from lct_pipeline.sample import MAX_GRID, main
+from lct_pipeline.export.pictures import MAX_GRID
+from lct_pipeline.sample import main
 
 
 @pytest.fixture(scope="module")
@@ -21,18 +24,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from diffusers.utils import dynamic_modules_utils
-
     monkeypatch.setattr(dynamic_modules_utils, "HF_MODULES_CACHE", str(tmp_path / "m"))
 
 
-def pictures(folder: Path) -> np.ndarray:
-    return np.stack([np.asarray(Image.open(p)) for p in sorted(folder.iterdir())])
+def sample(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [*map(str, arguments)])
 
 
 def individual(model: Path, out: Path, *more: str) -> np.ndarray:
-    main(["--model", str(model), "--individual", str(out), "--device=cpu", *more])
-    return pictures(out)
+    done = sample("--model", model, "--individual", out, "--device=cpu", *more)
+    assert done.exit_code == 0, done.output
+    return np.stack([np.asarray(Image.open(p)) for p in sorted(out.iterdir())])
 
 
 def test_images_do_not_depend_on_the_batch_size(folder: Path, tmp_path: Path) -> None:
@@ -46,24 +48,18 @@ def test_images_do_not_depend_on_the_batch_size(folder: Path, tmp_path: Path) ->
     assert not list(tmp_path.glob("*.png"))
 
 
-def test_a_grid_is_written_and_told(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("num", "side", "text"),
+    [(9, 3, "9 images in"), (MAX_GRID + 10, 16, f"has the first {MAX_GRID}")],
+)
+def test_a_grid_has_so_many_images_at_most(
+    folder: Path, tmp_path: Path, num: int, side: int, text: str
 ) -> None:
     out = tmp_path / "new" / "grid.png"
-    arguments = ["--model", str(folder.parent), "--num-images=9", "--steps=2"]
-    main([*arguments, "--out", str(out), "--device=cpu"])
-    assert Image.open(out).size == (3 * 52 - 4 + 0, 3 * 52 - 4 + 0)
-    assert capsys.readouterr().out.startswith("9 images in ")
-
-
-def test_a_grid_has_so_many_images_at_most(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "grid.png"
-    arguments = ["--model", str(folder), f"--num-images={MAX_GRID + 10}"]
-    main([*arguments, "--out", str(out), "--device=cpu", "--batch-size=100"])
-    assert Image.open(out).width == 16 * 52 - 4
-    assert f"has the first {MAX_GRID}" in capsys.readouterr().out
+    arguments = [f"--num-images={num}", "--batch-size=100", "--device=cpu"]
+    done = sample("--model", folder.parent, *arguments, "--out", out)
+    assert Image.open(out).size == (side * 52 - 4, side * 52 - 4)
+    assert text in done.output
 
 
 def test_a_class_is_given_by_name(tmp_path: Path) -> None:
@@ -78,55 +74,52 @@ def test_a_class_is_given_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("argument", "message"),
     [
-        (["--num-images=0"], "--num-images=0: give 1 or more"),
-        (["--steps=0"], "--steps=0: give 1 or more"),
-        (["--steps=3"], "1 and 2 steps, not for 3"),
-        (["--label=cat"], "no classes"),
-        (["--guidance=2"], "no classes"),
-        (["--out=grid.jpg"], "--out=grid.jpg: give a file name ending in .png"),
-        (["--individual=full"], "--individual=full: give a new or empty folder"),
+        ("--num-images=0", "'--num-images': 0 is not in the range"),
+        ("--steps=0", "'--steps': 0 is not in the range"),
+        ("--steps=3", "1 and 2 steps, not for 3"),
+        ("--label=cat", "no classes"),
+        ("--guidance=2", "no classes"),
+        ("--out=grid.jpg", "--out=grid.jpg: give a file name ending in .png"),
+        ("--individual=full", "--individual=full: give a new or empty folder"),
     ],
-    ids=str,
 )
 def test_what_does_not_fit_is_refused_in_one_message(
     folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    arguments: list[str],
+    argument: str,
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "a.png").touch()
-    with pytest.raises(SystemExit, match=message):
-        main(["--model", str(folder), *arguments])
+    done = sample("--model", folder, argument)
+    assert done.exit_code > 0
+    assert message in done.output
     assert not (tmp_path / "grid.png").exists()
 
 
-def test_a_run_that_was_not_exported_is_told_how(tmp_path: Path) -> None:
-    (tmp_path / "mine" / "checkpoints").mkdir(parents=True)
-    with pytest.raises(SystemExit, match="--pipeline=export --params=run_id=mine"):
-        main(["--model", str(tmp_path / "mine")])
-    with pytest.raises(SystemExit, match=r"no model_index\.json there"):
-        main(["--model", str(tmp_path)])
-
-
-def test_a_damaged_folder_is_told(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "model_index.json").write_text("{}")
-    with pytest.raises(SystemExit, match="cannot be loaded"):
-        main(["--model", str(tmp_path)])
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        ("checkpoints/", "--pipeline=export --params=run_id=mine"),
+        ("other/", "no model_index.json there"),
+        ("model_index.json", "cannot be loaded"),
+    ],
+)
+def test_a_folder_that_is_no_exported_model_is_told_how_to_make_one(
+    tmp_path: Path, made: str, message: str
+) -> None:
+    path = tmp_path / "mine" / made
+    path.parent.mkdir(parents=True)
+    path.mkdir() if made.endswith("/") else path.write_text("{}")
+    assert message in sample("--model", tmp_path / "mine").output
 
 
 def test_help_loads_nothing_heavy() -> None:
     script = "import sys, lct_pipeline.sample; print('torch' in sys.modules)"
-    source = str(Path(__file__).parents[1] / "src")
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={"PYTHONPATH": source, "PATH": "/usr/bin:/bin"},
-    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

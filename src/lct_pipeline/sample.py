@@ -7,92 +7,80 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import click
 
 from lct_pipeline.errors import DataError, ParameterError, UserError
 
-MAX_GRID = 256  # images in one picture
 INDEX = "model_index.json"
+AT_LEAST_1 = click.IntRange(min=1)
+PATH = click.Path(path_type=Path)
+DEVICES = click.Choice(["auto", "cpu", "cuda", "mps"])
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Generate images and write them, or say in one message why not."""
-    options = _parser().parse_args(arguments)
+@click.command(context_settings={"show_default": True})
+@click.option(
+    "--model", type=PATH, required=True, help="an exported folder, or a run's"
+)
+@click.option("--num-images", type=AT_LEAST_1, default=64)
+@click.option(
+    "--steps",
+    "num_inference_steps",
+    type=AT_LEAST_1,
+    help="network evaluations; left out: as many as suit the model, often 1",
+)
+@click.option("--seed", default=0, help="of the noise")
+@click.option("--out", type=PATH, metavar="PNG", help="picture of 256 images at most")
+@click.option(
+    "--individual",
+    type=PATH,
+    metavar="FOLDER",
+    help="write each image to a file here, and no grid but where --out is given",
+)
+@click.option(
+    "--label",
+    "class_labels",
+    help="class of all images, by name or number; left out: as in training",
+)
+@click.option(
+    "--guidance",
+    "guidance_scale",
+    type=float,
+    help="weight of classifier-free guidance; 1: none",
+)
+@click.option("--batch-size", type=AT_LEAST_1, default=64, help="images at a time")
+@click.option("--device", type=DEVICES, default="auto")
+def main(
+    model: Path, out: Path | None, individual: Path | None, device: str, **options: Any
+) -> None:
+    """Generate images with a model that `kedro run --pipeline=export` wrote.
+
+    Its folder contains Python code, which is run: use folders that you trust.
+    """
+    if out is None and individual is None:
+        out = Path("grid.png")
     try:
-        _check(options)
-        from lct_pipeline.export.pictures import write_pictures
+        _check(out, individual)
+        folder = exported_folder(model)
+        from lct_pipeline.export.pictures import load_pipeline, write_pictures
 
-        sys.stdout.write(f"{write_pictures(options, MAX_GRID)}\n")
+        pipeline = load_pipeline(folder, device)
+        click.echo(write_pictures(pipeline, out, individual, **options))
     except (UserError, ValueError) as error:  # those of the pipeline are for users too
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted")
+        raise click.ClickException(str(error)) from None
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m lct_pipeline.sample",
-        description="Generate images with a model that `kedro run --pipeline=export` wrote. "
-        "Its folder contains Python code, which is run: use folders that you trust.",
-    )
-    add = parser.add_argument
-    add(
-        "--model",
-        type=Path,
-        required=True,
-        help="the exported folder, or that of a run",
-    )
-    add("--num-images", type=int, default=64, metavar="N", help="default: 64")
-    add(
-        "--steps",
-        type=int,
-        help="network evaluations; default: that of the model, often 1",
-    )
-    add("--seed", type=int, default=0, help="of the noise; default: 0")
-    add(
-        "--out",
-        type=Path,
-        metavar="PNG",
-        help=f"one picture of all images, {MAX_GRID} at most; default: grid.png",
-    )
-    add(
-        "--individual",
-        type=Path,
-        metavar="FOLDER",
-        help="write each image to a file here, and no grid but where --out is given",
-    )
-    add(
-        "--label",
-        help="class of all images, by name or number; default: as in training",
-    )
-    add("--guidance", type=float, metavar="W", help="classifier-free guidance; 1: none")
-    add(
-        "--batch-size", type=int, default=64, metavar="B", help="at a time; default: 64"
-    )
-    add("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
-    return parser
-
-
-def _check(options: argparse.Namespace) -> None:
-    """Refuse what cannot work, before anything heavy is loaded."""
-    for name in ("num_images", "batch_size", "steps"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise ParameterError(f"--{name.replace('_', '-')}={value}: give 1 or more.")
-    if options.out is None and options.individual is None:
-        options.out = Path("grid.png")
-    if options.out is not None and (
-        options.out.suffix != ".png" or options.out.is_dir()
-    ):
-        raise ParameterError(f"--out={options.out}: give a file name ending in .png.")
-    folder = options.individual
-    if folder is not None and folder.exists():
-        if not folder.is_dir() or any(folder.iterdir()):
-            raise ParameterError(f"--individual={folder}: give a new or empty folder.")
-    options.model = exported_folder(options.model)
+def _check(out: Path | None, individual: Path | None) -> None:
+    """Refuse what cannot be written, before anything heavy is loaded."""
+    if out is not None and (out.suffix != ".png" or out.is_dir()):
+        raise ParameterError(f"--out={out}: give a file name ending in .png.")
+    if individual is not None and individual.exists():
+        if not individual.is_dir() or any(individual.iterdir()):
+            raise ParameterError(
+                f"--individual={individual}: give a new or empty folder."
+            )
 
 
 def exported_folder(path: Path) -> Path:

@@ -11,20 +11,24 @@ from typing import Any
 
 import torch
 from describing import described
+from diffusers import AutoencoderTiny
 from torch import Tensor
 
 from lct_pipeline.core.normalisation import LatentNormalisation
 from lct_pipeline.core.sample_quality import label_batches, noise_batches
 from lct_pipeline.core.sampling_plans import SamplingPlan
-from lct_pipeline.datasets.autoencoder import StoredAutoencoder
-from lct_pipeline.datasets.decoder import Decoder
-from lct_pipeline.datasets.tensors import TensorFile
-from lct_pipeline.evaluation.generator import Generator, latent_decoder
+from lct_pipeline.evaluation.generator import Generator
 from lct_pipeline.export.assembly import build_pipeline
-from lct_pipeline.export.folder import ExportedModel, write_folder
+from lct_pipeline.export.folder import ExportedModel
 from lct_pipeline.export.latent_pipeline import LatentPipeline
 from lct_pipeline.export.model_card import Story
-from lct_pipeline.models.autoencoder.coding import Autoencoder, PixelAutoencoder
+from lct_pipeline.models.autoencoder.coding import (
+    Autoencoder,
+    PixelAutoencoder,
+    decode,
+    place,
+    to_uint8,
+)
 from lct_pipeline.models.autoencoder.fitting import build_autoencoder
 from lct_pipeline.models.denoiser import build_network
 from lct_pipeline.models.description import ModelDescription
@@ -42,13 +46,14 @@ STORY = Story(
     model="last checkpoint",
     weights="step-1-raw",
     licence=None,
-    source="photos",
-    image_size=16,
-    objective="consistency",
-    num_steps=1,
-    autoencoder=None,
+    parameters={
+        "ingestion": {"source": "photos", "image_size": 16},
+        "encoding": {"autoencoder": None},
+        "training": {"objective": {"kind": "consistency"}, "num_steps": 1},
+    },
     commit="abc",
     two_step_improves=True,
+    rows=[],
 )
 
 
@@ -59,17 +64,15 @@ def small_vae() -> Any:
 
 
 def tiny_vae() -> Any:
-    from diffusers import AutoencoderTiny
-
+    sizes: dict[str, Any] = {
+        f"{part}_block_out_channels": (8, 8) for part in ("encoder", "decoder")
+    }
+    numbers: dict[str, Any] = {
+        f"num_{part}_blocks": (1, 1) for part in ("encoder", "decoder")
+    }
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return AutoencoderTiny(
-            encoder_block_out_channels=(8, 8),
-            decoder_block_out_channels=(8, 8),
-            num_encoder_blocks=(1, 1),
-            num_decoder_blocks=(1, 1),
-            latent_channels=4,
-        ).eval()
+        return AutoencoderTiny(**sizes, **numbers, latent_channels=4).eval()
 
 
 @dataclass(frozen=True)
@@ -107,24 +110,12 @@ class SmallModel:
         )
 
     def generator(self) -> Generator:
-        known = self.normalisation
-        file = TensorFile(
-            {"mean": known.mean, "std": known.std}, {"sigma_data": known.sigma_data}
-        )
-        stored = StoredAutoencoder(self.autoencoder, "")
-        cpu = torch.device("cpu")
-        values = {
-            "intermediate_sigmas": (0.5,),
-            "renoise": ("fresh",),
-            "guidance": self.guidance,
-            "diffusion": {"sampler": "heun", "num_evaluations": (3,)},
-            "batch_size": COUNT,
-            "grid_size": 2,
-        }
+        cpu, normalisation = torch.device("cpu"), self.normalisation
+        autoencoder = place(deepcopy(self.autoencoder), cpu)
         generator = Generator(
             self.network,
-            latent_decoder(Decoder(stored, file), cpu),
-            Sampling.model_validate(values),
+            lambda x: to_uint8(decode(autoencoder, normalisation.denormalise(x))),
+            Sampling.model_construct(batch_size=COUNT, guidance=self.guidance),
             cpu,
         )
         generator.load(self.tensors)
@@ -146,8 +137,8 @@ class SmallModel:
             "output_type": "uint8",
         }
 
-    def write(self, folder: Path, *, onnx: bool = False) -> Path:
-        write_folder(ExportedModel(self.pipeline(), STORY, onnx), folder)
+    def write(self, folder: Path) -> Path:
+        ExportedModel(self.pipeline(), STORY, onnx=False).write(folder)
         return folder
 
 

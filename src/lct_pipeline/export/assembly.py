@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib import import_module
 
 from torch import Tensor
 
 from lct_pipeline.core.normalisation import LatentNormalisation
 from lct_pipeline.core.sampling_plans import SamplingPlan
-from lct_pipeline.export.latent_denoiser import LatentDenoiser
+from lct_pipeline.export.latent_denoiser import (
+    DiTDenoiser,
+    LatentDenoiser,
+    MLPDenoiser,
+    UNetDenoiser,
+)
 from lct_pipeline.export.latent_pipeline import LatentPipeline
 from lct_pipeline.export.latent_scheduler import LatentScheduler
 from lct_pipeline.models.autoencoder.coding import Autoencoder, PixelAutoencoder
 from lct_pipeline.models.description import ModelDescription
 
-DENOISERS = {"mlp": "MLPDenoiser", "unet": "UNetDenoiser", "dit": "DiTDenoiser"}
+DENOISERS = {"mlp": MLPDenoiser, "unet": UNetDenoiser, "dit": DiTDenoiser}
 
 
 def build_pipeline(
@@ -37,11 +41,11 @@ def build_pipeline(
         plans: How the model generates with each number of evaluations.
         guidance: Weight of classifier-free guidance.
     """
-    no_autoencoder = isinstance(autoencoder, PixelAutoencoder)
+    has_autoencoder = not isinstance(autoencoder, PixelAutoencoder)
     return LatentPipeline(
         build_denoiser(network, tensors, normalisation),
         build_scheduler(network, plans, guidance),
-        None if no_autoencoder else autoencoder,
+        autoencoder if has_autoencoder else None,
     )
 
 
@@ -51,15 +55,13 @@ def build_denoiser(
     normalisation: LatentNormalisation,
 ) -> LatentDenoiser:
     """Return the denoiser of a description, with these weights."""
-    kind = network.kind
-    module = import_module(f"lct_pipeline.export.{kind}_denoiser")
-    same = ("norm", "output_norm", "dropout", "num_classes", "sigma_data", "boundary")
-    denoiser = getattr(module, DENOISERS[kind])(
+    own = ("norm", "output_norm", "dropout", "num_classes", "sigma_data", "boundary")
+    denoiser = DENOISERS[network.kind](
         sample_shape=list(network.sample_shape),
         class_names=list(network.class_counts),
         class_counts=list(network.class_counts.values()),
         network=network.network,
-        **{name: getattr(network, name) for name in same},
+        **{name: getattr(network, name) for name in own},
     )
     denoiser.model.network.load_state_dict(tensors)
     denoiser.latent_mean.copy_(normalisation.mean)
@@ -71,17 +73,9 @@ def build_scheduler(
     network: ModelDescription, plans: list[SamplingPlan], guidance: float
 ) -> LatentScheduler:
     """Return the scheduler of a description."""
-    same = (
-        "model",
-        "boundary",
-        "sigma_min",
-        "sigma_max",
-        "rho",
-        "lowest_level",
-    )
-    values = [{**asdict(plan), "sigmas": list(plan.sigmas)} for plan in plans]
+    own = ("model", "boundary", "sigma_min", "sigma_max", "rho", "lowest_level")
     return LatentScheduler(
-        plans=values,
+        plans=[asdict(plan) for plan in plans],
         guidance=guidance,
-        **{name: getattr(network, name) for name in same},
+        **{name: getattr(network, name) for name in own},
     )

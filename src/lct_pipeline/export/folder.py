@@ -40,24 +40,19 @@ class ExportedModel:
 
     def write(self, folder: Path) -> None:
         """Write everything into a folder that is not there yet."""
-        write_folder(self, folder)
-
-
-def write_folder(model: ExportedModel, folder: Path) -> None:
-    """Write everything into a folder that is not there yet."""
-    pipeline = model.pipeline
-    folder.mkdir()
-    index: dict[str, Any] = {"_class_name": ["pipeline", type(pipeline).__name__]}
-    for name, component in pipeline.components.items():
-        index[name] = _write_component(component, folder / name)
-    (folder / "pipeline.py").write_text(_source_of(pipeline))
-    index["_diffusers_version"] = "0.36.0"  # the oldest that is known to load it
-    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
-    _write_samples(pipeline, folder / SAMPLES)
-    if model.onnx:
-        write_onnx(pipeline, folder / "generator.onnx")
-    card = model_card(model.story, pipeline, file_digest(folder / WEIGHTS))
-    (folder / "README.md").write_text(card)
+        pipeline = self.pipeline
+        folder.mkdir()
+        index: dict[str, Any] = {"_class_name": ["pipeline", type(pipeline).__name__]}
+        for name, component in pipeline.components.items():
+            index[name] = _write_component(component, folder / name)
+        index["_diffusers_version"] = "0.36.0"  # the oldest that is known to load it
+        (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+        (folder / "pipeline.py").write_text(single_file(type(pipeline)))
+        _write_samples(pipeline, folder / SAMPLES)
+        if self.onnx:
+            write_onnx(pipeline, folder / "generator.onnx")
+        card = model_card(self.story, pipeline, file_digest(folder / WEIGHTS))
+        (folder / "README.md").write_text(card)
 
 
 def _write_component(component: Any, folder: Path) -> list[str | None]:
@@ -74,16 +69,12 @@ def _write_component(component: Any, folder: Path) -> list[str | None]:
     kind = type(component)
     if kind.__module__.startswith("diffusers."):
         return ["diffusers", kind.__name__]
-    source = _source_of(component)
+    source = single_file(kind)
     # diffusers keeps the code of all folders in one place: another version has another name
     digest = hashlib.sha256(source.encode()).hexdigest()[:8]
     module = f"{kind.__module__.rpartition('.')[2]}_{digest}"
     (folder / f"{module}.py").write_text(source)
     return [module, kind.__name__]
-
-
-def _source_of(component: Any) -> str:
-    return single_file(type(component).__module__)
 
 
 def _write_samples(pipeline: LatentPipeline, path: Path) -> None:

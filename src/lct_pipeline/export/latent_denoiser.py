@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from lct_pipeline.core.normalisation import LatentNormalisation
 from lct_pipeline.core.preconditioning import Denoiser
+from lct_pipeline.models.dit import DiTNetwork
+from lct_pipeline.models.mlp import MLPNetwork
+from lct_pipeline.models.unet import UNetNetwork
 
 
 class LatentDenoiser(ModelMixin, ConfigMixin):
@@ -79,3 +82,21 @@ class LatentDenoiser(ModelMixin, ConfigMixin):
         """Map normalised latents to those of the autoencoder."""
         mean, std = self.latent_mean.float(), self.latent_std.float()
         return LatentNormalisation(mean, std, self.model.sigma_data).denormalise(x)
+
+
+class MLPDenoiser(LatentDenoiser):
+    """A denoiser whose network is of kind ``mlp``."""
+
+    network_class = MLPNetwork
+
+
+class UNetDenoiser(LatentDenoiser):
+    """A denoiser whose network is of kind ``unet``."""
+
+    network_class = UNetNetwork
+
+
+class DiTDenoiser(LatentDenoiser):
+    """A denoiser whose network is of kind ``dit``."""
+
+    network_class = DiTNetwork

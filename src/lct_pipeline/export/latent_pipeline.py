@@ -30,6 +30,9 @@ class LatentPipeline(DiffusionPipeline):
         super().__init__()
         self.register_modules(denoiser=denoiser, scheduler=scheduler, vae=vae)
 
+    # diffusers 0.36 cannot read annotations that are text, as those of this file are
+    __init__.__annotations__.clear()
+
     @torch.no_grad()
     def __call__(
         self,
@@ -147,10 +150,6 @@ class LatentPipeline(DiffusionPipeline):
         narrow = self.vae.dtype
         with torch.autocast(z.device.type, narrow, enabled=narrow != torch.float32):
             return decode(place(self.vae, z.device), z)
-
-
-# diffusers 0.36 cannot read annotations that are text, as those of this file are
-LatentPipeline.__init__.__annotations__ = {}
 
 
 def _class_number(label: Any, names: list[str]) -> int:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,34 +18,7 @@ from lct_pipeline.errors import DataError, ParameterError
 from lct_pipeline.models.device import choose_device
 from lct_pipeline.progress import track
 
-
-def write_pictures(options: argparse.Namespace, most: int) -> str:
-    """Generate batch by batch and write; return one line about it.
-
-    No more images are held than one batch and the grid's, which has so many at most.
-    """
-    began = time.perf_counter()
-    pipeline = load_pipeline(options.model, options.device)
-    loaded = time.perf_counter()
-    first: list[Tensor] = []
-    num_batches = -(-options.num_images // options.batch_size)
-    batches = image_batches(pipeline, options)
-    for start, images in track(batches, "sample", "batch", total=num_batches):
-        if options.individual is not None:
-            _write_individual(images, options.individual, start)
-        if options.out is not None and start < most:
-            first.append(images[: most - start])
-    made = time.perf_counter()
-    if options.out is not None:
-        _write_grid(first, options.out)
-    places = [str(p) for p in (options.out, options.individual) if p is not None]
-    shown = min(options.num_images, most)
-    is_cut = options.out is not None and shown < options.num_images
-    return (
-        f"{options.num_images} images in {made - loaded:.1f} s (loading took "
-        f"{loaded - began:.1f} s): {' and '.join(places)}"
-        + (f" ({options.out.name} has the first {shown})" if is_cut else "")
-    )
+MAX_GRID = 256  # images in one picture
 
 
 def load_pipeline(folder: Path, device: str) -> Any:
@@ -77,35 +48,52 @@ def load_pipeline(folder: Path, device: str) -> Any:
     return pipeline.to(place)
 
 
-def image_batches(
-    pipeline: Any, options: argparse.Namespace
-) -> Iterator[tuple[int, Tensor]]:
-    """Yield the number of the first image of each batch, and images ``(B, 3, H, W)``, uint8.
+def write_pictures(
+    pipeline: Any,
+    out: Path | None,
+    individual: Path | None,
+    *,
+    num_images: int,
+    batch_size: int,
+    seed: int,
+    **arguments: Any,
+) -> str:
+    """Generate batch by batch and write; return one line about it.
 
-    The noise of an image follows from the seed and its number, whatever the batch size.
+    No more images are held than one batch and the grid's, which has 256 at most. The noise of an
+    image follows from the seed and its number, whatever the batch size.
+
+    Args:
+        pipeline: See :func:`load_pipeline`.
+        out: File of a grid; None for none.
+        individual: Folder of a file for each image; None for none.
+        num_images: How many.
+        batch_size: Images at a time.
+        seed: Of the noise.
+        arguments: Further arguments of the pipeline.
     """
-    for start in range(0, options.num_images, options.batch_size):
-        end = min(start + options.batch_size, options.num_images)
-        noise = [
-            derived_generator(options.seed, "sample", n) for n in range(start, end)
-        ]
-        made = pipeline(
-            end - start,
-            num_inference_steps=options.steps,
-            class_labels=options.label,
-            guidance_scale=options.guidance,
-            generator=noise,
-            output_type="uint8",
-        )
-        yield start, made.images.cpu()
+    began = time.perf_counter()
+    grid: list[Tensor] = []
+    for start in track(range(0, num_images, batch_size), "sample", "batch"):
+        numbers = range(start, min(start + batch_size, num_images))
+        noise = [derived_generator(seed, "sample", number) for number in numbers]
+        made = pipeline(generator=noise, output_type="uint8", **arguments)
+        images = made.images.cpu()
+        if individual is not None:
+            _write_individual(images, individual, start)
+        if out is not None and start < MAX_GRID:
+            grid.append(images[: MAX_GRID - start])
+    seconds = time.perf_counter() - began
+    if out is not None:
+        with atomic_path(out) as temporary:
+            Image.fromarray(tile(torch.cat(grid))).save(temporary, format="png")
+    places = " and ".join(str(place) for place in (out, individual) if place)
+    is_cut = out is not None and num_images > MAX_GRID
+    first = f" ({out} has the first {MAX_GRID})" if is_cut else ""
+    return f"{num_images} images in {seconds:.1f} s: {places}{first}"
 
 
 def _write_individual(images: Tensor, folder: Path, start: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for number, image in enumerate(images.permute(0, 2, 3, 1).numpy(), start):
         Image.fromarray(image).save(folder / f"{number:06d}.png")
-
-
-def _write_grid(batches: list[Tensor], path: Path) -> None:
-    with atomic_path(path) as temporary:
-        Image.fromarray(tile(torch.cat(batches))).save(temporary, format="png")

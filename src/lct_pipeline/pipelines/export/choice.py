@@ -8,9 +8,16 @@ from torch import Tensor
 
 from lct_pipeline.datasets.checkpoints import CheckpointCatalog
 from lct_pipeline.datasets.results import CombinationResult
+from lct_pipeline.datasets.run_folder import RunFolder
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.models.description import ModelDescription
+
+# title of a model, the file it is in, and the pipeline that writes that
+MADE = {
+    "combined": ("combined model", "combined_model", "combine"),
+    "best_ema": ("best EMA", "best_ema", "evaluate"),
+}
 
 
 @dataclass(frozen=True)
@@ -18,7 +25,7 @@ class Chosen:
     """A model.
 
     Attributes:
-        title: What of the run it is, in words.
+        title: What of the run it is, as text.
         weights: Name of the checkpoint or combination.
         evaluated_as: What the evaluation calls it; None where it is not evaluated.
         tensors: State dict of the raw network.
@@ -32,26 +39,33 @@ class Chosen:
     network: ModelDescription
 
 
-def choose_model(
-    name: str,
-    catalog: CheckpointCatalog,
-    best_ema: TensorFile | None,
-    combined_model: TensorFile | None,
-    combination: CombinationResult | None,
-) -> Chosen:
+def choose_model(name: str, run: RunFolder, catalog: CheckpointCatalog) -> Chosen:
     """Return the model that ``export.model`` names.
 
     Raises:
         ParameterError: There is none of that name, or not yet.
     """
     if name == "best":
-        name = _best(best_ema, combined_model, combination)
-    if name == "combined":
-        made = _made(combined_model, name, "combine")
-        return _chosen("combined model", "combined", made)
-    if name == "best_ema":
-        made = _made(best_ema, name, "evaluate")
-        return _chosen("best EMA", "best_ema", made)
+        name = _best(run.combination)
+    if name not in MADE:
+        return _checkpoint(name, catalog)
+    title, stored, pipeline = MADE[name]
+    file = run.tensors(stored)
+    if file is None:
+        raise ParameterError(
+            f"export.model={name}: there is none yet. Run `kedro run --pipeline={pipeline}` first, "
+            "or take the last checkpoint by --params=export.model=last."
+        )
+    return _chosen(title, file.metadata["name"], name, file)
+
+
+def _best(combination: CombinationResult | None) -> str:
+    if combination is None:  # nothing was compared with the best EMA yet
+        return "best_ema"
+    return "combined" if combination.is_selected else combination.best_baseline
+
+
+def _checkpoint(name: str, catalog: CheckpointCatalog) -> Chosen:
     index = catalog.rows
     raw = index[index["kind"] == "raw"].sort_values("step")
     is_last = name == "last"
@@ -62,50 +76,18 @@ def choose_model(
             f"checkpoint, such as {raw['name'].iloc[-1]}."
         )
     row = rows.iloc[0]
+    title, evaluated_as = ("last checkpoint", name) if is_last else ("checkpoint", None)
     file = catalog.store.read(row["name"], row["digest"])
-    title = "last checkpoint" if is_last else "checkpoint"
-    return Chosen(
-        title,
-        row["name"],
-        "last" if is_last else None,
-        file.tensors,
-        _network(file, row["name"]),
-    )
+    return _chosen(title, row["name"], evaluated_as, file)
 
 
-def _best(
-    best_ema: TensorFile | None,
-    combined_model: TensorFile | None,
-    combination: CombinationResult | None,
-) -> str:
-    if combined_model is not None and combination is not None:
-        return "combined" if combination.is_selected else combination.best_baseline
-    if best_ema is None:
+def _chosen(
+    title: str, weights: str, evaluated_as: str | None, file: TensorFile
+) -> Chosen:
+    if file.metadata.get("network") is None:
         raise ParameterError(
-            "export.model=best: nothing was compared yet. `kedro run --pipeline=evaluate` selects "
-            "the best EMA; --params=export.model=last takes the last checkpoint."
+            f"{weights} was written by another trainer, whose network this project does not know: "
+            "it cannot be exported."
         )
-    return "best_ema"
-
-
-def _made(file: TensorFile | None, name: str, pipeline: str) -> TensorFile:
-    if file is None:
-        raise ParameterError(
-            f"export.model={name}: there is none yet. Run `kedro run --pipeline={pipeline}` first."
-        )
-    return file
-
-
-def _chosen(title: str, evaluated_as: str, file: TensorFile) -> Chosen:
-    name = file.metadata["name"]
-    return Chosen(title, name, evaluated_as, file.tensors, _network(file, name))
-
-
-def _network(file: TensorFile, name: str) -> ModelDescription:
-    network = file.metadata.get("network")
-    if network is None:
-        raise ParameterError(
-            f"{name} was written by another trainer, whose network this project does not know: it "
-            "cannot be exported."
-        )
-    return ModelDescription.from_json(network)
+    network = ModelDescription.from_json(file.metadata["network"])
+    return Chosen(title, weights, evaluated_as, file.tensors, network)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from lct_pipeline.core.sampling_plans import SamplingPlan
@@ -20,12 +19,6 @@ from lct_pipeline.parameters import Sampling
 from lct_pipeline.parameters.export import Export
 from lct_pipeline.pipelines.export.choice import Chosen, choose_model
 
-CONTROLS = (
-    "real_validation_images",
-    "reconstructed_test_images",
-    "gaussian_latents",
-)
-
 
 def exported_model(
     run: RunFolder,
@@ -35,13 +28,7 @@ def exported_model(
     sampling: Sampling,
 ) -> ExportedModel:
     """Return the model that is chosen, as diffusers takes it, and what its card tells."""
-    chosen = choose_model(
-        parameters.model,
-        catalog,
-        run.tensors("best_ema"),
-        run.tensors("combined_model"),
-        run.combination,
-    )
+    chosen = choose_model(parameters.model, run, catalog)
     decoder = needed(decoder)
     if parameters.onnx:
         check_onnx(chosen.network.model)
@@ -54,9 +41,8 @@ def exported_model(
         _plans(chosen, selected, sampling),
         sampling.guidance,
     )
-    return ExportedModel(
-        pipeline, _story(chosen, run, selected, parameters), parameters.onnx
-    )
+    story = _story(chosen, run, selected, parameters.license)
+    return ExportedModel(pipeline, story, parameters.onnx)
 
 
 def _plans(
@@ -72,29 +58,22 @@ def _plans(
 
 
 def _story(
-    chosen: Chosen, run: RunFolder, selected: dict[str, Any], parameters: Export
+    chosen: Chosen, run: RunFolder, selected: dict[str, Any], licence: str | None
 ) -> Story:
     """Return what the model card tells."""
     rows = [row for row in run.evaluation if row.model == chosen.evaluated_as]
-    controls = [row for row in run.evaluation if row.model in CONTROLS]
+    controls = [row for row in run.evaluation if row.nfe == 0]
     record = record_of_training(run.records)
-    training, ingestion = (record["parameters"][k] for k in ("training", "ingestion"))
+    improves = selected.get("two_step_improves", {})
     return Story(
         run=run.name,
         model=chosen.title,
         weights=chosen.weights,
-        licence=parameters.license,
-        source=public_name(ingestion["source"]),
-        image_size=ingestion["image_size"],
-        objective=training["objective"]["kind"],
-        num_steps=training["num_steps"],
-        autoencoder=_public_autoencoder(record["parameters"]["encoding"]),
+        licence=licence,
+        parameters=record["parameters"],
         commit=record["commit"],
-        two_step_improves=selected.get("two_step_improves", {}).get(
-            chosen.evaluated_as
-        ),
-        rows=rows,
-        controls=controls if rows else [],
+        two_step_improves=improves.get(chosen.evaluated_as),
+        rows=[*rows, *controls] if rows else [],
     )
 
 
@@ -102,17 +81,3 @@ def record_of_training(records: list[Record]) -> Record:
     """Return the last record of a session that trained; else of the last session."""
     trained = [r for r in records if any(n["node"] == TRAIN_NODE for n in r["nodes"])]
     return (trained or records)[-1]
-
-
-def public_name(source: str) -> str:
-    """Return a source as others may know it: a path without the folders it lies in."""
-    return source if "://" in source else Path(source).name
-
-
-def _public_autoencoder(encoding: dict[str, Any]) -> str | None:
-    """Return the name of a given autoencoder: a hub id whole, a folder by its last part."""
-    given = encoding["autoencoder"]
-    is_folder = given is not None and (
-        Path(given).is_absolute() or Path(given).exists()
-    )
-    return Path(given).name if is_folder else given
