@@ -44,6 +44,7 @@ viz: $(STAMP)
 	@.venv/bin/kedro viz run $(if $(ENV),--env=$(ENV)) $(if $(RUN),--params=run_id=$(RUN))
 
 docs: $(STAMP)
+	@.venv/bin/python docs/_generate/parameter_tables.py
 	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
 	@echo "The documentation is in site/index.html. With a search: .venv/bin/mkdocs serve"
 

@@ -1,8 +1,7 @@
 """MkDocs hook: fills what the pages leave to be generated.
 
-A line ``<!-- parameters: training -->`` becomes the table of that group, ``<!-- steps: training
--->`` and ``<!-- files: training -->`` those of that stage, ``<!-- recipe: smoke -->`` that recipe,
-``<!-- pipelines: all -->`` the stages of each pipeline.
+Lines ``<!-- steps: training -->`` and ``<!-- files: training -->`` become the tables of that stage,
+``<!-- recipe: smoke -->`` that recipe, ``<!-- pipelines: all -->`` the stages of each pipeline.
 """
 
 from __future__ import annotations
@@ -15,13 +14,11 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "src")]
 
-import parameter_tables  # noqa: E402  # MkDocs imports this file by its path
-import recipes  # noqa: E402
+import recipes  # noqa: E402  # MkDocs imports this file by its path
 import stage_tables  # noqa: E402
 
 PLACE = re.compile(r"^<!-- (\w+): (\w+) -->$", flags=re.MULTILINE)
 MAKERS: dict[str, Callable[[str], str]] = {
-    "parameters": parameter_tables.table,
     "steps": stage_tables.nodes_table,
     "files": stage_tables.files_table,
     "pipelines": stage_tables.pipelines_table,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import html
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from kedro.io import CatalogConfigResolver
-from parameter_tables import breakable
 
 from lct_pipeline.config_loader import LctConfigLoader
 from lct_pipeline.pipeline_registry import STAGES, register_pipelines
@@ -110,3 +111,9 @@ def _place(name: str) -> str:
         last = breakable(f"data/08_reporting/{Path(path).name}")
         notes.append(f"that of the last run also {last}")
     return "; ".join([breakable(path), *notes])
+
+
+def breakable(code: object) -> str:
+    """Return code that a narrow page may break after a dot, an underscore or a slash."""
+    with_breaks = re.sub(r"([._/])(?=\D)", r"\1<wbr>", html.escape(str(code)))
+    return f"<code>{with_breaks}</code>"

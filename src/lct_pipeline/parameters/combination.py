@@ -1,18 +1,17 @@
-"""The parameters of the combination stage: checkpoints, fitness, searches, choice, figures."""
+"""The parameters of the combination stage: checkpoints, fitness, searches, selection, charts."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from lct_pipeline.parameters.types import (
-    Count,
+    AtLeastTwo,
     Group,
     ImportPath,
-    NonNegativeFloat,
-    Positive,
-    PositiveFloat,
+    PositiveShare,
     Rate,
     Width,
 )
@@ -23,93 +22,114 @@ Method = Literal["evolution", "cma", "random", "gradient"]
 class Fitness(Group):
     """What a search minimises: a distance to the training images, of images made as deployed."""
 
-    nfe: Positive | None
+    nfe: PositiveInt | None
+    """Evaluations that the model will be used with; null: the fewest."""
     intermediate_sigma: PositiveFloat
+    """Noise level of the second evaluation, where nfe is 2."""
     renoise: Literal["fresh", "same", "coupled"]
-    num_images: Annotated[int, Field(ge=2)]
+    """Noise of the second evaluation: the same as of the first, fresh, or coupled."""
+    num_images: AtLeastTwo
+    """Of an evaluation. With 400, searches fitted the noise and gained nothing."""
     frechet_weight: NonNegativeFloat
+    """The fitness is the weighted sum of Frechet and kernel distance."""
     kernel_weight: NonNegativeFloat
+    """Of the kernel distance in that sum; 0: it is not measured."""
 
-    @model_validator(mode="after")
-    def _measures_something(self) -> Fitness:
+    def faults(self) -> Iterator[str]:
+        """Something has to be measured."""
         if self.frechet_weight == self.kernel_weight == 0:
-            raise ValueError("frechet_weight or kernel_weight must be above 0")
-        return self
+            yield "frechet_weight or kernel_weight must be above 0"
 
 
 class Gradient(Group):
-    """Gradient search."""
+    """The search along the derivative of the fitness."""
 
     step_size: PositiveFloat
-    num_images: Annotated[int, Field(ge=2)]
+    """Over the square root of the number of checkpoints; falls to 0."""
+    num_images: AtLeastTwo
+    """Of each step, from new noise."""
 
 
 class Search(Group):
     """Searches over coefficients: which, how often, with which budget."""
 
     methods: tuple[Method, ...] = Field(min_length=1)
-    num_seeds: Positive
-    num_evaluations: Positive
-    population: Annotated[int, Field(ge=2)]
+    """gradient takes one step and our own models, and found much more with the same budget;
+    evolution and cma take any; random is to compare with."""
+    num_seeds: PositiveInt
+    """Searches of each method, with seeds from `seed` on."""
+    num_evaluations: PositiveInt
+    """Budget of each search: passes of the network in units of one evaluation, the start and the
+    search mean at the end counted in; a gradient costs four."""
+    population: AtLeastTwo
+    """Candidates of a generation, and survivors of the evolutionary search; half of those
+    breed."""
     initial_ema_rates: tuple[Rate, ...] = Field(min_length=1)
+    """EMA profiles of the start."""
     initial_sigma_rels: tuple[Width, ...]
+    """Power-function averages (EDM2) of the start, projected on the checkpoints."""
     gradient: Gradient
 
-    @model_validator(mode="after")
-    def _budget_holds_the_start(self) -> Search:
+    def faults(self) -> Iterator[str]:
+        """The budget has to hold the start."""
         profiles = len(self.initial_ema_rates) + len(self.initial_sigma_rels)
         least = profiles + 3  # uniform, last, search mean
         if self.num_evaluations < least:
-            raise ValueError(
+            yield (
                 f"num_evaluations must be at least {least}: the initial rates and widths, uniform "
                 "average, the last checkpoint, and the search mean at the end"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _methods_differ(self) -> Search:
         if len(set(self.methods)) < len(self.methods):
-            raise ValueError("methods must not name one twice; num_seeds repeats them")
-        return self
+            yield "methods must not name one twice; num_seeds repeats them"
 
 
 class Selection(Group):
     """Scores on the validation split, by which weights are selected."""
 
-    num_candidates: Positive
-    num_images: Annotated[int, Field(ge=2)]
+    num_candidates: PositiveInt
+    """Of each search, that are measured again: among the best of many noisy evaluations some are
+    there by luck."""
+    num_images: AtLeastTwo
+    """Of an evaluation: of averages, candidates, and of the decision between the best candidate
+    and the best baseline."""
 
 
 class Combination(Group):
-    """LCSC: which checkpoints are combined, how the search runs, and how it is guarded."""
+    """LCSC. The authors published neither their search nor its settings: all values are ours.
 
-    window: Annotated[float, Field(gt=0, le=1)]
-    memory_mib: Positive
+    Searched on the training images, selected by the validation split; the test split is only
+    reported; each with noise of its own.
+    """
+
+    window: PositiveShare
+    """Share of the training steps, at the end, whose checkpoints are combined."""
+    memory_mib: PositiveInt
+    """Bounds the combinations that are made together (1,024: 24 of 10 M weights)."""
     generator: ImportPath | None
+    """package.module:function that generates with another trainer's checkpoints; null: this
+    project's models. See docs/other_checkpoints.md."""
     references: ImportPath | None
+    """package.module:function with real features, where the generator gives features."""
     fitness: Fitness
     search: Search
     selection: Selection
-    num_line_points: Count
-    landscape_size: Count
-    seed: Count
+    num_line_points: NonNegativeInt
+    """Of the chart from the best EMA to the combination; 0: none."""
+    landscape_size: NonNegativeInt
+    """Squared: points of the chart over three checkpoints; 0: none."""
+    seed: NonNegativeInt
+    """Of the first search; its noise differs from that of selection and report."""
 
-    @model_validator(mode="after")
-    def _references_belong_to_a_generator(self) -> Combination:
+    def faults(self) -> Iterator[str]:
+        """Custom generators and the gradient search have their needs."""
         if self.references is not None and self.generator is None:
-            raise ValueError(
+            yield (
                 "references are features of real images for a generator of your own that gives "
                 "features: name it as generator"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _gradient_goes_through_one_step(self) -> Combination:
-        if "gradient" not in self.search.methods:
-            return self
-        if self.generator is not None or self.fitness.nfe not in (None, 1):
-            raise ValueError(
+        through_one = self.generator is None and self.fitness.nfe in (None, 1)
+        if "gradient" in self.search.methods and not through_one:
+            yield (
                 "the gradient search goes through one evaluation of this project's own models: "
                 "search.methods=[evolution] takes any generator and any number of evaluations"
             )
-        return self

@@ -2,81 +2,102 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from lct_pipeline.parameters.types import (
-    Count,
-    Group,
-    NonNegativeFloat,
-    Positive,
-    PositiveFloat,
-    Share,
-    Text,
-)
+from lct_pipeline.parameters.types import Group, Share, Text
 
 
 class Splits(Group):
-    """Shares of the images; the rest is the training split."""
+    """Shares of the images, drawn by their content; the rest is for training."""
 
     validation: Share
+    """For searching and selecting."""
     test: Share
+    """For final values only."""
 
-    @model_validator(mode="after")
-    def _leave_training_images(self) -> Splits:
+    def faults(self) -> Iterator[str]:
+        """Training needs images too."""
         if self.validation + self.test >= 1:
-            raise ValueError(
-                "validation and test together must leave a share for training"
-            )
-        return self
+            yield "validation and test together must leave a share for training"
 
 
 class Ingestion(Group):
     """Which images, and how they become squares of one size."""
 
     source: str = Field(min_length=1)
+    """digits (built in); a folder, .zip, .tar, .npy, .npz or .parquet; a folder of .tar
+    (WebDataset) or .parquet files; hf://datasets/<id>; a saved Hugging Face data set."""
     labels: Text
+    """folders: the folder (or .cls of a WebDataset) is the label; column: label_column of a table
+    or array file; none; or a .csv of image names and labels."""
     image_column: Text | None
+    """Of a table, array file or .csv; null: the only one that can be meant."""
     label_column: Text
+    """Of a table, array file or .csv, with labels=column or a .csv."""
     hub_split: Text
+    """Of a Hugging Face data set."""
     image_size: int = Field(ge=8, multiple_of=8)
+    """Side in pixels after centre crop and resize."""
     splits: Splits
     duplicates: Literal["keep", "drop"]
+    """Exact copies are always listed (image_manifest); drop: only the first one is used."""
     max_problem_share: Share
-    min_side: Positive
+    """More files than this share that cannot be used stop the run."""
+    min_side: PositiveInt
+    """Pixels; smaller images are not used."""
     max_pixels: int = Field(gt=0, le=178_956_970)  # where Pillow itself refuses
-    max_mib: Positive
-    shard_mib: Positive
+    """Larger images are refused before they are decoded (decompression bombs)."""
+    max_mib: PositiveInt
+    """Larger files are refused before they are read."""
+    shard_mib: PositiveInt
+    """Of pixels in a shard: 16 are 5,461 images at 32 pixels, 85 at 256."""
 
 
 class TrainedAutoencoder(Group):
-    """The small AutoencoderKL that is fitted when no autoencoder is named."""
+    """The small AutoencoderKL that is trained here when no autoencoder is named."""
 
-    block_channels: tuple[Positive, ...] = Field(min_length=1)
-    latent_channels: Positive
-    num_steps: Positive
-    batch_size: Positive
+    block_channels: tuple[PositiveInt, ...] = Field(min_length=1)
+    """Of each level. Each but the last halves the side: four make 8x, as in Stable Diffusion."""
+    latent_channels: PositiveInt
+    """The digits lose nothing with 4; colour photographs want 4 and more steps."""
+    num_steps: PositiveInt
+    """450 take about 50 s on two cores."""
+    batch_size: PositiveInt
+    """Images a step."""
     learning_rate: PositiveFloat
+    """Peak of a one-cycle schedule."""
     kl_weight: NonNegativeFloat
+    """With 1e-3 latents stay near unit variance; 1e-6 (Stable Diffusion) leaves outliers."""
 
-    @model_validator(mode="after")
-    def _groups_divide_channels(self) -> TrainedAutoencoder:
+    def faults(self) -> Iterator[str]:
+        """Group norms need channels that their groups divide."""
         groups = max(1, min(self.block_channels) // 2)
         if any(channels % groups for channels in self.block_channels):
-            raise ValueError(f"block_channels must all be multiples of {groups}")
-        return self
+            yield f"block_channels must all be multiples of {groups}"
 
 
 class Encoding(Group):
     """The autoencoder and the latents."""
 
     autoencoder: str | None
-    trained: TrainedAutoencoder
+    """Folder or hub id of a diffusers AutoencoderKL, AutoencoderTiny or AutoencoderDC; null: train
+    the small one below; pixels: none, the model works on the pixels."""
     horizontal_flips: bool
-    precision: Literal["auto", "float32", "bfloat16"]
-    stored_as: Literal["float32", "float16"]
-    batch_size: Count
+    """Store each image's mirror image too, encoded: twice the training latents."""
+    trained: TrainedAutoencoder
     warn_below_psnr: NonNegativeFloat
+    """dB on the validation split; below 24, samples are visibly blurred."""
     lpips_path: Text | None
-    seed: Count
+    """File alexnet-owt-7be5be79.pth, for LPIPS; null: torch hub's folder. LPIPS is left out where
+    there is none."""
+    precision: Literal["auto", "float32", "bfloat16"]
+    """Of the autoencoder; auto: bfloat16 on GPUs that have it, else float32."""
+    stored_as: Literal["float32", "float16"]
+    """Of the latents' moments; float16 halves them."""
+    batch_size: NonNegativeInt
+    """Images at a time; 0: 512 at most, 4 million pixels on a GPU, 131,072 on a CPU."""
+    seed: NonNegativeInt
+    """Of the training of the autoencoder: weights, order of images, noise."""

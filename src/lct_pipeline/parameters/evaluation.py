@@ -1,33 +1,82 @@
-"""Parameters of everything that is measured: feature extractors, protocols and final numbers."""
+"""Parameters of all that is measured: temporal differences, sampling, extractors, protocols."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
-
-from lct_pipeline.parameters.types import (
-    Count,
-    Group,
-    Positive,
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
     PositiveFloat,
-    Text,
-    Width,
+    PositiveInt,
 )
 
-Side = Annotated[int, Field(ge=8)]
+from lct_pipeline.parameters.types import AtLeastTwo, Group, Text, Width
+
 Triple = tuple[float, float, float]
 PositiveTriple = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 
 
+class Statistics(Group):
+    """Temporal differences f(x_t, t) - f(x_r, r) of the model, at the end of each stage."""
+
+    num_td_levels: AtLeastTwo
+    """Pairs of levels, evenly over the stage's grid; the paper's figure 1 has 21."""
+    num_td_images: NonNegativeInt
+    """Training images; 0: all. Their values at one level are held in memory: 16 KiB an image at
+    4x32x32."""
+
+
+class DiffusionSampling(Group):
+    """How models of objective.kind=diffusion generate."""
+
+    sampler: Literal["heun", "dpm_solver"]
+    """dpm_solver: DPM-Solver++(2M); or heun (EDM)."""
+    num_evaluations: tuple[PositiveInt, ...] = Field(min_length=1)
+    """Of the network for an image; each is evaluated."""
+
+    def faults(self) -> Iterator[str]:
+        """Heun's method takes two evaluations a step."""
+        odd = all(n >= 3 and n % 2 == 1 for n in self.num_evaluations)
+        if self.sampler == "heun" and not odd:
+            yield "heun evaluates twice a step but once in the last: give odd numbers from 3 on"
+
+
+class Sampling(Group):
+    """How trained models generate."""
+
+    intermediate_sigmas: tuple[PositiveFloat, ...] = Field(min_length=1)
+    """Tried as noise level of the second evaluation, on the validation split; the best is used.
+    The paper's best was 0.53."""
+    renoise: tuple[Literal["fresh", "same", "coupled"], ...] = Field(min_length=1)
+    """Noise of the second evaluation, tried likewise: fresh, or the same as of the first."""
+    guidance: PositiveFloat
+    """Classifier-free guidance of conditional models; 1: none."""
+    diffusion: DiffusionSampling
+    batch_size: PositiveInt
+    """Images generated at a time."""
+    grid_size: PositiveInt
+    """Sample grids have grid_size x grid_size images."""
+
+
 class TrainedClassifier(Group):
-    """The small classifier whose features stand in where Inception is not at hand."""
+    """The small classifier whose features stand in where Inception is not at hand.
+
+    A second one, of rotations and with the seed after, is the check extractor.
+    """
 
     width: int = Field(ge=8, multiple_of=8)
-    num_features: Positive
-    num_steps: Positive
-    batch_size: Positive
+    """Channels of the first convolution."""
+    num_features: PositiveInt
+    """That are compared."""
+    num_steps: PositiveInt
+    """Of its training."""
+    batch_size: PositiveInt
+    """Images a step of its training."""
 
 
 KINDS = ("classifier", "inception", "inception_pytorch", "dinov2")
@@ -45,13 +94,21 @@ def _known(kind: str) -> str:
 
 
 class Extractor(Group):
-    """A network whose features are compared; the last three are for networks of one's own."""
+    """A network whose features are compared; the last three are for custom networks."""
 
     kind: Annotated[Text, AfterValidator(_known)]
+    """classifier: a small one, trained here; inception: clean-fid's, gives FID; inception_pytorch:
+    pytorch-fid's; dinov2; package.module:name of a function that returns a network; a TorchScript
+    or .onnx file."""
     path: Text | None = None
-    size: Side | None = None
+    """Weights: inception-2015-12-05.pt, pt_inception-2015-12-05-6726825d.pth, a folder or hub id
+    of DINOv2, or what the function is given; null: the usual place."""
+    size: Annotated[int, Field(ge=8)] | None = None
+    """Of a custom network: side that images are resized to; null: as they are."""
     mean: Triple = (0.0, 0.0, 0.0)
+    """Of a custom network: subtracted from images in [0, 1]."""
     std: PositiveTriple = (1.0, 1.0, 1.0)
+    """Of a custom network: what they are then divided by."""
 
 
 def _by_kind(value: Any) -> Any:
@@ -62,81 +119,99 @@ AnyExtractor = Annotated[Extractor, BeforeValidator(_by_kind)]
 
 
 class Features(Group):
-    """The feature extractor of search, choices and evaluation, and what is kept of real images."""
+    """The feature extractor of search, selection and evaluation, and what is kept of images."""
 
     extractor: AnyExtractor
     classifier: TrainedClassifier
-    num_retained: Annotated[
-        int, Field(ge=6)
-    ]  # density and coverage: the fifth neighbour
-    batch_size: Positive
-    seed: Count
+    num_retained: int = Field(ge=6)  # density and coverage take the fifth neighbour
+    """Images of each set, at random, whose features are kept: kernel distance and nearest
+    neighbours need features themselves, and memory must not grow with the number of images. Mean
+    and covariance are of all images."""
+    batch_size: PositiveInt
+    """Images at a time through the extractor."""
+    seed: NonNegativeInt
+    """Of the training of the classifier, and of which features are kept."""
 
 
 class ReferenceStatistics(Group):
-    """Mean and covariance of real images that somebody else measured."""
+    """Mean and covariance of features of real images that others published."""
 
     path: Text | None
+    """.npz with mu and sigma, of clean-fid or others, for features.extractor."""
     protocol: Text | None
-    num_images: Positive | None
+    """How they were made, as text."""
+    num_images: PositiveInt | None
+    """Of how many images they are."""
 
-    @model_validator(mode="after")
-    def _is_described(self) -> ReferenceStatistics:
+    def faults(self) -> Iterator[str]:
+        """A file of statistics does not say what it is."""
         if self.path is not None and None in (self.protocol, self.num_images):
-            raise ValueError(
+            yield (
                 "statistics of others say nothing about themselves: give protocol (extractor, "
                 "resizing, file format, in words) and num_images with path"
             )
-        return self
 
 
 class Neighbours(Group):
     """The figure of generated images beside the nearest training images."""
 
-    num_images: Count
-    num_shown: Positive
-    num_neighbours: Positive
+    num_images: NonNegativeInt
+    """Generated images whose nearest training images are searched; 0: no figure."""
+    num_shown: PositiveInt
+    """Of them, those nearest to a training image."""
+    num_neighbours: PositiveInt
+    """Training images beside each."""
 
-    @model_validator(mode="after")
-    def _shown_are_among_them(self) -> Neighbours:
+    def faults(self) -> Iterator[str]:
+        """What is shown was searched for."""
         if 0 < self.num_images < self.num_shown:
-            raise ValueError("num_shown must not be more than num_images")
-        return self
+            yield "num_shown must not be more than num_images"
 
 
 class Evaluation(Group):
-    """What is chosen on the validation split, and the final numbers."""
+    """What is selected on the validation split, and the final values."""
 
     protocol: Literal["clean", "slct_paper"]
+    """clean: images as they are, rounded to 8 bits; slct_paper: the paper's, pytorch-fid on JPEG
+    files, 8 bits by truncation, compared with all images."""
     split: Literal["test", "train", "all"]
+    """Real images that generated ones are compared with. Literature mostly has train or all, which
+    the models have seen."""
     extractors: tuple[AnyExtractor, ...]
+    """More of them, beside that of features: inception, dinov2, {kind: ..., path: ...}."""
     reference: ReferenceStatistics
-    num_images: Count
-    num_seeds: Positive
-    num_selection_images: Count
+    num_images: NonNegativeInt
+    """Generated per model, NFE and seed; 0: as many as the split has. Paper: 50,176."""
+    num_seeds: PositiveInt
+    """Of noise: values are means over them, with standard deviations."""
+    num_selection_images: NonNegativeInt
+    """Generated for each sampling plan on the validation split; 0: as many as it has."""
     posthoc_sigma_rels: tuple[Width, ...]
+    """Averages made afterwards, of EDM2's relative widths, that compete with those kept in
+    training."""
     neighbours: Neighbours
-    seed: Count
+    seed: NonNegativeInt
+    """Noise that the search never saw: combination has its own streams."""
 
-    @model_validator(mode="after")
-    def _images_have_a_fifth_neighbour(self) -> Evaluation:
+    def faults(self) -> Iterator[str]:
+        """Some metrics need more than a few images."""
         if 0 < self.num_images < 8:
-            raise ValueError(
+            yield (
                 "num_images must be at least 8 (density and coverage take the fifth neighbour, a "
                 "quarter of the images two), or 0 for as many as the split has"
             )
-        return self
 
 
 class Comparison(Group):
     """Two sets of images, or one and statistics, that `--pipeline=compare` compares."""
 
     generated: Text | None
+    """Folder, .zip or any other source of images."""
     reference: Text | None
+    """Another one, unless statistics are given."""
     statistics: ReferenceStatistics
 
-    @model_validator(mode="after")
-    def _have_one_reference(self) -> Comparison:
+    def faults(self) -> Iterator[str]:
+        """There is one reference."""
         if self.reference is not None and self.statistics.path is not None:
-            raise ValueError("give reference or statistics, not both")
-        return self
+            yield "give reference or statistics, not both"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from lct_pipeline.parameters.types import (
-    Count,
+    AtLeastTwo,
     Group,
-    NonNegativeFloat,
-    Positive,
-    PositiveFloat,
+    PositiveShare,
+    Probability,
     Rate,
     RunName,
     Share,
@@ -27,96 +27,135 @@ Norm = Literal[
     "non_scaling_instance_norm",
     "rms_norm",
 ]
-Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
 class MLPSize(Group):
-    """Size of the residual MLP over flattened latents."""
+    """A residual MLP over the flattened latents."""
 
     width: int = Field(ge=16, multiple_of=4)
-    num_blocks: Positive
+    """Of the hidden layers."""
+    num_blocks: PositiveInt
+    """Residual blocks."""
 
 
 class UNetSize(Group):
-    """Size of the ADM U-Net."""
+    """The paper's ADM U-Net."""
 
     width: int = Field(ge=16, multiple_of=16)
-    multipliers: tuple[Positive, ...] = Field(min_length=1)
-    num_blocks: Positive
-    attention_sizes: tuple[Positive, ...]
-    head_width: Positive
+    """Channels of the first level."""
+    multipliers: tuple[PositiveInt, ...] = Field(min_length=1)
+    """Of the channels, for each level; each level halves the side."""
+    num_blocks: PositiveInt
+    """Residual blocks of a level on the way down; one more on the way up."""
+    attention_sizes: tuple[PositiveInt, ...]
+    """Sides of the levels that have attention."""
+    head_width: PositiveInt
+    """Channels of an attention head."""
 
 
 class DiTSize(Group):
-    """Size and variants of the diffusion transformer."""
+    """The diffusion transformer; base is DiT-B/2."""
 
-    patch_size: Positive
-    depth: Positive
+    patch_size: PositiveInt
+    """Side of a patch, which is one token."""
+    depth: PositiveInt
+    """Blocks."""
     width: int = Field(ge=16, multiple_of=4)
+    """Of a token."""
     head_width: int = Field(ge=4, multiple_of=4)
+    """Of an attention head."""
     positions: Literal["sinusoidal", "rotary"]
+    """How tokens know their place. The authors' follow-up prefers rotary."""
     activation: Literal["gelu", "relu"]
+    """Of the blocks' MLPs. The authors' follow-up prefers relu."""
 
 
 class Network(Group):
     """The network that is trained, and the size of each kind."""
 
     kind: Literal["mlp", "unet", "dit"]
+    """mlp: latents up to some hundreds of values; unet or dit: larger ones."""
     norm: Norm
+    """non_scaling_layer_norm is sLCT's, without a learned scale; the others are of its
+    ablation."""
     dropout: Probability
+    """Share of activations set to 0; the paper's run with 0.2 collapsed."""
     conditional: bool
+    """true: class labels, from the folders' names."""
     label_dropout: Probability
+    """Share of labels that training hides, for classifier-free guidance."""
     mlp: MLPSize
     unet: UNetSize
     dit: DiTSize
 
 
 class ContinuousLevels(Group):
-    """ECT's map from t to r: r = t (1 - q^-(stage + 1) (1 + k sigmoid(-b t)))."""
+    """r = t (1 - q^-(stage + 1) (1 + k sigmoid(-b t))), with ECT's k = 8 and b = 1."""
 
     q: Annotated[float, Field(gt=1)]
-    num_stages: Positive
+    """How much nearer r comes to t with each stage; ECT has 2 for CIFAR-10."""
+    num_stages: PositiveInt
+    """Stages, of as many steps each."""
 
 
 class Noise(Group):
     """The noise levels, the curriculum and the distribution of levels."""
 
     schedule: Literal["index", "continuous"]
+    """index: iCT's grid and N(k); continuous: ECT's map from t to r."""
     sigma_min: PositiveFloat
+    """Least noise level, EDM's."""
     sigma_max: PositiveFloat
+    """Where sampling starts, EDM's."""
     sigma_data: PositiveFloat
+    """Latents are normalised to this standard deviation."""
     rho: PositiveFloat
-    s0: Positive
-    s1: Positive
+    """Above 1 the grid is finer at small levels; EDM's."""
+    s0: PositiveInt
+    """Intervals of the grid in the first stage: N(k) doubles from s0 to s1."""
+    s1: PositiveInt
+    """Intervals in the last stage; paper: 640. In a run of minutes finer grids only got worse."""
     continuous: ContinuousLevels
     P_mean: float
+    """Log-normal distribution of levels (iCT): mean of ln sigma."""
     P_std: PositiveFloat
+    """Standard deviation of ln sigma."""
 
-    @model_validator(mode="after")
-    def _levels_increase(self) -> Noise:
+    def faults(self) -> Iterator[str]:
+        """Levels and stages increase."""
         if self.sigma_min >= self.sigma_max:
-            raise ValueError("sigma_min must be below sigma_max")
+            yield "sigma_min must be below sigma_max"
         if self.s1 < self.s0:
-            raise ValueError("s1 must be at least s0")
-        return self
+            yield "s1 must be at least s0"
 
 
 class Truncation(Group):
-    """Truncated consistency training: the second stage on t >= level."""
+    """Truncated consistency training (TCM): the second stage on t >= level."""
 
     level: PositiveFloat
+    """t': only noise levels above it are trained; 1 is TCM's."""
 
 
 class Objective(Group):
     """The training objective, and the techniques of sLCT that act on it, each with its switch."""
 
     kind: Literal["consistency", "diffusion", "distillation", "truncated"]
+    """consistency (sLCT, iCT), diffusion (EDM), distillation, truncated (TCM)."""
     loss: Literal["cauchy", "pseudo_huber", "geman_mcclure", "l2"]
+    """Of the temporal difference: cauchy is sLCT's, pseudo_huber iCT's."""
     c_schedule: Literal["paper", "fitted", "constant"]
+    """Scale of the loss. paper: the authors' law; fitted: the same law, measured; constant:
+    iCT's."""
     residual: Literal["mean", "sum"]
+    """What the loss is of. mean: the mean of squares over a sample (sLCT's code); sum: as iCT
+    derived its c."""
     diffusion_weight: NonNegativeFloat
+    """Of the diffusion loss at small noise; 0 switches it off."""
     diffusion_threshold: Share
+    """Share of the grid, from sigma_max down, without the diffusion loss: with 0.75 it acts on
+    levels below 0.17."""
     coupling: Literal["independent", "batch", "process"]
+    """Optimal transport over the batch; process: over each process's part; independent: none."""
     truncation: Truncation
 
 
@@ -124,87 +163,84 @@ class Optimizer(Group):
     """How weights follow gradients."""
 
     name: Literal["radam", "adamw"]
+    """radam is iCT's and sLCT's."""
     learning_rate: PositiveFloat
+    """Constant; paper: 1e-4 for 158 M parameters; small networks learn faster with more."""
     weight_decay: NonNegativeFloat
-    warmup_steps: Count
+    """Pull of all weights towards 0; paper: 1e-4."""
+    warmup_steps: NonNegativeInt
+    """In which the learning rate grows linearly from 0."""
     clip_norm: PositiveFloat | None
+    """Largest norm of a gradient; the paper's code does not clip."""
 
 
 class InitFrom(Group):
-    """A finished run whose weights are the start, the teacher or the frozen part."""
+    """A finished run whose weights are the start, the teacher or the frozen first stage."""
 
     run: RunName | None
+    """Its name, a folder of data/06_models; distillation and truncated need one."""
     checkpoint: str | None
+    """Which of its checkpoints; null: the last average of the first EMA."""
 
 
 class EMA(Group):
     """The averages of the weights that are kept beside them."""
 
     rates: tuple[Rate, ...]
+    """Decay of each average by step; paper: 0.99993 at 294,000 steps."""
     sigma_rels: tuple[Width, ...]
-    snapshot_interval: Positive
+    """Power-function averages (EDM2), from which any other can be made afterwards."""
+    snapshot_interval: PositiveInt
+    """Steps between stored power-function averages."""
 
-    @model_validator(mode="after")
-    def _one_average_at_least(self) -> EMA:
+    def faults(self) -> Iterator[str]:
+        """Later stages need an average."""
         if not self.rates and not self.sigma_rels:
-            raise ValueError("give at least one rate or width")
-        return self
+            yield "give at least one rate or width"
 
 
 class Training(Group):
-    """Training of one model."""
+    """Training of one model. The paper's values, where they differ, stand behind each text."""
 
-    num_steps: Positive
-    batch_size: Annotated[int, Field(ge=2)]
+    num_steps: PositiveInt
+    """Of the optimiser; paper: 294,000 for CelebA-HQ."""
+    batch_size: AtLeastTwo
+    """Samples of a step, over all processes; paper: 128, LSUN Church 256."""
     precision: Literal["float32", "bfloat16"]
+    """bfloat16: matrix products; norms, levels and losses stay float32."""
     resample_posterior: bool
+    """A new posterior sample each time; paper: one fixed sample per image."""
     init_from: InitFrom
     network: Network
     noise: Noise
     objective: Objective
     optimizer: Optimizer
     ema: EMA
-    checkpoint_interval: Positive
-    checkpoint_window: Annotated[float, Field(gt=0, le=1)]
-    metrics_interval: Positive
-    seed: Count
+    checkpoint_interval: PositiveInt
+    """Steps between raw checkpoints."""
+    checkpoint_window: PositiveShare
+    """Share of the steps, at the end, whose raw checkpoints are kept; those at the end of a stage
+    always are."""
+    metrics_interval: PositiveInt
+    """Steps between rows of training_metrics."""
+    seed: NonNegativeInt
+    """Of weights, order of samples, noise, levels and dropout."""
 
-    @model_validator(mode="after")
-    def _init_from_is_there(self) -> Training:
-        kind = self.objective.kind
+    def faults(self) -> Iterator[str]:
+        """Each objective has its needs."""
+        kind, noise = self.objective.kind, self.noise
         if kind in ("distillation", "truncated") and self.init_from.run is None:
-            raise ValueError(
+            yield (
                 f"objective.kind={kind} starts from a finished run: give its name as "
                 "training.init_from.run (a folder of data/06_models)"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _diffusion_has_independent_noise(self) -> Training:
-        objective = self.objective
-        if objective.kind == "diffusion" and objective.coupling != "independent":
-            raise ValueError(
+        if kind == "diffusion" and self.objective.coupling != "independent":
+            yield (
                 "objective.kind=diffusion needs objective.coupling=independent: with coupled noise "
                 "the network would not learn the mean of what was noised"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _schedule_fits_objective(self) -> Training:
-        if (
-            self.objective.kind == "distillation"
-            and self.noise.schedule == "continuous"
-        ):
-            raise ValueError(
-                "objective.kind=distillation steps along the grid: noise.schedule=index"
-            )
-        if (
-            self.objective.kind == "truncated"
-            and not self.noise.sigma_min
-            < self.objective.truncation.level
-            < self.noise.sigma_max
-        ):
-            raise ValueError(
-                "objective.truncation.level must be between sigma_min and sigma_max"
-            )
-        return self
+        if kind == "distillation" and noise.schedule == "continuous":
+            yield "objective.kind=distillation steps along the grid: noise.schedule=index"
+        level = self.objective.truncation.level
+        if kind == "truncated" and not noise.sigma_min < level < noise.sigma_max:
+            yield "objective.truncation.level must be between sigma_min and sigma_max"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from collections.abc import Iterator
+from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
@@ -11,17 +12,15 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    model_validator,
 )
 
-Positive = Annotated[int, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
+AtLeastTwo = Annotated[int, Field(ge=2)]
 Share = Annotated[float, Field(ge=0, le=1)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-RunName = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), BeforeValidator(str)
-]
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
+Width = Annotated[float, Field(gt=0, lt=0.28)]  # sigma_rel of EDM2; below 1 / sqrt(12)
 
 
 def _as_text(value: Any) -> Any:
@@ -45,6 +44,9 @@ def _with_group(expression: str) -> str:
     return expression
 
 
+RunName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), BeforeValidator(str)
+]
 ImportPath = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 Text = Annotated[str, Field(min_length=1), BeforeValidator(_as_text)]
 RegularExpression = Annotated[Text, AfterValidator(_compiled)]
@@ -52,9 +54,24 @@ GroupExpression = Annotated[RegularExpression, AfterValidator(_with_group)]
 
 
 class Group(BaseModel):
-    """A group of parameters: frozen, unknown keys refused."""
+    """A group of parameters: frozen, unknown keys refused.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    The text below a parameter is what the tables in ``docs/parameters.md`` say of it.
+    """
 
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
 
-Width = Annotated[float, Field(gt=0, lt=0.28)]  # sigma_rel of EDM2; below 1 / sqrt(12)
+    def faults(self) -> Iterator[str]:
+        """Yield what is wrong with values that are right one by one, and what would be right."""
+        yield from ()
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        for fault in self.faults():
+            raise ValueError(fault)
+        return self

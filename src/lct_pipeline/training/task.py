@@ -53,7 +53,7 @@ def check_state(state: TensorFile, origin: dict[str, Any]) -> None:
         ParameterError: It is; names the first difference and how to go on.
     """
     difference = first_difference(
-        state.metadata["parameters"], origin["parameters"], "training"
+        {"training": state.metadata["parameters"]}, {"training": origin["parameters"]}
     )
     if difference:
         raise ParameterError(
