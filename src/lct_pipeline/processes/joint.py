@@ -24,7 +24,7 @@ from torch import multiprocessing as mp
 
 from lct_pipeline.core.ranks import Ranks
 from lct_pipeline.errors import UserError
-from lct_pipeline.processes.children import begin, killed_message
+from lct_pipeline.processes.children import begin, check_devices, killed_message
 
 POLL_SECONDS = 0.5
 
@@ -55,7 +55,7 @@ def run_together(
     num_processes: int,
     device: torch.device,
 ) -> Iterator[Any]:
-    """Yield what ``work`` yields in the first of several processes.
+    """Yield what ``work`` yields in the first of several processes, or in this one.
 
     An item is done with when the next is asked for: the first process waits until then, and the
     others for the first. When the caller stops early, they are ended.
@@ -64,13 +64,18 @@ def run_together(
         work: Called in each process with its ranks, joined in a process group; can be sent. What
             processes after the first yield is dropped.
         title: What the processes do, for messages.
-        num_processes: How many.
+        num_processes: How many; 1 is this one.
         device: One GPU for each process where it is cuda, else the same for all.
 
     Raises:
+        ParameterError: The device takes fewer processes.
         UserError: A process was killed.
         BaseException: What a process raised.
     """
+    if num_processes == 1:
+        yield from work(Ranks(0, 1, device))
+        return
+    check_devices(num_processes, device)
     context = mp.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:  # only its owner may enter
         joint = _Joint(

@@ -17,15 +17,7 @@ from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.models.description import ModelDescription
 from lct_pipeline.parameters import Training, parameters_digest
 
-AVERAGED = (
-    "loss",
-    "consistency_loss",
-    "diffusion_loss",
-    "spread",
-    "gradient_norm",
-    "coupling_seconds",
-    "wait_seconds",
-)
+NOT_AVERAGED = ("step", "num_levels", "c")
 
 
 class MetricsRecorder:
@@ -47,7 +39,8 @@ class MetricsRecorder:
         rate = len(self._open) * self._batch_size / (now - self._since)
         steps = pd.DataFrame([asdict(m) for m in self._open])
         last = self._open[-1]
-        means = {name: float(steps[name].mean()) for name in AVERAGED}
+        averaged = steps.columns.drop([*NOT_AVERAGED])
+        means = {name: float(steps[name].mean()) for name in averaged}
         self._rows.append({**asdict(last), **means, "images_per_second": rate})
         self._open, self._since = [], now
         return f"{rate:.0f} img/s, loss {means['loss']:.3g}, N {last.num_levels}, c {last.c:.2g}"

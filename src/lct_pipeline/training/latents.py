@@ -31,7 +31,7 @@ class LatentReader:
         class_counts: Training images of each class; empty for a model without classes.
         parameters: The training's parameters.
         device: Where to.
-        on_device: Keep the posteriors of the training split on ``device``.
+        on_device: Keep the posteriors of the training split on ``device``, if they fit there.
     """
 
     def __init__(
@@ -55,8 +55,9 @@ class LatentReader:
         self._sides = ("", FLIPPED)[: 1 + has_flips(latents)]
         num_items = len(self._indices) * len(self._sides)
         self._order = EpochOrder(num_items, parameters.batch_size, parameters.seed)
+        kept = on_device and fits_beside_the_model(latents, len(self._indices), device)
         self._resident = {
-            name: self._whole(name).to(device) if on_device else None
+            name: self._whole(name).to(device) if kept else None
             for name in ("mean", "std")
         }
 

@@ -32,7 +32,6 @@ from lct_pipeline.core.training_loop import (
     Trainer,
     training_steps,
 )
-from lct_pipeline.datasets.splits import indices_of
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import ParameterError, TrainingError
 from lct_pipeline.models.denoiser import build_model
@@ -47,7 +46,7 @@ from lct_pipeline.training.checkpoints import (
     num_files,
 )
 from lct_pipeline.training.init_from import frozen_model
-from lct_pipeline.training.latents import LatentReader, fits_beside_the_model
+from lct_pipeline.training.latents import LatentReader
 from lct_pipeline.training.schedule import level_schedule
 from lct_pipeline.training.task import TrainingTask
 
@@ -59,43 +58,36 @@ BOUNDARY_WEIGHT = 0.1  # of the loss at the boundary of truncated training, as o
 Output = tuple[dict[str, TensorFile], DataFrame, TensorFile]
 
 
-def run_training(task: TrainingTask, ranks: Ranks) -> Iterator[Output | None]:
+def run_training(task: TrainingTask, ranks: Ranks) -> Iterator[Output]:
     """Train; yield checkpoints, rows of metrics and the state at each checkpoint interval.
 
-    Processes after the first have the same weights, and yield None.
+    All processes have the same weights; the first has the seconds of its own.
     """
     parameters = task.parameters
     trainer = _trainer(task, ranks)
     recorder = MetricsRecorder(parameters.batch_size)
     for metrics in _steps(task, trainer, recorder, ranks):
-        if not is_checkpoint(trainer, parameters):
-            continue
-        if ranks.rank > 0:
-            yield None
-        else:
-            metadata = {"step": metrics.step, **task.origin}
-            state = TensorFile(trainer.state_tensors(), metadata)
+        if is_checkpoint(trainer, parameters):
+            state = TensorFile(
+                trainer.state_tensors(), {"step": metrics.step, **task.origin}
+            )
             files = checkpoints(trainer, metrics, task.description, parameters)
             yield files, recorder.take_rows(), state
 
 
 def _trainer(task: TrainingTask, ranks: Ranks) -> Trainer:
     """Return a trainer at the step where the task goes on."""
-    init_from = (
-        None if task.init_from is None else frozen_model(task.init_from, ranks.device)
-    )
+    source, state = task.init_from, task.previous_state
     trainer = build_trainer(
         task.description,
         task.parameters,
-        init_from,
+        None if source is None else frozen_model(source, ranks.device),
         ranks,
         gradient_accumulation=task.runtime.gradient_accumulation,
         compiled=task.runtime.compile,
     )
-    if task.previous_state is not None:
-        trainer.load_state(
-            task.previous_state.tensors, task.previous_state.metadata["step"]
-        )
+    if state is not None:
+        trainer.load_state(state.tensors, task.first_step)
     return trainer
 
 
@@ -218,10 +210,6 @@ def _announce(task: TrainingTask, trainer: Trainer, ranks: Ranks) -> None:
 
 def _preparation(task: TrainingTask, ranks: Ranks) -> Any:
     """Return the function from a step to its batch."""
-    num_items = len(indices_of(task.latent_manifest, "train"))
-    on_device = task.runtime.latents_on_device and fits_beside_the_model(
-        task.latents, num_items, ranks.device
-    )
     read = LatentReader(
         task.latents,
         task.latent_manifest,
@@ -229,7 +217,7 @@ def _preparation(task: TrainingTask, ranks: Ranks) -> Any:
         task.description.class_counts,
         task.parameters,
         ranks.device,
-        on_device=on_device,
+        on_device=task.runtime.latents_on_device,
     )
     return BatchPreparation(
         read=read,

@@ -27,9 +27,9 @@ def train_model(
     runtime: Runtime,
 ) -> Iterator[tuple[Any, Any, Any]]:
     """Train, or continue; yield checkpoints, metrics and state at each checkpoint interval."""
-    from lct_pipeline.training.distributed import train
+    from lct_pipeline.training import distributed
 
-    yield from train(
+    task = distributed.TrainingTask(
         latents,
         latent_manifest,
         latent_normalisation,
@@ -38,6 +38,7 @@ def train_model(
         parameters,
         runtime,
     )
+    yield from distributed.train(task)
 
 
 def conclude_training(
