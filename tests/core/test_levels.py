@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import replace
 
@@ -16,7 +15,6 @@ from lct_pipeline.core.levels import (
     LevelSchedule,
     TruncatedSchedule,
     log_normal_levels,
-    lower_level,
     small_noise_level,
 )
 from lct_pipeline.core.objectives import Levels
@@ -169,29 +167,6 @@ def test_the_lower_level_is_the_formula_of_ect(stage: int) -> None:
     assert (found.t > found.r).all()
 
 
-def test_the_stage_of_s0_has_r_0_wherever_the_ratio_is_negative() -> None:
-    found = draw(ECT, 40_000)
-    negative = reference_ratio(found.t.numpy(), 0) <= 0
-    assert np.array_equal(found.r == 0, negative)
-    # 1 + 8 sigmoid(-t) >= 2 up to t = ln 7: about four samples in five
-    assert np.array_equal(found.r == 0, found.t <= math.log(7))
-    assert negative.mean() == pytest.approx(LOG_T.cdf(math.log(math.log(7))), abs=0.01)
-
-
-def test_with_a_large_q_there_is_a_single_stage_with_a_small_gap() -> None:
-    t = torch.logspace(-3, 2, 50, dtype=torch.float64)
-    r = lower_level(t, 0, q=256.0, k=8.0, b=1.0)
-    expected = 1 - (1 + 8 / (1 + np.exp(t.numpy()))) / 256
-    np.testing.assert_allclose(r / t, expected, rtol=1e-12)
-
-
-def test_the_gap_halves_with_each_stage() -> None:
-    t = torch.logspace(-3, 2, 50, dtype=torch.float64)
-    gaps = [t - lower_level(t, stage, q=2.0, k=8.0, b=1.0) for stage in range(3, 9)]
-    for wide, narrow in itertools.pairwise(gaps):
-        np.testing.assert_allclose(wide, 2 * narrow, rtol=1e-9)
-
-
 def test_the_nominal_number_of_levels_doubles_as_the_gap_halves() -> None:
     assert [ECT.num_levels(STAGE * stage) for stage in range(7)] == GRIDS
     assert [ECT.stage(k) for k in (0, STAGE - 1, STAGE, 6 * STAGE, 99 * STAGE)] == [
@@ -199,13 +174,6 @@ def test_the_nominal_number_of_levels_doubles_as_the_gap_halves() -> None:
     ]
     short = replace(ECT, num_steps=3)
     assert [short.stage(k) for k in range(9)] == [0, 1, 2, 3, 4, 5, 6, 6, 6]
-
-
-def test_the_diffusion_loss_of_continuous_levels_acts_below_a_level() -> None:
-    found = draw(ECT, 40_000)
-    assert torch.equal(found.small_noise, found.t <= 0.16975)
-    share = LOG_T.cdf(math.log(0.16975))
-    assert found.small_noise.double().mean().item() == pytest.approx(share, abs=0.01)
 
 
 @pytest.mark.parametrize("threshold", [0.4, 0.75])
@@ -226,12 +194,7 @@ def test_the_level_below_which_the_diffusion_loss_acts_is_the_limit_of_the_table
 @pytest.mark.parametrize(("P_mean", "P_std"), [(-1.1, 2.0), (-0.8, 1.6)])
 def test_the_logarithm_of_t_is_normal(P_mean: float, P_std: float) -> None:
     t = log_normal_levels(40_000, generator(), P_mean=P_mean, P_std=P_std)
-    log_t = t.log().numpy()
-    assert log_t.mean() == pytest.approx(P_mean, abs=5 * P_std / 200)
-    assert log_t.std() == pytest.approx(P_std, rel=0.02)
-    assert stats.skew(log_t) == pytest.approx(0, abs=0.06)
-    assert stats.kurtosis(log_t) == pytest.approx(0, abs=0.12)
-    assert stats.kstest(log_t, stats.norm(P_mean, P_std).cdf).pvalue > 1e-3
+    assert stats.kstest(t.log(), stats.norm(P_mean, P_std).cdf).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("above", [0.01, 1.0, 40.0])
@@ -241,10 +204,6 @@ def test_levels_above_a_bound_have_the_conditional_distribution(above: float) ->
     ).numpy()
     assert (t >= above).all()
     low = LOG_T.cdf(math.log(above))
-    q = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
-    expected = LOG_T.ppf(low + (1 - low) * q)
-    spread = expected[-1] - expected[0]
-    np.testing.assert_allclose(np.quantile(np.log(t), q), expected, atol=0.02 * spread)
     conditional = (LOG_T.cdf(np.log(t)) - low) / (1 - low)
     assert stats.kstest(conditional, "uniform").pvalue > 1e-3
 
@@ -312,26 +271,6 @@ def test_a_share_of_the_samples_is_at_the_boundary(
     assert share == pytest.approx(expected, abs=0.01)
 
 
-@pytest.mark.parametrize("schedule", [INDEX, ECT], ids=["index", "continuous"])
-def test_away_from_the_boundary_truncated_levels_are_those_of_the_schedule_above(
-    schedule: IndexSchedule | ContinuousSchedule,
-) -> None:
-    none = draw(TruncatedSchedule(schedule, 1.0, 0.0), 500)
-    above = draw(schedule, 500, above=1.0)
-    assert all(torch.equal(a, b) for a, b in zip(none, above, strict=True))
-
-
-@pytest.mark.parametrize("schedule", [INDEX, ECT], ids=["index", "continuous"])
-@pytest.mark.parametrize("truncation", [0.05, 1.0])
-def test_the_diffusion_loss_acts_on_truncated_levels_by_their_own_t(
-    schedule: IndexSchedule | ContinuousSchedule, truncation: float
-) -> None:
-    found = draw(TruncatedSchedule(schedule, truncation, 0.5), 4000, step=3 * STAGE)
-    threshold = 0.16975 if schedule is ECT else reference_grid(80)[60] * (1 + 1e-9)
-    assert torch.equal(found.small_noise, found.t <= threshold)
-    assert found.small_noise.any() == (truncation < threshold)
-
-
 # what all schedules share
 
 
@@ -354,10 +293,3 @@ def test_levels_are_float64_and_depend_on_the_generator_alone(
     assert torch.isfinite(t).all()
     assert (t > r).all()
     assert (r >= 0).all()
-
-
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
-def test_levels_are_drawn_without_the_global_generator(schedule: LevelSchedule) -> None:
-    before = torch.get_rng_state()
-    draw(schedule, 16)
-    assert torch.equal(torch.get_rng_state(), before)

@@ -9,13 +9,14 @@ on their number.
 
 from __future__ import annotations
 
-import queue
-import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ from torch import Tensor
 from lct_pipeline.core.coupling import optimal_transport_coupling
 from lct_pipeline.core.levels import LevelSchedule
 from lct_pipeline.core.objectives import Batch, Levels
+from lct_pipeline.core.preconditioning import level_type
 from lct_pipeline.core.randomness import derived_generator
 from lct_pipeline.core.ranks import Ranks
 
@@ -113,7 +115,7 @@ class BatchPreparation:
             levels = self.schedule.draw(step, len(x), generator, 0)
             whole = Batch(x, eps, labels)
             batch, seconds = self._coupled(whole)
-        t, r = (v.to(x.device, _level_type(x)) for v in (levels.t, levels.r))
+        t, r = (v.to(x.device, level_type(x.device)) for v in (levels.t, levels.r))
         mine = Levels(t, r, levels.small_noise.to(x.device)).part(
             self.ranks.part(len(x))
         )
@@ -151,37 +153,18 @@ def prepared_ahead(
 
     A thread is two batches ahead. An error in it is raised here.
     """
-    ready: queue.Queue[PreparedBatch | BaseException] = queue.Queue(maxsize=1)
-    stopped = threading.Event()
-
-    def put(item: PreparedBatch | BaseException) -> None:
-        while not stopped.is_set():
-            try:
-                return ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-
-    def work() -> None:
+    steps = iter(range(first, last))
+    with ThreadPoolExecutor(1, "prepare batches") as thread:
+        begun = deque(thread.submit(prepare, step) for step in islice(steps, 2))
         try:
-            for step in range(first, last):
-                put(prepare(step))
-                if stopped.is_set():
-                    return
-        except BaseException as error:
-            put(error)
-
-    worker = threading.Thread(target=work, name="prepare batches", daemon=True)
-    worker.start()
-    try:
-        for _ in range(first, last):
-            started = time.perf_counter()
-            item = ready.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield item.used_here(), time.perf_counter() - started
-    finally:
-        stopped.set()
-        worker.join()
+            while begun:
+                begun.extend(thread.submit(prepare, step) for step in islice(steps, 1))
+                started = time.perf_counter()
+                item = begun.popleft().result()
+                yield item.used_here(), time.perf_counter() - started
+        finally:
+            for batch in begun:
+                batch.cancel()
 
 
 @contextmanager
@@ -199,8 +182,3 @@ def _beside_the_training(device: torch.device) -> Iterator[None]:
 @lru_cache(maxsize=1)
 def _side_stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)
-
-
-def _level_type(x: Tensor) -> torch.dtype:
-    """Return the type of the levels: float64, where the device has it."""
-    return torch.float32 if x.device.type == "mps" else torch.float64

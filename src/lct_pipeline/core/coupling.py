@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lct_pipeline.core.preconditioning import level_type
+
 
 def squared_distances(x: Tensor, eps: Tensor) -> Tensor:
     """Return the cost matrix M of squared Euclidean distances, ``(B, B)``, float64."""
-    # MPS has no float64; the distances of latents and noise differ far above its rounding
-    wide = torch.float32 if x.device.type == "mps" else torch.float64
-    a, b = x.flatten(1).to(wide), eps.flatten(1).to(wide)
+    a, b = (v.flatten(1).to(level_type(v.device)) for v in (x, eps))
     M = a.square().sum(1)[:, None] + b.square().sum(1)[None, :] - 2 * a @ b.T
     return M.clamp_min_(0)
 

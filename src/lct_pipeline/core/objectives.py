@@ -1,4 +1,4 @@
-"""The training objectives: frozen values, each called with (denoiser, batch, levels, generator, c).
+"""The training objectives: frozen values, each called with (denoiser, batch, levels, seed, c).
 
 - :class:`ConsistencyTraining`: sLCT (Dao et al. 2025), of which iCT (Song & Dhariwal 2023) is the
   case of the pseudo-Huber loss, constant c, independent coupling and no diffusion loss;
@@ -13,7 +13,6 @@ without gradient (iCT: no EMA of the teacher). All return one value per sample, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -29,10 +28,9 @@ from lct_pipeline.core.losses import (
     mean_square,
     squared_residual,
 )
-from lct_pipeline.core.preconditioning import append_dims
-from lct_pipeline.core.randomness import draw_seed, seeded_dropout
+from lct_pipeline.core.preconditioning import Model, append_dims
+from lct_pipeline.core.randomness import seeded_dropout
 
-DenoiserFunction = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 Solver = Literal["euler", "heun"]
 
 
@@ -80,12 +78,7 @@ class Objective(Protocol):
     """What is minimised: the parts of a loss, one value per sample."""
 
     def __call__(
-        self,
-        denoiser: DenoiserFunction,
-        batch: Batch,
-        levels: Levels,
-        generator: torch.Generator,
-        c: float,
+        self, denoiser: Model, batch: Batch, levels: Levels, seed: int, c: float
     ) -> LossParts:
         """Return the losses.
 
@@ -93,7 +86,7 @@ class Objective(Protocol):
             denoiser: The model that is trained.
             batch: Latents and the noise they are coupled with.
             levels: Pairs of levels.
-            generator: Source of the dropout mask.
+            seed: Seed of the dropout mask.
             c: Scale of the robust loss.
         """
 
@@ -125,15 +118,9 @@ class ConsistencyTraining:
     sigma_data: float
 
     def __call__(
-        self,
-        denoiser: DenoiserFunction,
-        batch: Batch,
-        levels: Levels,
-        generator: torch.Generator,
-        c: float,
+        self, denoiser: Model, batch: Batch, levels: Levels, seed: int, c: float
     ) -> LossParts:
         """Return the losses; the denoiser is the consistency function f(x_t, t)."""
-        seed = draw_seed(generator)
         D_xt = _output(denoiser, batch, levels.t, seed)
         with torch.no_grad():
             D_xr = _target_output(denoiser, batch, levels.r, seed)
@@ -157,20 +144,14 @@ class TruncatedTraining:
 
     robust: RobustLoss
     sigma_data: float
-    stage1: DenoiserFunction
+    stage1: Model
     truncation: float
     boundary_weight: float
 
     def __call__(
-        self,
-        denoiser: DenoiserFunction,
-        batch: Batch,
-        levels: Levels,
-        generator: torch.Generator,
-        c: float,
+        self, denoiser: Model, batch: Batch, levels: Levels, seed: int, c: float
     ) -> LossParts:
         """Return the losses of pairs with t >= t'."""
-        seed = draw_seed(generator)
         D_xt = _output(denoiser, batch, levels.t, seed)
         boundary = levels.r < self.truncation
         with torch.no_grad():
@@ -197,19 +178,13 @@ class ConsistencyDistillation:
 
     robust: RobustLoss
     sigma_data: float
-    teacher: DenoiserFunction
+    teacher: Model
     solver: Solver
 
     def __call__(
-        self,
-        denoiser: DenoiserFunction,
-        batch: Batch,
-        levels: Levels,
-        generator: torch.Generator,
-        c: float,
+        self, denoiser: Model, batch: Batch, levels: Levels, seed: int, c: float
     ) -> LossParts:
         """Return the losses; the denoiser is the consistency function f(x_t, t)."""
-        seed = draw_seed(generator)
         D_xt = _output(denoiser, batch, levels.t, seed)
         x_t = batch.noised(levels.t)
         with torch.no_grad():
@@ -234,15 +209,10 @@ class DiffusionTraining:
     sigma_data: float
 
     def __call__(
-        self,
-        denoiser: DenoiserFunction,
-        batch: Batch,
-        levels: Levels,
-        generator: torch.Generator,
-        c: float,
+        self, denoiser: Model, batch: Batch, levels: Levels, seed: int, c: float
     ) -> LossParts:
         """Return the losses; the levels r and the scale c are not used."""
-        D_xt = _output(denoiser, batch, levels.t, draw_seed(generator))
+        D_xt = _output(denoiser, batch, levels.t, seed)
         weights = diffusion_weights(levels.t, sigma_data=self.sigma_data)
         loss = weights.to(D_xt.dtype) * mean_square(D_xt - batch.x)
         zero = torch.zeros_like(loss)
@@ -273,7 +243,7 @@ def batch_loss(
 
 
 def ode_step(
-    teacher: DenoiserFunction,
+    teacher: Model,
     x_t: Tensor,
     t: Tensor,
     r: Tensor,
@@ -298,22 +268,18 @@ def ode_step(
     return x_t + step * (slope + _slope(teacher, x_r, r, labels)) / 2
 
 
-def _slope(
-    teacher: DenoiserFunction, x_t: Tensor, t: Tensor, labels: Tensor | None
-) -> Tensor:
+def _slope(teacher: Model, x_t: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
     return (x_t - teacher(x_t, t, labels)) / append_dims(t, x_t).to(x_t.dtype)
 
 
-def _output(
-    denoiser: DenoiserFunction, batch: Batch, level: Tensor, dropout_seed: int
-) -> Tensor:
+def _output(denoiser: Model, batch: Batch, level: Tensor, dropout_seed: int) -> Tensor:
     """Return f(x + level * eps, level) in the type of x."""
     with seeded_dropout(dropout_seed, batch.x.device):
         return denoiser(batch.noised(level), level, batch.labels).to(batch.x.dtype)
 
 
 def _target_output(
-    denoiser: DenoiserFunction, batch: Batch, r: Tensor, dropout_seed: int
+    denoiser: Model, batch: Batch, r: Tensor, dropout_seed: int
 ) -> Tensor:
     """Return f(x_r, r), and x itself where r = 0, at which ln(r) would not be finite."""
     above_zero = r > 0

@@ -5,10 +5,14 @@ Sources: Karras et al. 2022, table 1 and eq. 7; Song et al. 2023 (consistency mo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+# model(x_t, t) or model(x_t, t, labels): noisy latents (B, C, H, W) at levels (B,) to clean ones
+Model = Callable[..., Tensor]
 
 
 class Scalings(NamedTuple):
@@ -23,6 +27,16 @@ class Scalings(NamedTuple):
 def append_dims(values: Tensor, like: Tensor) -> Tensor:
     """Give ``values``, ``(B,)``, trailing axes so that it broadcasts over ``like``."""
     return values.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def level_type(device: torch.device) -> torch.dtype:
+    """Return the type of levels, scalings and distances: float64, which MPS does not have."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def at_level(x: Tensor, level: float) -> Tensor:
+    """Return the levels, ``(B,)``, of samples that are all at one."""
+    return torch.full((len(x),), level, dtype=level_type(x.device), device=x.device)
 
 
 def scalings(sigma: Tensor, *, sigma_data: float, sigma_min: float) -> Scalings:
@@ -76,10 +90,10 @@ class Denoiser(nn.Module):
         ``labels``, ``(B,)``, are classes of a conditional network. The scalings are computed in
         float64, the output has the type of ``x_t``.
         """
-        # MPS has no float64; its float32 differs in the last digits of the scalings only
-        wide = torch.float32 if t.device.type == "mps" else torch.float64
         at_t = scalings(
-            t.to(wide), sigma_data=self.sigma_data, sigma_min=self.sigma_min
+            t.to(level_type(t.device)),
+            sigma_data=self.sigma_data,
+            sigma_min=self.sigma_min,
         )
         c_skip, c_out, c_in, c_noise = (c.to(x_t.dtype) for c in at_t)
         enabled = self.autocast is not None

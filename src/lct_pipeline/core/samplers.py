@@ -2,9 +2,6 @@
 
 Sources: Song et al. 2023 (consistency models), algorithm 1; Karras et al. 2022 (EDM), algorithm 1;
 Lu et al. 2022 (DPM-Solver++), algorithm 2; Ho & Salimans 2022 (classifier-free guidance).
-
-A model here is any callable ``model(x_t, t)``, or ``model(x_t, t, labels)`` where labels are given,
-that maps noisy latents ``(B, C, H, W)`` at levels ``(B,)`` to clean ones.
 """
 
 from __future__ import annotations
@@ -16,11 +13,11 @@ import torch
 from torch import Tensor
 
 from lct_pipeline.core.coupling import optimal_transport_coupling
+from lct_pipeline.core.preconditioning import Model, at_level
 
 if TYPE_CHECKING:
     from diffusers import EDMDPMSolverMultistepScheduler
 
-Model = Callable[..., Tensor]
 Renoise = Literal["fresh", "same", "coupled"]
 
 
@@ -186,7 +183,5 @@ def _dpm_solver(**grid: float) -> EDMDPMSolverMultistepScheduler:
 
 def _evaluate(model: Model, x: Tensor, sigma: float, labels: Tensor | None) -> Tensor:
     """Return the model's output for a batch that is at one level."""
-    # MPS has no float64
-    wide = torch.float32 if x.device.type == "mps" else torch.float64
-    t = torch.full((len(x),), sigma, dtype=wide, device=x.device)
+    t = at_level(x, sigma)
     return model(x, t) if labels is None else model(x, t, labels)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from lct_pipeline.core.preconditioning import Model
 from lct_pipeline.core.samplers import (
-    Model,
     Renoise,
     sample_dpm_solver,
     sample_heun,

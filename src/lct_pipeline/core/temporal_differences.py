@@ -21,7 +21,8 @@ from lct_pipeline.core.levels import (
     TruncatedSchedule,
     lower_level,
 )
-from lct_pipeline.core.objectives import Batch, DenoiserFunction
+from lct_pipeline.core.objectives import Batch
+from lct_pipeline.core.preconditioning import Model, at_level
 from lct_pipeline.core.schedules import karras_sigmas, level_probabilities
 
 
@@ -40,7 +41,7 @@ class LevelPair(NamedTuple):
 
 @torch.no_grad()
 def temporal_differences(
-    denoiser: DenoiserFunction, batches: Iterable[Batch], t: float, r: float
+    denoiser: Model, batches: Iterable[Batch], t: float, r: float
 ) -> Iterator[Tensor]:
     """Yield d = f(x + t eps, t) - f(x + r eps, r) of each batch, ``(B, C, H, W)``.
 
@@ -56,10 +57,8 @@ def temporal_differences(
         yield D_xt - D_xr
 
 
-def _output(denoiser: DenoiserFunction, batch: Batch, level: float) -> Tensor:
-    # MPS has no float64
-    wide = torch.float32 if batch.x.device.type == "mps" else torch.float64
-    levels = torch.full((len(batch.x),), level, dtype=wide, device=batch.x.device)
+def _output(denoiser: Model, batch: Batch, level: float) -> Tensor:
+    levels = at_level(batch.x, level)
     return denoiser(batch.noised(levels), levels, batch.labels)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -32,7 +32,7 @@ from lct_pipeline.core.objectives import (
     batch_loss,
 )
 from lct_pipeline.core.preconditioning import Denoiser
-from lct_pipeline.core.randomness import derived_generator
+from lct_pipeline.core.randomness import derived_generator, draw_seed
 from lct_pipeline.core.ranks import Ranks
 
 
@@ -104,6 +104,7 @@ class StepMetrics:
     wait_seconds: float
 
 
+@dataclass(eq=False)
 class Trainer:
     """A model in training: its network, optimiser and averages.
 
@@ -114,43 +115,30 @@ class Trainer:
         scale: ``paper``, ``fitted`` or ``constant``: the law of c.
         s0: N(k) of the first stage.
         num_levels: Returns N(k) of a step.
-        optimizer: How weights follow gradients.
-        ema: The averages to keep.
+        settings: How weights follow gradients.
+        ema: The averages of the model's network to keep.
         gradient_accumulation: Parts in which a batch is computed.
         seed: Seed of dropout.
         ranks: This process among those that share the batch.
     """
 
-    def __init__(
-        self,
-        model: Denoiser,
-        *,
-        objective: Objective,
-        diffusion_weight: float,
-        scale: Literal["paper", "fitted", "constant"],
-        s0: int,
-        num_levels: Callable[[int], int],
-        optimizer: OptimizerSettings,
-        ema: Callable[[nn.Module], EMABank],
-        gradient_accumulation: int,
-        seed: int,
-        ranks: Ranks,
-    ) -> None:
-        self.model = model
-        self.objective = objective
-        self.diffusion_weight = diffusion_weight
-        self.scale = scale
-        self.s0 = s0
-        self.num_levels = num_levels
-        self.settings = optimizer
-        self.optimizer = optimizer.build(model.network)
-        self.ema = ema(model.network)
-        self.gradient_accumulation = gradient_accumulation
-        self.seed = seed
-        self.ranks = ranks
-        self.fitted_c = FittedC()
-        self.step = 0  # steps done
-        self._shared = _shared_model(model, ranks)
+    model: Denoiser
+    objective: Objective
+    diffusion_weight: float
+    scale: Literal["paper", "fitted", "constant"]
+    s0: int
+    num_levels: Callable[[int], int]
+    settings: OptimizerSettings
+    ema: EMABank
+    gradient_accumulation: int
+    seed: int
+    ranks: Ranks
+    fitted_c: FittedC = field(default_factory=FittedC, init=False)
+    step: int = field(default=0, init=False)  # steps done
+
+    def __post_init__(self) -> None:
+        self.optimizer = self.settings.build(self.model.network)
+        self._shared = _shared_model(self.model, self.ranks)
 
     def c(self, step: int, dimension: int) -> float:
         """Return the scale of the robust loss for latents of ``dimension`` values."""
@@ -226,7 +214,8 @@ class Trainer:
         generator = derived_generator(
             self.seed, "dropout", self.step, self.ranks.rank, part
         )
-        return self.objective(self._shared, batch, levels, generator, c)
+        seed = draw_seed(generator)
+        return self.objective(self._shared, batch, levels, seed, c)
 
     def _gradients_exchanged(self, is_last: bool) -> Any:
         """Return a context in which processes exchange gradients, for the last part alone."""

@@ -10,7 +10,8 @@ from diffusers import ConfigMixin, SchedulerMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
-from lct_pipeline.core.samplers import Model, guided
+from lct_pipeline.core.preconditioning import Model
+from lct_pipeline.core.samplers import guided
 from lct_pipeline.core.sampling_plans import SamplingPlan, sample_by_plan
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import torch
@@ -144,9 +143,11 @@ def build_trainer(
         scale=parameters.objective.c_schedule,
         s0=parameters.noise.s0,
         num_levels=level_schedule(parameters).num_levels,
-        optimizer=OptimizerSettings(**parameters.optimizer.model_dump()),
-        ema=partial(
-            EMABank, rates=parameters.ema.rates, widths=parameters.ema.sigma_rels
+        settings=OptimizerSettings(**parameters.optimizer.model_dump()),
+        ema=EMABank(
+            model.network,
+            rates=parameters.ema.rates,
+            widths=parameters.ema.sigma_rels,
         ),
         gradient_accumulation=gradient_accumulation,
         seed=parameters.seed,
