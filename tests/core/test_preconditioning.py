@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from lct_pipeline.core.preconditioning import (
     Denoiser,
-    append_dims,
     scalings,
 )
 
@@ -51,12 +50,6 @@ def test_scalings_are_those_of_the_reference(sigma: float) -> None:
         assert value.item() == pytest.approx(known, rel=1e-12, abs=1e-15)
 
 
-def test_network_input_has_unit_variance_at_every_level() -> None:
-    sigma = torch.tensor(LEVELS, dtype=torch.float64)
-    c_in = scalings(sigma, sigma_data=DATA, sigma_min=MIN).c_in
-    torch.testing.assert_close(c_in**2 * (sigma**2 + DATA**2), torch.ones_like(sigma))
-
-
 def test_at_the_smallest_level_the_model_is_the_identity() -> None:
     x = torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(0))
     for dtype in (torch.float32, torch.float64):
@@ -90,10 +83,3 @@ def test_output_has_the_type_of_the_input(dtype: torch.dtype) -> None:
     model = consistency_model().to(dtype)
     x_t = torch.zeros(2, 2, 4, 4, dtype=dtype)
     assert model(x_t, torch.tensor([0.1, 1.0], dtype=torch.float64)).dtype == dtype
-
-
-def test_append_dims_broadcasts_one_value_per_sample() -> None:
-    x = torch.ones(3, 2, 4, 4)
-    values = torch.tensor([1.0, 2.0, 3.0])
-    assert append_dims(values, x).shape == (3, 1, 1, 1)
-    assert (append_dims(values, x) * x).mean((1, 2, 3)).tolist() == [1, 2, 3]

@@ -4,12 +4,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lct_pipeline.core.randomness import derived_generator
 from lct_pipeline.core.sample_quality import (
     feature_batches,
-    features_of,
     generate_images,
     label_batches,
     noise_batches,
@@ -54,15 +53,6 @@ def test_purposes_and_batches_have_noise_of_their_own() -> None:
     assert len(torch.unique(evaluations, dim=0)) == len(evaluations) == 8
 
 
-def test_noise_is_standard_normal() -> None:
-    (eps,) = noises(2000, batch_size=2000)
-    num_values = eps.numel()
-    assert abs(eps.mean().item()) < 5 / num_values**0.5
-    assert eps.square().mean().item() == pytest.approx(
-        1, abs=5 * (2 / num_values) ** 0.5
-    )
-
-
 def classes(num_images: int, **changes: Any) -> list[Tensor | None]:
     stream = {"batch_size": 4, "seed": 5, "purpose": "a"} | changes
     return list(label_batches(num_images, [30, 0, 10], **stream))
@@ -79,12 +69,6 @@ def test_labels_are_the_same_whatever_was_drawn_before() -> None:
     noises(10)
     second = classes(48)
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=False))
-
-
-@pytest.mark.parametrize("change", [{"seed": 6}, {"purpose": "b"}])
-def test_seeds_and_purposes_have_labels_of_their_own(change: dict[str, Any]) -> None:
-    first, other = (torch.cat(classes(100, **c)) for c in ({}, change))
-    assert not torch.equal(first, other)
 
 
 def test_labels_are_as_frequent_as_in_training() -> None:
@@ -110,14 +94,6 @@ def test_images_are_the_decoded_samples_of_each_batch() -> None:
     assert len(images) == 2
     for (first, second), c, found in zip(batches, labels, images, strict=True):
         assert torch.equal(found, first - second + c.reshape(-1, 1, 1, 1) + 7)
-
-
-def test_features_are_stacked_in_order_without_gradients() -> None:
-    extractor = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
-    images = torch.arange(7 * 12, dtype=torch.uint8).reshape(7, 3, 2, 2)
-    found = features_of(images.split(3), lambda batch: extractor(batch.float()))
-    torch.testing.assert_close(found, extractor(images.float()).detach())
-    assert not found.requires_grad
 
 
 def test_features_come_one_batch_at_a_time_in_single_precision() -> None:

@@ -15,10 +15,8 @@ from lct_pipeline.core.levels import (
     TruncatedSchedule,
 )
 from lct_pipeline.core.objectives import Batch
-from lct_pipeline.core.outliers import outlier_statistics
 from lct_pipeline.core.preconditioning import Denoiser
 from lct_pipeline.core.temporal_differences import (
-    LevelPair,
     interpolation_weights,
     pooled_std,
     spread_evenly,
@@ -75,10 +73,6 @@ def batch() -> Batch:
     return Batch(0.5 * x, eps, torch.arange(12) % 4)
 
 
-def parts(batch: Batch, size: int) -> list[Batch]:
-    return [batch.part(slice(at, at + size)) for at in range(0, 12, size)]
-
-
 def plain(
     denoiser: Denoiser, x: Tensor, eps: Tensor, label: Tensor, t: float
 ) -> Tensor:
@@ -108,33 +102,6 @@ def test_the_target_at_level_0_is_the_clean_sample(
     (found,) = temporal_differences(denoiser, [batch], 1.0, 0.0)
     D_xt = denoiser(batch.x + batch.eps, torch.ones(12), batch.labels)
     torch.testing.assert_close(found, (D_xt - batch.x).detach())
-
-
-def test_the_size_of_the_batches_changes_nothing(
-    denoiser: Denoiser, batch: Batch
-) -> None:
-    whole, small = (
-        torch.cat(list(temporal_differences(denoiser, parts(batch, n), 2.0, 1.0)))
-        for n in (12, 5)
-    )
-    torch.testing.assert_close(whole, small)
-
-
-def test_a_gaussian_difference_has_a_gaussians_statistics() -> None:
-    """f(x, t) = x / 2 makes d = (t - r) eps / 2."""
-    generator = torch.Generator().manual_seed(0)
-    x, eps = (torch.randn(4000, 1, 4, 4, generator=generator) for _ in range(2))
-    values = list(
-        temporal_differences(lambda x_t, t, _: x_t / 2, [Batch(x, eps)], 3.0, 1.0)
-    )
-    row = outlier_statistics(lambda: iter(values))[-1]
-    num = row.num_values
-    assert num == 64_000
-    assert row.std == pytest.approx(1.0, abs=5 * (0.5 / num) ** 0.5)
-    assert row.q3 == pytest.approx(0.6745, abs=0.03)
-    assert row.inner_high == pytest.approx(4 * 0.6745, abs=0.1)
-    share = row.gaussian_share_beyond_inner
-    assert abs(row.share_beyond_inner - share) < 5 * (share / num) ** 0.5
 
 
 @pytest.mark.parametrize(
@@ -211,14 +178,6 @@ def test_weights_are_exact_for_what_is_linear_between_the_chosen() -> None:
     values = np.interp(np.arange(40), chosen, [3.0, -1.0, 4.0, 1.0])
     expected = np.average(values, weights=probabilities)
     assert weights @ values[chosen] == pytest.approx(expected)
-
-
-def test_weights_on_a_fine_grid_find_the_mean_over_all_levels() -> None:
-    def smooth(pairs: list[LevelPair]) -> float:
-        return sum(p.weight * math.exp(-(math.log(p.t) ** 2) / 8) for p in pairs)
-
-    few, every = (stage_pairs(INDEX, LAST, n, **GRID) for n in (21, 640))
-    assert smooth(few) == pytest.approx(smooth(every), rel=0.01)
 
 
 def test_the_pooled_deviation_is_that_of_all_values_together() -> None:

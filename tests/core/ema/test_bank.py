@@ -44,15 +44,6 @@ def test_a_value_out_of_range_is_refused(
         Track(kind, value)
 
 
-def test_tracks_start_as_copies_of_the_weights() -> None:
-    net = network()
-    bank = bank_of(net)
-    before = {name: p.detach().clone() for name, p in net.named_parameters()}
-    walk(net)
-    for averages in bank.tracks.values():
-        assert all(torch.equal(averages[name], before[name]) for name in before)
-
-
 @pytest.mark.parametrize("rate", RATES)
 def test_a_rate_track_is_the_recursion_in_float64(rate: float) -> None:
     net = network()
@@ -87,15 +78,6 @@ def test_a_power_track_is_the_mean_weighted_by_a_power_of_the_step(
     np.testing.assert_allclose(average, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_power_track_forgets_the_initial_weights_at_the_first_step() -> None:
-    net = network()
-    bank = bank_of(net)
-    walk(net)
-    bank.update(1)
-    for name, average in bank.tracks[Track("power", 0.1)].items():
-        assert torch.equal(average, net.get_parameter(name))
-
-
 def test_frozen_parameters_are_followed() -> None:
     net = network()
     net.get_parameter("0.weight").requires_grad_(False)
@@ -107,16 +89,6 @@ def test_frozen_parameters_are_followed() -> None:
     assert torch.equal(averages["0.weight"], net.get_parameter("0.weight"))
 
 
-def test_constant_weights_stay_as_they_are() -> None:
-    net = network()
-    bank = bank_of(net)
-    for step in range(1, 100):
-        bank.update(step)
-    for averages in bank.tracks.values():
-        for name, average in averages.items():
-            assert torch.equal(average, net.get_parameter(name))
-
-
 def test_the_network_is_followed_after_it_loads_other_weights_and_moves() -> None:
     net, other = network(), network()
     bank = bank_of(net)
@@ -126,17 +98,6 @@ def test_the_network_is_followed_after_it_loads_other_weights_and_moves() -> Non
     bank.update(1)
     average = bank.tracks[Track("power", 0.1)]["0.weight"]
     assert torch.equal(average, other.get_parameter("0.weight"))
-
-
-def test_an_update_changes_the_averages_in_place() -> None:
-    net = network()
-    bank = bank_of(net)
-    places = [t.data_ptr() for track in bank.tracks.values() for t in track.values()]
-    walk(net)
-    bank.update(1)
-    after = [t.data_ptr() for track in bank.tracks.values() for t in track.values()]
-    assert places == after
-    assert len(set(places)) == len(places)
 
 
 def test_state_dict_has_averaged_parameters_and_present_buffers() -> None:
@@ -152,23 +113,6 @@ def test_state_dict_has_averaged_parameters_and_present_buffers() -> None:
     assert (state["1.running_mean"] == 7).all()
     other = network()
     other.load_state_dict(state)
-
-
-@pytest.mark.parametrize("track", [Track("rate", 0.9), Track("power", 0.1)])
-def test_a_loaded_track_goes_on_as_the_saved_one(track: Track) -> None:
-    net = network()
-    bank = bank_of(net)
-    for step in (1, 2):
-        walk(net)
-        bank.update(step)
-    saved = {name: t.clone() for name, t in bank.tracks[track].items()}
-    walk(net)
-    continued = bank_of(net)
-    continued.load(track, saved)
-    bank.update(3)
-    continued.update(3)
-    for name, average in bank.tracks[track].items():
-        assert torch.equal(average, continued.tracks[track][name])
 
 
 def test_a_missing_or_misshapen_tensor_is_named() -> None:
