@@ -1,9 +1,13 @@
-"""Descriptions of small models."""
+"""Small models: their descriptions and networks."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
+from lct_pipeline.models.denoiser import build_network
 from lct_pipeline.models.description import ModelDescription
 
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -46,3 +50,43 @@ def described(kind: str = "mlp", **changes: Any) -> ModelDescription:
         "lowest_level": 0.0,
     }
     return ModelDescription(**values | changes)
+
+
+def new_network(kind: str, **changes: Any) -> Any:
+    """Return a network with fresh weights, always the same.
+
+    Args:
+        kind: Kind of network.
+        changes: Of its sizes, or of its description; the norm is that before the output too.
+    """
+    sizes = {name: changes[name] for name in NETWORKS[kind] if name in changes}
+    values = {"sample_shape": (2, 8, 8), "network": NETWORKS[kind] | sizes}
+    values |= {name: changes[name] for name in changes.keys() - sizes.keys()}
+    if "norm" in values:
+        values = {"output_norm": values["norm"]} | values
+    torch.manual_seed(0)
+    return build_network(described(kind, **values))
+
+
+def network(kind: str, **changes: Any) -> Any:
+    """Return a network in which no weight is zero, so that every path acts."""
+    return perturbed(new_network(kind, **changes))
+
+
+def perturbed(module: nn.Module) -> Any:
+    """Return a module with something added to each weight, always the same."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for p in module.parameters():
+            p.add_(0.1 * torch.randn(p.shape, generator=generator))
+    return module
+
+
+def num_parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def noisy_latents(size: int = 3) -> tuple[Tensor, Tensor]:
+    """Return latents ``(B, 2, 8, 8)`` and c_noise ``(B,)`` over all levels."""
+    x = torch.randn(size, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    return x, 250 * torch.linspace(-6, 4, size)

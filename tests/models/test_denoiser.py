@@ -2,179 +2,166 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import get_args
 
 import pytest
 import torch
-from describing import described
-from torch import Tensor, nn
+from describing import (
+    NETWORKS,
+    described,
+    network,
+    new_network,
+    noisy_latents,
+    perturbed,
+)
+from torch import nn
 
 from lct_pipeline.core.preconditioning import Denoiser
-from lct_pipeline.models.denoiser import build_model, build_network
-from lct_pipeline.models.description import ModelDescription
-from lct_pipeline.models.dit import DiTNetwork
-from lct_pipeline.models.mlp import MLPNetwork
-from lct_pipeline.models.unet import UNetNetwork
+from lct_pipeline.models.denoiser import build_model
+from lct_pipeline.models.dit import TOKEN_NORMS
+from lct_pipeline.models.norms import NormName
 
-KINDS = {"mlp": MLPNetwork, "unet": UNetNetwork, "dit": DiTNetwork}
-SIZES: dict[str, dict[str, Any]] = {
-    "mlp": {"width": 16, "num_blocks": 1},
-    "unet": {
-        "width": 16,
-        "multipliers": [1, 2],
-        "num_blocks": 1,
-        "attention_sizes": [4],
-        "head_width": 16,
-    },
-    "dit": {
-        "patch_size": 2,
-        "depth": 2,
-        "width": 16,
-        "head_width": 8,
-        "positions": "rotary",
-        "activation": "relu",
-    },
-}
-EMBEDDING_WIDTHS = {"mlp": 8, "unet": 64, "dit": 16}
+EMBEDDING_WIDTHS = {"mlp": 8, "unet": 32, "dit": 16}
+OF_A_VECTOR = [name for name in get_args(NormName) if "instance" not in name]
+NORMS = {"mlp": OF_A_VECTOR, "unet": get_args(NormName), "dit": TOKEN_NORMS}
+WITH_NORMS = [(kind, norm) for kind, norms in NORMS.items() for norm in norms]
+every_kind = pytest.mark.parametrize("kind", NETWORKS)
 
 
-def description(kind: str, **changes: Any) -> ModelDescription:
-    values = {"sample_shape": (2, 8, 8), "output_norm": "rms_norm"}
-    return described(kind, network=SIZES[kind], **values | changes)
-
-
-def perturb(module: nn.Module) -> None:
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for p in module.parameters():
-            p.add_(0.1 * torch.randn(p.shape, generator=generator))
-
-
-def inputs(size: int = 4) -> tuple[Tensor, Tensor]:
-    x = torch.randn(size, 2, 8, 8, generator=torch.Generator().manual_seed(0))
-    return x, torch.linspace(0.01, 3, size)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_description_names_the_network_and_its_boundary(kind: str) -> None:
-    assert isinstance(build_network(description(kind)), KINDS[kind])
-    model = build_model(description(kind, boundary=0.0), autocast=torch.bfloat16)
+@every_kind
+def test_a_model_is_a_denoiser_with_the_boundary_of_its_description(kind: str) -> None:
+    model = build_model(described(kind, boundary=0.0), autocast=torch.bfloat16)
     assert isinstance(model, Denoiser)
     assert (model.sigma_data, model.sigma_min) == (0.5, 0.0)
     assert model.autocast == torch.bfloat16
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_new_network_returns_zero_for_every_class(kind: str) -> None:
-    network = build_network(description(kind, num_classes=3))
-    assert (network(*inputs()) == 0).all()
-    assert (network(*inputs(), torch.arange(4)) == 0).all()
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_output_norm_is_one_of_its_own(kind: str) -> None:
-    network: Any = build_network(description(kind))
-    norms = [m for m in network.modules() if isinstance(m, nn.RMSNorm)]
-    assert norms == [network.output_norm]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_built_model_is_the_identity_at_its_boundary(kind: str) -> None:
-    model = build_model(description(kind))
-    perturb(model)
-    x, _ = inputs(2)
+@every_kind
+def test_a_model_is_the_identity_at_its_boundary(kind: str) -> None:
+    model = perturbed(build_model(described(kind, sample_shape=(2, 8, 8))))
+    x, _ = noisy_latents(2)
     low, high = (torch.full((2,), t, dtype=torch.float64) for t in (0.002, 1.0))
     assert torch.equal(model(x, low), x)
     assert not torch.allclose(model(x, high), x)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@every_kind
 def test_the_seed_alone_decides_the_weights(kind: str) -> None:
     torch.manual_seed(1)
-    first = build_model(description(kind), seed=4).state_dict()
+    before = torch.get_rng_state()
+    first = build_model(described(kind), seed=4).state_dict()
+    assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    second = build_model(description(kind), seed=4).state_dict()
-    other = build_model(description(kind), seed=5).state_dict()
+    second = build_model(described(kind), seed=4).state_dict()
+    other = build_model(described(kind), seed=5).state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
-def test_building_leaves_the_global_generator_as_it_was() -> None:
-    before = torch.get_rng_state()
-    build_model(description("mlp"))
-    assert torch.equal(torch.get_rng_state(), before)
+@every_kind
+def test_a_new_network_returns_zero_for_every_class(kind: str) -> None:
+    net = new_network(kind, num_classes=3)
+    assert (net(*noisy_latents()) == 0).all()
+    assert (net(*noisy_latents(), torch.arange(3)) == 0).all()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_weights_go_from_one_built_model_to_another(kind: str) -> None:
-    first = build_model(description(kind), seed=1)
-    perturb(first)
-    second = build_model(description(kind), seed=2)
-    second.load_state_dict(first.state_dict())
-    x, t = inputs(1)
-    assert torch.equal(first(x, t), second(x, t))
+@every_kind
+def test_the_output_norm_is_one_of_its_own(kind: str) -> None:
+    net = new_network(kind, output_norm="rms_norm")
+    norms = [m for m in net.modules() if isinstance(m, nn.RMSNorm)]
+    assert norms == [net.output_norm]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "norm"), WITH_NORMS)
+def test_output_has_the_shape_of_the_latents_and_every_weight_a_gradient(
+    kind: str, norm: str
+) -> None:
+    net = network(kind, norm=norm, num_classes=2)
+    out = net(*noisy_latents(), torch.arange(3))
+    assert out.shape == (3, 2, 8, 8)
+    out.square().sum().backward()
+    sizes = {name: p.grad.abs().max().item() for name, p in net.named_parameters()}
+    # an instance norm takes away what the bias before it adds to a channel
+    taken = {n for n in sizes if "instance" in norm and n.endswith("conv0.bias")}
+    assert all(sizes[name] < 1e-3 * max(sizes.values()) for name in taken)
+    assert all(size > 0 for name, size in sizes.items() if name not in taken)
+
+
+@every_kind
+def test_samples_do_not_influence_each_other(kind: str) -> None:
+    net = network(kind)
+    x, c_noise = noisy_latents()
+    alone = [net(x[j : j + 1], c_noise[j : j + 1]) for j in range(3)]
+    torch.testing.assert_close(net(x, c_noise), torch.cat(alone), atol=1e-4, rtol=1e-4)
+
+
+@every_kind
+def test_output_depends_on_the_level_and_on_every_position(kind: str) -> None:
+    net = network(kind)
+    x, c_noise = noisy_latents(1)
+    assert not torch.allclose(net(x, c_noise), net(x, c_noise + 100))
+    changed = x.clone()
+    changed[0, 0, 7, 7] += 1
+    assert ((net(changed, c_noise) - net(x, c_noise))[0].abs().amax(0) > 0).all()
+
+
+@every_kind
+def test_dropout_acts_in_training_alone(kind: str) -> None:
+    net, inputs = network(kind, dropout=0.5), noisy_latents()
+    assert not torch.equal(net.train()(*inputs), net(*inputs))
+    assert torch.equal(net.eval()(*inputs), network(kind)(*inputs))
+
+
+@every_kind
 def test_classes_add_one_vector_each_and_one_for_none(kind: str) -> None:
-    conditional = build_network(description(kind, num_classes=5)).state_dict()
-    unconditional = build_network(description(kind)).state_dict()
-    assert set(conditional) - set(unconditional) == {"classes.vectors.weight"}
+    conditional = new_network(kind, num_classes=5).state_dict()
+    added = set(conditional) - set(new_network(kind).state_dict())
+    assert added == {"classes.vectors.weight"}
     expected = (6, EMBEDDING_WIDTHS[kind])
     assert conditional["classes.vectors.weight"].shape == expected
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@every_kind
 def test_the_class_of_a_sample_acts_on_that_sample_alone(kind: str) -> None:
-    network = build_network(description(kind, num_classes=3))
-    perturb(network)
-    x, c_noise = inputs()
-    mixed = network(x, c_noise, torch.arange(4))
+    net = network(kind, num_classes=3)
+    x, c_noise = noisy_latents(4)
+    mixed = net(x, c_noise, torch.arange(4))
     for label in range(4):
-        alone = network(x, c_noise, torch.full((4,), label))
+        alone = net(x, c_noise, torch.full((4,), label))
         same = torch.arange(4) == label
         torch.testing.assert_close(mixed[same], alone[same], atol=1e-5, rtol=1e-4)
         difference = (mixed - alone).abs().amax((1, 2, 3))
         assert (difference[~same] > 1e-3).all()
-    null = network(x, c_noise, torch.full((4,), 3))
-    assert torch.equal(network(x, c_noise), null)
+    null = net(x, c_noise, torch.full((4,), 3))
+    assert torch.equal(net(x, c_noise), null)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@every_kind
 def test_a_null_vector_of_zeros_leaves_the_unconditional_network(kind: str) -> None:
-    unconditional = build_network(description(kind))
-    perturb(unconditional)
-    conditional = build_network(description(kind, num_classes=3))
+    unconditional, conditional = network(kind), new_network(kind, num_classes=3)
     vectors = {"classes.vectors.weight": torch.zeros(4, EMBEDDING_WIDTHS[kind])}
     conditional.load_state_dict(unconditional.state_dict() | vectors)
-    assert torch.equal(conditional(*inputs()), unconditional(*inputs()))
+    inputs = noisy_latents()
+    assert torch.equal(conditional(*inputs), unconditional(*inputs))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_labels_of_an_unconditional_network_are_refused(kind: str) -> None:
-    with pytest.raises(ValueError, match="num_classes=0"):
-        build_network(description(kind))(*inputs(), torch.arange(4))
-
-
-@pytest.mark.parametrize("kind", KINDS)
+@every_kind
 def test_under_autocast_products_are_bfloat16_and_results_nearly_the_same(
     kind: str,
 ) -> None:
-    wide = build_model(description(kind, num_classes=3))
-    perturb(wide)
-    narrow = build_model(description(kind, num_classes=3), autocast=torch.bfloat16)
-    narrow.load_state_dict(wide.state_dict())
+    description = described(kind, sample_shape=(2, 8, 8), num_classes=3)
+    wide = perturbed(build_model(description))
+    narrow = perturbed(build_model(description, autocast=torch.bfloat16))
     products: set[torch.dtype] = set()
     for module in narrow.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             module.register_forward_hook(lambda *given: products.add(given[2].dtype))
-    found = narrow(*inputs(), torch.arange(4))
+    inputs = noisy_latents(4)[0], torch.linspace(0.01, 3, 4), torch.arange(4)
+    found, expected = narrow(*inputs), wide(*inputs)
     assert products == {torch.bfloat16}
     assert found.dtype == torch.float32
+    assert 0 < (found - expected).norm() / expected.norm() < 0.02
     found.square().sum().backward()
     for p in narrow.parameters():
-        assert p.grad is not None
         assert p.grad.dtype == torch.float32
         assert p.grad.isfinite().all()
-    expected = wide(*inputs(), torch.arange(4))
-    assert 0 < (found - expected).norm() / expected.norm() < 0.02

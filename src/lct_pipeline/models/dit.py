@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lct_pipeline.models.embedding import ClassEmbedding, LevelEmbedding
+from lct_pipeline.models.initialisation import zeroed
 from lct_pipeline.models.norms import NormName, build_norm
 
 Positions = Literal["sinusoidal", "rotary"]
@@ -25,12 +26,6 @@ TOKEN_NORMS = ("non_scaling_layer_norm", "layer_norm", "rms_norm")
 
 def _xavier(layer: nn.Linear) -> nn.Linear:
     nn.init.xavier_uniform_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
-def _zero(layer: nn.Linear) -> nn.Linear:
-    nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
 
@@ -127,7 +122,7 @@ class DiTBlock(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        self.modulation = _zero(nn.Linear(width, 6 * width))
+        self.modulation = zeroed(nn.Linear(width, 6 * width))
         self.norm0 = _token_norm(norm, width)
         self.attention = Attention(width, head_width)
         self.norm1 = _token_norm(norm, width)
@@ -212,9 +207,9 @@ class DiTNetwork(nn.Module):
             )
             for _ in range(depth)
         )
-        self.modulation = _zero(nn.Linear(width, 2 * width))
+        self.modulation = zeroed(nn.Linear(width, 2 * width))
         self.output_norm = _token_norm(output_norm, width)
-        self.output = _zero(nn.Linear(width, channels * patch_size**2))
+        self.output = zeroed(nn.Linear(width, channels * patch_size**2))
 
     def forward(
         self, x: Tensor, c_noise: Tensor, labels: Tensor | None = None

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lct_pipeline.models.embedding import ClassEmbedding, LevelEmbedding
+from lct_pipeline.models.initialisation import zeroed
 from lct_pipeline.models.norms import NormName, build_norm
 
 
@@ -26,9 +27,7 @@ class ResidualBlock(nn.Module):
         self.modulation = nn.Linear(embedding_width, 2 * width)
         self.expand = nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
-        self.project = nn.Linear(width, width)
-        nn.init.zeros_(self.project.weight)
-        nn.init.zeros_(self.project.bias)
+        self.project = zeroed(nn.Linear(width, width))
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """Map ``(B, width)`` to ``(B, width)``."""
@@ -78,9 +77,7 @@ class MLPNetwork(nn.Module):
             for _ in range(num_blocks)
         )
         self.output_norm = build_norm(output_norm, (width,))
-        self.output = nn.Linear(width, dimension)
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
+        self.output = zeroed(nn.Linear(width, dimension))
 
     def forward(
         self, x: Tensor, c_noise: Tensor, labels: Tensor | None = None

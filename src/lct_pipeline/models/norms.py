@@ -11,7 +11,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 NormName = Literal[
     "non_scaling_layer_norm",
@@ -24,7 +23,27 @@ NormName = Literal[
 ]
 
 
-class NonScalingLayerNorm(nn.Module):
+class _InFloat32(nn.Module):
+    """What the norms of torch do, in float32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``(..., *shape)``, a group norm ``(B, C, ...)``."""
+        return super().forward(x.float()).to(x.dtype)
+
+
+class LayerNorm(_InFloat32, nn.LayerNorm):
+    """LayerNorm with learned scale and bias."""
+
+
+class RMSNorm(_InFloat32, nn.RMSNorm):
+    """y = gamma x / sqrt(mean(x^2) + eps) (Zhang & Sennrich 2019)."""
+
+
+class GroupNorm(_InFloat32, nn.GroupNorm):
+    """GroupNorm with learned scale and bias per channel."""
+
+
+class NonScalingLayerNorm(LayerNorm):
     """LayerNorm over the axes of one sample, with a learned bias and no learned scale.
 
     y = (x - mean) / sqrt(var + eps) + beta, beta of the shape of one sample and 0 at the start.
@@ -32,43 +51,11 @@ class NonScalingLayerNorm(nn.Module):
 
     Args:
         shape: Shape of what is normalised together: a sample's ``(C, H, W)`` or ``(D,)``.
-        eps: Added to the variance.
     """
 
-    def __init__(self, shape: tuple[int, ...], eps: float = 1e-5) -> None:
-        super().__init__()
-        self.shape = shape
-        self.eps = eps
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__(shape, eps=1e-5, elementwise_affine=False)
         self.bias = nn.Parameter(torch.zeros(shape))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise ``(..., *shape)``."""
-        y = F.layer_norm(x.float(), self.shape, bias=self.bias, eps=self.eps)
-        return y.to(x.dtype)
-
-
-class LayerNorm(nn.LayerNorm):
-    """LayerNorm with learned scale and bias, in float32."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise ``(..., *shape)``."""
-        return super().forward(x.float()).to(x.dtype)
-
-
-class RMSNorm(nn.RMSNorm):
-    """y = gamma x / sqrt(mean(x^2) + eps), in float32 (Zhang & Sennrich 2019)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise ``(..., *shape)``."""
-        return super().forward(x.float()).to(x.dtype)
-
-
-class GroupNorm(nn.GroupNorm):
-    """GroupNorm with learned scale and bias per channel, in float32."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise ``(B, C, ...)``."""
-        return super().forward(x.float()).to(x.dtype)
 
 
 class NonScalingGroupNorm(GroupNorm):

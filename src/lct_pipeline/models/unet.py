@@ -15,6 +15,7 @@ from torch import Tensor, cat, nn
 from torch.nn import functional as F
 
 from lct_pipeline.models.embedding import ClassEmbedding, LevelEmbedding
+from lct_pipeline.models.initialisation import zeroed
 from lct_pipeline.models.norms import NormName, build_norm
 
 Resample = Literal["keep", "down", "up"]
@@ -26,13 +27,6 @@ def _resample(x: Tensor, how: Resample) -> Tensor:
     if how == "up":
         return F.interpolate(x, scale_factor=2, mode="nearest")
     return x
-
-
-def _zero(layer: nn.Conv2d) -> nn.Conv2d:
-    nn.init.zeros_(layer.weight)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
-    return layer
 
 
 class SelfAttention(nn.Module):
@@ -49,7 +43,7 @@ class SelfAttention(nn.Module):
             )
         self.norm = build_norm(norm, (channels, side, side))
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
-        self.project = _zero(nn.Conv2d(channels, channels, 1))
+        self.project = zeroed(nn.Conv2d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to the same shape."""
@@ -63,19 +57,23 @@ class SelfAttention(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions, with scale and shift from the level between them, then attention."""
+    """Two convolutions, with scale and shift from the level between them, then attention.
+
+    There is attention in blocks that keep a side which is one of ``attention_sizes``.
+    """
 
     def __init__(
         self,
         c_in: int,
         c_out: int,
         side_in: int,
-        embedding_width: int,
         *,
+        embedding_width: int,
         norm: NormName,
         dropout: float,
+        attention_sizes: Sequence[int],
+        head_width: int,
         resample: Resample = "keep",
-        head_width: int | None = None,
     ) -> None:
         super().__init__()
         side = {"keep": side_in, "down": side_in // 2, "up": side_in * 2}[resample]
@@ -85,12 +83,12 @@ class ResidualBlock(nn.Module):
         self.modulation = nn.Linear(embedding_width, 2 * c_out)
         self.norm1 = build_norm(norm, (c_out, side, side))
         self.dropout = nn.Dropout(dropout)
-        self.conv1 = _zero(nn.Conv2d(c_out, c_out, 3, padding=1))
+        self.conv1 = zeroed(nn.Conv2d(c_out, c_out, 3, padding=1))
         changed = c_in != c_out
         self.skip: nn.Module = nn.Conv2d(c_in, c_out, 1) if changed else nn.Identity()
         self.attention: nn.Module = (
             SelfAttention(c_out, side, head_width, norm)
-            if head_width
+            if resample == "keep" and side in attention_sizes
             else nn.Identity()
         )
 
@@ -101,32 +99,6 @@ class ResidualBlock(nn.Module):
         h = F.silu(self.norm1(h) * (1 + scale) + shift)
         h = self.conv1(self.dropout(h))
         return self.attention(self.skip(_resample(x, self.resample)) + h)
-
-
-def _block(
-    c_in: int,
-    c_out: int,
-    side_in: int,
-    embedding_width: int,
-    *,
-    norm: NormName,
-    dropout: float,
-    attention_sizes: Sequence[int],
-    head_width: int,
-    resample: Resample = "keep",
-) -> ResidualBlock:
-    """Return a block with attention where its side is one of ``attention_sizes``."""
-    attends = resample == "keep" and side_in in attention_sizes
-    return ResidualBlock(
-        c_in,
-        c_out,
-        side_in,
-        embedding_width,
-        norm=norm,
-        dropout=dropout,
-        resample=resample,
-        head_width=head_width if attends else None,
-    )
 
 
 def _down_path(
@@ -219,7 +191,7 @@ class UNetNetwork(nn.Module):
         self.classes = ClassEmbedding(num_classes, embedding_width)
 
         block = partial(
-            _block,
+            ResidualBlock,
             embedding_width=embedding_width,
             norm=norm,
             dropout=dropout,
@@ -231,21 +203,13 @@ class UNetNetwork(nn.Module):
         down, skips = _down_path(block, width, widths, num_blocks, side)
         self.down = nn.ModuleList(down)
         lowest = side // 2 ** (len(widths) - 1)
-        self.middle = nn.ModuleList(  # two blocks, the first with attention
-            ResidualBlock(
-                widths[-1],
-                widths[-1],
-                lowest,
-                embedding_width,
-                norm=norm,
-                dropout=dropout,
-                head_width=heads,
-            )
-            for heads in (head_width, None)
+        block_below = partial(block, widths[-1], widths[-1], lowest)
+        self.middle = nn.ModuleList(
+            block_below(attention_sizes=sizes) for sizes in ([lowest], [])
         )
         self.up = nn.ModuleList(_up_path(block, skips, widths, num_blocks, lowest))
         self.output_norm = build_norm(output_norm, (widths[0], side, side))
-        self.output = _zero(nn.Conv2d(widths[0], channels, 3, padding=1))
+        self.output = zeroed(nn.Conv2d(widths[0], channels, 3, padding=1))
 
     def forward(
         self, x: Tensor, c_noise: Tensor, labels: Tensor | None = None

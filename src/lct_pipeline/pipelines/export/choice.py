@@ -53,8 +53,8 @@ def choose_model(name: str, run: RunFolder, catalog: CheckpointCatalog) -> Chose
     file = run.tensors(stored)
     if file is None:
         raise ParameterError(
-            f"export.model={name}: there is none yet. Run `kedro run --pipeline={pipeline}` first, "
-            "or take the last checkpoint by --params=export.model=last."
+            f"export.model: there is no {title} yet. Run `kedro run --pipeline={pipeline}` first, "
+            "or take the last checkpoint: --params=export.model=last."
         )
     return _chosen(title, file.metadata["name"], name, file)
 
