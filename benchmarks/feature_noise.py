@@ -24,7 +24,9 @@ from torch import Tensor
 from lct_pipeline.core.metrics.frechet import FrechetReference, feature_statistics
 from lct_pipeline.core.sample_quality import features_of
 from lct_pipeline.models.device import choose_device
-from lct_pipeline.models.features.extractors import FeatureExtractor, build_extractor
+from lct_pipeline.models.features.base import FeatureExtractor
+from lct_pipeline.models.features.extractors import build_extractor
+from lct_pipeline.parameters.evaluation import Extractor
 
 KIND = "benchmarks.resnet56:resnet56"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -48,7 +50,8 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     device = choose_device("auto")
-    extractor = build_extractor(KIND, arguments.weights, None, MEAN, STD, device)
+    described = Extractor(kind=KIND, path=arguments.weights, mean=MEAN, std=STD)
+    extractor = build_extractor(described, device)
     real, other = read_images(arguments.source, arguments.images, arguments.seed)
     table = measure(extractor, real, other, arguments.seed)
     print(

@@ -89,6 +89,7 @@ def test_the_example_of_a_feature_extractor_gives_features(
     from torchvision.models import resnet18
 
     from lct_pipeline.models.features.extractors import build_extractor
+    from lct_pipeline.parameters.evaluation import Extractor
 
     (tmp_path / "my_features.py").write_text(block("measuring.md", "# my_features.py"))
     torch.manual_seed(0)
@@ -97,14 +98,9 @@ def test_the_example_of_a_feature_extractor_gives_features(
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    extractor = build_extractor(
-        "my_features:resnet18_features",
-        "resnet18.pth",
-        64,
-        mean,
-        std,
-        torch.device("cpu"),
-    )
+    kind, path = "my_features:resnet18_features", "resnet18.pth"
+    described = Extractor(kind=kind, path=path, size=64, mean=mean, std=std)
+    extractor = build_extractor(described, torch.device("cpu"))
     assert extractor.frechet_name == "resnet18_features_frechet_distance"
     images = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)
     shift, scale = (torch.tensor(v).reshape(3, 1, 1) for v in (mean, std))

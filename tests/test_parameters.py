@@ -294,10 +294,10 @@ def test_parameters_cannot_be_changed(values: dict[str, Any]) -> None:
 )
 def test_extractors_are_named_by_a_word_too(values: dict[str, Any], kind: str) -> None:
     put(values, "features.extractor", kind)
-    put(values, "evaluation.extractors", [kind, {"kind": kind, "size": 64}])
+    put(values, "evaluation.extractors", [kind, {"kind": kind, "path": None}])
     parameters = check_parameters(values)
     assert parameters.features.extractor == Extractor(kind=kind)
-    assert parameters.evaluation.extractors[1].size == 64
+    assert parameters.evaluation.extractors == (Extractor(kind=kind),) * 2
 
 
 def test_no_value_but_the_run_name_and_what_an_extractor_may_lack_has_a_default() -> (

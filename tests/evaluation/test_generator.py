@@ -18,12 +18,12 @@ from lct_pipeline.core.sample_quality import label_batches, noise_batches
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.evaluation.generator import (
     Generator,
+    LatentDecoder,
     SamplingPlan,
     build_generator,
     deployed_plan,
     diffusion_plans,
     first_plan,
-    latent_decoder,
     one_step,
     two_step_plans,
 )
@@ -50,14 +50,24 @@ def sampling(**changes: Any) -> Sampling:
     return Sampling.model_validate(values | changes)
 
 
+class Decoding:
+    """Stands for the decoder: latents to float images by a function."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        self.differentiable = function
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.differentiable(x)
+
+
 def generator_of(
     network: ModelDescription,
     decode: Callable[[Tensor], Tensor] = lambda x: x,
     **changes: Any,
 ) -> Generator:
     """Return a generator whose network does something at random; its images are floats."""
-    device = torch.device("cpu")
-    made = Generator(network, decode, sampling(**changes), device, decode)
+    decoding: Any = Decoding(decode)
+    made = Generator(network, decoding, sampling(**changes), torch.device("cpu"))
     random = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for weight in made.model.parameters():
@@ -142,45 +152,24 @@ def test_two_steps_renoise_above_the_boundary(renoise: Any, which: int) -> None:
     torch.testing.assert_close(found, denoised(generator, x_t, 0.5))
 
 
-def test_coupled_noise_is_a_third_way() -> None:
-    generator = generator_of(NETWORK)
-    ways = [
-        latents(generator, SamplingPlan(2, (80.0, 0.5), renoise), count=4)
-        for renoise in ("fresh", "same", "coupled")
-    ]
-    assert not torch.equal(ways[0], ways[2])
-    assert not torch.equal(ways[1], ways[2])
-
-
-@pytest.mark.parametrize("num_evaluations", [3, 5, 17])
-@pytest.mark.parametrize("solver", ["heun", "dpm_solver"])
+@pytest.mark.parametrize(
+    "plan",
+    [
+        ONE_STEP,
+        SamplingPlan(2, (80.0, 0.5), "coupled"),
+        *(SamplingPlan(n, solver="heun") for n in (3, 17)),
+        *(SamplingPlan(n, solver="dpm_solver") for n in (3, 5)),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
-def test_a_diffusion_plan_takes_as_many_evaluations_as_it_says(
-    num_evaluations: int, solver: str, guidance: float
+def test_a_plan_takes_as_many_evaluations_as_it_says(
+    plan: SamplingPlan, guidance: float
 ) -> None:
-    generator = generator_of(replace(DIFFUSION, **CLASSES), guidance=guidance)
+    network = DIFFUSION if plan.solver else NETWORK
+    generator = generator_of(replace(network, **CLASSES), guidance=guidance)
     calls = network_calls(generator)
-    found = latents(generator, SamplingPlan(num_evaluations, solver=solver), count=4)
-    assert len(calls) == num_evaluations
-    assert found.isfinite().all()
-
-
-@pytest.mark.parametrize("solver", ["heun", "dpm_solver"])
-def test_solvers_come_together_with_more_evaluations(solver: str) -> None:
-    generator = generator_of(DIFFUSION)
-    exact = latents(generator, SamplingPlan(401, solver="heun"))
-    errors = [
-        (latents(generator, SamplingPlan(n, solver=solver)) - exact).norm().item()
-        for n in (9, 33)
-    ]
-    assert errors[1] < errors[0] / 2
-
-
-@pytest.mark.parametrize("plan", [ONE_STEP, SamplingPlan(2, (80.0, 0.5), "same")])
-def test_a_consistency_plan_takes_one_evaluation_a_level(plan: SamplingPlan) -> None:
-    generator = generator_of(NETWORK)
-    calls = network_calls(generator)
-    latents(generator, plan, count=4)
+    assert latents(generator, plan, count=4).isfinite().all()
     assert len(calls) == plan.num_evaluations
 
 
@@ -192,14 +181,6 @@ def test_noise_is_the_same_for_one_purpose_and_another_for_others() -> None:
     assert torch.equal(latents(generator, count=4), first[:4])
     assert not torch.isclose(latents(generator, purpose="b"), first).any()
     assert not torch.isclose(latents(generator, seed=1), first).any()
-
-
-def test_two_steps_start_from_the_noise_of_one() -> None:
-    assert torch.equal(noise(6)[0], noise(6, num_evaluations=2)[0])
-
-
-def test_dropout_is_off() -> None:
-    assert not any(m.training for m in generator_of(NETWORK).model.modules())
 
 
 def test_loaded_weights_are_those_that_generate() -> None:
@@ -216,16 +197,6 @@ def test_a_model_without_classes_gets_no_labels() -> None:
     calls = network_calls(generator)
     latents(generator)
     assert [labels for *_, labels in calls] == [None, None]
-
-
-def test_a_conditional_model_gets_classes_as_often_as_in_training() -> None:
-    generator = generator_of(CONDITIONAL, batch_size=100)
-    calls = network_calls(generator)
-    latents(generator, count=2000)
-    labels = torch.cat([labels for *_, labels in calls])
-    shares = labels.bincount() / len(labels)
-    deviation = (0.75 * 0.25 / 2000) ** 0.5
-    assert shares.tolist() == pytest.approx([0.75, 0.25], abs=4 * deviation)
 
 
 def test_guidance_goes_beyond_the_class_away_from_no_class() -> None:
@@ -253,7 +224,7 @@ def test_a_grid_is_a_square_of_images() -> None:
 def test_the_decoder_undoes_the_normalisation(results: SmokeResults) -> None:
     decoder = results.catalog.load("decoder")
     autoencoder, normalisation = decoder.autoencoder, decoder.normalisation
-    decode = latent_decoder(decoder, torch.device("cpu"))
+    decode = LatentDecoder(decoder, torch.device("cpu"))
     x = torch.randn(5, *normalisation.tensors["mean"].shape)
     raw = normalisation.tensors["mean"] + x * normalisation.tensors["std"] / 0.5
     with torch.no_grad():
@@ -316,41 +287,27 @@ def test_gradients_are_the_slope_of_a_distance_of_the_images() -> None:
     assert slope == pytest.approx(expected, rel=1e-2)
 
 
-def test_what_is_clamped_has_no_gradient() -> None:
-    generator = generator_of(NETWORK, lambda x: 2 + x.tanh())
-    found = gradients(generator, random_by_feature(6))
+def test_what_is_clamped_or_without_influence_has_a_gradient_of_zero() -> None:
+    found = gradients(
+        generator_of(NETWORK, lambda x: 2 + x.tanh()), random_by_feature(6)
+    )
     assert all((gradient == 0).all() for gradient in found.values())
-
-
-def test_gradients_add_up_over_images_alone_and_not_over_calls() -> None:
     generator = generator_of(NETWORK, clamped)
-    first = gradients(generator, random_by_feature(6))
-    second = gradients(generator, random_by_feature(6))
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    generator.model.network.register_parameter("unused", nn.Parameter(torch.ones(3)))
+    found = gradients(generator, random_by_feature(6))
+    assert found["unused"].tolist() == [0, 0, 0]
 
 
 def test_gradients_leave_the_network_as_it_was() -> None:
     generator = generator_of(NETWORK, clamped)
     before = latents(generator)
-    gradients(generator, random_by_feature(6))
+    first, second = (gradients(generator, random_by_feature(6)) for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
     parameters = list(generator.model.parameters())
-    assert not any(p.requires_grad for p in parameters)
-    assert all(p.grad is None for p in parameters)
-    assert not any(m.training for m in generator.model.modules())
-    assert torch.equal(latents(generator), before)
-
-
-def test_images_of_a_generator_carry_no_graph() -> None:
-    generator = generator_of(NETWORK, clamped)
-    gradients(generator, random_by_feature(6))
-    assert not latents(generator).requires_grad
-
-
-def test_a_weight_without_influence_has_a_gradient_of_zero() -> None:
-    generator = generator_of(NETWORK, clamped)
-    generator.model.network.register_parameter("unused", nn.Parameter(torch.ones(3)))
-    found = gradients(generator, random_by_feature(6))
-    assert found["unused"].tolist() == [0, 0, 0]
+    assert not any(p.requires_grad or p.grad is not None for p in parameters)
+    assert not any(m.training for m in generator.model.modules())  # nor has dropout
+    after = latents(generator)
+    assert torch.equal(after, before) and not after.requires_grad
 
 
 def test_gradients_go_through_the_images_that_are_generated_before_their_rounding(
@@ -375,10 +332,6 @@ def test_gradients_go_through_the_images_that_are_generated_before_their_roundin
     batches = generator.images(80, ONE_STEP, seed=0, purpose="a")
     assert torch.equal(to_uint8(torch.cat(seen)), torch.cat(list(batches)))
     assert any((gradient != 0).any() for gradient in found.values())
-
-
-def test_the_plan_of_one_step_starts_at_the_largest_level() -> None:
-    assert one_step(NETWORK) == SamplingPlan(1, (80.0,))
 
 
 def test_two_step_plans_are_each_level_with_each_kind_of_noise() -> None:
@@ -417,67 +370,56 @@ def test_diffusion_plans_go_by_evaluations_fewest_first() -> None:
     assert first_plan(NETWORK, given) == one_step(NETWORK)
 
 
-@pytest.mark.parametrize("number", [1, 2, 8])
-def test_heun_has_no_plan_for_these_numbers(number: int) -> None:
-    with pytest.raises(ValueError, match="odd numbers from 3 on"):
-        DiffusionSampling(sampler="heun", num_evaluations=(5, number))
-
-
-def deployed(network: ModelDescription, nfe: int | None, second: float) -> SamplingPlan:
-    return deployed_plan(network, sampling(), nfe, second, "same")
-
-
-def test_a_model_is_deployed_with_the_fewest_evaluations_where_none_are_given() -> None:
-    assert deployed(NETWORK, None, 0.5) == one_step(NETWORK)
-    assert deployed(DIFFUSION, None, 0.5) == SamplingPlan(3, solver="heun")
-
-
-def test_a_consistency_model_is_deployed_with_one_or_two_evaluations() -> None:
-    assert deployed(NETWORK, 1, 0.5) == one_step(NETWORK)
-    assert deployed(NETWORK, 2, 0.5) == SamplingPlan(2, (80.0, 0.5), "same")
-
-
-@pytest.mark.parametrize("nfe", [3, 8])
-def test_a_consistency_model_is_not_deployed_with_more(nfe: int) -> None:
-    with pytest.raises(ParameterError, match=f"{nfe} evaluations.*takes one or two"):
-        deployed(NETWORK, nfe, 0.5)
-
-
-@pytest.mark.parametrize("second", [0.3, 79.9])
-def test_a_second_level_may_lie_anywhere_in_the_range_of_training(
-    second: float,
-) -> None:
-    assert deployed(NETWORK, 2, second).sigmas == (80.0, second)
+def deployed(
+    network: ModelDescription, nfe: int | None, second: float, solver: str = "heun"
+) -> SamplingPlan:
+    diffusion = {"sampler": solver, "num_evaluations": (3,)}
+    return deployed_plan(network, sampling(diffusion=diffusion), nfe, second, "same")
 
 
 @pytest.mark.parametrize(
-    ("change", "second"),
-    [({}, 0.29), ({}, 80.0), ({}, 90.0), ({"lowest_level": 1.0}, 0.5)],
+    ("nfe", "second", "expected"),
+    [
+        (None, 0.5, ONE_STEP),  # the fewest there are
+        (1, 1000.0, ONE_STEP),  # which takes no second level
+        (2, 0.5, SamplingPlan(2, (80.0, 0.5), "same")),
+        (2, 0.3, SamplingPlan(2, (80.0, 0.3), "same")),
+        (2, 79.9, SamplingPlan(2, (80.0, 79.9), "same")),
+    ],
 )
-def test_a_second_level_that_was_not_trained_is_refused(
-    change: dict[str, float], second: float
+def test_a_consistency_model_is_deployed_with_one_or_two_evaluations(
+    nfe: int | None, second: float, expected: SamplingPlan
 ) -> None:
-    with pytest.raises(ParameterError, match=f"the second at {second}: "):
-        deployed(replace(NETWORK, **change), 2, second)
+    assert deployed(NETWORK, nfe, second) == expected
 
 
-def test_one_evaluation_asks_for_no_second_level() -> None:
-    assert deployed(NETWORK, 1, 1000.0) == one_step(NETWORK)
+@pytest.mark.parametrize(
+    ("nfe", "second", "change", "refused"),
+    [
+        (3, 0.5, {}, "3 evaluations.*takes one or two"),
+        (2, 0.29, {}, "the second at 0.29: "),
+        (2, 80.0, {}, "the second at 80.0: "),
+        (2, 0.5, {"lowest_level": 1.0}, "the second at 0.5: "),
+    ],
+)
+def test_more_evaluations_or_levels_that_were_not_trained_are_refused(
+    nfe: int, second: float, change: dict[str, float], refused: str
+) -> None:
+    with pytest.raises(ParameterError, match=refused):
+        deployed(replace(NETWORK, **change), nfe, second)
 
 
-@pytest.mark.parametrize("nfe", [3, 17])
-def test_a_diffusion_model_is_deployed_with_its_solver(nfe: int) -> None:
-    assert deployed(DIFFUSION, nfe, 0.5) == SamplingPlan(nfe, solver="heun")
+@pytest.mark.parametrize(
+    ("solver", "nfe"), [("heun", 3), ("heun", 17), *(("dpm_solver", n) for n in (1, 8))]
+)
+def test_a_diffusion_model_is_deployed_with_its_solver(solver: str, nfe: int) -> None:
+    assert deployed(DIFFUSION, nfe, 0.5, solver) == SamplingPlan(nfe, solver=solver)
+    assert deployed(DIFFUSION, None, 0.5, solver) == SamplingPlan(3, solver=solver)
 
 
 @pytest.mark.parametrize("nfe", [1, 2, 8])
 def test_a_number_that_heun_does_not_have_is_refused(nfe: int) -> None:
     with pytest.raises(ParameterError, match=rf"nfe={nfe}: .*odd number from 3 on"):
         deployed(DIFFUSION, nfe, 0.5)
-
-
-@pytest.mark.parametrize("nfe", [1, 2, 8])
-def test_dpm_solver_takes_any_number(nfe: int) -> None:
-    given = sampling(diffusion={"sampler": "dpm_solver", "num_evaluations": (5,)})
-    plan = deployed_plan(DIFFUSION, given, nfe, 0.5, "same")
-    assert plan == SamplingPlan(nfe, solver="dpm_solver")
+    with pytest.raises(ValueError, match="odd numbers from 3 on"):
+        DiffusionSampling(sampler="heun", num_evaluations=(5, nfe))

@@ -9,8 +9,6 @@ import torch
 from lct_pipeline.datasets.results import EvaluationRow
 from lct_pipeline.evaluation.protocol import (
     CLEAN,
-    FILES,
-    FORMATS,
     SLCT_PAPER,
     by_protocol,
     library_versions,
@@ -108,11 +106,6 @@ def test_the_papers_format_truncates_and_goes_through_jpeg_files() -> None:
     stored = SLCT_PAPER.store(images)
     assert stored.shape == images.shape
     assert not torch.equal(stored, images)
-
-
-def test_formats_have_names_in_the_parameters_but_for_files_of_others() -> None:
-    assert set(FORMATS.values()) == {CLEAN, SLCT_PAPER}
-    assert FILES not in FORMATS.values()
 
 
 def test_versions_are_of_what_changes_pixels_and_features() -> None:

@@ -1,3 +1,5 @@
+"""What generated images are compared with."""
+
 from __future__ import annotations
 
 from contextlib import closing
@@ -9,9 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from measuring import real_splits
 from stand_ins import write_inception
 
-from conftest import SmokeResults, changed
+from conftest import SmokeResults
 from lct_pipeline.datasets.parts import Last, opened
 from lct_pipeline.datasets.reference import Parts
 from lct_pipeline.datasets.splits import SPLITS, indices_of
@@ -19,7 +22,8 @@ from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError
 from lct_pipeline.evaluation import references as module
 from lct_pipeline.evaluation.extractors import extractor_of
-from lct_pipeline.evaluation.references import CHECK, reference_parts, statistics_of
+from lct_pipeline.evaluation.feature_spaces import real_images
+from lct_pipeline.evaluation.references import CHECK
 
 NAMES = {"": "extractor", CHECK: "check_extractor"}
 
@@ -32,16 +36,10 @@ def prepare(
     **features: Any,
 ) -> Parts:
     """Prepare both extractors, of images without labels; nothing is measured."""
-    load = results.catalog.load
-    manifest = load("image_manifest")
-    parts = reference_parts(
-        load("images"),
-        manifest if labels else manifest.assign(label=None),
-        previous or {},
-        changed(results.parameters.features, features),
-        results.parameters.runtime,
-    )
-    with closing(parts):
+    real = real_splits(results, **features)
+    if not labels:
+        real = replace(real, manifest=real.manifest.assign(label=None))
+    with closing(real.reference(previous or {})) as parts:
         return {**opened(next(parts))[0], **opened(next(parts))[0]}
 
 
@@ -53,17 +51,11 @@ def measure(
     **changes: Any,
 ) -> TensorFile:
     """Measure the real images by extractors that are there, with changes to the parameters."""
-    load = results.catalog.load
-    there = vars(load("reference")) | {"statistics": previous}
+    there = vars(results.catalog.load("reference")) | {"statistics": previous}
     if check_extractor is not None:
         there["check_extractor"] = check_extractor
-    *_, last = reference_parts(
-        load("images"),
-        load("image_manifest"),
-        {name: part for name, part in there.items() if part is not None},
-        changed(results.parameters.features, changes),
-        results.parameters.runtime,
-    )
+    known = {name: part for name, part in there.items() if part is not None}
+    *_, last = real_splits(results, **changes).reference(known)
     assert isinstance(last, Last)
     return last.value["statistics"]
 
@@ -73,47 +65,42 @@ def references(results: SmokeResults) -> TensorFile:
     return results.catalog.load("reference").statistics
 
 
-def test_without_labels_the_classifier_learns_rotations(results: SmokeResults) -> None:
-    stored = prepare(results)["extractor"]
-    extractor = extractor_of(stored, results.parameters.runtime)
-    assert extractor.frechet_name == "rotation_classifier_frechet_distance"
-
-
-def test_the_check_extractor_is_another_one_even_of_the_same_task(
-    results: SmokeResults,
-) -> None:
+def test_without_labels_both_learn_rotations_and_differ(results: SmokeResults) -> None:
     first, check = prepare(results).values()
+    names = [file.metadata["name"] for file in (first, check)]
+    assert names == ["rotation_classifier", "check_rotation_classifier"]
     assert first.metadata["num_classes"] == check.metadata["num_classes"] == 4
-    assert not torch.allclose(
-        first.tensors["head.weight"], check.tensors["head.weight"]
-    )
-    runtime = results.parameters.runtime
-    name = extractor_of(check, runtime).frechet_name
-    assert name == "check_rotation_classifier_frechet_distance"
+    weights = [file.tensors["head.weight"] for file in (first, check)]
+    assert not torch.allclose(*weights)
 
 
 def test_the_check_extractor_learns_rotations_of_images_with_labels(
     results: SmokeResults,
 ) -> None:
     reference = results.catalog.load("reference")
-    stored = reference.check_extractor
     assert reference.extractor.metadata["num_classes"] == 10
-    assert stored.metadata["name"] == "check_rotation_classifier"
-    same = prepare(results)["check_extractor"]
+    stored, same = reference.check_extractor, prepare(results)["check_extractor"]
+    assert stored.metadata == same.metadata
     assert all(torch.equal(same.tensors[k], t) for k, t in stored.tensors.items())
 
 
 def test_beside_inception_the_check_extractor_is_a_classifier(
     results: SmokeResults, tmp_path: Path
 ) -> None:
-    path = str(write_inception(tmp_path))
-    stored = prepare(results, extractor={"kind": "inception", "path": path})
+    path = write_inception(tmp_path)
+    extractor = {"kind": "inception", "path": str(path)}
+    stored = prepare(results, extractor=extractor)
     assert stored["extractor"].metadata["extractor"]["kind"] == "inception"
     assert stored["check_extractor"].metadata["name"] == "check_rotation_classifier"
+    path.unlink()
+    with pytest.raises(DataError) as caught:
+        prepare(results, extractor=extractor)
+    for part in (path.name, str(tmp_path), "kind=classifier"):
+        assert part in str(caught.value)
 
 
 @pytest.mark.parametrize("name", NAMES.values())
-def test_a_fitted_classifier_is_taken_as_it_is_while_the_images_are_the_same(
+def test_a_trained_classifier_is_taken_as_it_is_while_the_images_are_the_same(
     results: SmokeResults, name: str
 ) -> None:
     previous = vars(results.catalog.load("reference"))
@@ -125,11 +112,6 @@ def test_a_fitted_classifier_is_taken_as_it_is_while_the_images_are_the_same(
     assert not torch.equal(found.tensors["head.weight"], stored.tensors["head.weight"])
 
 
-def places(manifest: pd.DataFrame) -> dict[str, Any]:
-    """Return which images each split compares with."""
-    return {name: indices_of(manifest, name) for name in SPLITS}
-
-
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("prefix", ["", CHECK])
 def test_mean_and_covariance_are_of_all_images_of_a_split(
@@ -137,10 +119,10 @@ def test_mean_and_covariance_are_of_all_images_of_a_split(
 ) -> None:
     load, runtime = results.catalog.load, results.parameters.runtime
     extractor = extractor_of(getattr(load("reference"), NAMES[prefix]), runtime)
-    images = load("images").gather("images", places(load("image_manifest"))[split])
+    indices = indices_of(load("image_manifest"), split)
     with torch.no_grad():
-        features = extractor.extract(images).double().numpy()
-    found = statistics_of(references, split, prefix)
+        features = extractor.extract(load("images").gather("images", indices)).double()
+    found = real_images(references, split, prefix).frechet.statistics
     np.testing.assert_allclose(found.mu, features.mean(0), rtol=1e-5, atol=1e-6)
     expected = np.cov(features, rowvar=False)
     np.testing.assert_allclose(found.cov, expected, rtol=1e-4, atol=1e-6)
@@ -152,7 +134,7 @@ def test_the_number_of_images_is_known_though_features_of_some_are_kept(
     results: SmokeResults, references: TensorFile
 ) -> None:
     manifest: pd.DataFrame = results.catalog.load("image_manifest")
-    counts = {split: len(indices) for split, indices in places(manifest).items()}
+    counts = {split: len(indices_of(manifest, split)) for split in SPLITS}
     most = results.parameters.features.num_retained
     assert counts["validation"] < most < counts["train"]
     assert references.metadata["num_images"] == counts
@@ -183,18 +165,14 @@ def test_memory_holds_a_batch_and_what_is_kept(
     results: SmokeResults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    original = extractor_of
+    original = module.feature_batches
 
-    def watched(*arguments: Any) -> Any:
-        extractor = original(*arguments)
+    def watched(batches: Any, extract: Any) -> Any:
+        for features in original(batches, extract):
+            sizes.append(len(features))
+            yield features
 
-        def extract(images: torch.Tensor) -> torch.Tensor:
-            sizes.append(len(images))
-            return extractor.extract(images)
-
-        return replace(extractor, extract=extract)
-
-    monkeypatch.setattr(module, "extractor_of", watched)
+    monkeypatch.setattr(module, "feature_batches", watched)
     found = measure(results, num_retained=6, batch_size=50)
     assert max(sizes) == 50
     assert sum(sizes) == 2 * sum(found.metadata["num_images"].values())
@@ -208,20 +186,7 @@ def test_references_are_measured_again_only_for_other_images_or_extractors(
     assert measure(results, others).metadata == references.metadata
     extractor = results.catalog.load("reference").check_extractor
     tensors = {name: t + 1e-3 for name, t in extractor.tensors.items()}
-    found = measure(
-        results, references, check_extractor=replace(extractor, tensors=tensors)
-    )
-    assert not torch.equal(
-        found.tensors["check.test.mu"], references.tensors["check.test.mu"]
-    )
-    assert torch.equal(found.tensors["test.mu"], references.tensors["test.mu"])
-
-
-def test_inception_that_is_not_there_names_file_place_and_other_choice(
-    results: SmokeResults, tmp_path: Path
-) -> None:
-    with pytest.raises(DataError) as caught:
-        prepare(results, extractor={"kind": "inception", "path": str(tmp_path)})
-    message = str(caught.value)
-    for part in ("inception-2015-12-05.pt", str(tmp_path), "kind=classifier"):
-        assert part in message
+    other = replace(extractor, tensors=tensors)
+    found = measure(results, references, check_extractor=other).tensors
+    assert not torch.equal(found["check.test.mu"], references.tensors["check.test.mu"])
+    assert torch.equal(found["test.mu"], references.tensors["test.mu"])

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
 from scipy.linalg import sqrtm
 
-from conftest import SmokeResults
+from conftest import SmokeResults, changed
 from lct_pipeline.core.sample_quality import features_of
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.evaluation.extractors import extractor_of
 from lct_pipeline.evaluation.generator import SamplingPlan, build_generator
+from lct_pipeline.evaluation.references import RealSplits
 from lct_pipeline.models.description import ModelDescription
 
 ONE_STEP = SamplingPlan(1, (80.0,))
 
 
-def generation_inputs(
-    results: SmokeResults, references: TensorFile | None = None
-) -> tuple[Any, ...]:
-    load, parameters = results.catalog.load, results.parameters
-    reference = load("reference")
-    if references is not None:
-        reference = replace(reference, statistics=references)
+def generation_inputs(results: SmokeResults) -> tuple[Any, ...]:
+    """Return the last inputs of nodes that generate and measure."""
+    parameters = results.parameters
     return (
-        load("decoder"),
-        reference,
+        results.catalog.load("decoder"),
+        results.catalog.load("reference"),
         parameters.evaluation,
         parameters.sampling,
+        parameters.runtime,
+    )
+
+
+def real_splits(results: SmokeResults, **features: Any) -> RealSplits:
+    """Return the run's real images, measured with changes to the parameters."""
+    load, parameters = results.catalog.load, results.parameters
+    return RealSplits(
+        load("images"),
+        load("image_manifest"),
+        changed(parameters.features, features),
         parameters.runtime,
     )
 

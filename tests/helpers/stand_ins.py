@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from lct_pipeline.models.features.base import FeatureExtractor
 from lct_pipeline.models.features.extractors import build_extractor
 from lct_pipeline.models.features.inception import INCEPTION_FILE
+from lct_pipeline.parameters.evaluation import Extractor
 
 CPU = torch.device("cpu")
-UNCHANGED = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
@@ -36,11 +36,21 @@ def write_pngs(folder: Path, given: Tensor) -> Path:
 
 def built(kind: str, path: object = None, **changes: Any) -> FeatureExtractor:
     """Return an extractor on the CPU."""
-    return build_extractor(
-        kind,
-        None if path is None else str(path),
-        **{"size": None, "device": CPU, **UNCHANGED, **changes},
-    )
+    path = None if path is None else str(path)
+    return build_extractor(Extractor(kind=kind, path=path, **changes), CPU)
+
+
+def require_gradients(extractor: FeatureExtractor, given: Tensor) -> None:
+    """Check that features are differentiated by images and not by weights."""
+    assert extractor.differentiate is not None
+    assert not extractor.extract(given).requires_grad
+    pixels = given.float() / 127.5 - 1
+    assert not extractor.differentiate(pixels).requires_grad
+    features = extractor.differentiate(pixels.requires_grad_())
+    torch.testing.assert_close(features, extractor.extract(given), atol=1e-5, rtol=1e-4)
+    (features @ torch.linspace(1, 2, features.shape[1])).sum().backward()
+    assert pixels.grad is not None and pixels.grad.isfinite().all()
+    assert pixels.grad.abs().amax((1, 2, 3)).min() > 0
 
 
 class TinyInception(nn.Module):

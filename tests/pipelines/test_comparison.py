@@ -183,7 +183,7 @@ def test_what_is_missing_is_asked_for(
         project, features=extractor, comparison=generated
     )
     both = {**generated, "reference": str(sets[1])}
-    assert "kind=classifier is fitted" in message(project, comparison=both)
+    assert "kind=classifier is trained" in message(project, comparison=both)
 
 
 def test_batches_are_of_neighbours_of_one_shape_in_order() -> None:

@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 from conftest import copy_project, run_stages
 from lct_pipeline.datasets.decoder import normalisation_of
 from lct_pipeline.datasets.splits import indices_of
-from lct_pipeline.evaluation.generator import latent_decoder
+from lct_pipeline.evaluation.generator import LatentDecoder
 from lct_pipeline.models.autoencoder.coding import PixelAutoencoder
 
 CPU = torch.device("cpu")
@@ -73,7 +73,7 @@ def test_the_autoencoder_comes_back_from_its_folder(catalog: DataCatalog) -> Non
 def test_every_image_comes_back_from_normalised_latents(catalog: DataCatalog) -> None:
     every = np.arange(1797)
     decoder = catalog.load("decoder")
-    decode_latents = latent_decoder(decoder, CPU)
+    decode_latents = LatentDecoder(decoder, CPU)
     x = normalisation_of(decoder.normalisation).normalise(
         catalog.load("latents").gather("mean", every)
     )
@@ -99,7 +99,7 @@ def test_noise_does_not_show_where_pixels_never_change(
     catalog: DataCatalog, training_indices: np.ndarray
 ) -> None:
     decoder = catalog.load("decoder")
-    decode_latents = latent_decoder(decoder, CPU)
+    decode_latents = LatentDecoder(decoder, CPU)
     constant = decoder.normalisation.tensors["std"] == 0
     generator = torch.Generator().manual_seed(0)
     decoded = decode_latents(80 * torch.randn(16, 3, 8, 8, generator=generator))

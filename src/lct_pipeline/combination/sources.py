@@ -21,7 +21,7 @@ from lct_pipeline.evaluation.generator import (
     deployed_plan,
 )
 from lct_pipeline.models.description import ModelDescription
-from lct_pipeline.models.features.extractors import FeatureExtractor
+from lct_pipeline.models.features.base import FeatureExtractor
 from lct_pipeline.models.importing import imported
 from lct_pipeline.parameters import Combination, Runtime, Sampling
 

@@ -27,7 +27,7 @@ from lct_pipeline.evaluation.feature_spaces import (
     real_images_of,
 )
 from lct_pipeline.evaluation.references import CHECK
-from lct_pipeline.models.features.extractors import FeatureExtractor
+from lct_pipeline.models.features.base import FeatureExtractor
 from lct_pipeline.models.importing import imported
 from lct_pipeline.parameters import Combination, Runtime, Sampling
 

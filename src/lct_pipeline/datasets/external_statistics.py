@@ -1,8 +1,7 @@
-"""Mean and covariance of real images that somebody else measured, in an ``.npz``."""
+"""Third-party mean and covariance of real images, in an ``.npz``."""
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ from kedro.io import AbstractDataset
 
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError
+from lct_pipeline.models.digests import file_digest
 
-_NAMES = {"mu": ("mu", "mean"), "sigma": ("sigma", "cov")}
+_NAMES = (("mu", "mean"), ("sigma", "cov"))
 _ASYMMETRY = 1e-3  # of the largest value: float32 files are symmetric to about 1e-6
 
 
@@ -23,7 +23,7 @@ class ExternalStatisticsDataset(AbstractDataset[None, TensorFile | None]):
 
     Args:
         source: An ``.npz`` with ``mu`` ``(D,)`` and ``sigma`` ``(D, D)``. None loads as None.
-        protocol: How they were made, in words.
+        protocol: How they were made, as text.
         num_images: Of how many images.
         metadata: Anything, for plugins such as kedro-viz.
     """
@@ -49,8 +49,9 @@ class ExternalStatisticsDataset(AbstractDataset[None, TensorFile | None]):
         if self._source is None:
             return None
         path = Path(self._source).expanduser()
-        about = {"path": path.name, "digest": _digest(path), **self._about}
-        return TensorFile(read_statistics(path), about)
+        tensors = read_statistics(path)
+        about = {"path": path.name, "digest": file_digest(path), **self._about}
+        return TensorFile(tensors, about)
 
     def save(self, data: None) -> None:
         """What is given is only read."""
@@ -68,16 +69,19 @@ def read_statistics(path: Path) -> dict[str, Any]:
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {
-                name: np.asarray(file[_known(file.files, names, path)], np.float64)
-                for name, names in _NAMES.items()
-            }
+            mu, sigma = (
+                np.asarray(file[_known(file.files, names, path)], np.float64)
+                for names in _NAMES
+            )
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise DataError(
             f"{path} cannot be read as an .npz of statistics: {error}"
         ) from error
-    _check(arrays["mu"], arrays["sigma"], path)
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+    if fault := _fault(mu, sigma):
+        raise DataError(
+            f"{path} is no mean (D,) and covariance (D, D) of features: {fault}."
+        )
+    return {"mu": torch.from_numpy(mu), "sigma": torch.from_numpy(sigma)}
 
 
 def _known(there: list[str], names: tuple[str, ...], path: Path) -> str:
@@ -89,22 +93,11 @@ def _known(there: list[str], names: tuple[str, ...], path: Path) -> str:
     )
 
 
-def _check(mu: np.ndarray, sigma: np.ndarray, path: Path) -> None:
-    fault = None
+def _fault(mu: np.ndarray, sigma: np.ndarray) -> str | None:
     if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
-        fault = f"mu has the shape {mu.shape} and sigma {sigma.shape}"
-    elif not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
-        fault = "some values are not finite"
-    elif np.abs(sigma - sigma.T).max() > _ASYMMETRY * np.abs(sigma).max():
-        fault = "sigma is not symmetric"
-    if fault:
-        raise DataError(
-            f"{path} is no mean (D,) and covariance (D, D) of features: {fault}."
-        )
-
-
-def _digest(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+        return f"mu has the shape {mu.shape} and sigma {sigma.shape}"
+    if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
+        return "some values are not finite"
+    if np.abs(sigma - sigma.T).max() > _ASYMMETRY * np.abs(sigma).max():
+        return "sigma is not symmetric"
+    return None

@@ -78,15 +78,12 @@ class ReferenceDataset(AbstractDataset[Parts | Last[Parts], Any]):
         Raises:
             DataError: It is not complete.
         """
-        there = {name: self._path / file for name, file in FILES.items()}
-        if self._partial:
-            there = {name: path for name, path in there.items() if path.exists()}
-            return {
-                name: TensorFile(*read_tensors(path)) for name, path in there.items()
-            }
-        if not self._exists():
+        if not self._partial and not self._exists():
             raise DataError(missing(self._path / INDEX, "combine` or `evaluate"))
-        return Reference(**{n: TensorFile(*read_tensors(p)) for n, p in there.items()})
+        paths = {name: self._path / file for name, file in FILES.items()}
+        there = (name for name, path in paths.items() if path.exists())
+        parts = {name: TensorFile(*read_tensors(paths[name])) for name in there}
+        return parts if self._partial else Reference(**parts)
 
     def save(self, data: Parts | Last[Parts]) -> None:
         """Write some parts atomically, then the index where they are the last.

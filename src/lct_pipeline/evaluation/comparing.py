@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from itertools import groupby, islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,14 +19,14 @@ from lct_pipeline.datasets.decoding import UndecodableImageError, decode_pixels
 from lct_pipeline.datasets.sources import ImageSource, RawImage
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError, ParameterError
-from lct_pipeline.evaluation.evaluator import Evaluator, Measured
-from lct_pipeline.evaluation.extractors import FITTED, described, extractor_of
+from lct_pipeline.evaluation.evaluator import Evaluator
+from lct_pipeline.evaluation.extractors import TRAINED_HERE, described, extractor_of
 from lct_pipeline.evaluation.feature_spaces import (
     FeatureSpace,
     RealImages,
-    real_images_of_others,
+    external_images,
 )
-from lct_pipeline.evaluation.measures import rows_of
+from lct_pipeline.evaluation.measures import Measured, measured
 from lct_pipeline.evaluation.protocol import FILES
 from lct_pipeline.parameters import Runtime
 from lct_pipeline.parameters.data import Ingestion
@@ -44,18 +44,18 @@ def compared(
     features: Features,
     runtime: Runtime,
 ) -> Measured:
-    """Return the values of one set of images against another, or against somebody's statistics.
+    """Return the values of one set of images against another, or against third-party statistics.
 
     Images are neither cropped nor resized before the feature extractor resizes each of them, as
     clean-fid and pytorch-fid do with folders.
 
     Raises:
-        ParameterError: Sets are not given, or the extractor is fitted to training images.
-        DataError: An image cannot be decoded: a figure of part of the files would be another.
+        ParameterError: Sets are not given, or the extractor is trained on a run's images.
+        DataError: An image cannot be decoded: a value of part of the files would be another.
     """
-    if features.extractor.kind == FITTED:
+    if features.extractor.kind == TRAINED_HERE:
         raise ParameterError(
-            "--pipeline=compare: features.extractor.kind=classifier is fitted to the images of a "
+            "--pipeline=compare: features.extractor.kind=classifier is trained on the images of a "
             "run. Give one that is not: inception, inception_pytorch, dinov2, or a network of "
             "yours."
         )
@@ -65,48 +65,33 @@ def compared(
             "comparison.statistics.path, protocol and num_images."
         )
     extractor = extractor_of(described(features.extractor, runtime), runtime)
-    space, inputs = FeatureSpace(extractor, ()), Inputs(ingestion, features, runtime)
-    found = _measured(generated, space, inputs, str(parameters.generated))
+    # files come in the order of their names, often by class: no block is like the others
+    evaluator = Evaluator(
+        (FeatureSpace(extractor, ()),), FILES, features.num_retained, num_blocks=1
+    )
+    decode = partial(_decode, ingestion)
+
+    def seen(source: ImageSource, title: str) -> FeatureSet:
+        count = len(source)
+        images = in_threads(decode, source.read(0, count), runtime.num_workers)
+        progress = track(images, f"features of {title}", "image", total=count)
+        generator = derived_generator(features.seed, "kept features", "files")
+        keep = random_subset(count, features.num_retained, generator)
+        batches = batches_of_one_shape(progress, features.batch_size)
+        return evaluator.features(batches, count, keep)[0]
+
+    found = seen(generated, str(parameters.generated))
     if reference is not None:
         title = str(parameters.reference)
-        real = _measured(reference, space, inputs, title)
+        real = seen(reference, title)
         frechet = FrechetReference(real.statistics)
         against = RealImages(title, reference.fingerprint, frechet, real.kept)
     else:
         assert statistics is not None
-        against = real_images_of_others(statistics, len(found.kept[0]))
+        against = external_images(statistics)
     about = {"model": parameters.generated, "nfe": 0}
-    space = replace(space, references=(against,))
-    return Measured(*rows_of(about, [found], space, FILES, seeds=[]))
-
-
-class Inputs(NamedTuple):
-    """Parameters of what reads and decodes images, and of what is kept of them."""
-
-    ingestion: Ingestion
-    features: Features
-    runtime: Runtime
-
-
-def _measured(
-    source: ImageSource, space: FeatureSpace, inputs: Inputs, title: str
-) -> FeatureSet:
-    """Return what an extractor finds in all images of a source."""
-    features, num_images = inputs.features, len(source)
-    generator = derived_generator(features.seed, "kept features", "files")
-    keep = random_subset(num_images, features.num_retained, generator)
-    # files come in the order of their names, often by class: no block is like the others
-    evaluator = Evaluator((space,), FILES, features.num_retained, num_blocks=1)
-    batches = _batches(source, inputs, f"features of {title}")
-    return evaluator.features(batches, num_images, keep)[0]
-
-
-def _batches(source: ImageSource, inputs: Inputs, title: str) -> Iterator[Tensor]:
-    decode = partial(_decode, inputs.ingestion)
-    entries = source.read(0, len(source))
-    images = in_threads(decode, entries, inputs.runtime.num_workers)
-    progress = track(images, title, "image", total=len(source))
-    return batches_of_one_shape(progress, inputs.features.batch_size)
+    space = FeatureSpace(extractor, (against,))
+    return measured(about, [found], space, FILES, seeds=[])
 
 
 def _decode(limits: Ingestion, raw: RawImage) -> Any:
@@ -118,18 +103,13 @@ def _decode(limits: Ingestion, raw: RawImage) -> Any:
         )
     except UndecodableImageError as problem:
         raise DataError(
-            f"{raw.name} cannot be compared: {problem}. A figure of part of the files would "
+            f"{raw.name} cannot be compared: {problem}. A value of part of the files would "
             "be another: remove or replace it."
         ) from problem
 
 
 def batches_of_one_shape(images: Iterable[Any], batch_size: int) -> Iterator[Tensor]:
     """Yield neighbours of the same shape together, ``(B, 3, H, W)``, uint8, in order."""
-    batch: list[Any] = []
-    for image in images:
-        if batch and (len(batch) == batch_size or image.shape != batch[0].shape):
+    for _, alike in groupby(images, key=lambda image: image.shape):
+        while batch := list(islice(alike, batch_size)):
             yield torch.from_numpy(np.stack(batch))
-            batch = []
-        batch.append(image)
-    if batch:
-        yield torch.from_numpy(np.stack(batch))

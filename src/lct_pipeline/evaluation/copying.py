@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,11 +11,7 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 from torch import Tensor
 
-from lct_pipeline.core.metrics.neighbours import (
-    Neighbours,
-    copy_ratios,
-    nearest_neighbours,
-)
+from lct_pipeline.core.metrics.neighbours import copy_ratios, nearest_neighbours
 from lct_pipeline.core.randomness import derived_generator
 from lct_pipeline.core.sample_quality import (
     feature_batches,
@@ -30,7 +25,6 @@ from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.splits import indices_of
 from lct_pipeline.evaluation.extractors import extractor_of
 from lct_pipeline.evaluation.generator import build_generator, first_plan
-from lct_pipeline.models.description import ModelDescription
 from lct_pipeline.parameters import Runtime, Sampling
 from lct_pipeline.parameters.evaluation import Evaluation
 from lct_pipeline.progress import track
@@ -54,26 +48,40 @@ def nearest_training_images(
     The images are the final model's, with the fewest evaluations; the distance is between features.
     Test images tell how near a new image is.
     """
-    wanted = parameters.neighbours
+    wanted, batch_size = parameters.neighbours, sampling.batch_size
     if wanted.num_images == 0:
         return _nothing_asked_for(), {"num_images": 0}
     made = _made(models, decoder, parameters, sampling, runtime)
     extract = extractor_of(reference.extractor, runtime).extract
-    held_out = list(
-        images.batches(
-            "images", sampling.batch_size, _held_out(image_manifest, parameters)
-        )
+    held_out = images.batches(
+        "images", batch_size, _held_out(image_manifest, parameters)
     )
     queries = torch.cat([features_of(made, extract), features_of(held_out, extract)])
     indices = indices_of(image_manifest, "train")
-    training = feature_batches(
-        _training_images(images, indices, sampling.batch_size), extract
+    training = track(
+        images.batches("images", batch_size, indices),
+        "nearest training images",
+        "batch",
+        total=math.ceil(len(indices) / batch_size),
     )
+    num_neighbours = min(wanted.num_neighbours, len(indices))
     found = nearest_neighbours(
-        queries, training, min(wanted.num_neighbours, len(indices))
+        queries, feature_batches(training, extract), num_neighbours
     )
-    record = _record(found, wanted.num_images, len(indices))
-    figure = _figure(torch.cat(made), images, indices, found, record, wanted.num_shown)
+    nearest, of_held_out = found.distances[:, 0].tensor_split([wanted.num_images])
+    record = _record(nearest, of_held_out, len(indices))
+    shown = nearest.argsort()[: wanted.num_shown]
+    places = indices[found.indices[shown].numpy()]
+    figure = draw_neighbours(
+        torch.cat(made)[shown],
+        torch.stack([images.gather("images", row) for row in places]),
+        found.distances[shown],
+        nearest,
+        of_held_out,
+        f"The {len(shown)} of {len(nearest)} generated images that are nearest to a training "
+        "image\n"
+        f"(median of all: {record['median_ratio']:.2f} times as far as new real images)",
+    )
     return figure, record
 
 
@@ -84,14 +92,12 @@ def _made(
     sampling: Sampling,
     runtime: Runtime,
 ) -> list[Tensor]:
-    """Return images of the final model."""
-    model = models.file(models.names[-1])
-    network = ModelDescription.from_json(model.metadata["network"])
-    generator = build_generator(network, decoder, sampling, runtime)
-    generator.load(model.tensors)
+    """Return batches of images of the final model."""
+    generator = build_generator(models.network, decoder, sampling, runtime)
+    generator.load(models.file(models.names[-1]).tensors)
     batches = generator.images(
         parameters.neighbours.num_images,
-        first_plan(network, sampling),
+        first_plan(models.network, sampling),
         seed=parameters.seed,
         purpose="neighbours",
     )
@@ -106,38 +112,26 @@ def _held_out(image_manifest: DataFrame, parameters: Evaluation) -> Any:
     return indices[random_subset(len(indices), count, generator).numpy()]
 
 
-def _training_images(
-    images: ShardStore, indices: Any, batch_size: int
-) -> Iterator[Tensor]:
-    return iter(
-        track(
-            images.batches("images", batch_size, indices),
-            "nearest training images",
-            "batch",
-            total=math.ceil(len(indices) / batch_size),
-        )
+def _record(generated: Tensor, held_out: Tensor, num_training: int) -> dict[str, Any]:
+    """Return how near both come to a training image, from their distances, ``(Q,)``."""
+    ratios, of_held_out = (
+        copy_ratios(generated, held_out),
+        copy_ratios(held_out, held_out),
     )
-
-
-def _record(found: Neighbours, num_generated: int, num_training: int) -> dict[str, Any]:
-
-    nearest = found.distances[:, 0]
-    held_out = nearest[num_generated:]
-    ratios = copy_ratios(nearest[:num_generated], held_out)
     record = {
-        "num_images": num_generated,
-        "num_held_out": len(nearest) - num_generated,
+        "num_images": len(generated),
+        "num_held_out": len(held_out),
         "num_training": num_training,
         "median_ratio": ratios.median().item(),
         "smallest_ratio": ratios.min().item(),
-        "share_below_half": _share_below_half(ratios),
-        "held_out_share_below_half": _share_below_half(copy_ratios(held_out, held_out)),
+        "share_below_half": (ratios < 0.5).double().mean().item(),
+        "held_out_share_below_half": (of_held_out < 0.5).double().mean().item(),
     }
     logger.info(
         "Generated images are %.2f times as far from the nearest training image as new real ones "
         "are (median of %d; the nearest %.2f times; %.1f %% below 0.5, of new real ones %.1f %%).",
         record["median_ratio"],
-        num_generated,
+        len(generated),
         record["smallest_ratio"],
         100 * record["share_below_half"],
         100 * record["held_out_share_below_half"],
@@ -145,39 +139,7 @@ def _record(found: Neighbours, num_generated: int, num_training: int) -> dict[st
     return record
 
 
-def _share_below_half(ratios: Tensor) -> float:
-    return (ratios < 0.5).double().mean().item()
-
-
-def _figure(
-    made: Tensor,
-    images: ShardStore,
-    indices: Any,
-    found: Neighbours,
-    record: dict[str, Any],
-    num_shown: int,
-) -> Any:
-    count = record["num_images"]
-    nearest = found.distances[:, 0]
-    shown = nearest[:count].argsort()[:num_shown]
-    neighbours = torch.stack(
-        [
-            images.gather("images", indices[found.indices[query].numpy()])
-            for query in shown.tolist()
-        ]
-    )
-    return draw_neighbours(
-        made[shown],
-        neighbours,
-        found.distances[shown],
-        nearest[:count],
-        nearest[count:],
-        f"The {len(shown)} of {count} generated images that are nearest to a training image\n"
-        f"(median of all: {record['median_ratio']:.2f} times as far as new real images)",
-    )
-
-
-def _nothing_asked_for() -> Any:
+def _nothing_asked_for() -> Figure:
     figure = Figure(figsize=(5, 1))
     figure.text(0.5, 0.5, "evaluation.neighbours.num_images is 0", ha="center")
     return figure

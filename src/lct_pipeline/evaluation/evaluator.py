@@ -7,45 +7,18 @@ with, in the noise and in the number of images, in nothing else.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pandas import DataFrame
 from torch import Tensor
 
 from lct_pipeline.core.metrics.feature_sets import FeatureReducer, FeatureSet
 from lct_pipeline.core.metrics.frechet import FeatureMoments
-from lct_pipeline.datasets.results import EvaluationResult, EvaluationRow
 from lct_pipeline.evaluation.feature_spaces import FeatureSpace
-from lct_pipeline.evaluation.measures import rows_of
+from lct_pipeline.evaluation.measures import Measured, measured
 from lct_pipeline.evaluation.models import NO_PLAN, Subject
 from lct_pipeline.evaluation.protocol import CLEAN, ImageFormat
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Rows of an evaluation, and distances by the number of images."""
-
-    rows: list[EvaluationRow] = field(default_factory=list)
-    points: list[dict[str, Any]] = field(default_factory=list)
-
-    def of(self, about: dict[str, Any]) -> Measured:
-        """Return the same of something else that makes the same images."""
-        rows = [row.model_copy(update=about) for row in self.rows]
-        return Measured(rows, [point | about for point in self.points])
-
-    def result(self) -> EvaluationResult:
-        """Return the rows as they are kept."""
-        return EvaluationResult(rows=self.rows)
-
-    def table(self) -> DataFrame:
-        """Return a row for each value."""
-        return DataFrame([row.model_dump() for row in self.rows])
-
-    def by_size(self) -> DataFrame:
-        """Return a row for each distance of a part of the images."""
-        return DataFrame(self.points)
 
 
 @dataclass(frozen=True)
@@ -97,16 +70,14 @@ class Evaluator:
 
     def measure(self, subject: Subject, seeds: Sequence[int]) -> Measured:
         """Return the rows of what makes images: means over seeds of noise, in each space."""
-        by_seed = [
-            self.features(subject.batches(seed), subject.num_images) for seed in seeds
-        ]
+        count = subject.num_images
+        by_seed = [self.features(subject.batches(seed=n), count) for n in seeds]
         return self._measured(subject.about, by_seed, list(seeds))
 
     def measure_held_out(self) -> Measured:
         """Return the rows of real images that are not the reference, as if generated."""
         sets = []
-        for space in self.spaces:
-            held_out = space.held_out
+        for held_out in (space.held_out for space in self.spaces):
             assert held_out is not None  # the validation split is always measured
             assert held_out.features is not None
             moments = [FeatureMoments.of(held_out.frechet.statistics)]
@@ -117,16 +88,7 @@ class Evaluator:
     def _measured(
         self, about: dict[str, Any], by_seed: list[list[FeatureSet]], seeds: list[int]
     ) -> Measured:
-        return joined(
-            Measured(*rows_of(about, list(sets), space, self.image_format, seeds))
+        return Measured.joined(
+            measured(about, list(sets), space, self.image_format, seeds)
             for space, sets in zip(self.spaces, zip(*by_seed, strict=True), strict=True)
         )
-
-
-def joined(parts: Iterable[Measured]) -> Measured:
-    """Return all rows and points in order."""
-    found = Measured()
-    for part in parts:
-        found.rows.extend(part.rows)
-        found.points.extend(part.points)
-    return found

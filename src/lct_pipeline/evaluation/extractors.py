@@ -1,43 +1,31 @@
-"""Which feature extractor is used: fitted here, or one that is there, known by its digest."""
+"""Which feature extractor is used: trained here, or pretrained and known by its digest."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from lct_pipeline.datasets.tensors import TensorFile, content_digest
+from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError
 from lct_pipeline.models.device import choose_device
-from lct_pipeline.models.features.extractors import (
-    FeatureExtractor,
-    build_extractor,
-    classifier_extractor,
-)
+from lct_pipeline.models.features.base import FeatureExtractor
+from lct_pipeline.models.features.classifier import classifier_extractor
+from lct_pipeline.models.features.extractors import build_extractor
 from lct_pipeline.parameters import Runtime
 from lct_pipeline.parameters.evaluation import Extractor
 
-FITTED = "classifier"  # the kind of extractor that is fitted to the training images
+TRAINED_HERE = "classifier"  # the kind of extractor that is trained on the run's images
 FEATURES_AS_GIVEN = FeatureExtractor(
-    name="",
-    frechet_name="frechet_distance",
-    kernel_name="kernel_distance",
-    score_name=None,
-    digest="",
-    resize="none",
-    extract=lambda features: features,
-    differentiate=None,
-    classify=None,
+    name="", digest="", resize="none", extract=lambda features: features
 )  # of a source that makes features and no images
 
 
 def described(extractor: Extractor, runtime: Runtime) -> TensorFile:
-    """Return the file that stands for an extractor that is there: what it is, and its digest.
+    """Return the file that stands for a pretrained extractor: what it is, and its digest.
 
     Raises:
         DataError: Its weights are not there.
     """
-    description = extractor.model_dump(mode="json")
-    built = _built(description, choose_device(runtime.device))
-    return TensorFile({}, {"extractor": description, "digest": built.digest})
+    digest = build_extractor(extractor, choose_device(runtime.device)).digest
+    about = {"extractor": extractor.model_dump(mode="json"), "digest": digest}
+    return TensorFile({}, about)
 
 
 def extractor_of(stored: TensorFile, runtime: Runtime) -> FeatureExtractor:
@@ -46,24 +34,13 @@ def extractor_of(stored: TensorFile, runtime: Runtime) -> FeatureExtractor:
     Raises:
         DataError: The weights that it names are not there any more, or are other ones.
     """
-    device = choose_device(runtime.device)
-    if "extractor" not in stored.metadata:
-        return classifier_extractor(stored.tensors, stored.metadata, device)
-    extractor = _built(stored.metadata["extractor"], device)
-    if extractor.digest != stored.metadata["digest"]:
+    device, about = choose_device(runtime.device), stored.metadata
+    if "extractor" not in about:
+        return classifier_extractor(stored.tensors, about, device)
+    extractor = build_extractor(Extractor.model_validate(about["extractor"]), device)
+    if extractor.digest != about["digest"]:
         raise DataError(
             f"the weights of the feature extractor {extractor.name} changed since references were "
             "measured with them. Run again from the start of the stage, which measures anew."
         )
     return extractor
-
-
-def _built(description: dict[str, Any], device: Any) -> FeatureExtractor:
-    mean, std = (tuple(description[name]) for name in ("mean", "std"))
-    kind, path, size = (description[name] for name in ("kind", "path", "size"))
-    return build_extractor(kind, path, size, mean, std, device)
-
-
-def digest_of(stored: TensorFile) -> str:
-    """Return the digest of all that an extractor's features depend on."""
-    return content_digest(stored.tensors, stored.metadata)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,8 +21,7 @@ from lct_pipeline.core.sample_quality import random_subset
 from lct_pipeline.datasets.splits import SPLITS
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError
-from lct_pipeline.evaluation.references import statistics_of
-from lct_pipeline.models.features.extractors import FeatureExtractor
+from lct_pipeline.models.features.base import FeatureExtractor
 
 # as they are called in the column `reference`
 TITLES = {
@@ -37,7 +36,7 @@ TITLES = {
 class RealImages:
     """Real images, by one extractor: statistics of all and features of some.
 
-    ``features``, ``(K, D)``, are None where somebody else's statistics are all that is known.
+    ``features``, ``(K, D)``, are None where third-party statistics are all that is known.
     """
 
     title: str
@@ -50,18 +49,26 @@ class RealImages:
         """Number of real images that the statistics are of."""
         return self.frechet.statistics.num_images
 
+    def require_width(self, num_features: int) -> None:
+        """Refuse what another extractor found.
+
+        Raises:
+            DataError: These images have another number of features than ``num_features``.
+        """
+        own = len(self.frechet.statistics.mu)
+        if own != num_features:
+            raise DataError(
+                f"{self.title} has {own} features, and what is compared with it {num_features}: "
+                "they are of two extractors."
+            )
+
     def frechet_distance(self, found: FeatureSet) -> float:
         """Return the squared Frechet distance of generated images: all of them come through here.
 
         Raises:
             DataError: They have another number of features.
         """
-        num_features = len(self.frechet.statistics.mu)
-        if found.kept.shape[1] != num_features:
-            raise DataError(
-                f"generated images have {found.kept.shape[1]} features each, those of {self.title} "
-                f"{num_features}: they are of two extractors."
-            )
+        self.require_width(found.kept.shape[1])
         if found.blocks:
             return self.frechet.distance(found.statistics)
         return self.frechet.distance_of_features(found.kept)
@@ -96,51 +103,38 @@ class FeatureSpace:
     references: tuple[RealImages, ...]
     held_out: RealImages | None = None
 
+    def beside(self, reference: RealImages) -> FeatureSpace:
+        """Return the space with one more reference.
 
-def feature_space(
-    extractor: FeatureExtractor,
-    stored: TensorFile,
-    split: str,
-    prefix: str,
-    given: TensorFile | None = None,
-) -> FeatureSpace:
-    """Return an extractor with the references that were measured, and those that were given.
-
-    Args:
-        extractor: The extractor.
-        stored: What it found in real images.
-        split: The images to compare with: one of ``SPLITS``, or ``all``.
-        prefix: Begins the names of what it found.
-        given: Somebody else's ``mu`` and ``sigma``.
-    """
-    references = [real_images(stored, split, prefix)]
-    if given is not None:
-        num_features = len(references[0].frechet.statistics.mu)
-        references.append(real_images_of_others(given, num_features))
-    held_out = real_images(stored, "validation", prefix)
-    return FeatureSpace(extractor, tuple(references), held_out)
+        Raises:
+            DataError: It is of another extractor.
+        """
+        reference.require_width(len(self.references[0].frechet.statistics.mu))
+        return replace(self, references=(*self.references, reference))
 
 
 def real_images(stored: TensorFile, split: str, prefix: str = "") -> RealImages:
-    """Return the real images of a split, or of ``all`` splits together."""
+    """Return the real images of a split, or of ``all`` splits together.
+
+    Args:
+        stored: What extractors found in them.
+        split: One of ``SPLITS``, or ``all``.
+        prefix: Begins the names of what one extractor found: none, ``CHECK``, or a number.
+    """
     parts = SPLITS if split == "all" else (split,)
-    statistics = _merged([statistics_of(stored, part, prefix) for part in parts])
+    found = {part: _statistics(stored, part, prefix) for part in parts}
+    statistics = found[parts[0]]
+    if len(parts) > 1:
+        moments = [FeatureMoments.of(part) for part in found.values()]
+        statistics = FeatureMoments.merged(moments).statistics()
     features = _kept(stored, parts, prefix)
     digest = stored.metadata["images"]
     return RealImages(TITLES[split], digest, FrechetReference(statistics), features)
 
 
-def real_images_of(features: Tensor, title: str) -> RealImages:
-    """Return the real images whose features, ``(N, D)``, somebody gives."""
-    frechet = FrechetReference(feature_statistics(features))
-    return RealImages(title, "", frechet, features.float())
-
-
-def _merged(parts: list[FeatureStatistics]) -> FeatureStatistics:
-    moments = FeatureMoments.of(parts[0])
-    for part in parts[1:]:
-        moments.merge(FeatureMoments.of(part))
-    return moments.statistics() if len(parts) > 1 else parts[0]
+def _statistics(stored: TensorFile, split: str, prefix: str) -> FeatureStatistics:
+    mu, cov = (stored.tensors[f"{prefix}{split}.{name}"] for name in ("mu", "cov"))
+    return FeatureStatistics(mu, cov, stored.metadata["num_images"][split])
 
 
 def _kept(stored: TensorFile, parts: tuple[str, ...], prefix: str) -> Tensor:
@@ -156,18 +150,16 @@ def _kept(stored: TensorFile, parts: tuple[str, ...], prefix: str) -> Tensor:
     return torch.cat(chosen)
 
 
-def real_images_of_others(given: TensorFile, num_features: int) -> RealImages:
-    """Return somebody else's statistics.
+def real_images_of(features: Tensor, title: str) -> RealImages:
+    """Return the real images whose features, ``(N, D)``, are given."""
+    frechet = FrechetReference(feature_statistics(features))
+    return RealImages(title, "", frechet, features.float())
 
-    Raises:
-        DataError: They are of another number of features than the extractor's.
-    """
-    about, mu = given.metadata, given.tensors["mu"]
-    if len(mu) != num_features:
-        raise DataError(
-            f"{about['path']} has {len(mu)} features, and the feature extractor has "
-            f"{num_features}: it is of another extractor."
-        )
-    statistics = FeatureStatistics(mu, given.tensors["sigma"], about["num_images"])
+
+def external_images(given: TensorFile) -> RealImages:
+    """Return the real images of third-party statistics."""
+    about, tensors = given.metadata, given.tensors
+    num_images = about["num_images"]
+    statistics = FeatureStatistics(tensors["mu"], tensors["sigma"], num_images)
     title = f"{about['path']} ({about['protocol']})"
     return RealImages(title, about["digest"], FrechetReference(statistics), None)

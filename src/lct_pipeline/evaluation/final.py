@@ -1,4 +1,4 @@
-"""The final numbers: all models and controls, in all feature spaces."""
+"""The final values: all models and controls, in all feature spaces."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from pandas import DataFrame
 from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.model_set import ModelSet
 from lct_pipeline.datasets.shards import ShardStore
-from lct_pipeline.evaluation.evaluator import Evaluator, Measured, joined
+from lct_pipeline.datasets.splits import indices_of
+from lct_pipeline.evaluation.evaluator import Evaluator
 from lct_pipeline.evaluation.feature_spaces import FeatureSpace
 from lct_pipeline.evaluation.generator import build_generator
+from lct_pipeline.evaluation.measures import Measured
 from lct_pipeline.evaluation.models import (
     decoded_noise,
+    plans_of,
     reconstructions,
     trained_models,
 )
@@ -46,31 +49,26 @@ def evaluated(
     generator = build_generator(
         models.network, decoder, sampling, runtime, quantise=image_format.quantise
     )
+    evaluator = Evaluator(spaces, image_format, num_retained, NUM_BLOCKS)
     count = parameters.num_images or spaces[0].references[0].num_images
+    plans = {name: plans_of(models, name) for name in models.names}
+    weights = ((name, models.file(name).tensors) for name in models.names)
     controls = [
         decoded_noise(generator, count),
-        reconstructions(
-            latents,
-            image_manifest,
-            decoder,
-            image_format.quantise,
-            generator.device,
-            sampling.batch_size,
-        ),
+        reconstructions(latents, indices_of(image_manifest, "test"), generator),
     ]
-    evaluator = Evaluator(spaces, image_format, num_retained, NUM_BLOCKS)
+    trained = trained_models(weights, plans, generator, count, "evaluation")
+    total = sum(map(len, plans.values())) + len(controls)
     seeds = range(parameters.seed, parameters.seed + parameters.num_seeds)
-    subjects = chain(trained_models(models, generator, count), controls)
-    total = sum(map(len, models.plans.values())) + len(controls)
     found, known = [], dict[Any, Measured]()
-    for subject in track(subjects, "evaluate", "model", total=total):
-        if not (subject.weights and subject.key in known):
+    for subject in track(chain(trained, controls), "evaluate", "model", total=total):
+        if subject.key not in known:
             own = seeds if subject.depends_on_seed else seeds[:1]
             known[subject.key] = evaluator.measure(subject, own)
         found.append(known[subject.key].of(subject.about))
     if parameters.split != "all" and image_format == CLEAN:
         found.append(evaluator.measure_held_out())
-    return joined(found)
+    return Measured.joined(found)
 
 
 def _tell(models: ModelSet, parameters: Evaluation) -> None:
@@ -78,12 +76,10 @@ def _tell(models: ModelSet, parameters: Evaluation) -> None:
         logger.info(
             "There is no combined model yet: `kedro run --pipeline=combine` makes one."
         )
-    if (
-        parameters.protocol == "slct_paper"
-        and parameters.num_images != PAPER_NUM_IMAGES
-    ):
+    num_images = parameters.num_images
+    if parameters.protocol == "slct_paper" and num_images != PAPER_NUM_IMAGES:
         logger.warning(
             "evaluation.num_images=%d: the paper's FID is of %d images; with fewer it is higher.",
-            parameters.num_images,
+            num_images,
             PAPER_NUM_IMAGES,
         )

@@ -35,13 +35,17 @@ def two_step_plans(network: ModelDescription, sampling: Sampling) -> list[Sampli
 
     Levels that the model was not trained on are left out: those below a truncation.
     """
-    low, high = max(network.lowest_level, network.sigma_min), network.sigma_max
+    low, high = _trained_levels(network)
     sigmas = [sigma for sigma in sampling.intermediate_sigmas if low <= sigma < high]
     return [
         SamplingPlan(2, (high, sigma), renoise)
         for renoise in sampling.renoise
         for sigma in sigmas
     ]
+
+
+def _trained_levels(network: ModelDescription) -> tuple[float, float]:
+    return max(network.lowest_level, network.sigma_min), network.sigma_max
 
 
 def diffusion_plans(sampling: Sampling) -> list[SamplingPlan]:
@@ -53,10 +57,17 @@ def diffusion_plans(sampling: Sampling) -> list[SamplingPlan]:
 
 
 def first_plan(network: ModelDescription, sampling: Sampling) -> SamplingPlan:
-    """Return the plan with the fewest evaluations: what choices are made by."""
+    """Return the plan with the fewest evaluations, by which weights are selected."""
+    return candidate_plans(network, sampling)[0]
+
+
+def candidate_plans(
+    network: ModelDescription, sampling: Sampling
+) -> list[SamplingPlan]:
+    """Return all plans that a model may be used with, the fewest evaluations first."""
     if network.model == "diffusion":
-        return diffusion_plans(sampling)[0]
-    return one_step(network)
+        return diffusion_plans(sampling)
+    return [one_step(network), *two_step_plans(network, sampling)]
 
 
 def deployed_plan(
@@ -82,10 +93,16 @@ def deployed_plan(
     if nfe is None:
         return first_plan(network, sampling)
     if network.model == "diffusion":
-        return _solver_plan(nfe, sampling)
+        solver = sampling.diffusion.sampler
+        if solver == "heun" and (nfe < 3 or nfe % 2 == 0):
+            raise ParameterError(
+                f"combination.fitness.nfe={nfe}: heun evaluates twice a step but once in the last: "
+                "give an odd number from 3 on."
+            )
+        return SamplingPlan(nfe, solver=solver)
     if nfe == 1:
         return one_step(network)
-    low, high = max(network.lowest_level, network.sigma_min), network.sigma_max
+    low, high = _trained_levels(network)
     if nfe > 2 or not low <= intermediate_sigma < high:
         raise ParameterError(
             f"combination.fitness: {nfe} evaluations, the second at {intermediate_sigma}: a "
@@ -94,14 +111,36 @@ def deployed_plan(
     return SamplingPlan(2, (high, intermediate_sigma), renoise)
 
 
-def _solver_plan(nfe: int, sampling: Sampling) -> SamplingPlan:
-    solver = sampling.diffusion.sampler
-    if solver == "heun" and (nfe < 3 or nfe % 2 == 0):
-        raise ParameterError(
-            f"combination.fitness.nfe={nfe}: heun evaluates twice a step but once in the last: "
-            "give an odd number from 3 on."
-        )
-    return SamplingPlan(nfe, solver=solver)
+class LatentDecoder:
+    """From latents to images.
+
+    Args:
+        decoder: The autoencoder, and the normalisation of its latents.
+        device: Where it decodes.
+        quantise: Maps float images in [-1, 1] to uint8.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        device: torch.device,
+        quantise: Callable[[Tensor], Tensor] = to_uint8,
+    ) -> None:
+        self._normalisation = normalisation_of(decoder.normalisation).to(device)
+        self._model = place(decoder.autoencoder.model, device).requires_grad_(False)
+        self._quantise = quantise
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return uint8 images ``(B, 3, H, W)`` of normalised latents."""
+        return self.of_raw(self._normalisation.denormalise(x))
+
+    def of_raw(self, z: Tensor) -> Tensor:
+        """Return uint8 images of latents as the autoencoder has them."""
+        return self._quantise(decode(self._model, z))
+
+    def differentiable(self, x: Tensor) -> Tensor:
+        """Return float images in [-1, 1] of normalised latents."""
+        return self._model.decode(self._normalisation.denormalise(x)).sample
 
 
 class Generator:
@@ -109,28 +148,22 @@ class Generator:
 
     Args:
         network: Description of the network.
-        decode_latents: Maps normalised latents to uint8 images.
+        decode: Maps normalised latents to images.
         sampling: How to generate.
         device: Where to.
-        decode_float: Maps normalised latents to float images in [-1, 1], differentiable; for
-            :meth:`gradients` alone.
     """
 
     def __init__(
         self,
         network: ModelDescription,
-        decode_latents: Callable[[Tensor], Tensor],
+        decode: LatentDecoder,
         sampling: Sampling,
         device: torch.device,
-        decode_float: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        self.network = network
+        self.network, self.decode = network, decode
         self.model: Denoiser = build_model(network).to(device).eval()
         self.model.requires_grad_(False)
-        self.decode_latents, self._decode_float = decode_latents, decode_float
-        self.sampling = sampling
-        self.device = device
-        self.sample_shape = network.sample_shape
+        self.sampling, self.device = sampling, device
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Take the weights of a raw network's state dict."""
@@ -140,14 +173,11 @@ class Generator:
         self, num_images: int, plan: SamplingPlan, *, seed: int, purpose: str
     ) -> Iterator[Tensor]:
         """Yield batches of uint8 images ``(B, 3, H, W)``."""
-        noises, labels = self._inputs(
-            num_images, max(1, len(plan.sigmas)), seed, purpose
-        )
+        inputs = self._inputs(num_images, max(1, len(plan.sigmas)), seed, purpose)
         return generate_images(
             lambda noise, classes: self._sample(noise, classes, plan),
-            self.decode_latents,
-            noises,
-            labels,
+            self.decode,
+            *inputs,
         )
 
     def gradients(
@@ -169,14 +199,13 @@ class Generator:
             seed: As for :meth:`images`.
             purpose: As for :meth:`images`.
         """
-        assert self._decode_float is not None
         network = self.model.network
         network.requires_grad_(True).zero_grad()
         inputs = self._inputs(len(by_feature), 1, seed, purpose)
         parts = by_feature.float().split(self.sampling.batch_size)
         for (noise,), labels, part in zip(*inputs, parts, strict=True):
             x = self._one_step(noise, labels)
-            images = self._decode_float(x).clamp(-1, 1)
+            images = self.decode.differentiable(x).clamp(-1, 1)
             differentiate(images).backward(part.to(self.device))
         found = {
             name: torch.zeros_like(p) if p.grad is None else p.grad
@@ -195,7 +224,10 @@ class Generator:
             "purpose": purpose,
         }
         noises = noise_batches(
-            num_images, self.sample_shape, num_evaluations=num_evaluations, **stream
+            num_images,
+            self.network.sample_shape,
+            num_evaluations=num_evaluations,
+            **stream,
         )
         counts = list(self.network.class_counts.values())
         classes = label_batches(num_images, counts, **stream)
@@ -250,25 +282,6 @@ def build_generator(
     Raises:
         DataError: There is no decoder.
     """
-    decoder, device = needed(decoder), choose_device(runtime.device)
-    decode_latents = latent_decoder(decoder, device, quantise)
-    normalisation = normalisation_of(decoder.normalisation).to(device)
-    fixed = decoder.autoencoder.model.requires_grad_(False)
-    return Generator(
-        network,
-        decode_latents,
-        sampling,
-        device,
-        lambda x: fixed.decode(normalisation.denormalise(x)).sample,
-    )
-
-
-def latent_decoder(
-    decoder: Decoder,
-    device: torch.device,
-    quantise: Callable[[Tensor], Tensor] = to_uint8,
-) -> Callable[[Tensor], Tensor]:
-    """Return the function from normalised latents to uint8 images."""
-    normalisation = normalisation_of(decoder.normalisation).to(device)
-    model = place(decoder.autoencoder.model, device)
-    return lambda x: quantise(decode(model, normalisation.denormalise(x)))
+    device = choose_device(runtime.device)
+    decode = LatentDecoder(needed(decoder), device, quantise)
+    return Generator(network, decode, sampling, device)

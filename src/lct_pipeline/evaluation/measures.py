@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any
+
+from pandas import DataFrame
 
 from lct_pipeline.core.metrics.feature_sets import FeatureSet
 from lct_pipeline.core.metrics.size_bias import (
@@ -14,7 +16,7 @@ from lct_pipeline.core.metrics.size_bias import (
     distance_by_size,
     extrapolate,
 )
-from lct_pipeline.datasets.results import EvaluationRow
+from lct_pipeline.datasets.results import EvaluationResult, EvaluationRow
 from lct_pipeline.evaluation.feature_spaces import FeatureSpace, RealImages
 from lct_pipeline.evaluation.protocol import (
     ImageFormat,
@@ -22,27 +24,50 @@ from lct_pipeline.evaluation.protocol import (
     protocol_columns,
 )
 
+NOT_KNOWN = {"std": None, "standard_error": None}
+
 
 @dataclass(frozen=True)
-class Value:
-    """A value: its mean over seeds, standard deviation over them, and error of one of them.
+class Measured:
+    """Rows of an evaluation, and distances by the number of images."""
 
-    ``by_seed`` has those of each seed, so that models can be compared on common noise.
-    """
+    rows: list[EvaluationRow] = field(default_factory=list)
+    points: list[dict[str, Any]] = field(default_factory=list)
 
-    value: float
-    std: float | None = None
-    standard_error: float | None = None
-    by_seed: list[float] | None = None
+    @classmethod
+    def joined(cls, parts: Iterable[Measured]) -> Measured:
+        """Return all rows and points in order."""
+        found = cls()
+        for part in parts:
+            found.rows.extend(part.rows)
+            found.points.extend(part.points)
+        return found
+
+    def of(self, about: dict[str, Any]) -> Measured:
+        """Return the same of something else that makes the same images."""
+        rows = [row.model_copy(update=about) for row in self.rows]
+        return Measured(rows, [point | about for point in self.points])
+
+    def result(self) -> EvaluationResult:
+        """Return the rows as they are kept."""
+        return EvaluationResult(rows=self.rows)
+
+    def table(self) -> DataFrame:
+        """Return a row for each value."""
+        return DataFrame([row.model_dump() for row in self.rows])
+
+    def by_size(self) -> DataFrame:
+        """Return a row for each distance of a part of the images."""
+        return DataFrame(self.points)
 
 
-def rows_of(
+def measured(
     about: dict[str, Any],
     sets: list[FeatureSet],
     space: FeatureSpace,
     image_format: ImageFormat,
     seeds: list[int],
-) -> tuple[list[EvaluationRow], list[dict[str, Any]]]:
+) -> Measured:
     """Return the rows of a model and plan in one space, and its distances by number of images.
 
     Args:
@@ -52,23 +77,17 @@ def rows_of(
         image_format: How the images were stored.
         seeds: Of the noise.
     """
-    rows, points = [], []
+    found, extractor = Measured(), space.extractor
     for reference in space.references:
         protocol = _protocol(space, reference, image_format, sets[0])
         made = {**protocol, "seeds": seeds, "versions": library_versions()}
-        curve = _curve(sets, reference)
-        values = {
-            **_frechet(sets, space, reference, curve),
-            **_of_features(sets, space, reference),
-            **_class_score(sets, space),
-        }
-        for metric, value in values.items():
-            rows.append(EvaluationRow(**about, metric=metric, **vars(value), **made))
-        points += [
-            {**about, "metric": space.extractor.frechet_name, **point, **made}
-            for point in curve["points"]
-        ]
-    return rows, points
+        points = _points(sets, reference)
+        for metric, values in _values(sets, space, reference, points).items():
+            row = EvaluationRow(**about, metric=metric, **values, **made)
+            found.rows.append(row)
+        of_points = {**about, "metric": extractor.frechet_name}
+        found.points.extend({**of_points, **point, **made} for point in points)
+    return found
 
 
 def _protocol(
@@ -92,66 +111,54 @@ def _protocol(
     )
 
 
-def _curve(sets: list[FeatureSet], reference: RealImages) -> dict[str, Any]:
+def _points(sets: list[FeatureSet], reference: RealImages) -> list[dict[str, Any]]:
     """Return the distance at growing numbers of images, and what it tends to.
 
-    What it tends to is left out where blocks have fewer images than features: the line would be
+    What it tends to is not known where blocks have fewer images than features: the line would be
     nothing like the curve.
     """
     blocks = [block for some in sets for block in some.blocks]
     if len(blocks) < 2:
-        return {"points": [], "infinity": math.nan}
+        return []
     points = distance_by_size(blocks, reference.frechet)
     line = Extrapolation(math.nan, math.nan)
     if points[0].num_images >= sets[0].kept.shape[1]:
         line = extrapolate(points)
-    rows = [{**point._asdict(), **line._asdict()} for point in points]
-    return {"points": rows, "infinity": line.infinity}
+    return [{**point._asdict(), **line._asdict()} for point in points]
 
 
-def _frechet(
+def _values(
     sets: list[FeatureSet],
     space: FeatureSpace,
     reference: RealImages,
-    curve: dict[str, Any],
-) -> dict[str, Value]:
-    name = space.extractor.frechet_name
-    distances = [reference.frechet_distance(some) for some in sets]
-    found = {name: _over_seeds(distances)}
-    if not math.isnan(curve["infinity"]):
-        found[f"{name}_infinity"] = Value(curve["infinity"])
-    return found
+    points: list[dict[str, Any]],
+) -> dict[str, dict[str, Any]]:
+    """Return the columns of each value by its metric.
 
-
-def _of_features(
-    sets: list[FeatureSet], space: FeatureSpace, reference: RealImages
-) -> dict[str, Value]:
-    """Return what needs features themselves: of some images, where there are very many."""
-    if reference.features is None:
-        return {}
-    kernels = [reference.kernel_distance(some) for some in sets]
-    kernel = _over_seeds(
-        [k.value for k in kernels], [k.standard_error for k in kernels]
-    )
-    manifolds = [reference.manifold_metrics(some) for some in sets]
-    by_name = {
-        name: _over_seeds([getattr(found, name) for found in manifolds])
-        for name in manifolds[0]._fields
-    }
-    return {space.extractor.kernel_name: kernel, **by_name}
-
-
-def _class_score(sets: list[FeatureSet], space: FeatureSpace) -> dict[str, Value]:
+    Kernel distance, precision and so on need features themselves: of some images, where there are
+    very many.
+    """
+    extractor = space.extractor
+    name = extractor.frechet_name
+    found = {name: _over_seeds([reference.frechet_distance(some) for some in sets])}
+    if points and not math.isnan(points[0]["infinity"]):
+        found[f"{name}_infinity"] = {"value": points[0]["infinity"], **NOT_KNOWN}
+    if reference.features is not None:
+        kernels = [reference.kernel_distance(some) for some in sets]
+        error = fmean(kernel.standard_error for kernel in kernels)
+        of_kernel = _over_seeds([kernel.value for kernel in kernels])
+        found[extractor.kernel_name] = of_kernel | {"standard_error": error}
+        manifolds = [reference.manifold_metrics(some) for some in sets]
+        for field_name, values in zip(
+            manifolds[0]._fields, zip(*manifolds, strict=True), strict=True
+        ):
+            found[field_name] = _over_seeds(values)
     scores = [some.class_score.value for some in sets if some.class_score is not None]
-    name = space.extractor.score_name
-    return {} if name is None or not scores else {name: _over_seeds(scores)}
+    return found | ({extractor.score_name: _over_seeds(scores)} if scores else {})
 
 
-def _over_seeds(values: list[float], errors: Iterable[float] = ()) -> Value:
-    known = list(errors)
-    return Value(
-        fmean(values),
-        stdev(values) if len(values) > 1 else None,
-        fmean(known) if known else None,
-        values,
-    )
+def _over_seeds(values: Sequence[float]) -> dict[str, Any]:
+    """Return the mean over seeds, the standard deviation over them, and each of them."""
+    std = stdev(values) if len(values) > 1 else None
+    by_seed = {"value": fmean(values), "by_seed": list(values)}
+    return NOT_KNOWN | by_seed | {"std": std}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
-from torch import Tensor
 
 from lct_pipeline.core.sampling_plans import SamplingPlan
 from lct_pipeline.datasets.checkpoints import CheckpointCatalog
@@ -17,16 +17,9 @@ from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.evaluation.evaluator import Evaluator
 from lct_pipeline.evaluation.extractors import extractor_of
 from lct_pipeline.evaluation.feature_spaces import FeatureSpace, real_images
-from lct_pipeline.evaluation.generator import (
-    Generator,
-    build_generator,
-    diffusion_plans,
-    one_step,
-    two_step_plans,
-)
-from lct_pipeline.evaluation.models import plan_columns
+from lct_pipeline.evaluation.generator import build_generator, candidate_plans
+from lct_pipeline.evaluation.models import Subject, trained_models
 from lct_pipeline.models.description import ModelDescription
-from lct_pipeline.models.digests import tensors_digest
 from lct_pipeline.parameters import Runtime, Sampling
 from lct_pipeline.parameters.evaluation import Evaluation
 from lct_pipeline.progress import track
@@ -51,64 +44,46 @@ def select_sampling_plan(
     """
     network = ModelDescription.from_json(best_ema.metadata["network"])
     generator = build_generator(network, decoder, sampling, runtime)
-    extractor = extractor_of(reference.extractor, runtime)
     real = real_images(reference.statistics, SPLIT)
-    space = FeatureSpace(extractor, (real,))
-    weights = {
-        "last": last_weights(catalog).tensors,
-        "best_ema": best_ema.tensors,
-        **({} if combined_model is None else {"combined": combined_model.tensors}),
-    }
-    plans = _candidate_plans(generator)
+    space = FeatureSpace(extractor_of(reference.extractor, runtime), (real,))
+    files = {"last": last_weights(catalog), "best_ema": best_ema}
+    if combined_model is not None:
+        files["combined"] = combined_model
+    weights = [(name, file.tensors) for name, file in files.items()]
+    plans = candidate_plans(network, sampling)
     is_diffusion = network.model == "diffusion"
-    measured = {
-        name: weights[name] for name in list(weights)[-1 if is_diffusion else 0 :]
-    }
+    measured = weights[-1:] if is_diffusion else weights
     num_images = parameters.num_selection_images or real.num_images
-    table = _distances(measured, plans, generator, space, num_images, parameters.seed)
+    subjects = trained_models(
+        measured, dict.fromkeys(files, plans), generator, num_images, NOISE
+    )
+    total = len(measured) * len(plans)
+    progress = track(subjects, "select sampling plan", "plan", total=total)
+    table = _distances(progress, space, num_images, parameters.seed)
     if is_diffusion:
         every = [asdict(plan) for plan in plans]
-        return table, {"plans": dict.fromkeys(weights, every)}
+        return table, {"plans": dict.fromkeys(files, every)}
     return table, _selected(table, plans)
 
 
-def _candidate_plans(generator: Generator) -> list[SamplingPlan]:
-    if generator.network.model == "diffusion":
-        return diffusion_plans(generator.sampling)
-    first = one_step(generator.network)
-    return [first, *two_step_plans(generator.network, generator.sampling)]
-
-
 def _distances(
-    weights: dict[str, dict[str, Tensor]],
-    plans: list[SamplingPlan],
-    generator: Generator,
-    space: FeatureSpace,
-    num_images: int,
-    seed: int,
+    subjects: Iterable[Subject], space: FeatureSpace, num_images: int, seed: int
 ) -> pd.DataFrame:
     """Return a row for each model and plan, all from the same noise; of equal weights once."""
     evaluator, (real,) = Evaluator((space,)), space.references
-    about = {
-        "metric": space.extractor.frechet_name,
-        "split": SPLIT,
-        "num_generated": num_images,
-        "num_real": real.num_images,
-    }
-    digests = {name: tensors_digest(tensors) for name, tensors in weights.items()}
-    rows, known = [], dict[tuple[str, SamplingPlan], float]()
-    pairs = [(name, plan) for name in weights for plan in plans]
-    for name, plan in track(pairs, "select sampling plan", "plan"):
-        key = digests[name], plan
-        if key not in known:
-            if plan is plans[0]:
-                generator.load(weights[name])
-            images = generator.images(num_images, plan, seed=seed, purpose=NOISE)
+    rows, known = [], dict[Any, float]()
+    for subject in subjects:
+        if subject.key not in known:
+            images = subject.batches(seed=seed)
             (found,) = evaluator.features(images, num_images)
-            known[key] = real.frechet_distance(found)
-        row = {"model": name, **plan_columns(plan), "distance": known[key]}
-        rows.append({**row, **about})
-    return pd.DataFrame(rows)
+            known[subject.key] = real.frechet_distance(found)
+        rows.append({**subject.about, "distance": known[subject.key]})
+    return (
+        pd.DataFrame(rows)
+        .drop(columns="solver")
+        .assign(metric=space.extractor.frechet_name, split=SPLIT)
+        .assign(num_generated=num_images, num_real=real.num_images)
+    )
 
 
 def _selected(table: pd.DataFrame, plans: list[SamplingPlan]) -> dict[str, Any]:

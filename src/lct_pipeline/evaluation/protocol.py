@@ -1,4 +1,4 @@
-"""How figures are made, and what has to agree where two of them are compared."""
+"""How values are made, and what has to agree where two of them are compared."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ImageFormat:
 CLEAN = ImageFormat("rounded", "lossless")
 # sLCT: clamped, times 255, truncated, JPEG files of Pillow's default quality, pytorch-fid
 SLCT_PAPER = ImageFormat("truncated", "JPEG, quality 75")
-FILES = ImageFormat("as given", "as given")  # of files that somebody else wrote
+FILES = ImageFormat("as given", "as given")  # of files that are given
 FORMATS = {"clean": CLEAN, "slct_paper": SLCT_PAPER}
 PAPER_EXTRACTOR = "inception_pytorch"
 PAPER_NUM_IMAGES = 50_176  # 50,000 in batches of 256, all of them used

@@ -5,199 +5,190 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+import torch
 from pandas import DataFrame
 from torch import Tensor
 
 from lct_pipeline.core.metrics.feature_sets import FeatureReducer
-from lct_pipeline.core.metrics.frechet import FeatureStatistics
 from lct_pipeline.core.randomness import derived_generator
 from lct_pipeline.core.sample_quality import feature_batches, random_subset
 from lct_pipeline.datasets.parts import Last
 from lct_pipeline.datasets.reference import Parts
 from lct_pipeline.datasets.shards import ShardStore
-from lct_pipeline.datasets.splits import SPLITS, indices_of
-from lct_pipeline.datasets.tensors import TensorFile
-from lct_pipeline.evaluation.classifiers import fitted_classifier, training_labels
-from lct_pipeline.evaluation.extractors import (
-    FITTED,
-    described,
-    digest_of,
-    extractor_of,
-)
-from lct_pipeline.models.features.extractors import FeatureExtractor
+from lct_pipeline.datasets.splits import SPLITS, indices_of, usable_rows
+from lct_pipeline.datasets.tensors import TensorFile, content_digest
+from lct_pipeline.evaluation.extractors import TRAINED_HERE, described, extractor_of
+from lct_pipeline.models.device import choose_device
+from lct_pipeline.models.features.base import FeatureExtractor
+from lct_pipeline.models.features.classifier import SmallClassifier, fit_classifier
 from lct_pipeline.parameters import Runtime
 from lct_pipeline.parameters.evaluation import Features
-from lct_pipeline.progress import track
+from lct_pipeline.progress import track, track_losses
 
 logger = logging.getLogger(__name__)
 
+LEARNING_RATE = 5e-3  # of a classifier: peak of a one-cycle schedule
 CHECK = "check."  # begins the names of what is measured by the check extractor
 
 
-def reference_parts(
-    images: ShardStore,
-    image_manifest: DataFrame,
-    previous: Mapping[str, TensorFile],
-    parameters: Features,
-    runtime: Runtime,
-) -> Iterator[Parts | Last[Parts]]:
-    """Yield the extractor, the check extractor and what both find in the real images.
+@dataclass(frozen=True)
+class RealSplits:
+    """All real images of a run, what says which split they are in, and how they are measured."""
 
-    ``<split>.mu`` and ``<split>.cov`` are those of all images of a split, ``<split>.features`` of a
-    random ``num_retained`` at most; ``check.<split>.mu`` and so on are the check extractor's. The
-    metadata has the number of images by split. What was made before in the same way is yielded as
-    it is.
-    """
-    extractor = _extractor(
-        images, image_manifest, previous.get("extractor"), parameters, runtime
-    )
-    yield {"extractor": extractor}
-    # by which nothing is searched: what fits the first extractor alone shows in its
-    # distances. It has another seed, so it is another one even where both are of rotations
-    check_extractor = fitted_classifier(
-        previous.get("check_extractor"),
-        images,
-        image_manifest,
-        None,
-        parameters,
-        runtime,
-        name="check_rotation_classifier",
-        seed=parameters.seed + 1,
-    )
-    yield {"check_extractor": check_extractor}
-    stored = {"": extractor, CHECK: check_extractor}
-    statistics = measured(
-        images,
-        image_manifest,
-        {prefix: extractor_of(file, runtime) for prefix, file in stored.items()},
-        {prefix: digest_of(file) for prefix, file in stored.items()},
-        previous.get("statistics"),
-        parameters,
-    )
-    yield Last({"statistics": statistics})
+    images: ShardStore
+    manifest: DataFrame
+    features: Features
+    runtime: Runtime
 
+    def reference(
+        self, previous: Mapping[str, TensorFile]
+    ) -> Iterator[Parts | Last[Parts]]:
+        """Yield the extractor, the check extractor and what both find in the real images.
 
-def _extractor(
-    images: ShardStore,
-    image_manifest: DataFrame,
-    previous: TensorFile | None,
-    parameters: Features,
-    runtime: Runtime,
-) -> TensorFile:
-    """Return the extractor that is searched, chosen and judged by; a classifier is fitted here."""
-    if parameters.extractor.kind != FITTED:
-        return described(parameters.extractor, runtime)
-    labels = training_labels(image_manifest)
-    return fitted_classifier(
-        previous,
-        images,
-        image_manifest,
-        labels,
-        parameters,
-        runtime,
-        name="rotation_classifier" if labels is None else "classifier",
-        seed=parameters.seed,
-    )
+        What was made before in the same way is yielded as it is.
+        """
+        kind, seed = self.features.extractor, self.features.seed
+        if kind.kind == TRAINED_HERE:
+            labels = self._training_labels()
+            name = "rotation_classifier" if labels is None else "classifier"
+            extractor = self._classifier(
+                previous.get("extractor"), labels, name=name, seed=seed
+            )
+        else:
+            extractor = described(kind, self.runtime)
+        yield {"extractor": extractor}
+        # by which nothing is searched: what fits the first extractor alone shows in its
+        # distances. It has another seed, so it is another one even where both are of rotations
+        check_extractor = self._classifier(
+            previous.get("check_extractor"),
+            None,
+            name="check_rotation_classifier",
+            seed=seed + 1,
+        )
+        yield {"check_extractor": check_extractor}
+        stored = {"": extractor, CHECK: check_extractor}
+        digests = {p: content_digest(f.tensors, f.metadata) for p, f in stored.items()}
+        statistics = self.measured(stored, digests, previous.get("statistics"))
+        yield Last({"statistics": statistics})
 
+    def _training_labels(self) -> Tensor | None:
+        """Return the training images' classes, ``(N,)``; None where there are not two."""
+        labels = usable_rows(self.manifest, "train")["label"]
+        if labels.isna().any() or labels.nunique() < 2:
+            return None
+        codes, _ = pd.factorize(labels, sort=True)
+        return torch.from_numpy(codes.astype("int64"))
 
-def measured(
-    images: ShardStore,
-    image_manifest: DataFrame,
-    extractors: Mapping[str, FeatureExtractor],
-    digests: Mapping[str, str],
-    previous: TensorFile | None,
-    parameters: Features,
-    *,
-    transform: Callable[[Tensor], Tensor] | None = None,
-) -> TensorFile:
-    """Return the statistics of all splits by each extractor; those that are there are reused.
+    def _classifier(
+        self,
+        previous: TensorFile | None,
+        labels: Tensor | None,
+        *,
+        name: str,
+        seed: int,
+    ) -> TensorFile:
+        """Return a classifier of the training images, trained now unless it is already.
 
-    Args:
-        images: All real images.
-        image_manifest: Which of them are in a split.
-        extractors: By the prefix of the names of what they find.
-        digests: Of each extractor, and of whatever else its figures depend on.
-        previous: What was measured before.
-        parameters: How many features are kept.
-        transform: What is done to the images first, such as writing them to JPEG files.
-    """
-    places = {split: indices_of(image_manifest, split) for split in SPLITS}
-    common = {
-        "images": images.fingerprint,
-        "num_images": {split: len(indices) for split, indices in places.items()},
-        "kept": [parameters.num_retained, parameters.seed],
-    }
-    known = _still_valid(previous, common)
-    if previous is not None and known == digests:
-        logger.info("The references are already measured.")
-        return previous
-    tensors: dict[str, Tensor] = {}
-    for prefix, extractor in extractors.items():
-        if previous is not None and known.get(prefix) == digests[prefix]:
-            tensors |= _of_prefix(previous.tensors, prefix)
-            continue
-        for split, indices in places.items():
-            found = _measure(images, indices, split, extractor, parameters, transform)
-            tensors |= {f"{prefix}{split}.{key}": t for key, t in found.items()}
-    return TensorFile(tensors, {**common, "extractors": dict(digests)})
+        Args:
+            previous: What was trained before.
+            labels: Classes, ``(N,)``; None trains on rotations instead.
+            name: What its distances are named after.
+            seed: Seed of its weights and batches.
+        """
+        title, images = name.replace("_", " "), self.images
+        if previous is not None and previous.metadata["images"] == images.fingerprint:
+            logger.info("The %s is already trained.", title)
+            return previous
+        settings = self.features.classifier
+        shape = {
+            "num_classes": 4 if labels is None else int(labels.max()) + 1,
+            "width": settings.width,
+            "num_features": settings.num_features,
+        }
+        torch.manual_seed(seed)
+        classifier = SmallClassifier(**shape).to(choose_device(self.runtime.device))
+        indices = indices_of(self.manifest, "train")
+        losses = fit_classifier(
+            classifier,
+            lambda batch: images.gather("images", indices[batch.numpy()]),
+            labels,
+            len(indices),
+            num_steps=settings.num_steps,
+            batch_size=settings.batch_size,
+            learning_rate=LEARNING_RATE,
+            seed=seed,
+        )
+        track_losses(losses, f"train {title}", settings.num_steps)
+        about = {"name": name, "images": images.fingerprint, **shape}
+        return TensorFile(dict(classifier.state_dict()), about)
 
+    def measured(
+        self,
+        extractors: Mapping[str, TensorFile],
+        digests: Mapping[str, str],
+        previous: TensorFile | None,
+        store: Callable[[Tensor], Tensor] = lambda images: images,
+    ) -> TensorFile:
+        """Return the statistics of all splits by each extractor; those that are there are reused.
 
-def _still_valid(
-    previous: TensorFile | None, common: Mapping[str, Any]
-) -> dict[str, str]:
-    """Return the digests of the extractors whose figures are of the same images."""
-    if previous is None or not common.items() <= previous.metadata.items():
-        return {}
-    return previous.metadata["extractors"]
+        ``<prefix><split>.mu`` and ``.cov`` are those of all images of a split, ``.features`` of a
+        random ``num_retained`` at most. The metadata has the number of images by split.
 
+        Args:
+            extractors: By the prefix of the names of what they find.
+            digests: Of each extractor, and of whatever else its values depend on.
+            previous: What was measured before.
+            store: What is done to the images first, such as writing them to JPEG files.
+        """
+        places = {split: indices_of(self.manifest, split) for split in SPLITS}
+        common = {
+            "images": self.images.fingerprint,
+            "num_images": {split: len(indices) for split, indices in places.items()},
+            "kept": [self.features.num_retained, self.features.seed],
+        }
+        known: dict[str, str] = {}
+        if previous is not None and common.items() <= previous.metadata.items():
+            known = previous.metadata["extractors"]
+            if known == digests:
+                logger.info("The references are already measured.")
+                return previous
+        tensors: dict[str, Tensor] = {}
+        for prefix, stored in extractors.items():
+            if previous is not None and known.get(prefix) == digests[prefix]:
+                own = tuple(f"{prefix}{split}." for split in SPLITS)
+                there = previous.tensors.items()
+                tensors |= {name: t for name, t in there if name.startswith(own)}
+                continue
+            extractor = extractor_of(stored, self.runtime)
+            for split, indices in places.items():
+                found = self._measure(indices, split, extractor, store)
+                tensors |= {f"{prefix}{split}.{key}": t for key, t in found.items()}
+        return TensorFile(tensors, {**common, "extractors": dict(digests)})
 
-def _of_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the tensors whose names begin with a prefix and a split."""
-    starts = tuple(f"{prefix}{split}." for split in SPLITS)
-    return {name: t for name, t in tensors.items() if name.startswith(starts)}
-
-
-def _measure(
-    images: ShardStore,
-    indices: Any,
-    split: str,
-    extractor: FeatureExtractor,
-    parameters: Features,
-    transform: Callable[[Tensor], Tensor] | None,
-) -> dict[str, Tensor]:
-    """Return ``mu``, ``cov`` and ``features`` of a split, by one extractor."""
-    generator = derived_generator(parameters.seed, "kept features", split)
-    kept = random_subset(len(indices), parameters.num_retained, generator)
-    batches = track(
-        images.batches("images", parameters.batch_size, indices),
-        f"{extractor.name} features of {split}".replace("_", " "),
-        "batch",
-        total=math.ceil(len(indices) / parameters.batch_size),
-    )
-    changed = batches if transform is None else map(transform, batches)
-    reducer = FeatureReducer(kept, num_blocks=1)
-    for features in feature_batches(changed, extractor.extract):
-        reducer.update(features)
-    found = reducer.result()
-    statistics = found.statistics
-    return {"mu": statistics.mu, "cov": statistics.cov, "features": found.kept}
-
-
-def statistics_of(
-    statistics: TensorFile, split: str, prefix: str = ""
-) -> FeatureStatistics:
-    """Return the statistics of all real images of a split.
-
-    Args:
-        statistics: What was measured.
-        split: One of ``SPLITS``.
-        prefix: Empty for the extractor of all distances, ``CHECK`` for the check extractor.
-    """
-    tensors = statistics.tensors
-    return FeatureStatistics(
-        tensors[f"{prefix}{split}.mu"],
-        tensors[f"{prefix}{split}.cov"],
-        statistics.metadata["num_images"][split],
-    )
+    def _measure(
+        self,
+        indices: Any,
+        split: str,
+        extractor: FeatureExtractor,
+        store: Callable[[Tensor], Tensor],
+    ) -> dict[str, Tensor]:
+        """Return ``mu``, ``cov`` and ``features`` of a split, by one extractor."""
+        batch_size, num_retained = self.features.batch_size, self.features.num_retained
+        generator = derived_generator(self.features.seed, "kept features", split)
+        kept = random_subset(len(indices), num_retained, generator)
+        batches = track(
+            self.images.batches("images", batch_size, indices),
+            f"{extractor.name} features of {split}".replace("_", " "),
+            "batch",
+            total=math.ceil(len(indices) / batch_size),
+        )
+        reducer = FeatureReducer(kept, num_blocks=1)
+        for features in feature_batches(map(store, batches), extractor.extract):
+            reducer.update(features)
+        found = reducer.result()
+        mu, cov, _ = found.statistics
+        return {"mu": mu, "cov": cov, "features": found.kept}

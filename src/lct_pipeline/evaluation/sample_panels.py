@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
-from lct_pipeline.core.sampling_plans import SamplingPlan
 from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.model_set import ModelSet
 from lct_pipeline.datasets.shards import ShardStore
@@ -42,39 +40,24 @@ def sample_panels(
     """
     generator = build_generator(models.network, decoder, sampling, runtime)
     files = {name: models.file(name) for name in models.names}
-    plans = {name: plans_of(models, name) for name in models.names}
-    found = {
-        (name, each[name].num_evaluations): generator.grid(
-            file.tensors, each[name], seed=0
-        )
-        for each in _side_by_side(plans)
-        for name, file in files.items()
-    }
+    found = {}
+    # the plans of all models with as many evaluations side by side, fewest first
+    for plans in zip(*(plans_of(models, name) for name in files), strict=True):
+        for (name, file), plan in zip(files.items(), plans, strict=True):
+            samples = generator.grid(file.tensors, plan, seed=0)
+            found[name, plan.num_evaluations] = samples
     count = sampling.grid_size**2
     noise = torch.cat(list(gaussian_images(generator, count, seed=0)))
-    test = indices_of(image_manifest, "test")[:count]
     found[NO_MODEL, 0] = noise.cpu()
+    test = indices_of(image_manifest, "test")[:count]
     found[REAL, 0] = images.gather("images", test)
-    titles = TITLES | OTHER_TITLES | _title_of_combined(files.get("combined"))
+    titles = TITLES | OTHER_TITLES
+    combined = files["combined"].metadata if "combined" in files else {}
+    if combined.get("kind") == "baseline":
+        titles["combined"] = f"best baseline: {combined['name']}"
     panels = [{"model": name, "nfe": nfe, "title": titles[name]} for name, nfe in found]
     tensors = {panel_key(p): t for p, t in zip(panels, found.values(), strict=True)}
     return TensorFile(tensors, {"panels": panels})
-
-
-def _side_by_side(
-    plans: dict[str, list[SamplingPlan]],
-) -> Iterator[dict[str, SamplingPlan]]:
-    """Yield the plans of all models with as many evaluations, fewest first."""
-    for each in zip(*plans.values(), strict=True):
-        yield dict(zip(plans, each, strict=True))
-
-
-def _title_of_combined(combined_model: TensorFile | None) -> dict[str, str]:
-    """Return what stands over the combination where the best baseline is in its place."""
-    about = combined_model.metadata if combined_model is not None else {}
-    if about.get("kind") != "baseline":
-        return {}
-    return {"combined": f"best baseline: {about['name']}"}
 
 
 def panel_key(panel: dict[str, Any]) -> str:
@@ -88,11 +71,10 @@ def draw_sample_grid(sample_panels: TensorFile) -> Figure:
     trained = [p for p in panels if p["model"] in TITLES]
     first = [p for p in trained if p["nfe"] == trained[0]["nfe"]]
     shown = [*first, *([trained[-1]] if trained[-1] not in first else [])]
-    shown += [p for p in panels if p not in trained]
-    drawn = {_heading(p): sample_panels.tensors[panel_key(p)] for p in shown}
+    drawn = {
+        f"{p['title']}, NFE {p['nfe']}": sample_panels.tensors[panel_key(p)]
+        for p in shown
+    }
+    others = (p for p in panels if p not in trained)
+    drawn |= {p["title"]: sample_panels.tensors[panel_key(p)] for p in others}
     return draw_panels(drawn, "Samples from the same noise")
-
-
-def _heading(panel: dict[str, Any]) -> str:
-    title, nfe = panel["title"], panel["nfe"]
-    return title if panel["model"] in OTHER_TITLES else f"{title}, NFE {nfe}"

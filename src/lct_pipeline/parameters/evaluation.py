@@ -80,12 +80,15 @@ class TrainedClassifier(Group):
 
 
 KINDS = ("classifier", "inception", "inception_pytorch", "dinov2")
-OWN_KIND = re.compile(r".+:\w+|.+\.(pt|pth|ts|onnx)")
+NETWORK_FILE = re.compile(r".+\.(pt|pth|ts|onnx)")
+IMPORT_PATH = re.compile(r".+:\w+")
+UNCHANGED = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # mean and standard deviation
 
 
 def _known(kind: str) -> str:
     """Refuse what names no feature extractor."""
-    if kind in KINDS or OWN_KIND.fullmatch(kind):
+    is_custom = NETWORK_FILE.fullmatch(kind) or IMPORT_PATH.fullmatch(kind)
+    if kind in KINDS or is_custom:
         return kind
     raise ValueError(
         f"not known: give {', '.join(KINDS)}, the import path package.module:name of a function "
@@ -105,10 +108,28 @@ class Extractor(Group):
     of DINOv2, or what the function is given; null: the usual place."""
     size: Annotated[int, Field(ge=8)] | None = None
     """Of a custom network: side that images are resized to; null: as they are."""
-    mean: Triple = (0.0, 0.0, 0.0)
+    mean: Triple = UNCHANGED[0]
     """Of a custom network: subtracted from images in [0, 1]."""
-    std: PositiveTriple = (1.0, 1.0, 1.0)
+    std: PositiveTriple = UNCHANGED[1]
     """Of a custom network: what they are then divided by."""
+
+    @property
+    def is_file(self) -> bool:
+        """Return whether the kind is a file with a network inside."""
+        return NETWORK_FILE.fullmatch(self.kind) is not None
+
+    def faults(self) -> Iterator[str]:
+        """A known network resizes and normalises by itself, and a file has its weights inside."""
+        is_changed = (self.size, self.mean, self.std) != (None, *UNCHANGED)
+        if self.kind in KINDS and is_changed:
+            yield (
+                f"{self.kind} resizes and normalises as it must: size, mean and std are for custom "
+                "networks"
+            )
+        if self.is_file and self.path is not None:
+            yield (
+                f"path={self.path!r} is for a function; {self.kind} has its weights inside"
+            )
 
 
 def _by_kind(value: Any) -> Any:

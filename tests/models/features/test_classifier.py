@@ -3,11 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from stand_ins import CPU, images, require_gradients
 from torch import Tensor
 
 from lct_pipeline.models.autoencoder.coding import to_float
+from lct_pipeline.models.digests import tensors_digest
+from lct_pipeline.models.features.base import FeatureExtractor
 from lct_pipeline.models.features.classifier import (
     SmallClassifier,
+    classifier_extractor,
     fit_classifier,
     rotate,
 )
@@ -42,16 +46,13 @@ def fit(*, rotations: bool, num_steps: int = 60) -> tuple[SmallClassifier, list[
 
 @pytest.mark.parametrize("rotations", [False, True], ids=["labels", "rotations"])
 def test_fitting_lowers_the_loss(rotations: bool) -> None:
-    _, losses = fit(rotations=rotations)
-    assert len(losses) == 60
+    classifier, losses = fit(rotations=rotations)
+    assert len(losses) == 60 and not classifier.training
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
-
-
-def test_a_fitted_classifier_knows_its_images() -> None:
-    classifier, _ = fit(rotations=False)
-    images, labels = images_and_labels()
-    assert not classifier.training
-    assert (classifier(to_float(images)).argmax(1) == labels).float().mean() > 0.9
+    if not rotations:
+        images, labels = images_and_labels()
+        known = classifier(to_float(images)).argmax(1) == labels
+        assert known.float().mean() > 0.9
 
 
 @pytest.mark.parametrize("rotations", [False, True], ids=["labels", "rotations"])
@@ -62,11 +63,6 @@ def test_fitting_repeats_itself(rotations: bool) -> None:
     assert losses == again
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(a, b)
-
-
-@pytest.mark.parametrize("num_steps", [1, 2, 3, 10])
-def test_short_fits_do_every_step(num_steps: int) -> None:
-    assert len(fit(rotations=False, num_steps=num_steps)[1]) == num_steps
 
 
 def test_logits_are_a_linear_map_of_non_negative_features() -> None:
@@ -104,12 +100,6 @@ def test_shifts_are_of_two_pixels_but_of_a_sixteenth_of_the_side_at_most(
     assert reached == (set(range(-furthest, furthest + 1)),) * 2
 
 
-@pytest.mark.parametrize("side", [8, 16, 40])
-def test_images_of_any_side_are_classified(side: int) -> None:
-    classifier = SmallClassifier(5, width=8, num_features=12)
-    assert classifier(torch.zeros(2, 3, side, side)).shape == (2, 5)
-
-
 def test_each_image_turns_by_its_own_quarter_turns() -> None:
     images = torch.randn(6, 3, 5, 5, generator=torch.Generator().manual_seed(0))
     turns = torch.tensor([0, 1, 2, 3, 1, 0])
@@ -117,3 +107,35 @@ def test_each_image_turns_by_its_own_quarter_turns() -> None:
     for image, k, found in zip(images.numpy(), turns.tolist(), turned, strict=True):
         np.testing.assert_array_equal(found, np.rot90(image, k, axes=(1, 2)))
     assert torch.equal(rotate(turned, (4 - turns) % 4), images)
+
+
+def classifier() -> SmallClassifier:
+    torch.manual_seed(0)
+    return SmallClassifier(4, width=8, num_features=6)
+
+
+def extractor(name: str = "classifier") -> FeatureExtractor:
+    about = {"num_classes": 4, "width": 8, "num_features": 6, "name": name}
+    return classifier_extractor(classifier().state_dict(), about, CPU)
+
+
+@pytest.mark.parametrize("side", [24, 40])
+def test_the_extractor_has_the_features_of_the_hidden_layer(side: int) -> None:
+    given = images(3, side)
+    expected = classifier().features(given.float() / 255 * 2 - 1)
+    torch.testing.assert_close(extractor().extract(given), expected)
+    require_gradients(extractor(), given)
+    assert extractor().digest == tensors_digest(classifier().state_dict())
+
+
+def test_the_probabilities_are_those_of_its_classes() -> None:
+    classify = extractor().classify
+    assert classify is not None
+    found = classify(extractor().extract(images()))
+    torch.testing.assert_close(found, classifier()(to_float(images())).softmax(1))
+
+
+@pytest.mark.parametrize("name", ["rotation_classifier", "check_rotation_classifier"])
+def test_a_classifier_of_rotations_is_named_so_and_tells_no_classes(name: str) -> None:
+    assert extractor(name).frechet_name == f"{name}_frechet_distance"
+    assert extractor(name).classify is None

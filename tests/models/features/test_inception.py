@@ -1,9 +1,11 @@
-"""clean-fid's Inception: the same features, the same distance, and the Inception score."""
+"""Inception: the features of clean-fid and of pytorch-fid, the same distance, and the score."""
 
 from __future__ import annotations
 
 import hashlib
 import tempfile
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,15 +15,26 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+import torchvision
+from cleanfid import inception_pytorch
 from cleanfid.inception_torchscript import InceptionV3W
-from stand_ins import CPU, TinyInception, built, images, write_inception, write_pngs
-from torch import nn
+from PIL import Image
+from stand_ins import (
+    CPU,
+    TinyInception,
+    built,
+    images,
+    require_gradients,
+    write_inception,
+    write_pngs,
+)
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lct_pipeline.core.metrics.frechet import FeatureMoments, frechet_distance
 from lct_pipeline.errors import DataError
-from lct_pipeline.models.autoencoder.coding import to_float
-from lct_pipeline.models.features.inception import INCEPTION_FILE
+from lct_pipeline.models.features.base import FeatureExtractor
+from lct_pipeline.models.features.inception import INCEPTION_FILE, PYTORCH_FILE
 
 
 @pytest.fixture
@@ -29,23 +42,15 @@ def inception(tmp_path: Path) -> Path:
     return write_inception(tmp_path)
 
 
-@pytest.mark.parametrize("as_folder", [False, True], ids=["file", "folder"])
-def test_the_file_is_found_by_itself_and_by_its_folder(
-    inception: Path, as_folder: bool
-) -> None:
-    found = built("inception", inception.parent if as_folder else inception)
-    assert found.digest == hashlib.sha256(inception.read_bytes()).hexdigest()
-
-
-def test_the_file_may_have_another_name(inception: Path) -> None:
-    assert built("inception", inception.rename(inception.with_name("mine.pt")))
-
-
-def test_without_a_path_the_temporary_folder_is_searched(
+def test_the_file_is_found_by_itself_its_folder_and_in_the_usual_place(
     inception: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    digest = hashlib.sha256(inception.read_bytes()).hexdigest()
+    assert built("inception", inception).digest == digest
+    assert built("inception", inception.parent).digest == digest
     monkeypatch.setattr(tempfile, "tempdir", str(inception.parent))
-    assert built("inception").digest == built("inception", inception).digest
+    assert built("inception").digest == digest
+    assert built("inception", inception.rename(inception.with_name("mine.pt")))
 
 
 @pytest.mark.parametrize("given", ["", INCEPTION_FILE, "elsewhere"])
@@ -63,11 +68,7 @@ def test_a_missing_file_is_named_with_what_works_without(
 
 def test_what_a_row_says_of_it(inception: Path) -> None:
     found = built("inception", inception)
-    assert (found.name, found.frechet_name, found.kernel_name) == (
-        "inception",
-        "fid",
-        "kid",
-    )
+    assert (found.name, found.frechet_name) == ("inception", "fid")
     assert found.resize == "clean-fid bicubic to 299"
 
 
@@ -89,12 +90,6 @@ def test_features_are_those_of_clean_fids_own_path(
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-def test_images_of_other_sizes_come_one_by_one(inception: Path) -> None:
-    extract = built("inception", inception).extract
-    for size in ((30, 50), (299, 40), (320, 320)):
-        assert extract(images(1, *size)).shape == (1, 2048)
-
-
 def test_resizing_is_clean_fids_and_not_pytorch_fids(inception: Path) -> None:
     found = built("inception", inception)
     given = images(3, 320)
@@ -104,94 +99,33 @@ def test_resizing_is_clean_fids_and_not_pytorch_fids(inception: Path) -> None:
     assert not torch.allclose(found.extract(given), other, atol=1e-3)
 
 
-@pytest.mark.parametrize("side", [24, 299, 320])
-def test_differentiable_features_are_the_same_up_to_rounding(
-    inception: Path, side: int
-) -> None:
-    found = built("inception", inception)
-    given = images(3, side)
-    torch.testing.assert_close(
-        found.differentiate(to_float(given)), found.extract(given), atol=1e-5, rtol=1e-4
-    )
-
-
-def test_features_are_differentiated_by_images_and_not_by_weights(
-    inception: Path,
-) -> None:
-    found = built("inception", inception)
-    given = to_float(images())
-    assert not found.differentiate(given).requires_grad
-    found.differentiate(given.requires_grad_()).square().sum().backward()
-    assert given.grad is not None
-    assert given.grad.isfinite().all()
-    assert given.grad.abs().amax((1, 2, 3)).min() > 0
+@pytest.mark.parametrize("size", [(24, 24), (299, 299), (320, 320), (30, 50)])
+def test_features_are_differentiated(inception: Path, size: tuple[int, int]) -> None:
+    require_gradients(built("inception", inception), images(2, *size))
 
 
 def test_classes_are_those_of_the_output_layer_without_its_bias(
-    inception: Path,
+    inception: Path, tmp_path: Path
 ) -> None:
     found = built("inception", inception)
     features = found.extract(images())
-    weight = TinyInception().output.weight
-    expected = torch.exp(features @ weight.T)
+    expected = torch.exp(features @ TinyInception().output.weight.T)
     expected /= expected.sum(1, keepdim=True)
-    assert found.score_name == "inception_score"
     torch.testing.assert_close(found.classify(features), expected)
-
-
-def test_a_file_without_output_layer_has_no_score(tmp_path: Path) -> None:
-    found = built("inception", write_inception(tmp_path, OnlyLayers()))
-    assert found.score_name is None
-    assert found.classify is None
-
-
-class OnlyLayers(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = TinyInception().layers
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layers(x)
+    without = nn.Module()
+    without.layers = TinyInception().layers
+    assert built("inception", write_inception(tmp_path, without)).classify is None
 
 
 # the distance of two folders
 
 
-@pytest.fixture
-def folders(tmp_path: Path) -> list[Path]:
-    """Return two folders of images that differ in contrast and colour."""
-    first = images(60, 48)
-    second = (images(50, 40) * torch.tensor([0.9, 0.8, 0.7])[:, None, None]).byte()
-    return [write_pngs(tmp_path / "a", first), write_pngs(tmp_path / "b", second)]
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> Path:
-    """Return a stand-in with fewer features than images."""
-    return write_inception(tmp_path, TinyInception(num_features=16))
-
-
-def sqrtm_of_any_scipy(matrix: np.ndarray, disp: bool = True) -> Any:
+def sqrtm(matrix: np.ndarray, disp: bool = True) -> Any:
     """SciPy's square root with the argument that 1.18 removed."""
-    root = scipy.linalg.sqrtm(matrix)
-    return root if disp else (root, np.nan)
-
-
-def clean_fid(folders: list[Path], file: Path) -> float:
-    layers = torch.jit.load(file).layers
-    return cleanfid.fid.compute_fid(
-        *map(str, folders),
-        custom_feat_extractor=lambda x: layers((x - 128) / 128),
-        mode="clean",
-        num_workers=0,
-        device=CPU,
-        verbose=False,
-    )
+    return scipy.linalg.sqrtm(matrix), np.nan
 
 
 def our_fid(folders: list[Path], file: Path) -> float:
-    from PIL import Image
-
     extract = built("inception", file).extract
     sides = []
     for folder in folders:
@@ -203,26 +137,116 @@ def our_fid(folders: list[Path], file: Path) -> float:
     return frechet_distance(*sides)
 
 
-def test_the_distance_is_that_of_clean_fid(
-    folders: list[Path], small: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_distance_is_that_of_clean_fid_and_needs_no_square_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    linalg = SimpleNamespace(sqrtm=sqrtm_of_any_scipy)
-    monkeypatch.setattr(cleanfid.fid, "linalg", linalg)
-    theirs = clean_fid(folders, small)
+    """SciPy 1.18 has no sqrtm as clean-fid calls it."""
+    file = write_inception(tmp_path, TinyInception(num_features=16))
+    second = (images(50, 40) * torch.tensor([0.9, 0.8, 0.7])[:, None, None]).byte()
+    pngs = zip(("a", "b"), (images(60, 48), second), strict=True)
+    folders = [write_pngs(tmp_path / name, given) for name, given in pngs]
+    monkeypatch.setattr(cleanfid.fid, "linalg", SimpleNamespace(sqrtm=sqrtm))
+    layers = torch.jit.load(file).layers
+    theirs = cleanfid.fid.compute_fid(
+        *map(str, folders),
+        custom_feat_extractor=lambda x: layers((x - 128) / 128),
+        mode="clean",
+        num_workers=0,
+        device=CPU,
+        verbose=False,
+    )
+    monkeypatch.delattr(scipy.linalg, "sqrtm")
     assert theirs > 0.01
-    assert our_fid(folders, small) == pytest.approx(theirs, rel=1e-5)
+    assert our_fid(folders, file) == pytest.approx(theirs, rel=1e-5)
 
 
-def test_our_distance_needs_no_square_root_of_scipy(
-    folders: list[Path], small: Path, monkeypatch: pytest.MonkeyPatch
+# pytorch-fid's port, against clean-fid's copy of it with the same random weights
+
+KIND = "inception_pytorch"
+
+
+@pytest.fixture(scope="module")
+def weights() -> dict[str, Tensor]:
+    """Return weights that neither damp nor blow up what passes through the layers."""
+    torch.manual_seed(0)
+    network = torchvision.models.Inception3(1008, aux_logits=False, init_weights=False)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.bias, std=0.1)
+            nn.init.uniform_(module.running_var, 0.8, 1.2)
+    return network.state_dict()
+
+
+@pytest.fixture(scope="module")
+def file(
+    weights: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    path = tmp_path_factory.mktemp("hub") / "checkpoints" / PYTORCH_FILE
+    path.parent.mkdir()
+    torch.save(weights, path)
+    yield path
+    path.unlink()  # 95 MB
+
+
+@pytest.fixture(scope="module")
+def ours(file: Path) -> FeatureExtractor:
+    return built(KIND, file)
+
+
+@pytest.fixture(scope="module")
+def theirs(weights: dict[str, Tensor]) -> nn.Module:
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        patch.setattr(
+            inception_pytorch, "load_state_dict_from_url", lambda *_, **__: weights
+        )
+        return inception_pytorch.InceptionV3(resize_input=False).eval()
+
+
+@pytest.mark.parametrize("side", [32, 320])
+def test_features_are_those_of_pytorch_fid(
+    ours: FeatureExtractor, theirs: nn.Module, side: int
 ) -> None:
-    """As with SciPy 1.18, where that of clean-fid fails."""
-    before = our_fid(folders, small)
+    given = images(2, side)
+    pixels = F.interpolate(given / 255, (299, 299), mode="bilinear")
+    with torch.no_grad():
+        expected = theirs(pixels)[0].flatten(1)
+    assert 0.1 < expected.std() < 10
+    assert expected.shape == (2, 2048)
+    torch.testing.assert_close(ours.extract(given), expected, atol=1e-4, rtol=1e-4)
 
-    def without_disp(A: np.ndarray) -> np.ndarray:
-        raise AssertionError("not to be called")
 
-    monkeypatch.setattr(scipy.linalg, "sqrtm", without_disp)
-    with pytest.raises(TypeError, match="disp"):
-        clean_fid(folders, small)
-    assert our_fid(folders, small) == before
+def test_what_a_row_says_of_pytorch_fids(
+    ours: FeatureExtractor, file: Path, weights: dict[str, Tensor]
+) -> None:
+    assert (ours.name, ours.frechet_name) == (KIND, "fid")
+    assert ours.resize == "bilinear to 299 in the network"
+    assert ours.digest == hashlib.sha256(file.read_bytes()).hexdigest()
+    require_gradients(ours, images(1, 32))
+    features = torch.randn(2, 2048, generator=torch.Generator().manual_seed(0))
+    expected = torch.softmax(features @ weights["fc.weight"].T, 1)
+    torch.testing.assert_close(ours.classify(features), expected)
+
+
+def test_without_a_path_torch_hubs_folder_is_searched(
+    file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(file.parents[1]))
+    assert built(KIND).digest == built(KIND, file.parent).digest
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(DataError, match=rf"{PYTORCH_FILE}.*it is not downloaded"):
+        built(KIND)
+
+
+@pytest.mark.parametrize("content", ["other", "half", "nothing"])
+def test_a_file_of_something_else_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / PYTORCH_FILE
+    torch.save(nn.Linear(3, 3).state_dict(), path)
+    if content == "half":
+        path.write_bytes(path.read_bytes()[:500])
+    if content == "nothing":
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match="does not hold the weights of pytorch-fid's"):
+        built(KIND, path)

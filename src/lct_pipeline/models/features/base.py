@@ -20,27 +20,41 @@ class FeatureExtractor:
     """Maps images to features, and names what they measure.
 
     Attributes:
-        name: Of the network.
-        frechet_name: Of its Frechet distance; ``fid`` is that of Inception alone.
-        kernel_name: Of its kernel distance; ``kid`` is that of Inception alone.
-        score_name: Of the score of its class probabilities; None without classes.
+        name: Of the network; empty where features are given.
         digest: SHA-256 of its weights.
-        resize: In words, what is done to images before the network; ``none``: nothing.
+        resize: What is done to images before the network, as text; ``none``: nothing.
         extract: Maps uint8 images ``(B, 3, H, W)`` to features ``(B, D)``, float32.
         differentiate: Maps float images in [-1, 1] to the same features, up to rounding, and can be
             differentiated by them; None where that cannot be done.
         classify: Maps features ``(B, D)`` to class probabilities ``(B, K)``; None without classes.
+        is_inception: Whether its distances are FID and KID, and its score the Inception score.
     """
 
     name: str
-    frechet_name: str
-    kernel_name: str
-    score_name: str | None
     digest: str
     resize: str
     extract: Callable[[Tensor], Tensor]
-    differentiate: Callable[[Tensor], Tensor] | None
-    classify: Callable[[Tensor], Tensor] | None
+    differentiate: Callable[[Tensor], Tensor] | None = None
+    classify: Callable[[Tensor], Tensor] | None = None
+    is_inception: bool = False
+
+    @property
+    def frechet_name(self) -> str:
+        """Return the name of its Frechet distance."""
+        return "fid" if self.is_inception else self._named("frechet_distance")
+
+    @property
+    def kernel_name(self) -> str:
+        """Return the name of its kernel distance."""
+        return "kid" if self.is_inception else self._named("kernel_distance")
+
+    @property
+    def score_name(self) -> str:
+        """Return the name of the score of its class probabilities."""
+        return "inception_score" if self.is_inception else self._named("score")
+
+    def _named(self, metric: str) -> str:
+        return f"{self.name}_{metric}" if self.name else metric
 
 
 def extractor_of_network(
@@ -62,7 +76,7 @@ def extractor_of_network(
             ``(B, D)`` or ``(B, D, 1, 1)``; resizes and normalises them itself.
         device: Where the images go.
         digest: SHA-256 of the weights.
-        resize: What is done to images first, in words.
+        resize: What is done to images first, as text.
         class_weights: Of an output layer without bias, ``(K, D)``: class probabilities are the
             softmax of its products with the features.
         is_inception: Whether its distances are FID and KID, and its score the Inception score.
@@ -90,17 +104,14 @@ def extractor_of_network(
         assert class_weights is not None
         return F.linear(features.to(class_weights), class_weights).softmax(1)
 
-    score_name = "inception_score" if is_inception else f"{name}_score"
     return FeatureExtractor(
         name=name,
-        frechet_name="fid" if is_inception else f"{name}_frechet_distance",
-        kernel_name="kid" if is_inception else f"{name}_kernel_distance",
-        score_name=None if class_weights is None else score_name,
         digest=digest,
         resize=resize,
         extract=extract,
         differentiate=differentiate if is_differentiable else None,
         classify=None if class_weights is None else classify,
+        is_inception=is_inception,
     )
 
 
@@ -159,26 +170,3 @@ def load_torchscript(path: Path, device: torch.device) -> nn.Module:
             "package.module:name of a function that builds one as features.extractor.kind."
         ) from error
     return frozen(network, device)
-
-
-def weights_file(given: str | None, name: str, usual: Path, *, kind: str) -> Path:
-    """Return the file that holds the weights of an extractor.
-
-    Args:
-        given: The file or its folder; None is the usual folder.
-        name: Usual name of the file.
-        usual: The usual folder.
-        kind: Of the extractor.
-
-    Raises:
-        DataError: The file is not there; says where to put it and what works without.
-    """
-    path = Path(given) if given else usual
-    path = path / name if path.is_dir() else path
-    if not path.is_file():
-        raise DataError(
-            f"the extractor {kind} needs the file {name}, and {path} is not there. Put it there, "
-            "or give it or its folder as features.extractor.path; it is not downloaded. "
-            "features.extractor.kind=classifier works without."
-        )
-    return path

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from torch.nn import functional as F
 
 from lct_pipeline.core.randomness import derived_generator
 from lct_pipeline.models.autoencoder.coding import to_float
+from lct_pipeline.models.digests import tensors_digest
+from lct_pipeline.models.features.base import FeatureExtractor, frozen
 
 
 class SmallClassifier(nn.Module):
@@ -30,11 +33,6 @@ class SmallClassifier(nn.Module):
         self, num_classes: int, *, width: int = 16, num_features: int = 64
     ) -> None:
         super().__init__()
-        self.num_classes, self.width, self.num_features = (
-            num_classes,
-            width,
-            num_features,
-        )
         channels = [3, width, 2 * width, 4 * width, 4 * width]
         layers: list[nn.Module] = []
         for c_in, c_out in pairwise(channels):
@@ -120,3 +118,32 @@ def fit_classifier(
         scheduler.step()
         yield loss.item()
     classifier.eval()
+
+
+def classifier_extractor(
+    tensors: dict[str, Tensor], metadata: dict[str, Any], device: torch.device
+) -> FeatureExtractor:
+    """Return the features of a trained :class:`SmallClassifier`, named as its metadata says.
+
+    Its score is that of its own classes. One that was trained on rotations has none.
+    """
+    shape = {key: metadata[key] for key in ("num_classes", "width", "num_features")}
+    classifier = SmallClassifier(**shape)
+    classifier.load_state_dict(tensors)
+    frozen(classifier, device)
+
+    def extract(images: Tensor) -> Tensor:
+        return classifier.features(to_float(images.to(device)))
+
+    def classify(features: Tensor) -> Tensor:
+        return classifier.head(features.to(device)).softmax(1)
+
+    name = metadata["name"]
+    return FeatureExtractor(
+        name=name,
+        digest=tensors_digest(tensors),
+        resize="none",
+        extract=extract,
+        differentiate=classifier.features,
+        classify=None if name.endswith("rotation_classifier") else classify,
+    )

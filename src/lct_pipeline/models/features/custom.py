@@ -1,4 +1,4 @@
-"""Networks of one's own: by import path, or in a TorchScript or ONNX file."""
+"""Custom networks: by import path, or in a TorchScript or ONNX file."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lct_pipeline.errors import DataError, ParameterError
+from lct_pipeline.errors import DataError
 from lct_pipeline.models.digests import file_digest, tensors_digest
 from lct_pipeline.models.features.base import (
     FeatureExtractor,
@@ -24,98 +24,74 @@ from lct_pipeline.models.features.base import (
 from lct_pipeline.models.features.onnx_file import load_onnx, onnx_digest
 from lct_pipeline.models.features.resizing import resized
 from lct_pipeline.models.importing import imported
+from lct_pipeline.parameters.evaluation import UNCHANGED, Extractor
 
-TORCHSCRIPT_SUFFIXES = (".pt", ".pth", ".ts")
-ONNX_SUFFIX = ".onnx"
-UNCHANGED_MEAN, UNCHANGED_STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-
-Normalisation = tuple[float, float, float]
+Network = Callable[[Tensor], Any]
 
 
-class OwnNetwork(NamedTuple):
-    """A network, what it is called, and the digest of its weights."""
-
-    name: str
-    run: Callable[[Tensor], Any]
-    digest: str
-    is_differentiable: bool
-
-
-def is_own(kind: str) -> bool:
-    """Return whether a kind is an import path or a file."""
-    suffixes = (*TORCHSCRIPT_SUFFIXES, ONNX_SUFFIX)
-    return Path(kind).suffix in suffixes or ":" in kind
-
-
-def own_extractor(
-    kind: str,
-    path: str | None,
-    size: int | None,
-    mean: Normalisation,
-    std: Normalisation,
-    device: torch.device,
-) -> FeatureExtractor:
-    """Return the features of a network of one's own.
+def custom_extractor(extractor: Extractor, device: torch.device) -> FeatureExtractor:
+    """Return the features of a custom network.
 
     It is given float images ``(B, 3, size, size)``, (x / 255 - mean) / std, and returns features
     ``(B, D)`` or ``(B, D, 1, 1)``.
 
     Args:
-        kind: ``package.module:name`` of a function that returns a ``torch.nn.Module``, or another
-            callable; or a TorchScript or ONNX file.
-        path: What the function is given; None: nothing.
-        size: Side that images are resized to; None: as they are.
-        mean: By channel, of images in [0, 1].
-        std: Likewise.
+        extractor: Its ``kind`` is ``package.module:name`` of a function, which is given ``path``
+            where there is one and returns a ``torch.nn.Module`` or another callable; or a
+            TorchScript or ONNX file.
         device: Where it runs.
 
     Raises:
         ParameterError: There is no such function.
         DataError: There is no such file, or it is damaged.
     """
-    network = _network(kind, path, device)
-    shift, scale = constants(device, mean, std)
+    kind, size = extractor.kind, extractor.size
+    name = Path(kind).stem if extractor.is_file else kind.partition(":")[2]
+    network, digest = _network(extractor, device)
+    mean, std = constants(device, extractor.mean, extractor.std)
 
     def features(images: Tensor) -> Tensor:
         images = images if size is None else resized(images, size)
-        return network.run((images / 255 - shift) / scale)
+        return network((images / 255 - mean) / std)
 
     return extractor_of_network(
-        network.name,
+        name,
         features,
         device,
-        digest=network.digest,
-        resize=_in_words(size, mean, std),
-        is_differentiable=network.is_differentiable,
+        digest=digest,
+        resize=_as_text(extractor),
+        is_differentiable=not kind.endswith(".onnx"),
     )
 
 
-def _in_words(size: int | None, mean: Normalisation, std: Normalisation) -> str:
+def _as_text(extractor: Extractor) -> str:
     """Return what is done to images; normalisation too, for it changes the features as well."""
-    words = [] if size is None else [f"antialiased bicubic to {size}"]
-    if (mean, std) != (UNCHANGED_MEAN, UNCHANGED_STD):
-        numbers = [" ".join(map(str, values)) for values in (mean, std)]
-        words.append(f"mean {numbers[0]}, std {numbers[1]}")
-    return ", ".join(words) or "none"
+    parts = []
+    if extractor.size is not None:
+        parts.append(f"antialiased bicubic to {extractor.size}")
+    if (extractor.mean, extractor.std) != UNCHANGED:
+        mean, std = (" ".join(map(str, v)) for v in (extractor.mean, extractor.std))
+        parts.append(f"mean {mean}, std {std}")
+    return ", ".join(parts) or "none"
 
 
-def _network(kind: str, path: str | None, device: torch.device) -> OwnNetwork:
-    file = Path(kind)
-    if file.suffix not in (*TORCHSCRIPT_SUFFIXES, ONNX_SUFFIX):
-        return _imported_network(kind, path, device)
-    if path is not None:
-        raise ParameterError(
-            f"features.extractor.path={path!r} is for a function; {kind} has its weights inside."
-        )
+def _network(extractor: Extractor, device: torch.device) -> tuple[Network, str]:
+    """Return a network and the digest of its weights."""
+    if not extractor.is_file:
+        return _imported_network(extractor.kind, extractor.path, device)
+    file = Path(extractor.kind)
     if not file.is_file():
-        raise DataError(f"features.extractor.kind={kind!r}: there is no such file.")
-    if file.suffix == ONNX_SUFFIX:
-        return OwnNetwork(file.stem, load_onnx(file, device), onnx_digest(file), False)
-    network = load_torchscript(file, device)
-    return OwnNetwork(file.stem, network, file_digest(file), True)
+        raise DataError(
+            f"features.extractor.kind={extractor.kind!r}: there is no such file."
+        )
+    if file.suffix == ".onnx":
+        return load_onnx(file, device), onnx_digest(file)
+    return load_torchscript(file, device), file_digest(file)
 
 
-def _imported_network(kind: str, path: str | None, device: torch.device) -> OwnNetwork:
+def _imported_network(
+    kind: str, path: str | None, device: torch.device
+) -> tuple[Network, str]:
     function = imported(kind, "features.extractor.kind")
     network = function() if path is None else function(path)
     if not callable(network):
@@ -123,15 +99,15 @@ def _imported_network(kind: str, path: str | None, device: torch.device) -> OwnN
             f"features.extractor.kind={kind!r} must return a torch.nn.Module or another callable; "
             f"it returned {type(network).__name__}."
         )
-    module, _, name = kind.partition(":")
-    if not isinstance(network, nn.Module):
-        return OwnNetwork(name, network, _code_digest(kind, module), True)
-    tensors = network.state_dict()
-    digest = tensors_digest(tensors) if tensors else _code_digest(kind, module)
-    return OwnNetwork(name, frozen(network, device), digest, True)
+    tensors = network.state_dict() if isinstance(network, nn.Module) else {}
+    digest = tensors_digest(tensors) if tensors else _code_digest(kind)
+    if isinstance(network, nn.Module):
+        network = frozen(network, device)
+    return network, digest
 
 
-def _code_digest(kind: str, module: str) -> str:
+def _code_digest(kind: str) -> str:
     """Return the SHA-256 of an import path and of the code that it leads to."""
-    code = file_digest(Path(inspect.getfile(sys.modules[module])))
+    module = sys.modules[kind.partition(":")[0]]
+    code = file_digest(Path(inspect.getfile(module)))
     return hashlib.sha256(f"{kind} {code}".encode()).hexdigest()

@@ -41,9 +41,7 @@ def load_onnx(path: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
     providers = _providers(device, onnxruntime.get_available_providers())
     try:
         session = onnxruntime.InferenceSession(path, options, providers=providers)
-    except (
-        Exception
-    ) as error:  # onnxruntime raises classes of its own, without a common one
+    except Exception as error:  # onnxruntime's own classes have no common one
         raise DataError(
             f"{path} is not a network that onnxruntime runs: {error}"
         ) from error
@@ -64,15 +62,14 @@ def load_onnx(path: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
 
 def _providers(device: torch.device, available: list[str]) -> list[Any]:
     """Return what onnxruntime is to run on."""
-    if device.type != "cuda":
-        return ["CPUExecutionProvider"]
-    if "CUDAExecutionProvider" not in available:
+    on_gpu = ("CUDAExecutionProvider", {"device_id": device.index or 0})
+    if device.type == "cuda" and on_gpu[0] in available:
+        return [on_gpu, "CPUExecutionProvider"]
+    if device.type == "cuda":
         logger.warning(
             "onnxruntime runs on the CPU here: pip install onnxruntime-gpu for the GPU."
         )
-        return ["CPUExecutionProvider"]
-    on_gpu = ("CUDAExecutionProvider", {"device_id": device.index or 0})
-    return [on_gpu, "CPUExecutionProvider"]
+    return ["CPUExecutionProvider"]
 
 
 def _input_name(session: Any, path: Path) -> str:
@@ -88,13 +85,14 @@ def _input_name(session: Any, path: Path) -> str:
 
 def onnx_digest(path: Path) -> str:
     """Return the SHA-256 of an ONNX file, with that of each file beside it that has its tensors."""
-    digests = [file_digest(path.parent / name) for name in external_files(path)]
-    if not digests:
-        return file_digest(path)
-    return hashlib.sha256(" ".join([file_digest(path), *digests]).encode()).hexdigest()
+    files = [path, *(path.parent / name for name in _external_files(path))]
+    digests = [file_digest(file) for file in files]
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
-def external_files(path: Path) -> list[str]:
+def _external_files(path: Path) -> list[str]:
     """Return the names of the files that hold tensors of an ONNX file, in order."""
     content = path.read_bytes()
     names = set()

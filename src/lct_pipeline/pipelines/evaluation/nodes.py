@@ -54,16 +54,11 @@ def measure_further_references(
     runtime: Runtime,
 ) -> TensorFile:
     """Return what further extractors find in the real images, stored as the protocol says."""
-    from lct_pipeline.evaluation.further import further_references
+    from lct_pipeline.evaluation import further
 
-    return further_references(
-        images,
-        image_manifest,
-        given_reference,
-        previous_further_references,
-        parameters,
-        features,
-        runtime,
+    real = further.RealSplits(images, image_manifest, features, runtime)
+    return further.further_references(
+        real, given_reference, previous_further_references, parameters
     )
 
 

@@ -17,9 +17,8 @@ def prepare_reference(
     parameters: Features,
     runtime: Runtime,
 ) -> Iterator[Any]:
-    """Yield two feature extractors, fitted here or named, and what both find in real images."""
-    from lct_pipeline.evaluation.references import reference_parts
+    """Yield two feature extractors, trained here or named, and what both find in real images."""
+    from lct_pipeline.evaluation.references import RealSplits
 
-    yield from reference_parts(
-        images, image_manifest, previous_reference, parameters, runtime
-    )
+    real = RealSplits(images, image_manifest, parameters, runtime)
+    yield from real.reference(previous_reference)

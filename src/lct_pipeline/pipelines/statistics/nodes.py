@@ -18,18 +18,18 @@ def measure_pixels(
     images: ShardStore, image_manifest: DataFrame, parameters: Encoding
 ) -> DataFrame:
     """Return the outlier statistics of the training split's pixels, per channel and overall."""
-    from lct_pipeline.pipelines.statistics.measures import measured
+    from lct_pipeline.pipelines.statistics.measures import data_statistics
 
-    return measured(images, "images", image_manifest, parameters.batch_size)
+    return data_statistics(images, "images", image_manifest, parameters.batch_size)
 
 
 def measure_latents(
     latents: ShardStore, latent_manifest: DataFrame, parameters: Encoding
 ) -> DataFrame:
     """Return the outlier statistics of the training split's raw latents (posterior means)."""
-    from lct_pipeline.pipelines.statistics.measures import measured
+    from lct_pipeline.pipelines.statistics.measures import data_statistics
 
-    return measured(latents, "mean", latent_manifest, parameters.batch_size)
+    return data_statistics(latents, "mean", latent_manifest, parameters.batch_size)
 
 
 def measure_temporal_differences(
@@ -45,7 +45,7 @@ def measure_temporal_differences(
     """Return the outlier statistics of f(x_t, t) - f(x_r, r), by stage and level, and by stage."""
     from lct_pipeline.pipelines.statistics import measures
 
-    table = measures.temporal_differences(
+    table = measures.stage_statistics(
         checkpoints,
         latents,
         latent_manifest,
@@ -64,7 +64,7 @@ def conclude_statistics(
     td_statistics: DataFrame,
     td_summary: DataFrame,
 ) -> tuple[Chart, Chart, Chart, Chart, dict[str, Any]]:
-    """Draw the box plots and the spread over N; record the tails of the data in one line each."""
+    """Draw the box plots, and the standard deviation over N; record the tails of the data."""
     from lct_pipeline.reporting import box_plots
 
     return (
