@@ -231,7 +231,7 @@ def test_third_party_statistics_are_compared_with_beside_ones_own(
     ours = rows[rows["reference"] == "the test split"]
     assert not set(ours["protocol"]) & set(theirs["protocol"])
     other = replace(given, tensors={"mu": torch.zeros(3), "sigma": torch.eye(3)})
-    with pytest.raises(DataError, match=r"theirs\.npz \(theirs\) has 3 features"):
+    with pytest.raises(DataError, match=r"those of theirs\.npz \(theirs\) 3"):
         wrong = further_with(results, other)
         evaluate(results, None, [ONE_STEP], further=wrong, **asked)
     with pytest.raises(DataError, match=r"measured for other values of evaluation"):

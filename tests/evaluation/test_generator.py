@@ -29,7 +29,8 @@ from lct_pipeline.evaluation.generator import (
 )
 from lct_pipeline.models.autoencoder.coding import to_uint8
 from lct_pipeline.models.description import ModelDescription
-from lct_pipeline.parameters import DiffusionSampling, Sampling
+from lct_pipeline.parameters import Sampling
+from lct_pipeline.parameters.evaluation import DiffusionSampling
 
 NETWORK = described(dropout=0.5, boundary=0.3, sigma_min=0.3)
 DIFFUSION = replace(NETWORK, model="diffusion", boundary=0.0, sigma_min=0.002)

@@ -58,8 +58,8 @@ class RealImages:
         own = len(self.frechet.statistics.mu)
         if own != num_features:
             raise DataError(
-                f"{self.title} has {own} features, and what is compared with it {num_features}: "
-                "they are of two extractors."
+                f"images have {num_features} features each, those of {self.title} {own}: they are "
+                "of two extractors."
             )
 
     def frechet_distance(self, found: FeatureSet) -> float:
