@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import io
 import tarfile
+import tracemalloc
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
 from lct_pipeline.datasets.sources import RawImage, open_source
 from lct_pipeline.datasets.sources.base import SourceOptions
+
+T = TypeVar("T")
 
 FILES = {
     "top.PNG": b"top",
@@ -104,3 +108,13 @@ def png(level: int = 0) -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8), (level % 256, level // 256, 7)).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def traced(work: Callable[[], T]) -> tuple[T, float]:
+    """Return what work returns, and the most memory that Python held meanwhile, in MiB."""
+    tracemalloc.start()
+    try:
+        found = work()
+        return found, tracemalloc.get_traced_memory()[1] / 2**20
+    finally:
+        tracemalloc.stop()

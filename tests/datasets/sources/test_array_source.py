@@ -1,12 +1,11 @@
 """Images in NumPy arrays."""
 
-import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from made_sources import fingerprint, labels, options, read
+from made_sources import fingerprint, labels, options, read, traced
 
 from lct_pipeline.datasets.sources import open_source
 from lct_pipeline.errors import DataError
@@ -154,18 +153,6 @@ def test_objects_are_never_unpickled(tmp_path: Path) -> None:
         open_source(str(path), options(labels="column"))
 
 
-@pytest.mark.parametrize("name", ["a.npy", "a.npz"])
-def test_one_cut_short_is_refused(tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
-    if name == "a.npy":
-        np.save(path, GREY)
-    else:
-        write_npz(path, True, x=GREY)
-    path.write_bytes(path.read_bytes()[:-300])
-    with pytest.raises(DataError, match=r"cannot be read as|only 19 images of 20"):
-        read(path)
-
-
 def test_text_is_no_array(tmp_path: Path) -> None:
     (tmp_path / "a.npy").write_text("These are not the images you are looking for.")
     with pytest.raises(DataError, match="cannot be read as a NumPy file"):
@@ -177,11 +164,8 @@ def test_images_are_in_memory_one_at_a_time(tmp_path: Path, compressed: bool) ->
     images = np.zeros((500, 200, 200), np.uint8)  # 20 MB
     path = write_npz(tmp_path / "a.npz", compressed, x=images)
     del images
-    tracemalloc.start()
-    assert sum(1 for _ in open_source(str(path), options()).read(0, 500)) == 500
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 2 * 2**20
+    source = open_source(str(path), options())
+    assert traced(lambda: sum(1 for _ in source.read(0, 500)))[1] < 2
 
 
 def test_the_fingerprint_changes_with_the_labels(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from made_sources import (
 )
 
 from lct_pipeline.datasets.sources import open_source
+from lct_pipeline.datasets.sources.base import RefusedEntryError, read_bounded
 from lct_pipeline.datasets.sources.folder import files_below
 from lct_pipeline.errors import DataError
 
@@ -36,9 +37,6 @@ def test_it_is_read_below_and_in_order_without_hidden_files(folder: Path) -> Non
     assert [image.name for image in images] == NAMES
     assert [image.content for image in images] == [FILES[name] for name in NAMES]
     assert len(open_source(str(folder), options())) == len(NAMES)
-
-
-def test_the_folder_that_an_image_lies_in_is_its_label(folder: Path) -> None:
     assert labels(folder) == LABELS
     assert labels(folder, labels="none") == [None] * 5
 
@@ -57,50 +55,33 @@ def test_a_folder_named_like_an_image_is_none(folder: Path) -> None:
 
 def test_a_link_inside_is_read_like_a_file(folder: Path) -> None:
     (folder / "b" / "3.jpg").symlink_to(folder / "a" / "noending")
-    found = {image.name: image.content for image in read(folder)}
+    (folder.parent / "link").symlink_to(folder)  # the source itself may be one
+    found = {image.name: image.content for image in read(folder.parent / "link")}
     assert found["b/3.jpg"] == FILES["a/noending"]
 
 
 def test_links_that_lead_outside_are_never_read(folder: Path, elsewhere: Path) -> None:
+    write_folder(folder.parent / "images-2", {"1.png": b"of the same beginning"})
     (folder / "absolute.png").symlink_to(elsewhere / "secret.png")
+    (folder / "beside.png").symlink_to(folder.parent / "images-2" / "1.png")
     (folder / "b" / "relative.png").symlink_to("../../elsewhere/secret.png")
     (folder / "b" / "inner.png").symlink_to(folder / "absolute.png")
-    found = problems(folder)
-    assert set(found) == {"absolute.png", "b/inner.png", "b/relative.png"}
-    assert set(found.values()) == {"a symbolic link that leads out of the folder"}
-
-
-def test_a_folder_beside_with_the_same_beginning_is_outside(folder: Path) -> None:
-    write_folder(folder.parent / "images-2", {"1.png": b"other"})
-    (folder / "link.png").symlink_to(folder.parent / "images-2" / "1.png")
-    assert "link.png" in problems(folder)
-
-
-def test_linked_folders_are_not_entered_and_those_outside_are_listed(
-    folder: Path, elsewhere: Path
-) -> None:
     (folder / "outside").symlink_to(elsewhere)
     (folder / "a" / "loop").symlink_to(folder)
-    assert list(problems(folder)) == ["outside"]
-    assert len(read(folder)) == len(NAMES) + 1
+    names = ["absolute.png", "b/inner.png", "b/relative.png", "beside.png", "outside"]
+    reason = "a symbolic link that leads out of the folder"
+    assert problems(folder) == dict.fromkeys(names, reason)
+    assert len(read(folder)) == len(NAMES) + 5
 
 
-def test_the_source_itself_may_be_a_link(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to(folder)
-    assert read(tmp_path / "link") == read(folder)
-
-
-def test_links_to_nothing_and_in_circles_are_problems(folder: Path) -> None:
+def test_what_cannot_be_read_is_a_problem_and_not_waited_for(folder: Path) -> None:
     (folder / "gone.png").symlink_to(folder / "nothing.png")
     (folder / "circle.png").symlink_to(folder / "circle.png")
-    found = problems(folder)
-    assert "No such file" in found["gone.png"]
-    assert "symbolic links" in found["circle.png"]
-
-
-def test_what_is_no_regular_file_is_not_waited_for(folder: Path) -> None:
     os.mkfifo(folder / "pipe.png")
-    assert problems(folder) == {"pipe.png": "not a regular file"}
+    found = problems(folder)
+    assert "No such file" in found.pop("gone.png")
+    assert "symbolic links" in found.pop("circle.png")
+    assert found == {"pipe.png": "not a regular file"}
 
 
 def test_a_large_file_is_refused_with_its_size(folder: Path) -> None:
@@ -112,8 +93,6 @@ def test_a_large_file_is_refused_with_its_size(folder: Path) -> None:
 
 
 def test_a_file_that_says_nothing_of_its_size_is_read_up_to_the_limit() -> None:
-    from lct_pipeline.datasets.sources.base import RefusedEntryError, read_bounded
-
     with open("/dev/zero", "rb") as endless, pytest.raises(RefusedEntryError):
         read_bounded(endless, max_mib=1)
 
@@ -145,21 +124,10 @@ def test_the_fingerprint_changes_with(folder: Path, change: str) -> None:
     assert fingerprint(folder) != before
 
 
-def test_the_fingerprint_ignores_other_files_and_follows_the_labels(
-    folder: Path,
-) -> None:
+def test_the_fingerprint_ignores_other_files(folder: Path) -> None:
     before = fingerprint(folder)
     (folder / "notes.md").write_text("about these images")
     assert fingerprint(folder) == before
-    assert fingerprint(folder, labels="none") != before
-
-
-def test_other_files_are_counted(
-    folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO", "lct_pipeline")
-    open_source(str(folder), options())
-    assert "2 files without an image's suffix" in caplog.text
 
 
 def test_labels_of_a_column_are_refused(folder: Path) -> None:

@@ -94,15 +94,6 @@ def test_files_that_rows_of_a_saved_set_name_are_not_opened(tmp_path: Path) -> N
     assert "names a file that is not part of the data set" in reason
 
 
-def test_other_columns_are_refused(saved: Path) -> None:
-    with pytest.raises(DataError, match=r"image_column='name'.*image, label, name"):
-        open_source(str(saved), options(image_column="name"))
-    with pytest.raises(DataError, match=r"label_column='x'.*there are: label, name"):
-        open_source(str(saved), options(labels="column", label_column="x"))
-    with pytest.raises(DataError, match=r"no file names that a \.csv could list"):
-        open_source(str(saved), options(labels="l.csv"))
-
-
 def test_a_damaged_folder_is_refused(saved: Path) -> None:
     next(saved.glob("*.arrow")).unlink()
     with pytest.raises(DataError, match="cannot be read as a saved Hugging Face"):

@@ -6,11 +6,11 @@ The values lie one after the other behind a short header, so an image is a slice
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import IO
@@ -25,20 +25,17 @@ from lct_pipeline.datasets.sources.base import (
     digest_of,
     stamp,
 )
-from lct_pipeline.datasets.sources.labels import Labels, refuse_csv
+from lct_pipeline.datasets.sources.labels import Labels, refuse_csv, shared
 from lct_pipeline.errors import DataError
 
 _USUAL_KEYS = ("images", "arr_0")
+_HEADERS = {  # by versions of the format
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+_DAMAGE = (LookupError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
-
-@dataclass(frozen=True)
-class _Layout:
-    """Where in a file an array's values begin, and what they are."""
-
-    shape: tuple[int, ...]
-    in_fortran_order: bool
-    dtype: np.dtype
-    offset: int
+Header = tuple[tuple[int, ...], bool, np.dtype]  # shape, whether in Fortran order, type
 
 
 class ArraySource(ImageSource):
@@ -57,27 +54,26 @@ class ArraySource(ImageSource):
         refuse_csv(str(path), options)
         self._path = path
         self._key = _choose_key(path, options)
-        with _open(path, self._key) as file:
-            self._layout = _read_layout(file)
-        self._channels_at = _channels_at(self._layout, str(path), options)
+        with _open(path, self._key) as (_, header):
+            self._channels_at = _channels_at(header, str(path), options)
+            self._shape = header[0]
         self._labels = _read_labels(path, len(self), options)
-        self.fingerprint = digest_of([stamp(path), self._labels.digest])
+        self.fingerprint = digest_of([stamp(path), repr(self._labels)])
 
     def __len__(self) -> int:
         """Number of images."""
-        return self._layout.shape[0]
+        return self._shape[0]
 
     def read(self, start: int, stop: int) -> Iterator[RawImage]:
         """Yield the images as grey (H, W) or RGB (H, W, 3) pixels."""
-        shape = self._layout.shape[1:]
-        num_bytes = prod(shape)
-        with _open(self._path, self._key) as file:
-            file.seek(self._layout.offset + start * num_bytes)
+        num_bytes = prod(self._shape[1:])
+        with _open(self._path, self._key) as (file, _):
+            file.seek(start * num_bytes, os.SEEK_CUR)
             for number in range(start, min(stop, len(self))):
                 values = file.read(num_bytes)
                 if len(values) < num_bytes:
                     raise EOFError(f"only {number} images of {len(self)} are there")
-                pixels = np.frombuffer(values, np.uint8).reshape(shape)
+                pixels = np.frombuffer(values, np.uint8).reshape(self._shape[1:])
                 name = f"{self._key or self._path.name}[{number}]"
                 yield RawImage(name, self._channels_last(pixels), self._labels[number])
 
@@ -89,8 +85,8 @@ class ArraySource(ImageSource):
 
 
 @contextmanager
-def _open(path: Path, key: str | None) -> Iterator[IO[bytes]]:
-    """Yield the bytes of an .npy, or of that in an .npz which ``key`` names.
+def _open(path: Path, key: str | None) -> Iterator[tuple[IO[bytes], Header]]:
+    """Yield the values of an .npy, or of that in an .npz which ``key`` names, and their header.
 
     Raises:
         DataError: They are damaged or cut short.
@@ -98,70 +94,60 @@ def _open(path: Path, key: str | None) -> Iterator[IO[bytes]]:
     try:
         if key is None:
             with path.open("rb") as file:
-                yield file
+                yield file, _HEADERS[np.lib.format.read_magic(file)](file)
         else:
             with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as file:
-                yield file
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+                yield file, _HEADERS[np.lib.format.read_magic(file)](file)
+    except _DAMAGE as error:
         raise DataError(
             f"{path} cannot be read as a NumPy file ({error}): it is damaged or cut short. Copy or "
             "download it again."
         ) from error
 
 
-def _read_layout(file: IO[bytes]) -> _Layout:
-    """Read the header of an .npy, NumPy's format 1.0 or 2.0."""
-    version = np.lib.format.read_magic(file)
-    readers = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    if version not in readers:
-        raise ValueError(f"version {version} of the format")
-    return _Layout(*readers[version](file), file.tell())
-
-
 def _choose_key(path: Path, options: SourceOptions) -> str | None:
     """Return which array of an .npz holds the images, None for an .npy."""
-    if path.suffix.lower() == ".npy":
-        return None
     keys = _keys(path)
+    if keys is None:
+        return None
     others = [key for key in keys if key != options.label_column]
     usual = [key for key in _USUAL_KEYS if key in keys]
-    chosen = options.image_column or next(iter(usual or others), "")
-    if chosen not in keys or (
-        not options.image_column and not usual and len(others) > 1
-    ):
+    if options.image_column in keys:
+        return options.image_column
+    if options.image_column or not (usual or len(others) == 1):
         raise DataError(
             f"{path} has the arrays {', '.join(keys) or 'none'}: set ingestion.image_column to "
             "that of the images."
         )
-    return chosen
+    return (usual or others)[0]
 
 
-def _keys(path: Path) -> list[str]:
+def _keys(path: Path) -> list[str] | None:
+    """Return the names of the arrays of an .npz, None for an .npy."""
+    if path.suffix.lower() == ".npy":
+        return None
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError) as error:
+    except (*_DAMAGE, OSError) as error:
         raise DataError(f"{path} cannot be read as an .npz: {error}.") from error
     return [name.removesuffix(".npy") for name in names if name.endswith(".npy")]
 
 
-def _channels_at(layout: _Layout, source: str, options: SourceOptions) -> int | None:
+def _channels_at(header: Header, source: str, options: SourceOptions) -> int | None:
     """Return which axis of an image is that of the channels, None for grey (N, H, W).
 
     Raises:
         DataError: The array is not one of images.
     """
-    shape = layout.shape
-    found = f"{source}: an array of {layout.dtype}, shape {shape}"
-    if layout.dtype != np.uint8:
+    shape, in_fortran_order, dtype = header
+    found = f"{source}: an array of {dtype}, shape {shape}"
+    if dtype != np.uint8:
         raise DataError(
             f"{found}. Images are uint8 from 0 to 255: of values from 0 to 1, save "
             "(255 * images).round().astype('uint8')."
         )
-    if layout.in_fortran_order:
+    if in_fortran_order:
         raise DataError(
             f"{found}, in Fortran order: save np.ascontiguousarray(images)."
         )
@@ -182,23 +168,18 @@ def _channels_at(layout: _Layout, source: str, options: SourceOptions) -> int | 
 def _read_labels(path: Path, num_images: int, options: SourceOptions) -> Labels:
     """Return the labels that stand in another array of an .npz, or none."""
     if options.labels != "column":
-        return Labels(None for _ in range(num_images))
-    key = options.label_column
-    keys = [] if path.suffix.lower() == ".npy" else _keys(path)
+        return [None] * num_images
+    key, keys = options.label_column, _keys(path) or []
     if key not in keys:
         raise DataError(
             f"ingestion.label_column={key!r}: {path} has no such array; there are: "
             f"{', '.join(keys) or 'no arrays beside the images'}. Or set ingestion.labels=none."
         )
-    with _open(path, key) as file:
-        layout = _read_layout(file)
-        if (
-            layout.shape not in ((num_images,), (num_images, 1))
-            or layout.dtype.kind not in "iuUb"
-        ):
+    with _open(path, key) as (file, (shape, _, dtype)):
+        if shape not in ((num_images,), (num_images, 1)) or dtype.kind not in "iuUb":
             raise DataError(
-                f"ingestion.label_column={key!r} of {path} is of {layout.dtype}, shape "
-                f"{layout.shape}: labels are {num_images} whole numbers or texts."
+                f"ingestion.label_column={key!r} of {path} is of {dtype}, shape "
+                f"{shape}: labels are {num_images} whole numbers or texts."
             )
-        values = file.read(num_images * layout.dtype.itemsize)
-    return Labels(str(value) for value in np.frombuffer(values, layout.dtype).tolist())
+        values = np.frombuffer(file.read(num_images * dtype.itemsize), dtype)
+    return shared(str(value) for value in values.tolist())

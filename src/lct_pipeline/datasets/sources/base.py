@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from typing import IO, Protocol
 
 import numpy as np
@@ -53,9 +52,9 @@ class RawImage:
     @property
     def digest(self) -> str:
         """SHA-256 of the content, which fixes the image's split."""
-        if isinstance(self.content, bytes):
-            return hashlib.sha256(self.content).hexdigest()
-        return hashlib.sha256(np.ascontiguousarray(self.content).data).hexdigest()
+        is_file = isinstance(self.content, bytes)
+        content = self.content if is_file else np.ascontiguousarray(self.content)
+        return hashlib.sha256(content).hexdigest()
 
 
 class ImageSource(Protocol):
@@ -83,10 +82,18 @@ class ImageSource(Protocol):
         ...
 
 
-def digest_of(parts: Iterable[str], *more: str) -> str:
-    """Return the SHA-256 of a series of texts, and of more of them."""
+def entry(name: str, label: str | None, read: Callable[[], bytes]) -> RawImage:
+    """Return the entry with the bytes that ``read`` returns, or the reason why it refuses them."""
+    try:
+        return RawImage(name, read(), label)
+    except RefusedEntryError as problem:
+        return RawImage(name, b"", label, str(problem))
+
+
+def digest_of(parts: Iterable[str]) -> str:
+    """Return the SHA-256 of a series of texts."""
     sha = hashlib.sha256()
-    for part in chain(parts, more):
+    for part in parts:
         sha.update(f"{part}\n".encode("utf-8", "surrogatepass"))
     return sha.hexdigest()
 

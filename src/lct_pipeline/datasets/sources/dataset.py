@@ -30,29 +30,21 @@ class ImageSourceDataset(AbstractDataset[None, ImageSource | None]):
     Args:
         source: The built-in ``digits``, a folder, an archive, a table or array file, a pattern of
             them, or ``hf://datasets/<id>``. With None there is nothing to load, and None is.
-        labels: ``folders``, ``column``, ``none``, or a .csv.
-        image_column: Of a table, an array file or the .csv; None: the only one that can be meant.
-        label_column: Of a table, an array file or the .csv.
-        hub_split: Of a Hugging Face data set.
-        max_mib: Larger files are not read.
         metadata: Anything, for plugins such as kedro-viz.
+        options: ``labels``: ``folders``, ``column``, ``none``, or a .csv; ``image_column`` of a
+            table, an array file or the .csv, None for the only one that can be meant;
+            ``label_column`` of these; ``hub_split`` of a Hugging Face data set; ``max_mib``: larger
+            files are not read.
     """
 
     def __init__(
         self,
         *,
         source: str | None,
-        labels: str,
-        image_column: str | None,
-        label_column: str,
-        hub_split: str,
-        max_mib: int,
         metadata: dict[str, Any] | None = None,
+        **options: Any,
     ) -> None:
-        self._source = source
-        self._options = SourceOptions(
-            labels, image_column, label_column, hub_split, max_mib
-        )
+        self._source, self._options = source, SourceOptions(**options)
         self._fingerprint: str | None = None
         self.metadata = metadata
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -25,11 +24,11 @@ class DigitsSource(ImageSource):
         from sklearn.datasets import load_digits
 
         digits = load_digits()
-        self._images = (digits.images * (255 / 16)).round().astype(np.uint8)
-        self._names = [f"digit-{number:04d}" for number in range(len(self._images))]
-        self._labels = choose_labels(self._names, map(str, digits.target), options)
-        content = hashlib.sha256(self._images.tobytes()).hexdigest()
-        self.fingerprint = digest_of([BUILT_IN, content, self._labels.digest])
+        pixels = (digits.images * (255 / 16)).round().astype(np.uint8)
+        names = [f"digit-{number:04d}" for number in range(len(pixels))]
+        labels = choose_labels(names, map(str, digits.target), options)
+        self._images = list(map(RawImage, names, pixels, labels))
+        self.fingerprint = digest_of(f"{i.digest}:{i.label!r}" for i in self._images)
 
     def __len__(self) -> int:
         """Number of digits."""
@@ -37,6 +36,4 @@ class DigitsSource(ImageSource):
 
     def read(self, start: int, stop: int) -> Iterator[RawImage]:
         """Yield the digits in scikit-learn's order."""
-        for number in range(start, min(stop, len(self))):
-            label = self._labels[number]
-            yield RawImage(self._names[number], self._images[number], label)
+        yield from self._images[start:stop]

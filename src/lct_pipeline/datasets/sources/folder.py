@@ -7,6 +7,7 @@ import logging
 import os
 import stat
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from lct_pipeline.datasets.sources.base import (
@@ -15,13 +16,13 @@ from lct_pipeline.datasets.sources.base import (
     RefusedEntryError,
     SourceOptions,
     digest_of,
+    entry,
     read_bounded,
     refuse_large,
     stamp,
 )
 from lct_pipeline.datasets.sources.labels import choose_labels, refuse_column
 from lct_pipeline.datasets.sources.names import (
-    Names,
     folder_of,
     is_hidden,
     is_image_name,
@@ -46,11 +47,16 @@ class FolderSource(ImageSource):
         refuse_column(str(folder), options)
         self._folder = os.path.realpath(folder)
         self._max_mib = options.max_mib
-        self._names = self._find_images()
-        shown = Names(map(readable, self._names))
+        files = list(walk(self._folder))
+        self._names = sorted(
+            name for name, is_outside in files if is_outside or is_image_name(name)
+        )
+        if len(files) > len(self._names):
+            num_others = len(files) - len(self._names)
+            logger.info("%d files without an image's suffix are ignored.", num_others)
+        shown = [readable(name) for name in self._names]
         self._labels = choose_labels(shown, map(folder_of, shown), options)
-        stamps = (f"{name}:{stamp(self._path(name))}" for name in self._names)
-        self.fingerprint = digest_of(stamps, self._labels.digest)
+        self.fingerprint = self.fingerprint_of(0, len(self))
 
     def __len__(self) -> int:
         """Number of files."""
@@ -58,31 +64,14 @@ class FolderSource(ImageSource):
 
     def fingerprint_of(self, start: int, stop: int) -> str:
         """Return what changes when one of these files, its name or its label does."""
-        numbers = range(start, min(stop, len(self)))
-        return digest_of(
-            f"{self._names[n]}:{stamp(self._path(self._names[n]))}:{self._labels[n]}"
-            for n in numbers
-        )
+        chosen = zip(self._names[start:stop], self._labels[start:stop], strict=True)
+        return digest_of(f"{n}:{stamp(self._path(n))}:{label!r}" for n, label in chosen)
 
     def read(self, start: int, stop: int) -> Iterator[RawImage]:
         """Yield the files' bytes."""
-        for number in range(start, min(stop, len(self))):
-            name, label = self._names[number], self._labels[number]
-            try:
-                yield RawImage(readable(name), self._content(name), label)
-            except RefusedEntryError as problem:
-                yield RawImage(readable(name), b"", label, str(problem))
-
-    def _find_images(self) -> Names:
-        names, num_others = [], 0
-        for name, is_outside_folder in walk(self._folder):
-            if is_outside_folder or is_image_name(name):
-                names.append(name)
-            else:
-                num_others += 1
-        if num_others:
-            logger.info("%d files without an image's suffix are ignored.", num_others)
-        return Names(sorted(names))
+        chosen = zip(self._names[start:stop], self._labels[start:stop], strict=True)
+        for name, label in chosen:
+            yield entry(readable(name), label, partial(self._content, name))
 
     def _content(self, name: str) -> bytes:
         path = self._path(name)

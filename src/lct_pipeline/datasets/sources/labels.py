@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 import logging
-from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from lct_pipeline.datasets.sources.base import SourceOptions, digest_of
+from lct_pipeline.datasets.sources.base import SourceOptions
 from lct_pipeline.datasets.sources.names import SUFFIXES
 from lct_pipeline.errors import DataError
 
@@ -17,40 +16,13 @@ logger = logging.getLogger(__name__)
 
 LONGEST_LABEL = 500  # characters; a longer text is no class
 
+Labels = list[str | None]
 
-class Labels:
-    """One label or None for each entry: a number each, and every text once."""
 
-    def __init__(self, labels: Iterable[str | None] = ()) -> None:
-        self._codes = array("i")
-        self._codes_of: dict[str | None, int] = {}
-        self._texts: list[str | None] = []
-        for label in labels:
-            self.append(label)
-
-    def append(self, label: str | None) -> None:
-        """Add the label of the next entry."""
-        if label not in self._codes_of:
-            self._codes_of[label] = len(self._texts)
-            self._texts.append(label)
-        self._codes.append(self._codes_of[label])
-
-    def __len__(self) -> int:
-        """Number of entries."""
-        return len(self._codes)
-
-    def __getitem__(self, number: int) -> str | None:
-        """Return the label of an entry."""
-        return self._texts[self._codes[number]]
-
-    def __iter__(self) -> Iterator[str | None]:
-        """Yield the labels in order."""
-        return (self._texts[code] for code in self._codes)
-
-    @property
-    def digest(self) -> str:
-        """Fixed by the labels and their order."""
-        return digest_of(map(str, self._codes), repr(self._texts))
+def shared(labels: Iterable[str | None]) -> Labels:
+    """Return a label or None for each entry, every text once in memory."""
+    known: dict[str | None, str | None] = {}
+    return [known.setdefault(label, label) for label in labels]
 
 
 def choose_labels(
@@ -67,9 +39,9 @@ def choose_labels(
         DataError: The .csv cannot be used.
     """
     if options.labels == "none" or not names:
-        return Labels(None for _ in names)
+        return [None] * len(names)
     if options.labels in {"folders", "column"}:
-        return Labels(own)
+        return shared(own)
     return _labels_from_csv(names, options)
 
 
@@ -94,13 +66,12 @@ def refuse_csv(source: str, options: SourceOptions) -> None:
 def _labels_from_csv(names: Sequence[str], options: SourceOptions) -> Labels:
     """Match whole names; if none is listed, base names; then base names without their suffix."""
     rows = _read_csv(Path(options.labels).expanduser(), options)
-    keys: tuple[Callable[[str], str], ...] = (_whole_name, _base_name, _stem)
-    for key in keys:
+    for key in (str, _base_name, _stem):
         labels = _match(names, rows, key)
-        found = sum(label is not None for label in labels)
+        found = len(labels) - labels.count(None)
         if found:
             logger.info("%s labels %d of %d images.", options.labels, found, len(names))
-            return Labels(labels)
+            return labels
     raise DataError(
         f"ingestion.labels={options.labels!r} names none of the images: it has for example "
         f"{next(iter(rows), None)!r}, the source {names[0]!r}."
@@ -109,7 +80,7 @@ def _labels_from_csv(names: Sequence[str], options: SourceOptions) -> Labels:
 
 def _match(
     names: Sequence[str], rows: dict[str, str], key: Callable[[str], str]
-) -> list[str | None]:
+) -> Labels:
     """Return the label of each name; none where a key stands for several images or labels."""
     labels: dict[str, str | None] = {}
     for name, label in rows.items():
@@ -117,11 +88,7 @@ def _match(
         if known != label:
             labels[key(name)] = None
     counts = Counter(map(key, names))
-    return [labels.get(key(n)) if counts[key(n)] == 1 else None for n in names]
-
-
-def _whole_name(name: str) -> str:
-    return name
+    return shared(labels.get(key(n)) if counts[key(n)] == 1 else None for n in names)
 
 
 def _base_name(name: str) -> str:

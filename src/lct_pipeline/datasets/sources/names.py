@@ -2,50 +2,16 @@
 
 from __future__ import annotations
 
+import glob
+import ntpath
 import re
-from array import array
-from collections.abc import Iterable, Sequence
-from typing import overload
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
-LONGEST_NAME = 500  # characters; manifests lie in headers of bounded size
+LONGEST_NAME = 500  # characters; every one is a row of the manifest
 
-_DRIVE = re.compile(r"^[A-Za-z]:")
-
-
-class Names(Sequence[str]):
-    """Many names in the bytes of their texts and eight more each."""
-
-    def __init__(self, names: Iterable[str] = ()) -> None:
-        self._texts = bytearray()
-        self._ends = array("q", [0])
-        for name in names:
-            self.append(name)
-
-    def append(self, name: str) -> None:
-        """Add a name; what is no UTF-8 in it comes back as it was."""
-        self._texts += name.encode("utf-8", "surrogatepass")
-        self._ends.append(len(self._texts))
-
-    def __len__(self) -> int:
-        """Number of names."""
-        return len(self._ends) - 1
-
-    @overload
-    def __getitem__(self, number: int) -> str: ...
-
-    @overload
-    def __getitem__(self, number: slice) -> list[str]: ...
-
-    def __getitem__(self, number: int | slice) -> str | list[str]:
-        """Return a name, or those of a slice."""
-        if isinstance(number, slice):
-            return [self[n] for n in range(*number.indices(len(self)))]
-        if not 0 <= number < len(self):
-            raise IndexError(number)
-        text = self._texts[self._ends[number] : self._ends[number + 1]]
-        return text.decode("utf-8", "surrogatepass")
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 
 def is_image_name(name: str) -> bool:
@@ -68,11 +34,10 @@ def refused_name(name: str) -> str | None:
     """
     if len(name) > LONGEST_NAME:
         return f"its name has {len(name)} characters, more than {LONGEST_NAME}"
-    if name.startswith(("/", "\\")):
-        return "its name is absolute"
-    if _DRIVE.match(name):
-        return "its name begins with a drive letter"
-    if ".." in re.split(r"[/\\]", name):
+    drive, path = ntpath.splitdrive(name)  # / and \ separate: stricter than Unix
+    if drive or path.startswith(("/", "\\")):
+        return "its name is absolute, or begins with a drive letter"
+    if ".." in re.split(r"[/\\]", path):
         return "its name leads out of the archive by '..'"
     return None
 
@@ -86,3 +51,27 @@ def folder_of(name: str) -> str | None:
 def readable(name: str) -> str:
     r"""Return a name that can be written: bytes that are no UTF-8 become ``\udc..``, and cut."""
     return name.encode("utf-8", "backslashreplace").decode()[:LONGEST_NAME]
+
+
+def expand(pattern: str) -> list[str]:
+    """Return the names that a pattern stands for, in its order, as ``train-{000..009}.tar``.
+
+    Braces are expanded as shells do, wildcards match what is there. A name without wildcards is
+    returned whether or not there is such a file.
+    """
+    braces = _BRACES.search(pattern)
+    if braces is None:
+        matches = sorted(glob.glob(pattern, recursive=True))
+        return matches if glob.has_magic(pattern) else [pattern]
+    before, after = pattern[: braces.start()], pattern[braces.end() :]
+    choices = _choices(braces[1])
+    return [name for choice in choices for name in expand(before + choice + after)]
+
+
+def _choices(text: str) -> list[str]:
+    """Return what may stand for a pair of braces: the numbers of a range, or a list."""
+    limits = _RANGE.fullmatch(text)
+    if limits is None:
+        return text.split(",")
+    numbers = range(int(limits[1]), int(limits[2]) + 1)
+    return [str(number).zfill(len(limits[1])) for number in numbers]

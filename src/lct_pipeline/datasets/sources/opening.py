@@ -9,7 +9,6 @@ from pathlib import Path
 from lct_pipeline.datasets.sources import tar_archive
 from lct_pipeline.datasets.sources.arrays import ArraySource
 from lct_pipeline.datasets.sources.base import ImageSource, SourceOptions
-from lct_pipeline.datasets.sources.braces import expand, is_pattern
 from lct_pipeline.datasets.sources.digits import BUILT_IN, DigitsSource
 from lct_pipeline.datasets.sources.folder import FolderSource, files_below, walk
 from lct_pipeline.datasets.sources.hub import (
@@ -18,8 +17,8 @@ from lct_pipeline.datasets.sources.hub import (
     open_hub,
     open_saved,
 )
-from lct_pipeline.datasets.sources.names import SUFFIXES, is_image_name
-from lct_pipeline.datasets.sources.table import TableSource
+from lct_pipeline.datasets.sources.names import SUFFIXES, expand, is_image_name
+from lct_pipeline.datasets.sources.tables import open_parquet
 from lct_pipeline.datasets.sources.tar_archive import TarSource
 from lct_pipeline.datasets.sources.zip_archive import ZipSource
 from lct_pipeline.errors import DataError
@@ -30,7 +29,7 @@ _ONE: dict[str, Callable[[Path, SourceOptions], ImageSource]] = {
     ".npz": ArraySource,
 }
 _SEVERAL: dict[Callable[[dict[str, Path], SourceOptions], ImageSource], tuple[str, ...]]
-_SEVERAL = {TableSource: (".parquet",), TarSource: tar_archive.SUFFIXES}
+_SEVERAL = {open_parquet: (".parquet",), TarSource: tar_archive.SUFFIXES}
 
 _KINDS = (
     "a folder, .zip, .tar, .parquet, .npy or .npz; a pattern of .tar or .parquet files; "
@@ -61,11 +60,13 @@ def _open(source: str, options: SourceOptions) -> ImageSource:
     path = Path(source).expanduser()
     if path.is_dir():
         return _open_folder(path, options)
-    if path.exists():
-        return _open_file(path, options)
-    if is_pattern(str(path)):
-        return _open_pattern(str(path), options)
-    raise DataError(f"ingestion.source={source!r} does not exist. Give {_KINDS}.")
+    if path.suffix.lower() in _ONE and path.exists():
+        return _ONE[path.suffix.lower()](path, options)
+    files = {"": path} if path.exists() else _files_of_pattern(str(path))
+    for kind, suffixes in _SEVERAL.items():
+        if all(file.name.lower().endswith(suffixes) for file in files.values()):
+            return kind(files, options)
+    raise DataError(f"ingestion.source={source!r} is none of: {_KINDS}.")
 
 
 def _open_folder(folder: Path, options: SourceOptions) -> ImageSource:
@@ -80,29 +81,19 @@ def _open_folder(folder: Path, options: SourceOptions) -> ImageSource:
     return FolderSource(folder, options)
 
 
-def _open_file(path: Path, options: SourceOptions) -> ImageSource:
-    if path.suffix.lower() in _ONE:
-        return _ONE[path.suffix.lower()](path, options)
-    for kind, suffixes in _SEVERAL.items():
-        if path.name.lower().endswith(suffixes):
-            return kind({"" if kind is TarSource else path.name: path}, options)
-    raise DataError(f"ingestion.source={str(path)!r} is none of: {_KINDS}.")
+def _files_of_pattern(pattern: str) -> dict[str, Path]:
+    """Return the files that a pattern stands for by their names below the folder of all.
 
-
-def _open_pattern(pattern: str, options: SourceOptions) -> ImageSource:
-    """Return the images of all files that a pattern stands for, all of one kind."""
+    Raises:
+        DataError: One is not there, or none is.
+    """
     paths = [Path(name) for name in expand(pattern)]
+    if [str(path) for path in paths] == [pattern]:
+        raise DataError(f"ingestion.source={pattern!r} does not exist. Give {_KINDS}.")
     missing = next((path for path in paths if not path.is_file()), None)
     if missing or not paths:
         raise DataError(
             f"ingestion.source={pattern!r}: there is no file {str(missing or pattern)!r}."
         )
     top = os.path.commonpath([path.parent for path in paths])
-    files = {os.path.relpath(path, top): path for path in paths}
-    for kind, suffixes in _SEVERAL.items():
-        if all(name.lower().endswith(suffixes) for name in files):
-            return kind(files, options)
-    raise DataError(
-        f"ingestion.source={pattern!r} stands for {paths[0].name!r} and others: a pattern stands "
-        "for .tar files or for .parquet files."
-    )
+    return {os.path.relpath(path, top): path for path in paths}

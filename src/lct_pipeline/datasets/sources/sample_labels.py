@@ -3,57 +3,39 @@
 from __future__ import annotations
 
 import json
-import tarfile
+from collections.abc import Callable
 from typing import Any
 
 from lct_pipeline.datasets.sources.base import SourceOptions
 from lct_pipeline.datasets.sources.labels import LONGEST_LABEL
-from lct_pipeline.datasets.sources.tar_stream import LARGEST_HEADER
+
+LABEL_FILES = (".cls", ".json")  # suffixes
 
 
-class SampleLabels:
-    """What the members of one sample say about its label.
+def sample_label(about: dict[str, bytes], options: SourceOptions) -> str | None:
+    """Return the label of a sample, None if there is none.
 
     Args:
+        about: Contents of its members by the suffixes ``LABEL_FILES``.
         options: With ``labels: folders``, ``.cls`` comes before ``label`` and ``cls`` of
-            ``.json``; with ``column`` it is ``label_column`` of ``.json``; else nothing is read.
+            ``.json``; with ``column`` it is ``label_column`` of ``.json``; else there is none.
     """
-
-    def __init__(self, options: SourceOptions) -> None:
-        self._keys = {"folders": ("label", "cls"), "column": (options.label_column,)}
-        self._suffixes = {"folders": (".cls", ".json"), "column": (".json",)}
-        self._labels = options.labels
-        self._found: dict[str, str] = {}
-
-    def may_be_in(self, member: tarfile.TarInfo) -> bool:
-        """Return whether a member is to be read for a label."""
-        suffix = _suffix(member.name)
-        is_asked_for = suffix in self._suffixes.get(self._labels, ())
-        return is_asked_for and member.isreg() and member.size <= LARGEST_HEADER
-
-    def add(self, name: str, content: bytes) -> None:
-        """Read a member."""
-        suffix = _suffix(name)
-        try:
-            text = content.decode()
-            value = text.strip() if suffix == ".cls" else self._value(json.loads(text))
-        except (ValueError, RecursionError):
-            return
-        if isinstance(value, str | int) and 0 < len(str(value)) <= LONGEST_LABEL:
-            self._found.setdefault(suffix, str(value))
-
-    def _value(self, about: Any) -> Any:
-        """Return the label in the values of a ``.json``."""
-        if not isinstance(about, dict):
-            return None
-        keys = self._keys[self._labels]
-        return next((about[key] for key in keys if key in about), None)
-
-    @property
-    def chosen(self) -> str | None:
-        """The label that comes first, None if there is none."""
-        return self._found.get(".cls", self._found.get(".json"))
+    keys = {"folders": ("label", "cls"), "column": (options.label_column,)}
+    fields = _parsed(about.get(".json", b""), json.loads)
+    found = (
+        [fields[key] for key in keys.get(options.labels, ()) if key in fields]
+        if isinstance(fields, dict)
+        else []
+    )
+    if options.labels == "folders":
+        found.insert(0, _parsed(about.get(".cls", b""), str.strip))
+    texts = [str(value) for value in found if isinstance(value, str | int)]
+    return next((text for text in texts if 0 < len(text) <= LONGEST_LABEL), None)
 
 
-def _suffix(name: str) -> str:
-    return f".{name.rpartition('.')[2].lower()}"
+def _parsed(content: bytes, parse: Callable[[str], Any]) -> Any:
+    """Return what a text says, None for what is no text or not of its kind."""
+    try:
+        return parse(content.decode())
+    except (ValueError, RecursionError):
+        return None

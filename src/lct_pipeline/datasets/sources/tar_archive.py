@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import tarfile
 from array import array
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
 from typing import IO
@@ -18,34 +17,23 @@ from lct_pipeline.datasets.sources.base import (
     RefusedEntryError,
     SourceOptions,
     digest_of,
+    entry,
     refuse_large,
     stamp,
 )
 from lct_pipeline.datasets.sources.labels import Labels, choose_labels
 from lct_pipeline.datasets.sources.names import (
-    Names,
     folder_of,
     is_image_name,
     readable,
     refused_name,
 )
-from lct_pipeline.datasets.sources.sample_labels import SampleLabels
-from lct_pipeline.datasets.sources.tar_stream import open_tar, scan_tar
+from lct_pipeline.datasets.sources.sample_labels import LABEL_FILES, sample_label
+from lct_pipeline.datasets.sources.tar_stream import LARGEST_HEADER, open_tar, scan_tar
 
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-
-
-@dataclass(frozen=True)
-class _Member:
-    """An image in a tar file."""
-
-    name: str
-    offset: int
-    size: int
-    mtime: float
-    refused: str | None  # why it is not read
 
 
 class TarSource(ImageSource):
@@ -66,20 +54,18 @@ class TarSource(ImageSource):
 
     def __init__(self, archives: dict[str, Path], options: SourceOptions) -> None:
         self._paths, self._max_mib = list(archives.values()), options.max_mib
-        self._names = Names()
+        self._names: list[str] = []
         self._offsets, self._sizes = array("q"), array("q")
         self._refused: dict[int, str] = {}
         self._ends: list[int] = []  # of each archive, in entries
-        own, sha = Labels(), hashlib.sha256()
+        own: Labels = []
         for prefix, path in archives.items():
-            sha.update(stamp(path).encode())
             for member, label in _list_images(path, options):
                 own.append(label)
                 self._append(prefix, member)
-                sha.update(repr(member).encode("utf-8", "surrogatepass"))
             self._ends.append(len(self._names))
         self._labels = choose_labels(self._names, own, options)
-        self.fingerprint = digest_of([sha.hexdigest()], self._labels.digest)
+        self.fingerprint = self.fingerprint_of(0, len(self))
 
     def __len__(self) -> int:
         """Number of image members."""
@@ -93,9 +79,9 @@ class TarSource(ImageSource):
             for path, begin, end in zip(self._paths, begins, self._ends, strict=False)
             if begin < stop and start < end
         )
+        chosen = range(start, min(stop, len(self)))
         members = (
-            f"{self._names[n]}:{self._offsets[n]}:{self._labels[n]}"
-            for n in range(start, min(stop, len(self)))
+            f"{self._names[n]}:{self._offsets[n]}:{self._labels[n]!r}" for n in chosen
         )
         return digest_of(chain(archives, members))
 
@@ -107,22 +93,18 @@ class TarSource(ImageSource):
             if numbers:
                 with open_tar(path) as stream:
                     for number in numbers:
-                        yield self._entry(stream, number)
+                        content = partial(self._content, stream, number)
+                        yield entry(self._names[number], self._labels[number], content)
             begin = end
 
-    def _append(self, prefix: str, member: _Member) -> None:
-        if member.refused is not None:
-            self._refused[len(self._names)] = member.refused
-        self._names.append(f"{prefix}/{member.name}" if prefix else member.name)
-        self._offsets.append(member.offset)
+    def _append(self, prefix: str, member: tarfile.TarInfo) -> None:
+        name = member.name.removeprefix("./")
+        refusal = refused_name(name) or _refused_kind(member)
+        if refusal is not None:
+            self._refused[len(self._names)] = refusal
+        self._names.append(f"{prefix}/{readable(name)}" if prefix else readable(name))
+        self._offsets.append(member.offset_data)
         self._sizes.append(member.size)
-
-    def _entry(self, stream: IO[bytes], number: int) -> RawImage:
-        name, label = self._names[number], self._labels[number]
-        try:
-            return RawImage(name, self._content(stream, number), label)
-        except RefusedEntryError as problem:
-            return RawImage(name, b"", label, str(problem))
 
     def _content(self, stream: IO[bytes], number: int) -> bytes:
         if number in self._refused:
@@ -138,13 +120,14 @@ class TarSource(ImageSource):
 
 def _list_images(
     path: Path, options: SourceOptions
-) -> Iterator[tuple[_Member, str | None]]:
+) -> Iterator[tuple[tarfile.TarInfo, str | None]]:
     """Yield the images of an archive with their labels."""
     num_others = 0
     with open_tar(path) as stream:
         for _, members in groupby(scan_tar(stream), _key):
-            images, label, others = _read_sample(stream, members, options)
+            images, about, others = _read_sample(stream, members)
             num_others += others
+            label = sample_label(about, options)
             for image in images:
                 by_folder = options.labels == "folders" and label is None
                 yield image, folder_of(image.name) if by_folder else label
@@ -159,25 +142,21 @@ def _key(member: tarfile.TarInfo) -> str:
 
 
 def _read_sample(
-    stream: IO[bytes], members: Iterable[tarfile.TarInfo], options: SourceOptions
-) -> tuple[list[_Member], str | None, int]:
-    """Return the images of a sample, its label, and how many members are neither."""
-    images, labels, num_others = [], SampleLabels(options), 0
+    stream: IO[bytes], members: Iterable[tarfile.TarInfo]
+) -> tuple[list[tarfile.TarInfo], dict[str, bytes], int]:
+    """Return the images of a sample, what may hold its label, and how many members are neither."""
+    images, about, num_others = [], {}, 0
     for member in members:
+        suffix = f".{member.name.rpartition('.')[2].lower()}"
+        may_be_label = member.isreg() and member.size <= LARGEST_HEADER
         if is_image_name(member.name) and not member.isdir():
-            images.append(_member(member))
-        elif labels.may_be_in(member):
+            images.append(member)
+        elif suffix in LABEL_FILES and may_be_label:
             stream.seek(member.offset_data)
-            labels.add(member.name, stream.read(member.size))
+            about.setdefault(suffix, stream.read(member.size))
         elif not member.isdir():
             num_others += 1
-    return images, labels.chosen, num_others
-
-
-def _member(info: tarfile.TarInfo) -> _Member:
-    name = info.name.removeprefix("./")
-    refused = refused_name(name) or _refused_kind(info)
-    return _Member(readable(name), info.offset_data, info.size, info.mtime, refused)
+    return images, about, num_others
 
 
 def _refused_kind(info: tarfile.TarInfo) -> str | None:

@@ -1,19 +1,20 @@
-"""Images in a zip, read member by member from the places that its directory names.
+"""Images in a zip: its directory is the standard library's, the members are read from there.
 
-Reading follows PKWARE's APPNOTE.TXT 6.3: 4.3.7 (local header), 4.4.5 (compression method).
+They are read here because ``zipfile`` would keep 700 bytes of every member for as long as the
+archive is open. Reading follows PKWARE's APPNOTE.TXT 6.3, 4.3.7 (local header).
 """
 
 from __future__ import annotations
 
-import bz2
 import logging
+import stat
 import struct
 import zipfile
 import zlib
-from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -23,51 +24,23 @@ from lct_pipeline.datasets.sources.base import (
     RefusedEntryError,
     SourceOptions,
     digest_of,
+    entry,
     refuse_large,
 )
 from lct_pipeline.datasets.sources.labels import choose_labels, refuse_column
 from lct_pipeline.datasets.sources.names import (
-    Names,
     folder_of,
     is_image_name,
     readable,
     refused_name,
 )
-from lct_pipeline.datasets.sources.zip_directory import (
-    DamagedZipError,
-    ZipMember,
-    read_directory,
-)
 from lct_pipeline.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-_LOCAL_HEADER = struct.Struct("<26xHH")  # lengths of name and extra, which follow it
+_LOCAL_HEADER = struct.Struct("<4s22xHH")  # lengths of name and extra, which follow it
 _ENCRYPTED = 1  # bit of the flags
-
-_LARGEST = 2**61  # what an odd entry claims is not more than this
-_FIELDS = (
-    "offset",
-    "compressed",
-    "size",
-    "crc",
-    "method",
-    "flags",
-    "is_regular",
-    "overlaps",
-)
-_MEMBER = np.dtype([(name, "i8") for name in _FIELDS])
-
-# compressed content and the size that its member claims -> at most one byte more
-_DECOMPRESS: dict[int, Callable[[bytes, int], bytes]] = {
-    zipfile.ZIP_STORED: lambda data, size: data[: size + 1],
-    zipfile.ZIP_DEFLATED: lambda data, size: zlib.decompressobj(-15).decompress(
-        data, size + 1
-    ),
-    zipfile.ZIP_BZIP2: lambda data, size: bz2.BZ2Decompressor().decompress(
-        data, size + 1
-    ),
-}
+_LARGEST = 2**43  # bytes; what an odd entry claims is not more than this
 
 
 class ZipSource(ImageSource):
@@ -79,14 +52,19 @@ class ZipSource(ImageSource):
     def __init__(self, path: Path, options: SourceOptions) -> None:
         refuse_column(str(path), options)
         self._path, self._max_mib = path, options.max_mib
-        self._names, self._members = _list_images(path)
-        shown = Names(map(readable, self._names))
-        self._labels = choose_labels(shown, map(folder_of, shown), options)
-        known = zip(
-            self._names, self._members["crc"], self._members["size"], strict=True
-        )
-        stamps = (f"{name}:{crc}:{size}" for name, crc, size in known)
-        self.fingerprint = digest_of(stamps, self._labels.digest)
+        everything = _read_directory(path)
+        members = [member for member in everything if is_image_name(member.filename)]
+        if num_others := len(everything) - len(members):
+            logger.info("%d members without an image's suffix are ignored.", num_others)
+        members.sort(key=lambda member: member.filename)
+        overlapping = _overlapping(everything)
+        refusals = (_refusal(member, overlapping) for member in members)
+        self._refused = {n: reason for n, reason in enumerate(refusals) if reason}
+        self._names = [readable(member.filename) for member in members]
+        self._labels = choose_labels(self._names, map(folder_of, self._names), options)
+        self._places = np.array([_place(member) for member in members], "i8")
+        stamps = (f"{m.filename}:{m.CRC}:{m.file_size}" for m in members)
+        self.fingerprint = digest_of([*stamps, repr(self._labels)])
 
     def __len__(self) -> int:
         """Number of members."""
@@ -94,101 +72,89 @@ class ZipSource(ImageSource):
 
     def read(self, start: int, stop: int) -> Iterator[RawImage]:
         """Yield the members' bytes."""
-        with self._path.open("rb") as file:
-            for number in range(start, min(stop, len(self))):
-                name, label = readable(self._names[number]), self._labels[number]
-                try:
-                    content = self._content(file, number)
-                    yield RawImage(name, content, label)
-                except RefusedEntryError as problem:
-                    yield RawImage(name, b"", label, str(problem))
+        for number in range(start, min(stop, len(self))):
+            content = partial(self._content, number)
+            yield entry(self._names[number], self._labels[number], content)
 
-    def _content(self, file: IO[bytes], number: int) -> bytes:
-        member = self._members[number]
-        self._refuse(self._names[number], member)
-        stored, size = _stored(file, member), int(member["size"])
-        try:
-            content = _DECOMPRESS[int(member["method"])](stored, size)
-        except (zlib.error, OSError) as error:
-            raise RefusedEntryError(f"damaged in its archive: {error}") from error
+    def _content(self, number: int) -> bytes:
+        if number in self._refused:
+            raise RefusedEntryError(self._refused[number])
+        offset, compressed, size, checksum, method = self._places[number].tolist()
+        refuse_large(max(size, compressed), self._max_mib)
+        content = _stored(self._path, offset, compressed)
+        if method == zipfile.ZIP_DEFLATED:
+            try:
+                content = zlib.decompressobj(-15).decompress(content, size + 1)
+            except zlib.error as error:
+                raise RefusedEntryError(f"damaged in its archive: {error}") from error
         if len(content) != size:
             more_or_less = "more" if len(content) > size else "fewer"
             raise RefusedEntryError(f"{more_or_less} bytes than its archive claims")
-        if zlib.crc32(content) != member["crc"]:
+        if zlib.crc32(content) != checksum:
             raise RefusedEntryError("damaged in its archive: wrong checksum")
         return content
 
-    def _refuse(self, name: str, member: np.void) -> None:
-        """Raise RefusedEntryError for what is not read at all."""
-        reasons = {
-            "not a regular file": not member["is_regular"],
-            "encrypted": member["flags"] & _ENCRYPTED,
-            "it shares bytes with another member": member["overlaps"],
-            "compressed by another method than deflate and bzip2": (
-                member["method"] not in _DECOMPRESS
-            ),
-        }
-        for reason in [
-            refused_name(name),
-            *(r for r, applies in reasons.items() if applies),
-        ]:
-            if reason is not None:
-                raise RefusedEntryError(reason)
-        refuse_large(int(member["size"]), self._max_mib)
-        refuse_large(int(member["compressed"]), self._max_mib)
 
+def _read_directory(path: Path) -> list[zipfile.ZipInfo]:
+    """Return the members of a zip that are not folders.
 
-def _list_images(path: Path) -> tuple[Names, np.ndarray]:
-    """Return names and members of the images, in the order of their names."""
-    names, values = Names(), array("q")
+    Raises:
+        DataError: It is damaged or cut short.
+    """
     try:
-        with path.open("rb") as file:
-            for member in read_directory(file):
-                names.append(member.name)
-                values.extend(_values(member))
-    except DamagedZipError as error:
+        with zipfile.ZipFile(path) as archive:
+            return [member for member in archive.infolist() if not member.is_dir()]
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
         raise DataError(
             f"ingestion.source={str(path)!r} cannot be read as a zip ({error}): it is "
             "damaged or cut short. Copy or download it again."
         ) from error
-    members = np.array(values, "i8").view(_MEMBER)
-    _mark_overlaps(members)
-    chosen = sorted(
-        (number for number, name in enumerate(names) if is_image_name(name)),
-        key=names.__getitem__,
-    )
-    if len(chosen) < len(names):
-        num_others = len(names) - len(chosen)
-        logger.info("%d members without an image's suffix are ignored.", num_others)
-    return Names(names[number] for number in chosen), members[chosen]
 
 
-def _values(member: ZipMember) -> tuple[int, ...]:
-    """Return the values of ``_MEMBER``."""
-    return (
-        min(member.offset, _LARGEST),
-        min(member.compressed_size, _LARGEST),
-        min(member.size, _LARGEST),
-        member.crc,
-        member.method,
-        member.flags,
-        member.is_regular,
-        False,
-    )
+def _place(member: zipfile.ZipInfo) -> list[int]:
+    """Return where a member is and how it is stored."""
+    sizes = member.header_offset, member.compress_size, member.file_size
+    bounded = (max(0, min(value, _LARGEST)) for value in sizes)
+    return [*bounded, member.CRC, member.compress_type]
 
 
-def _mark_overlaps(members: np.ndarray) -> None:
-    """Mark the members whose bytes reach into the next one: many small ones make a huge bomb."""
-    order = np.argsort(members["offset"], kind="stable")
-    end = members["offset"] + members["compressed"] + _LOCAL_HEADER.size
-    members["overlaps"][order[:-1]] = end[order[:-1]] > members["offset"][order[1:]]
+def _overlapping(members: list[zipfile.ZipInfo]) -> set[int]:
+    """Return the offsets of members that reach into the next: many small ones make a huge bomb.
+
+    ``zipfile`` refuses them from 3.11.8 on, when it reads them.
+    """
+    offsets = sorted((m.header_offset, m.compress_size) for m in members)
+    return {
+        offset
+        for (offset, size), (following, _) in pairwise(offsets)
+        if offset + _LOCAL_HEADER.size + size > following
+    }
 
 
-def _stored(file: IO[bytes], member: np.void) -> bytes:
+def _refusal(member: zipfile.ZipInfo, overlapping: set[int]) -> str | None:
+    """Return why a member is not read at all, or None."""
+    kind = stat.S_IFMT(member.external_attr >> 16)  # 0: not of Unix
+    methods = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+    reasons = {
+        "not a regular file": kind not in (0, stat.S_IFREG),
+        "encrypted": member.flag_bits & _ENCRYPTED,
+        "it shares bytes with another member": member.header_offset in overlapping,
+        "compressed by another method than deflate": member.compress_type
+        not in methods,
+    }
+    found = (reason for reason, applies in reasons.items() if applies)
+    return refused_name(member.filename) or next(found, None)
+
+
+def _stored(path: Path, offset: int, compressed: int) -> bytes:
     """Return a member's bytes as they are in the archive."""
-    file.seek(max(0, int(member["offset"])))
-    header = file.read(_LOCAL_HEADER.size)
-    if len(header) < _LOCAL_HEADER.size or not header.startswith(b"PK\3\4"):
-        raise RefusedEntryError("damaged in its archive: no header where it should be")
-    file.seek(sum(_LOCAL_HEADER.unpack(header)), 1)
-    return file.read(int(member["compressed"]))
+    with path.open("rb") as file:
+        file.seek(offset)
+        header = file.read(_LOCAL_HEADER.size)
+        if len(header) < _LOCAL_HEADER.size or not header.startswith(b"PK\3\4"):
+            raise RefusedEntryError(
+                "damaged in its archive: no header where it should be"
+            )
+        _, name_size, extra_size = _LOCAL_HEADER.unpack(header)
+        file.seek(name_size + extra_size, 1)
+        return file.read(compressed)
