@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from lct_pipeline.datasets import shard_file
-from lct_pipeline.datasets.shard_file import ShardFile
-from lct_pipeline.datasets.tensors import write_tensors
+from lct_pipeline.datasets.shard_file import ShardFile, write_shard
 from lct_pipeline.errors import DataError
 
 VALUES = torch.randn(40, 2, 3, generator=torch.Generator().manual_seed(0))
@@ -23,7 +23,7 @@ VALUES = torch.randn(40, 2, 3, generator=torch.Generator().manual_seed(0))
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "shard.safetensors"
     tensors = {"mean": VALUES, "half": VALUES.half(), "levels": VALUES.byte()}
-    write_tensors(path, tensors, {"rows": [{"number": 7}]})
+    write_shard(path, tensors, pa.table({"number": [7]}), "made from this")
     return path
 
 
@@ -41,12 +41,21 @@ def test_a_shard_knows_its_records(path: Path) -> None:
     assert set(shard.names) == {"mean", "half", "levels"}
     assert shard.record_shape("half") == (2, 3)
     assert shard.record_bytes == 6 * (4 + 2 + 1)
-    assert shard.rows == [{"number": 7}]
+    assert shard.fingerprint == "made from this"
+    assert shard.rows.to_pylist() == [{"number": 7}]
 
 
 @pytest.mark.parametrize(
     "places",
-    [[0], [39], list(range(40)), [5, 4, 3], [7, 7, 8], [0, 1, 2, 10, 11, 3, 39, 0]],
+    [
+        [0],
+        [39],
+        list(range(40)),
+        [5, 4, 3],
+        [7, 7, 8],
+        [0, 1, 2, 10, 11, 3, 39, 0],
+        np.random.default_rng(0).integers(0, 40, 200).tolist(),
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("name", ["mean", "half", "levels"])
@@ -56,11 +65,6 @@ def test_reading_is_indexing(path: Path, places: list[int], name: str) -> None:
     expected = shard.arrays[name][places]
     assert found.dtype == expected.dtype
     np.testing.assert_array_equal(found, expected)
-
-
-def test_random_reads_are_indexing(path: Path) -> None:
-    places = np.random.default_rng(0).integers(0, 40, 200)
-    np.testing.assert_array_equal(ShardFile(path).read("mean", places), VALUES[places])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -103,6 +107,16 @@ def test_a_file_that_changed_since_is_verified_again(path: Path) -> None:
     for read in (lambda: changed.arrays, lambda: changed.read("mean", np.array([0]))):
         with pytest.raises(DataError, match=f"{path.name} was altered"):
             read()
+
+
+def test_rows_that_are_not_those_that_were_written_are_refused(path: Path) -> None:
+    rows = path.with_suffix(".parquet")
+    alter(rows)
+    with pytest.raises(DataError, match=rf"{rows.name} was altered.*Remove .*{path}"):
+        _ = ShardFile(path).rows
+    rows.unlink()
+    with pytest.raises(DataError, match=f"{rows.name} was altered"):
+        _ = ShardFile(path).rows
 
 
 def test_a_file_cut_short_after_it_was_verified_is_named(path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -103,8 +102,8 @@ class AutoencoderDC(nn.Module):
         super().__init__()
         self.encoder = nn.Conv2d(3, 2, 2, stride=2)
 
-    def encode(self, x: Tensor) -> Any:
-        return SimpleNamespace(latent=self.encoder(x))
+    def encode(self, x: Tensor, *, return_dict: bool) -> tuple[Tensor]:
+        return (self.encoder(x),)
 
 
 def encode_into(

@@ -79,16 +79,10 @@ def test_normalisation_sees_the_training_split_alone(results: SmokeResults) -> N
 
 
 def test_a_named_autoencoder_is_taken_as_it_is(results: SmokeResults) -> None:
-    given = results.catalog.load("autoencoder")
-    model = prepare_autoencoder(
-        results.catalog.load("images"),
-        results.catalog.load("image_manifest"),
-        given,
-        None,
-        results.parameters.encoding,
-        results.parameters.runtime,
-    )
-    assert model is given.model
+    given, parameters = results.catalog.load("autoencoder"), results.parameters
+    inputs = (results.catalog.load(name) for name in ("images", "image_manifest"))
+    more = (given, None, parameters.encoding, parameters.runtime)
+    assert prepare_autoencoder(*inputs, *more) is given.model
 
 
 def test_reconstruction_is_reported_for_the_validation_split(

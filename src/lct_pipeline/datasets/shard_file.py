@@ -1,56 +1,107 @@
-"""One shard of a series of records: read by record or mapped, and verified once in a process."""
+"""One shard of a series of records: read by record or mapped, and verified once in a process.
+
+Its rows, which say what is known of its records, are a Parquet file beside its tensors.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from io import FileIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
+from torch import Tensor
 
-from lct_pipeline.datasets.tensors import DIGEST_KEY, content_digest, read_header
+from lct_pipeline.datasets.files import atomic_path
+from lct_pipeline.datasets.tensors import (
+    DIGEST_KEY,
+    content_digest,
+    read_header,
+    write_tensors,
+)
 from lct_pipeline.errors import DataError
+from lct_pipeline.models.digests import file_digest
 
 _NUMPY_TYPES = {"U8": np.uint8, "F16": np.float16, "F32": np.float32, "I64": np.int64}
+_ROWS_KEY = "rows"  # digest of the file of the rows
 _VERIFIED: set[tuple[Path, int, int, int]] = set()  # files, as they were when verified
 
 
+def write_shard(
+    path: Path, tensors: Mapping[str, Tensor], rows: pa.Table | None, fingerprint: str
+) -> None:
+    """Write a shard, which is there when its tensors are: its rows are written before."""
+    about = {"fingerprint": fingerprint}
+    if rows is not None:
+        with atomic_path(_rows_path(path)) as temporary:
+            pq.write_table(rows, temporary)
+        about[_ROWS_KEY] = file_digest(_rows_path(path))
+    write_tensors(path, tensors, about)
+
+
+def _rows_path(path: Path) -> Path:
+    return path.with_suffix(".parquet")
+
+
 class ShardFile:
-    """One shard on disk; its content is verified when it is first read in a process."""
+    """One shard on disk; its content is verified when it is first read in a process.
+
+    Attributes:
+        path: The file of its tensors; its rows are beside it.
+        digest: Of tensors, rows and fingerprint.
+        fingerprint: What it was made from.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        metadata, self._entries, self._offset = read_header(path)
-        self.digest: str = metadata[DIGEST_KEY]
+        self._about, entries, offset = read_header(path)
+        self.digest: str = self._about.pop(DIGEST_KEY)
+        self.fingerprint: str = self._about["fingerprint"]
+        self._tensors = {  # by name: type, shape and place in the file
+            name: (
+                np.dtype(_NUMPY_TYPES[entry["dtype"]]),
+                tuple(entry["shape"]),
+                offset + entry["data_offsets"][0],
+            )
+            for name, entry in entries.items()
+        }
         self._is_verified = False
 
     @property
     def num_items(self) -> int:
         """Number of records, the length of every tensor."""
-        return next(iter(self._entries.values()))["shape"][0]
+        return next(shape[0] for _, shape, _ in self._tensors.values())
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the tensors."""
-        return tuple(self._entries)
+        return tuple(self._tensors)
 
     def record_shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of one record of the tensor ``name``."""
-        return self._form(name)[1][1:]
+        return self._tensors[name][1][1:]
 
     @property
     def record_bytes(self) -> int:
         """Bytes of one record, all tensors together."""
-        forms = [self._form(name) for name in self._entries]
-        return sum(dtype.itemsize * math.prod(shape[1:]) for dtype, shape in forms)
+        forms = self._tensors.values()
+        return sum(dtype.itemsize * math.prod(shape[1:]) for dtype, shape, _ in forms)
 
     @property
-    def rows(self) -> list[dict[str, Any]]:
-        """The rows that were written with the tensors; read from the file each time."""
-        return read_header(self.path)[0]["rows"]
+    def rows(self) -> pa.Table:
+        """The rows that were written with the tensors; read from their file each time.
+
+        Raises:
+            DataError: They are not those that were written.
+        """
+        path = _rows_path(self.path)
+        if not path.exists() or file_digest(path) != self._about.get(_ROWS_KEY):
+            raise self._altered(path)
+        return pq.read_table(path)
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -69,10 +120,9 @@ class ShardFile:
             DataError: The content does not have the digest that was written with it.
         """
         self._verify()
-        dtype, shape = self._form(name)
+        dtype, shape, start = self._tensors[name]
         out = np.empty((len(places), *shape[1:]), dtype)
         content = out.reshape(-1).view(np.uint8).data
-        start = self._offset + self._entries[name]["data_offsets"][0]
         num_bytes = out[0].nbytes
         with self.path.open("rb", buffering=0) as file:
             for first, last, place in _runs(places):
@@ -86,33 +136,26 @@ class ShardFile:
             return
         status = self.path.stat()
         state = (self.path, status.st_ino, status.st_mtime_ns, status.st_size)
-        if state not in _VERIFIED and self._digest() != self.digest:
-            raise DataError(
-                f"{self.path} was altered after it was written. Remove it and run again."
-            )
+        if state not in _VERIFIED:
+            content = {name: torch.from_numpy(a) for name, a in self._maps().items()}
+            if content_digest(content, self._about) != self.digest:
+                raise self._altered(self.path)
         _VERIFIED.add(state)
         self._is_verified = True
 
-    def _digest(self) -> str:
-        about = {k: v for k, v in read_header(self.path)[0].items() if k != DIGEST_KEY}
-        content = {name: torch.from_numpy(a) for name, a in self._maps().items()}
-        return content_digest(content, about)
+    def _altered(self, path: Path) -> DataError:
+        return DataError(
+            f"{path} was altered after it was written. Remove {self.path} and run again."
+        )
 
     def _maps(self) -> dict[str, np.ndarray]:
-        return {name: self._map(name) for name in self._entries}
-
-    def _map(self, name: str) -> np.ndarray:
-        dtype, shape = self._form(name)
-        if 0 in shape:
-            return np.empty(shape, dtype)
-        start = self._offset + self._entries[name]["data_offsets"][0]
         # mode "c": pages are private copies, so torch may wrap them and the file stays as it is
-        return np.memmap(self.path, dtype, "c", start, shape)
-
-    def _form(self, name: str) -> tuple[np.dtype, tuple[int, ...]]:
-        """Return type and shape of a tensor."""
-        entry = self._entries[name]
-        return np.dtype(_NUMPY_TYPES[entry["dtype"]]), tuple(entry["shape"])
+        return {
+            name: np.empty(shape, dtype)
+            if 0 in shape
+            else np.memmap(self.path, dtype, "c", start, shape)
+            for name, (dtype, shape, start) in self._tensors.items()
+        }
 
 
 def _runs(places: np.ndarray) -> Iterator[tuple[int, int, int]]:

@@ -1,9 +1,10 @@
 """Series of equal-shaped records in shards: written one at a time, read by slice.
 
-A store is a folder of ``shard-00000.safetensors``, ... and an ``index.json`` that is written last:
-a folder without one is incomplete. Each shard names the fingerprint of what it was made from, so
-an interrupted writer continues after the last whole shard and never mixes two sources, and where a
-source grew, the shards of what did not change are kept.
+A store is a folder of ``shard-00000.safetensors``, ... with their rows in ``shard-00000.parquet``,
+... and an ``index.json`` that is written last: a folder without one is incomplete. Each shard names
+the fingerprint of what it was made from, so an interrupted writer continues after the last whole
+shard and never mixes two sources, and where a source grew, the shards of what did not change are
+kept.
 
 Memory does not grow with the number of records: records are read from the files, not mapped, since
 pages of a map count as memory of the process for as long as it is open; and a shard is written
@@ -15,13 +16,14 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import ImagePreview
@@ -29,21 +31,21 @@ from torch import Tensor
 
 from lct_pipeline.datasets.files import atomic_path
 from lct_pipeline.datasets.previews import NOTHING, NUM_THUMBNAILS, thumbnails
-from lct_pipeline.datasets.shard_file import ShardFile
-from lct_pipeline.datasets.tensors import DIGEST_KEY, read_header, write_tensors
+from lct_pipeline.datasets.shard_file import ShardFile, write_shard
+from lct_pipeline.datasets.tensors import DIGEST_KEY
 from lct_pipeline.errors import DataError
 from lct_pipeline.models.digests import digest_of_digests
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Records of one shard: tensors of equal length, and rows of JSON values about them.
+    """Records of one shard: tensors of equal length, and rows about what they were made from.
 
     ``fingerprint`` is of what this shard was made from, None where only the whole has one.
     """
 
     tensors: dict[str, Tensor]
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: pa.Table | None = None
     fingerprint: str | None = None
 
 
@@ -92,14 +94,12 @@ class ShardStore:
             raise DataError(
                 f"{self.folder} is incomplete: run the stage that writes it again."
             )
-        shards = []
-        for entry in self._index["shards"]:
-            shard = ShardFile(self.folder / entry["name"])
+        shards = [ShardFile(self.folder / e["name"]) for e in self._index["shards"]]
+        for shard, entry in zip(shards, self._index["shards"], strict=True):
             if shard.digest != entry[DIGEST_KEY]:
                 raise DataError(
                     f"{shard.path} is not the shard that was written. Remove it."
                 )
-            shards.append(shard)
         return shards
 
     @cached_property
@@ -115,20 +115,15 @@ class ShardStore:
         count = 0
         for fingerprint in fingerprints:
             path = shard_path(self.folder, count)
-            if not path.exists() or read_header(path)[0]["fingerprint"] != fingerprint:
+            if not path.exists() or ShardFile(path).fingerprint != fingerprint:
                 break
             count += 1
         return count
 
-    def rows(self, first: int = 0, last: int | None = None) -> Iterator[dict[str, Any]]:
-        """Yield the rows of the shards ``first`` to ``last``; works on an incomplete store."""
-        number = first
-        while last is None or number < last:
-            path = shard_path(self.folder, number)
-            if not path.exists():
-                return
-            yield from read_header(path)[0]["rows"]
-            number += 1
+    def rows(self, num_shards: int) -> Iterator[pa.Table]:
+        """Yield the rows of each of the first shards; works on an incomplete store."""
+        for number in range(num_shards):
+            yield ShardFile(shard_path(self.folder, number)).rows
 
     def gather(self, name: str, indices: np.ndarray) -> Tensor:
         """Return the records ``indices``, ``(B,)``, of the tensor ``name``, in that order."""
@@ -188,59 +183,45 @@ class ShardsDataset(AbstractDataset[ShardStream, ShardStore]):
     def save(self, data: ShardStream) -> None:
         """Write the shards as they come, then the index; remove what an older run left."""
         index_path = self._path / "index.json"
-        self._drop_index_of_another(index_path, data.fingerprint)
-        number = self._write_shards(data)
-        self._remove_from(number)
-        self._write_index(index_path, data.fingerprint, number)
+        if ShardStore(self._path).fingerprint != data.fingerprint:
+            index_path.unlink(missing_ok=True)
+        num_shards = data.first_shard + self._write_shards(data)
+        self._remove_from(num_shards)
+        shards = [ShardFile(shard_path(self._path, n)) for n in range(num_shards)]
+        entries = [{"name": s.path.name, DIGEST_KEY: s.digest} for s in shards]
+        with atomic_path(index_path) as temporary:
+            temporary.write_text(
+                json.dumps({"fingerprint": data.fingerprint, "shards": entries})
+            )
 
     def _write_shards(self, data: ShardStream) -> int:
-        """Write each shard while the next is made; return how many there are in all.
+        """Write each shard while the next is made; return how many there were.
 
         What is being written when the stream ends, or fails, is written to its end.
         """
-        number, writing = data.first_shard, Future[None]()
+        count, writing = 0, Future[None]()
         writing.set_result(None)
-        with ThreadPoolExecutor(1, "shard writer") as pool, _closing(data.shards):
-            for shard in data.shards:
-                writing.result()
-                writing = pool.submit(
-                    self._write_shard, number, shard, data.fingerprint
-                )
-                number += 1
-            writing.result()
-        return number
-
-    def _write_shard(self, number: int, shard: Shard, fingerprint: str) -> None:
-        made_from = shard.fingerprint or fingerprint
-        metadata = {"fingerprint": made_from, "rows": shard.rows}
-        write_tensors(shard_path(self._path, number), shard.tensors, metadata)
-
-    def _drop_index_of_another(self, index_path: Path, fingerprint: str) -> None:
-        if (
-            index_path.exists()
-            and json.loads(index_path.read_text())["fingerprint"] != fingerprint
+        with (
+            ThreadPoolExecutor(1, "shard writer") as pool,
+            closing(_each(data.shards)) as shards,
         ):
-            index_path.unlink()
+            for count, shard in enumerate(shards, 1):
+                writing.result()
+                path = shard_path(self._path, data.first_shard + count - 1)
+                made_from = shard.fingerprint or data.fingerprint
+                writing = pool.submit(
+                    write_shard, path, shard.tensors, shard.rows, made_from
+                )
+            writing.result()
+        return count
 
     def _remove_from(self, number: int) -> None:
         """Remove shards of a longer store, and what killed writers left."""
-        for path in self._path.glob(".tmp-*"):
-            path.unlink()
-        for path in self._path.glob("shard-*.safetensors"):
-            if path >= shard_path(self._path, number):
+        first = shard_path(self._path, number).stem
+        for path in self._path.glob("*"):
+            is_shard = path.suffix in {".safetensors", ".parquet"}
+            if path.name.startswith(".tmp-") or (is_shard and path.stem >= first):
                 path.unlink()
-
-    def _write_index(self, index_path: Path, fingerprint: str, num_shards: int) -> None:
-        shards = []
-        for number in range(num_shards):
-            path = shard_path(self._path, number)
-            shards.append(
-                {"name": path.name, DIGEST_KEY: read_header(path)[0][DIGEST_KEY]}
-            )
-        with atomic_path(index_path) as temporary:
-            temporary.write_text(
-                json.dumps({"fingerprint": fingerprint, "shards": shards})
-            )
 
     def content_digest(self) -> str:
         """Return a digest of the digests of all shards."""
@@ -261,11 +242,6 @@ class ShardsDataset(AbstractDataset[ShardStream, ShardStore]):
         return {"path": str(self._path)}
 
 
-@contextmanager
-def _closing(shards: Iterable[Shard]) -> Iterator[None]:
-    """Close a generator at the end, whatever happens: processes may work for it."""
-    try:
-        yield
-    finally:
-        if isinstance(shards, Generator):
-            shards.close()
+def _each(shards: Iterable[Shard]) -> Generator[Shard]:
+    """Yield the shards; a generator of them is closed with this one: processes may work for it."""
+    yield from shards

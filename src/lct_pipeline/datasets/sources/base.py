@@ -52,9 +52,9 @@ class RawImage:
     @property
     def digest(self) -> str:
         """SHA-256 of the content, which fixes the image's split."""
-        is_file = isinstance(self.content, bytes)
-        content = self.content if is_file else np.ascontiguousarray(self.content)
-        return hashlib.sha256(content).hexdigest()
+        if isinstance(self.content, bytes):
+            return hashlib.sha256(self.content).hexdigest()
+        return hashlib.sha256(np.ascontiguousarray(self.content).data).hexdigest()
 
 
 class ImageSource(Protocol):

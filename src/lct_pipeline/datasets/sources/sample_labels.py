@@ -8,6 +8,7 @@ from typing import Any
 
 from lct_pipeline.datasets.sources.base import SourceOptions
 from lct_pipeline.datasets.sources.labels import LONGEST_LABEL
+from lct_pipeline.datasets.sources.names import readable
 
 LABEL_FILES = (".cls", ".json")  # suffixes
 
@@ -22,15 +23,13 @@ def sample_label(about: dict[str, bytes], options: SourceOptions) -> str | None:
     """
     keys = {"folders": ("label", "cls"), "column": (options.label_column,)}
     fields = _parsed(about.get(".json", b""), json.loads)
-    found = (
-        [fields[key] for key in keys.get(options.labels, ()) if key in fields]
-        if isinstance(fields, dict)
-        else []
-    )
+    there = fields if isinstance(fields, dict) else {}
+    found = [there[key] for key in keys.get(options.labels, ()) if key in there]
     if options.labels == "folders":
         found.insert(0, _parsed(about.get(".cls", b""), str.strip))
-    texts = [str(value) for value in found if isinstance(value, str | int)]
-    return next((text for text in texts if 0 < len(text) <= LONGEST_LABEL), None)
+    texts = (str(value) for value in found if isinstance(value, str | int))
+    usable = (readable(text) for text in texts if 0 < len(text) <= LONGEST_LABEL)
+    return next(usable, None)
 
 
 def _parsed(content: bytes, parse: Callable[[str], Any]) -> Any:

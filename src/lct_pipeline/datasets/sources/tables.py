@@ -114,9 +114,10 @@ class TableSource(ImageSource):
         if isinstance(cell, dict):
             content, path = cell.get("bytes"), cell.get("path")
         name = readable(path) if path else f"{self._tables[n].name}[{number}]"
-        label = _label_of(row.get(self._label), self._classes[n])
         if self._options.labels == "folders":
             label = folder_of(name)
+        else:
+            label = _label_of(row.get(self._label or ""), self._classes[n])
         return entry(name, label, partial(self._content, content, path))
 
     def _content(self, content: bytes | None, path: str | None) -> bytes:

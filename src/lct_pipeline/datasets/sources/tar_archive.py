@@ -130,7 +130,7 @@ def _list_images(
             label = sample_label(about, options)
             for image in images:
                 by_folder = options.labels == "folders" and label is None
-                yield image, folder_of(image.name) if by_folder else label
+                yield image, folder_of(readable(image.name)) if by_folder else label
     if num_others:
         logger.info("%d members of %s are no images.", num_others, path.name)
 
@@ -145,7 +145,9 @@ def _read_sample(
     stream: IO[bytes], members: Iterable[tarfile.TarInfo]
 ) -> tuple[list[tarfile.TarInfo], dict[str, bytes], int]:
     """Return the images of a sample, what may hold its label, and how many members are neither."""
-    images, about, num_others = [], {}, 0
+    images: list[tarfile.TarInfo] = []
+    about: dict[str, bytes] = {}
+    num_others = 0
     for member in members:
         suffix = f".{member.name.rpartition('.')[2].lower()}"
         may_be_label = member.isreg() and member.size <= LARGEST_HEADER

@@ -8,11 +8,9 @@ raw ones of the autoencoder, neither multiplied by its ``scaling_factor`` nor no
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -46,46 +44,15 @@ class PixelAutoencoder(nn.Module):
         """Where it was moved to."""
         return self._moved.device
 
-    def encode(self, images: Tensor) -> SimpleNamespace:
-        """Return float images ``(B, 3, H, W)`` as ``latent``."""
-        return SimpleNamespace(latent=self.encoder(images))
+    def encode(self, images: Tensor, *, return_dict: bool = False) -> tuple[Tensor]:
+        """Return float images ``(B, 3, H, W)``."""
+        return (self.encoder(images),)
 
     def decode(self, latents: Tensor) -> SimpleNamespace:
         """Return latents ``(B, 3, H, W)``, clamped to [-1, 1], as the images ``sample``."""
         return SimpleNamespace(sample=latents.clamp(-1, 1))
 
 
-@dataclass(frozen=True)
-class _Kind:
-    """What differs between the classes.
-
-    Attributes:
-        posterior: Mean and standard deviation, of what ``encode`` returns.
-        resolutions: Entry of the configuration with a number of channels for each resolution.
-    """
-
-    posterior: Callable[[Any], tuple[Tensor, Tensor]]
-    resolutions: str
-
-
-def _gaussian(output: Any) -> tuple[Tensor, Tensor]:
-    posterior = output.latent_dist
-    return posterior.mean.float(), (0.5 * posterior.logvar.float()).exp()
-
-
-def _certain(latents: Tensor) -> tuple[Tensor, Tensor]:
-    return latents.float(), torch.zeros_like(latents, dtype=torch.float32)
-
-
-_OF_DC = _Kind(lambda output: _certain(output.latent), "encoder_block_out_channels")
-_KINDS = {
-    "AutoencoderKL": _Kind(_gaussian, "block_out_channels"),
-    "AutoencoderTiny": _Kind(
-        lambda output: _certain(output.latents), "encoder_block_out_channels"
-    ),
-    "AutoencoderDC": _OF_DC,
-    "PixelAutoencoder": _OF_DC,
-}
 DIFFUSERS_CLASSES = ("AutoencoderKL", "AutoencoderTiny", "AutoencoderDC")
 
 
@@ -107,7 +74,10 @@ def encode(autoencoder: Autoencoder, images: Tensor) -> tuple[Tensor, Tensor]:
     """
     x = to_float(images.to(autoencoder.device, non_blocking=True))
     x = x.to(autoencoder.dtype, memory_format=torch.channels_last)
-    return _kind(autoencoder).posterior(autoencoder.encode(x))
+    (encoded,) = autoencoder.encode(x, return_dict=False)
+    if isinstance(encoded, Tensor):  # without noise
+        return encoded.float(), torch.zeros_like(encoded, dtype=torch.float32)
+    return encoded.mean.float(), (0.5 * encoded.logvar.float()).exp()
 
 
 @torch.no_grad()
@@ -118,11 +88,9 @@ def decode(autoencoder: Autoencoder, latents: Tensor) -> Tensor:
 
 def side_divisor(autoencoder: Autoencoder) -> int:
     """Return how many times the side of an image is that of its latents."""
-    return 2 ** (len(autoencoder.config[_kind(autoencoder).resolutions]) - 1)
-
-
-def _kind(autoencoder: Autoencoder) -> _Kind:
-    return _KINDS[type(autoencoder).__name__]
+    config = autoencoder.config
+    channels = config.get("block_out_channels") or config["encoder_block_out_channels"]
+    return 2 ** (len(channels) - 1)
 
 
 def place(autoencoder: Autoencoder, device: torch.device) -> Autoencoder:
@@ -150,7 +118,7 @@ def copy_for_encoding(
 
     In bfloat16 the weights are, not only the products: normalisation layers, which autocast would
     compute in float32, take most of the memory traffic. The moments of a small autoencoder on
-    CIFAR-10 differed by 0.4 % of their spread, root mean square, either way.
+    CIFAR-10 differed by an RMS of 0.4 % of their standard deviation either way.
 
     Args:
         autoencoder: Stays as it is.

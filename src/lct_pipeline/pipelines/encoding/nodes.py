@@ -29,14 +29,13 @@ def prepare_autoencoder(
     """Return the named autoencoder, the one fitted earlier, or one fitted now."""
     from lct_pipeline.pipelines.encoding import steps
 
-    return steps.prepare_autoencoder(
-        images,
-        image_manifest,
-        given_autoencoder,
-        previous_autoencoder,
-        parameters,
-        runtime,
-    )
+    if given_autoencoder is not None:
+        steps.check_side(images, given_autoencoder.model)
+        return given_autoencoder.model
+    if previous_autoencoder is not None:
+        return previous_autoencoder.model
+    indices = steps.indices_of(image_manifest, "train")
+    return steps.train_autoencoder(images, indices, parameters, runtime)
 
 
 def encode_images(
@@ -47,11 +46,9 @@ def encode_images(
     runtime: Runtime,
 ) -> ShardStream:
     """Encode shard by shard; continue after the shards that are already there."""
-    from lct_pipeline.pipelines.encoding import steps
+    from lct_pipeline.pipelines.encoding.worker import latent_stream
 
-    return steps.encode_images(
-        images, autoencoder, previous_latents, parameters, runtime
-    )
+    return latent_stream(images, autoencoder, previous_latents, parameters, runtime)
 
 
 def normalise_latents(
@@ -61,12 +58,13 @@ def normalise_latents(
     parameters: Encoding,
     noise: Noise,
 ) -> tuple[DataFrame, TensorFile, Decoder]:
-    """Return one row per latent, their mean and spread by position, and the way back to images."""
+    """Return one row per latent, their normalisation by position, and the way back to images."""
+    from lct_pipeline.datasets.decoder import Decoder
     from lct_pipeline.pipelines.encoding import steps
 
-    return steps.normalise_latents(
-        latents, image_manifest, autoencoder, parameters, noise
-    )
+    manifest = steps.latent_manifest(latents, image_manifest)
+    normalisation = steps.measure_normalisation(latents, manifest, parameters, noise)
+    return manifest, normalisation, Decoder(autoencoder, normalisation)
 
 
 def measure_reconstruction(
@@ -78,8 +76,8 @@ def measure_reconstruction(
     runtime: Runtime,
 ) -> dict[str, Any]:
     """Measure the validation split through the autoencoder: the floor of all below."""
-    from lct_pipeline.pipelines.encoding import steps
+    from lct_pipeline.pipelines.encoding import quality
 
-    return steps.measure_reconstruction(
+    return quality.measure_reconstruction(
         images, latents, image_manifest, decoder, parameters, runtime
     )

@@ -3,43 +3,83 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import Any
 
 import torch
+from pandas import DataFrame
 from torch import Tensor
 
+from lct_pipeline.datasets.decoder import Decoder
+from lct_pipeline.datasets.shards import ShardStore
+from lct_pipeline.datasets.splits import indices_of
 from lct_pipeline.errors import DataError
-from lct_pipeline.models.autoencoder.coding import psnr, squared_error
+from lct_pipeline.models.autoencoder.coding import (
+    decode,
+    place,
+    psnr,
+    squared_error,
+    to_uint8,
+)
 from lct_pipeline.models.autoencoder.lpips_distance import (
     MIN_SIDE,
     Distance,
     alexnet_file,
     lpips_distance,
 )
+from lct_pipeline.models.batch_sizes import batch_size_for
+from lct_pipeline.models.device import choose_device
+from lct_pipeline.parameters import Runtime
 from lct_pipeline.parameters.data import Encoding
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ReconstructionQuality:
-    """PSNR over all values together in dB, mean LPIPS, and of how many images."""
-
-    psnr: float
-    lpips: float | None
-    num_images: int
+def measure_reconstruction(
+    images: ShardStore,
+    latents: ShardStore,
+    image_manifest: DataFrame,
+    decoder: Decoder,
+    parameters: Encoding,
+    runtime: Runtime,
+) -> dict[str, Any]:
+    """Measure the validation split through the autoencoder, and say what helps if it is low."""
+    device = choose_device(runtime.device)
+    model = place(decoder.autoencoder.model, device)
+    shape = images.shards[0].record_shape("images")
+    size = batch_size_for(parameters.batch_size, shape, device)
+    indices = indices_of(image_manifest, "validation")
+    originals = images.batches("images", size, indices)
+    means = latents.batches("mean", size, indices)
+    pairs = (
+        (x.to(device), to_uint8(decode(model, z.to(device))))
+        for x, z in zip(originals, means, strict=True)
+    )
+    distance = lpips_if_there(parameters, shape[-1], device)
+    quality = reconstruction_quality(pairs, distance)
+    logger.info("Reconstruction of the validation split: %s.", quality)
+    if not quality["exact"] and quality["psnr_db"] < parameters.warn_below_psnr:
+        logger.warning(
+            "Samples cannot be sharper than that. Name a trained autoencoder "
+            "(encoding.autoencoder), or raise encoding.trained.num_steps and "
+            "encoding.trained.latent_channels."
+        )
+    return {**quality, "split": "validation"}
 
 
 def reconstruction_quality(
     pairs: Iterable[tuple[Tensor, Tensor]], distance: Distance | None
-) -> ReconstructionQuality:
+) -> dict[str, Any]:
     """Reduce pairs of uint8 batches, images and reconstructions ``(B, 3, H, W)``.
 
     Args:
         pairs: One batch is in memory at a time.
         distance: LPIPS of the images of a batch; None leaves it out.
+
+    Returns:
+        PSNR over all values together in dB, mean LPIPS, and of how many images. Where every pixel
+        comes back, as with ``pixels``, ``exact`` is true and ``psnr_db`` None: it is infinite,
+        which JSON cannot say.
     """
     error, total, num_values, num_images = 0, 0.0, 0, 0
     for images, reconstructions in pairs:
@@ -48,8 +88,12 @@ def reconstruction_quality(
         num_images += len(images)
         if distance is not None:
             total += distance(images, reconstructions).sum().item()
-    lpips = None if distance is None else total / num_images
-    return ReconstructionQuality(psnr(error, num_values), lpips, num_images)
+    return {
+        "psnr_db": psnr(error, num_values) if error else None,
+        "exact": error == 0,
+        "lpips": None if distance is None else total / num_images,
+        "num_images": num_images,
+    }
 
 
 def lpips_if_there(
@@ -84,29 +128,3 @@ def lpips_if_there(
         path.parent,
     )
     return None
-
-
-def tell(quality: ReconstructionQuality, warn_below: float) -> None:
-    """Log the quality, with what helps if the PSNR is low."""
-    logger.info(
-        "Reconstruction of the validation split: %.1f dB%s.",
-        quality.psnr,
-        "" if quality.lpips is None else f", LPIPS {quality.lpips:.3f}",
-    )
-    if quality.psnr < warn_below:
-        logger.warning(
-            "Samples cannot be sharper than that. Name a trained autoencoder "
-            "(encoding.autoencoder), or raise encoding.trained.num_steps and "
-            "encoding.trained.latent_channels."
-        )
-
-
-def as_json(quality: ReconstructionQuality) -> dict[str, float | int | bool | None]:
-    """Return what JSON can say: an infinite PSNR is ``exact``."""
-    exact = quality.psnr == math.inf
-    return {
-        "psnr_db": None if exact else quality.psnr,
-        "exact": exact,
-        "lpips": quality.lpips,
-        "num_images": quality.num_images,
-    }

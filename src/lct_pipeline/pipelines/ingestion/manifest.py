@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 from pandas import DataFrame
 
 from lct_pipeline.datasets.shards import ShardStore
@@ -27,7 +28,8 @@ def image_manifest(images: ShardStore, parameters: Ingestion) -> DataFrame:
     Raises:
         DataError: A split has fewer than two images.
     """
-    manifest = _read_rows(images)
+    rows = pa.concat_tables(shard.rows for shard in images.shards)
+    manifest = rows.to_pandas().astype({"width": "Int32", "height": "Int32"})
     usable = manifest["problem"].isna()
     manifest.insert(0, "index", usable.cumsum().sub(1).where(usable).astype("Int64"))
     manifest["duplicate_of"] = _originals(manifest, usable)
@@ -35,23 +37,21 @@ def image_manifest(images: ShardStore, parameters: Ingestion) -> DataFrame:
     if parameters.duplicates == "drop":
         manifest["split"] = manifest["split"].mask(copies)
     _report(manifest, int(copies.sum()), parameters)
-    _check_splits(manifest["split"])
+    _check_splits(manifest)
     return manifest
-
-
-def _read_rows(images: ShardStore) -> DataFrame:
-    """Return the rows of all shards; as columns shard by shard, which takes less memory."""
-    shards = [pd.DataFrame(shard.rows) for shard in images.shards]
-    manifest = pd.concat(shards, ignore_index=True)
-    return manifest.astype({"width": "Int32", "height": "Int32"})
 
 
 def _originals(manifest: DataFrame, usable: pd.Series) -> pd.Series:
     """Return the name of the first image with the same content, null for that one itself."""
-    digests = manifest.loc[usable, "digest"]
-    copies = digests[digests.duplicated()]
-    first = manifest.loc[usable].drop_duplicates("digest").set_index("digest")["source"]
-    return copies.map(first).astype("string").reindex(manifest.index)
+    known = manifest[usable]
+    first = known.groupby("digest")["source"].transform("first")
+    copies = first[known["digest"].duplicated()]
+    return copies.astype("string").reindex(manifest.index)
+
+
+def _counts(manifest: DataFrame) -> dict[str, int]:
+    """Return the number of images of each split."""
+    return {name: int((manifest["split"] == name).sum()) for name in SPLITS}
 
 
 def _report(manifest: DataFrame, num_copies: int, parameters: Ingestion) -> None:
@@ -71,24 +71,23 @@ def _report(manifest: DataFrame, num_copies: int, parameters: Ingestion) -> None
         )
 
 
-def _check_splits(split: pd.Series) -> None:
-    counts = {name: int((split == name).sum()) for name in SPLITS}
+def _check_splits(manifest: DataFrame) -> None:
+    counts = _counts(manifest)
     logger.info("Images by split: %s.", counts)
     for name, count in counts.items():
         if count < 2:
             raise DataError(
-                f"the {name} split has {count} of {split.notna().sum()} images and needs at least "
-                "2: give more images or other shares in ingestion.splits."
+                f"the {name} split has {count} of {manifest['split'].count()} images and needs at "
+                "least 2: give more images or other shares in ingestion.splits."
             )
 
 
 def record_of(manifest: DataFrame) -> dict[str, Any]:
     """Return how many images there are by split, why others cannot be used, and how many copies."""
-    counts = {name: int((manifest["split"] == name).sum()) for name in SPLITS}
     reasons = manifest["problem"].dropna().value_counts().head(MAX_REASONS)
     return {
         "num_entries": len(manifest),
-        "splits": counts,
+        "splits": _counts(manifest),
         "problems": {str(reason): int(count) for reason, count in reasons.items()},
         "num_problems": int(manifest["problem"].notna().sum()),
         "num_copies": int(manifest["duplicate_of"].notna().sum()),
