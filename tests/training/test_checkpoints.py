@@ -10,16 +10,17 @@ import pandas as pd
 import pytest
 
 from conftest import DIFFUSION, SmokeResults
-from lct_pipeline.core.ema.bank import Track
 from lct_pipeline.datasets.tensors import TensorFile
-from lct_pipeline.training.checkpoints import num_files
-from lct_pipeline.training.schedule import level_schedule
 
 WORKER = "lct_pipeline.training.loop"
 NONE: set[str] = set()
 RAW, RATES, POWER = {"raw"}, {"ema-0.9", "ema-0.95"}, {"power-0.1"}
 ALL = RAW | RATES | POWER
-ABOUT = {
+# stages end after steps 4, 8 and 12; weights are due each 5 of the last half, snapshots each 6
+# steps; the state is written where something would be due
+EDGES = {4: ALL, 8: ALL, 12: ALL}
+USUAL = {**EDGES, 5: NONE, 6: POWER, 10: RAW}
+ABOUT = (
     "step",
     "num_images",
     "num_levels",
@@ -30,8 +31,8 @@ ABOUT = {
     "kind",
     "ema_rate",
     "ema_width",
-}
-COLUMNS = {
+)
+COLUMNS = (
     "step",
     "loss",
     "consistency_loss",
@@ -43,7 +44,7 @@ COLUMNS = {
     "coupling_seconds",
     "wait_seconds",
     "images_per_second",
-}
+)
 
 
 def changes_alone(value: Any) -> str | None:
@@ -67,32 +68,20 @@ def names_by_step(
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        # stages end after steps 4, 8 and 12; weights are due each 5 of the last half, snapshots
-        # each 6 steps; the state is written where something would be due
-        ({}, {4: ALL, 5: NONE, 6: POWER, 8: ALL, 10: RAW, 12: ALL}),
+        ({}, USUAL),
         (
             {"checkpoint_window": 1.0},
             {4: ALL, 5: RAW, 6: POWER, 8: ALL, 10: RAW, 12: ALL},
         ),
         (
-            {"checkpoint_window": 0.1},
-            {4: ALL, 5: NONE, 6: POWER, 8: ALL, 10: NONE, 12: ALL},
-        ),
-        ({"checkpoint_interval": 6}, {4: ALL, 6: POWER, 8: ALL, 12: ALL}),
-        (
             {"checkpoint_interval": 6, "checkpoint_window": 0.6},
             {4: ALL, 6: RAW | POWER, 8: ALL, 12: ALL},
         ),
-        (
-            {"checkpoint_interval": 100, "ema.snapshot_interval": 100},
-            {4: ALL, 8: ALL, 12: ALL},
-        ),
+        ({"checkpoint_interval": 100, "ema.snapshot_interval": 100}, EDGES),
+        ({"ema.rates": []}, {n: found - RATES for n, found in USUAL.items()}),
+        ({"ema.sigma_rels": []}, {n: found - POWER for n, found in USUAL.items()}),
         ({"noise.s1": 4}, {5: NONE, 6: POWER, 10: RAW, 12: ALL}),
         (DIFFUSION, {5: NONE, 6: POWER, 10: RAW, 12: ALL}),
-        (
-            {"noise.schedule": "continuous", "noise.continuous.num_stages": 2},
-            {5: NONE, 6: ALL, 10: RAW, 12: ALL},
-        ),
         ({"num_steps": 1}, {1: ALL}),
     ],
     ids=changes_alone,
@@ -101,28 +90,6 @@ def test_checkpoints_are_due_at_intervals_of_the_window_snapshots_and_ends_of_st
     results: SmokeResults, changes: dict[str, Any], expected: dict[int, set[str]]
 ) -> None:
     assert names_by_step(results, changes) == expected
-
-
-@pytest.mark.parametrize(
-    ("changes", "averages"),
-    [
-        ({"ema.rates": []}, POWER),
-        ({"ema.sigma_rels": []}, RATES),
-        (
-            {"ema.rates": [0.5], "ema.sigma_rels": [0.05, 0.2]},
-            {"ema-0.5", "power-0.05", "power-0.2"},
-        ),
-    ],
-    ids=changes_alone,
-)
-def test_all_averages_that_are_kept_are_there_at_the_end(
-    results: SmokeResults, changes: dict[str, Any], averages: set[str]
-) -> None:
-    names = names_by_step(results, changes)
-    assert names[12] == RAW | averages
-    assert (
-        6 in names or "ema.sigma_rels" in changes
-    )  # a snapshot, where there is one to store
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +111,7 @@ def test_a_checkpoint_says_what_it_is(
     last: dict[str, TensorFile], name: str, expected: dict[str, Any]
 ) -> None:
     about = last[f"step-0000012-{name}"].metadata
-    assert about.keys() == ABOUT
+    assert about.keys() == set(ABOUT)
     assert {key: about[key] for key in expected} == expected
     assert about["step"] == 12
     assert about["num_images"] == 12 * 16
@@ -168,15 +135,7 @@ def test_a_checkpoint_between_ends_of_stages_says_so(results: SmokeResults) -> N
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"checkpoint_window": 1.0},
-        {"checkpoint_interval": 1, "ema.snapshot_interval": 2},
-        {"ema.rates": []},
-        DIFFUSION,
-    ],
-    ids=str,
+    "changes", [{}, {"checkpoint_interval": 1, "ema.snapshot_interval": 2}, DIFFUSION]
 )
 def test_as_many_checkpoints_are_announced_as_are_written(
     results: SmokeResults, caplog: pytest.LogCaptureFixture, changes: dict[str, Any]
@@ -185,25 +144,6 @@ def test_as_many_checkpoints_are_announced_as_are_written(
     pieces = list(results.train(changes))
     num_files = sum(len(piece.checkpoints) for piece in pieces)
     assert f"Its {num_files} checkpoints take 0.00 GiB of disk." in caplog.text
-
-
-def test_the_smoke_run_wrote_as_many_checkpoints_as_it_announced(
-    results: SmokeResults,
-) -> None:
-    parameters = results.parameters.training
-    tracks = [Track("rate", rate) for rate in parameters.ema.rates]
-    tracks += [Track("power", width) for width in parameters.ema.sigma_rels]
-    num_levels = level_schedule(parameters).num_levels
-    announced = num_files(num_levels, tracks, parameters)
-    assert len(list((results.run / "checkpoints").glob("*.safetensors"))) == announced
-
-
-def test_raw_checkpoints_are_kept_in_the_window_and_where_stages_end(
-    results: SmokeResults,
-) -> None:
-    index = results.catalog.load("checkpoint_index").rows
-    raw = index.loc[index["kind"] == "raw", "step"]
-    assert raw.tolist() == [20, 35, 40, 45, 50, 55, 60]
 
 
 def test_too_little_disk_is_warned_of_with_what_helps(
@@ -224,33 +164,15 @@ def test_too_little_disk_is_warned_of_with_what_helps(
     )
 
 
-def test_the_index_of_a_run_has_rates_where_stages_end_and_widths_at_snapshots(
-    results: SmokeResults,
-) -> None:
-    index = results.catalog.load("checkpoint_index").rows
-    rates = index[index["kind"] == "ema"].groupby("step")["ema_rate"].apply(set)
-    assert rates.index.tolist() == [20, 40, 60]
-    assert all(found == {0.9, 0.95} for found in rates)
-    power = index[index["kind"] == "power"]
-    assert power["step"].tolist() == [20, 40, 60]
-    assert set(power["ema_width"]) == {0.1}
-
-
 def test_rows_are_means_over_their_intervals(results: SmokeResults) -> None:
     each, fours = (
         pd.concat([p.rows for p in results.train({"metrics_interval": n})])
         for n in (1, 4)
     )
-    assert set(each) == set(fours) == COLUMNS
+    assert list(each) == list(fours) == list(COLUMNS)
     assert each["step"].tolist() == list(range(1, 13))
     assert fours["step"].tolist() == [4, 8, 12]
-    for name in (
-        "loss",
-        "consistency_loss",
-        "diffusion_loss",
-        "spread",
-        "gradient_norm",
-    ):
+    for name in ("loss", "consistency_loss", "diffusion_loss", "spread"):
         means = each[name].to_numpy().reshape(3, 4).mean(1)
         assert fours[name].tolist() == pytest.approx(means.tolist())
     for name in ("num_levels", "c"):
@@ -260,17 +182,6 @@ def test_rows_are_means_over_their_intervals(results: SmokeResults) -> None:
 def test_no_row_is_handed_over_twice(results: SmokeResults) -> None:
     steps = [piece.rows["step"].tolist() for piece in results.train({})]
     assert steps == [[1, 2, 3, 4], [5], [6], [7, 8], [9, 10], [11, 12]]
-
-
-def test_without_optimal_transport_coupling_takes_no_time(
-    results: SmokeResults,
-) -> None:
-    free, coupled = (
-        pd.concat([p.rows for p in results.train({"objective.coupling": coupling})])
-        for coupling in ("independent", "batch")
-    )
-    assert (free["coupling_seconds"] == 0).all()
-    assert (coupled["coupling_seconds"] > 0).all()
 
 
 def test_the_last_row_of_metrics_covers_the_steps_that_are_left(

@@ -22,10 +22,6 @@ def finished(results: SmokeResults) -> CheckpointStore:
     return results.catalog.load("checkpoints")
 
 
-def test_none_is_asked_for(results: SmokeResults, finished: CheckpointStore) -> None:
-    assert init_weights(finished, results.training({})) is None
-
-
 def test_a_run_that_is_not_there_is_named_with_its_folder(
     results: SmokeResults, tmp_path: Path
 ) -> None:
@@ -70,28 +66,28 @@ def test_another_network_is_refused_with_what_differs(
         next(results.train({**START, **changes}, init_from=finished))
 
 
-def test_another_dropout_is_no_other_network(
-    results: SmokeResults, finished: CheckpointStore
+@pytest.mark.parametrize(
+    ("kind", "run", "needed", "given"),
+    [
+        ("distillation", "tested", "diffusion", "consistency"),
+        ("truncated", "teacher", "consistency", "diffusion"),
+    ],
+)
+def test_a_model_of_the_other_kind_is_refused(
+    results: SmokeResults,
+    finished: CheckpointStore,
+    teacher: CheckpointStore,
+    kind: str,
+    run: str,
+    needed: str,
+    given: str,
 ) -> None:
-    next(results.train({**START, "network.dropout": 0.2}, init_from=finished))
-
-
-def test_a_teacher_is_a_diffusion_model(
-    results: SmokeResults, finished: CheckpointStore
-) -> None:
-    changes = {**START, "objective.kind": "distillation"}
-    expected = "needs a diffusion model.* and tested is a consistency model"
-    with pytest.raises(ParameterError, match=expected):
-        next(results.train(changes, init_from=finished))
-
-
-def test_a_truncated_model_stands_on_a_consistency_model(
-    results: SmokeResults, teacher: CheckpointStore
-) -> None:
-    changes = {"init_from.run": "teacher", "objective.kind": "truncated"}
-    expected = "needs a consistency model.* and teacher is a diffusion model"
-    with pytest.raises(ParameterError, match=expected):
-        next(results.train(changes, init_from=teacher))
+    changes = {"init_from.run": run, "objective.kind": kind}
+    store = {"tested": finished, "teacher": teacher}[run]
+    with pytest.raises(
+        ParameterError, match=f"needs a {needed} model.* and {run} is a {given} model"
+    ):
+        next(results.train(changes, init_from=store))
 
 
 def test_the_longest_average_of_a_fixed_rate_at_the_last_step_is_taken(
@@ -133,37 +129,3 @@ def test_training_starts_with_the_weights_of_the_chosen_checkpoint(
             torch.testing.assert_close(checkpoint.tensors[key], tensor)
     raw = piece.checkpoints["step-0000001-raw"].tensors
     assert all(torch.equal(raw[key], tensor) for key, tensor in expected.items())
-
-
-def test_a_student_starts_with_the_weights_of_its_teacher(
-    results: SmokeResults, teacher: CheckpointStore
-) -> None:
-    changes = {
-        "init_from.run": "teacher",
-        "objective.kind": "distillation",
-        "optimizer.learning_rate": 1e-30,
-        "num_steps": 1,
-    }
-    (piece,) = results.train(changes, init_from=teacher)
-    raw = piece.checkpoints["step-0000001-raw"]
-    expected = teacher.read("step-0000012-ema-0.95").tensors
-    assert all(
-        torch.equal(raw.tensors[key], tensor) for key, tensor in expected.items()
-    )
-    assert raw.metadata["network"]["model"] == "consistency"
-
-
-def test_what_training_starts_from_does_not_learn(
-    results: SmokeResults, teacher: CheckpointStore
-) -> None:
-    name = "step-0000012-ema-0.95"
-    before = {key: tensor.clone() for key, tensor in teacher.read(name).tensors.items()}
-    changes = {
-        "init_from.run": "teacher",
-        "objective.kind": "distillation",
-    }
-    *_, piece = results.train(changes, init_from=teacher)
-    after = teacher.read(name).tensors
-    assert all(torch.equal(after[key], tensor) for key, tensor in before.items())
-    weights = piece.checkpoints["step-0000012-raw"].tensors
-    assert not torch.equal(weights["output.weight"], before["output.weight"])

@@ -249,17 +249,11 @@ class Trainer:
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Return all that a continued run needs, under flat names."""
-        tensors = {
-            f"network.{k}": v for k, v in self.model.network.state_dict().items()
-        }
+        tensors = _prefixed("network.", self.model.network.state_dict())
         for track, average in self.ema.tracks.items():
-            tensors |= {
-                f"average/{track.name}/{name}": value for name, value in average.items()
-            }
+            tensors |= _prefixed(f"average/{track.name}/", average)
         for index, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {
-                f"optimizer.{index}.{name}": value for name, value in moments.items()
-            }
+            tensors |= _prefixed(f"optimizer.{index}.", moments)
         rows = [[n, total, count] for n, (total, count) in self.fitted_c.sums.items()]
         tensors["fitted_c"] = torch.tensor(rows, dtype=torch.float64).reshape(-1, 3)
         return tensors
@@ -316,6 +310,10 @@ def _sums(losses: LossParts, levels: Levels) -> Tensor:
     squares = losses.squared_difference.masked_fill(~is_pair, 0)
     sums = [losses.consistency, losses.diffusion, squares, is_pair.to(squares.dtype)]
     return torch.stack([values.detach().sum() for values in sums])
+
+
+def _prefixed(start: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {start + name: tensor for name, tensor in tensors.items()}
 
 
 def _below(start: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -51,85 +50,74 @@ class MetricsRecorder:
         return pd.DataFrame(rows)
 
 
-def is_checkpoint(trainer: Trainer, parameters: Training) -> bool:
-    """Return whether the state, and what is due with it, is written after the steps so far."""
-    step = trainer.step
-    return (
-        step % parameters.checkpoint_interval == 0
-        or step % parameters.ema.snapshot_interval == 0
-        or ends_stage(trainer.num_levels, step, parameters)
-    )
+@dataclass(frozen=True)
+class CheckpointPlan:
+    """Which checkpoints a training keeps, and when."""
 
+    trainer: Trainer
+    parameters: Training
 
-def ends_stage(
-    num_levels: Callable[[int], int], step: int, parameters: Training
-) -> bool:
-    """Return whether a stage of the curriculum, or the run, ends with a step."""
-    return step == parameters.num_steps or num_levels(step) != num_levels(step - 1)
+    def ends_stage(self, step: int) -> bool:
+        """Return whether a stage of the curriculum, or the run, ends with a step."""
+        num_levels = self.trainer.num_levels
+        is_last = step == self.parameters.num_steps
+        return is_last or num_levels(step) != num_levels(step - 1)
 
-
-def due_files(
-    num_levels: Callable[[int], int],
-    tracks: Collection[Track],
-    step: int,
-    parameters: Training,
-) -> tuple[bool, list[Track]]:
-    """Return whether the raw weights are kept after a step, and which averages are.
-
-    All are where a stage ends. Else raw weights are kept at each checkpoint interval of the
-    checkpoint window, and power-function averages at each snapshot interval.
-    """
-    if ends_stage(num_levels, step, parameters):
-        return True, list(tracks)
-    in_window = step > parameters.num_steps * (1 - parameters.checkpoint_window)
-    raw = in_window and step % parameters.checkpoint_interval == 0
-    snapshot = step % parameters.ema.snapshot_interval == 0
-    return raw, [track for track in tracks if snapshot and track.kind == "power"]
-
-
-def num_files(
-    num_levels: Callable[[int], int], tracks: Collection[Track], parameters: Training
-) -> int:
-    """Return how many checkpoints a whole run keeps."""
-    total = 0
-    for step in range(1, parameters.num_steps + 1):
-        raw, averages = due_files(num_levels, tracks, step, parameters)
-        total += raw + len(averages)
-    return total
-
-
-def checkpoints(
-    trainer: Trainer,
-    metrics: StepMetrics,
-    description: ModelDescription,
-    parameters: Training,
-) -> dict[str, TensorFile]:
-    """Return the raw weights and the averages that are due; see :func:`due_files`."""
-    step, network = metrics.step, trainer.model.network
-    about = CheckpointHeader(
-        step=step,
-        num_images=step * parameters.batch_size,
-        num_levels=metrics.num_levels,
-        ends_stage=ends_stage(trainer.num_levels, step, parameters),
-        loss=metrics.loss,
-        network=description,
-        parameters_digest=parameters_digest(parameters.model_dump(mode="json")),
-    )
-    files: dict[str, TensorFile] = {}
-    keeps_raw, averages = due_files(
-        trainer.num_levels, trainer.ema.tracks, step, parameters
-    )
-    if keeps_raw:
-        raw = TensorFile(network.state_dict(), about.as_metadata())
-        files[f"step-{step:07d}-raw"] = raw
-    for track in averages:
-        header = (
-            replace(about, kind="ema", ema_rate=track.value)
-            if track.kind == "rate"
-            else replace(about, kind="power", ema_width=track.value)
+    def is_due(self, step: int) -> bool:
+        """Return whether the state, and what is due with it, is written after a step."""
+        return (
+            step % self.parameters.checkpoint_interval == 0
+            or step % self.parameters.ema.snapshot_interval == 0
+            or self.ends_stage(step)
         )
-        tensors = trainer.ema.state_dict(track, network)
-        files[f"step-{step:07d}-{track.name}"] = TensorFile(
-            tensors, header.as_metadata()
+
+    def due(self, step: int) -> list[Track | None]:
+        """Return the averages that are kept after a step; None stands for the raw weights.
+
+        All are where a stage ends. Else raw weights are kept at each checkpoint interval of the
+        checkpoint window, and power-function averages at each snapshot interval.
+        """
+        tracks, parameters = self.trainer.ema.tracks, self.parameters
+        if self.ends_stage(step):
+            return [None, *tracks]
+        in_window = step > parameters.num_steps * (1 - parameters.checkpoint_window)
+        keeps_raw = in_window and step % parameters.checkpoint_interval == 0
+        snapshot = step % parameters.ema.snapshot_interval == 0
+        averages = [track for track in tracks if snapshot and track.kind == "power"]
+        return [None, *averages] if keeps_raw else [*averages]
+
+    def num_files(self) -> int:
+        """Return how many checkpoints a whole run keeps."""
+        return sum(len(self.due(k + 1)) for k in range(self.parameters.num_steps))
+
+    def files(
+        self, metrics: StepMetrics, network: ModelDescription
+    ) -> dict[str, TensorFile]:
+        """Return what is due after the step of the metrics, by name."""
+        step, module = metrics.step, self.trainer.model.network
+        about = CheckpointHeader(
+            step=step,
+            num_images=step * self.parameters.batch_size,
+            num_levels=metrics.num_levels,
+            ends_stage=self.ends_stage(step),
+            loss=metrics.loss,
+            network=network,
+            parameters_digest=parameters_digest(
+                self.parameters.model_dump(mode="json")
+            ),
         )
-    return files
+        files: dict[str, TensorFile] = {}
+        for track in self.due(step):
+            name, tensors, header = "raw", module.state_dict(), about
+            if track is not None:
+                name, tensors = track.name, self.trainer.ema.state_dict(track, module)
+                header = _header(about, track)
+            metadata = header.as_metadata()
+            files[f"step-{step:07d}-{name}"] = TensorFile(tensors, metadata)
+        return files
+
+
+def _header(about: CheckpointHeader, track: Track) -> CheckpointHeader:
+    if track.kind == "rate":
+        return replace(about, kind="ema", ema_rate=track.value)
+    return replace(about, kind="power", ema_width=track.value)

@@ -49,8 +49,12 @@ class LatentReader:
         self._device = device
         self._parameters = parameters
         self._indices = indices_of(latent_manifest, "train")
-        self._labels = _codes(usable_rows(latent_manifest, "train"), class_counts)
         self._num_classes = len(class_counts)
+        self._labels: Tensor | None = None
+        if class_counts:
+            codes = {name: code for code, name in enumerate(class_counts)}
+            labels = usable_rows(latent_manifest, "train")["label"]
+            self._labels = torch.tensor([codes[str(label)] for label in labels])
         self._normalisation = normalisation_of(latent_normalisation).to(device)
         self._sides = ("", FLIPPED)[: 1 + has_flips(latents)]
         num_items = len(self._indices) * len(self._sides)
@@ -70,22 +74,17 @@ class LatentReader:
         return x, self._classes(step, items)
 
     def _gather(self, name: str, items: np.ndarray) -> Tensor:
+        """Return the records of items, of either side."""
         resident = self._resident[name]
         if resident is not None:
             return resident[torch.from_numpy(items).to(self._device)]
-        return self._read(name, items).to(self._device)
-
-    def _read(self, name: str, items: np.ndarray) -> Tensor:
-        """Return the records of items, of either side, from the shards."""
         sides, places = divmod(items, len(self._indices))
-        if len(self._sides) == 1:
-            return self._latents.gather(name, self._indices[places])
-        both = [
+        of_sides = [
             self._latents.gather(name + side, self._indices[places])
             for side in self._sides
         ]
         flipped = torch.from_numpy(sides == 1).reshape(-1, 1, 1, 1)
-        return torch.where(flipped, both[1], both[0])
+        return torch.where(flipped, of_sides[-1], of_sides[0]).to(self._device)
 
     def _whole(self, name: str) -> Tensor:
         return torch.cat(
@@ -136,10 +135,3 @@ def fits_beside_the_model(
     if device.type == "cuda":
         return num_bytes < torch.cuda.mem_get_info(device)[0] / 2
     return device.type == "cpu" and num_bytes < CPU_BYTES
-
-
-def _codes(rows: DataFrame, class_counts: dict[str, int]) -> Tensor | None:
-    if not class_counts:
-        return None
-    numbers = {name: number for number, name in enumerate(class_counts)}
-    return torch.tensor([numbers[str(label)] for label in rows["label"]])

@@ -37,13 +37,7 @@ from lct_pipeline.models.denoiser import build_model
 from lct_pipeline.models.description import ModelDescription
 from lct_pipeline.parameters import Training
 from lct_pipeline.progress import gibibytes, track
-from lct_pipeline.training.checkpoints import (
-    MetricsRecorder,
-    checkpoints,
-    due_files,
-    is_checkpoint,
-    num_files,
-)
+from lct_pipeline.training.checkpoints import CheckpointPlan, MetricsRecorder
 from lct_pipeline.training.init_from import frozen_model
 from lct_pipeline.training.latents import LatentReader
 from lct_pipeline.training.schedule import level_schedule
@@ -62,15 +56,17 @@ def run_training(task: TrainingTask, ranks: Ranks) -> Iterator[Output]:
 
     All processes have the same weights; the first has the seconds of its own.
     """
-    parameters = task.parameters
     trainer = _trainer(task, ranks)
-    recorder = MetricsRecorder(parameters.batch_size)
-    for metrics in _steps(task, trainer, recorder, ranks):
-        if is_checkpoint(trainer, parameters):
+    plan = CheckpointPlan(trainer, task.parameters)
+    recorder = MetricsRecorder(task.parameters.batch_size)
+    if ranks.rank == 0:
+        _announce(task, plan)
+    for metrics in _steps(task, plan, recorder, ranks):
+        if plan.is_due(metrics.step):
             state = TensorFile(
                 trainer.state_tensors(), {"step": metrics.step, **task.origin}
             )
-            files = checkpoints(trainer, metrics, task.description, parameters)
+            files = plan.files(metrics, task.description)
             yield files, recorder.take_rows(), state
 
 
@@ -162,13 +158,11 @@ def compile_network(network: nn.Module, dropout: float) -> None:
 
 
 def _steps(
-    task: TrainingTask, trainer: Trainer, recorder: MetricsRecorder, ranks: Ranks
+    task: TrainingTask, plan: CheckpointPlan, recorder: MetricsRecorder, ranks: Ranks
 ) -> Iterator[StepMetrics]:
     """Yield the steps behind a progress bar, recording their metrics."""
-    parameters = task.parameters
+    trainer, parameters = plan.trainer, plan.parameters
     prepare = _preparation(task, ranks)
-    if ranks.rank == 0:
-        _announce(task, trainer, ranks)
     progress = track(
         training_steps(trainer, prepare, parameters.num_steps),
         "train",
@@ -185,23 +179,22 @@ def _steps(
                 progress.set_postfix_str(recorder.close_row(), refresh=False)
             yield metrics
     except NonFiniteLossError as error:
-        raise TrainingError(_explain(error, trainer, parameters)) from error
+        raise TrainingError(_explain(error, plan)) from error
 
 
-def _announce(task: TrainingTask, trainer: Trainer, ranks: Ranks) -> None:
+def _announce(task: TrainingTask, plan: CheckpointPlan) -> None:
     """Log what is trained, and how much disk its checkpoints take in all."""
-    state = trainer.model.network.state_dict().values()
-    num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in state)
-    files = num_files(trainer.num_levels, trainer.ema.tracks, task.parameters)
+    network, num_files = plan.trainer.model.network, plan.num_files()
+    num_bytes = num_files * sum(v.nbytes for v in network.state_dict().values())
     logger.info(
         "Training %.2f M weights on %s. Its %d checkpoints take %s of disk.",
-        sum(p.numel() for p in trainer.model.parameters()) / 1e6,
-        ranks.device,
-        files,
-        gibibytes(files * num_bytes),
+        sum(p.numel() for p in network.parameters()) / 1e6,
+        plan.trainer.ranks.device,
+        num_files,
+        gibibytes(num_bytes),
     )
     free = shutil.disk_usage(task.latents.folder).free
-    if free < files * num_bytes:
+    if free < num_bytes:
         logger.warning(
             "Only %s are free there: raise training.checkpoint_interval, or lower "
             "training.checkpoint_window.",
@@ -229,10 +222,8 @@ def _preparation(task: TrainingTask, ranks: Ranks) -> Any:
     )
 
 
-def _explain(error: NonFiniteLossError, trainer: Trainer, parameters: Training) -> str:
-    steps = range(error.step, 0, -1)
-    kept = (s for s in steps if due_files(trainer.num_levels, (), s, parameters)[0])
-    last = next(kept, None)
+def _explain(error: NonFiniteLossError, plan: CheckpointPlan) -> str:
+    last = next((k for k in range(error.step, 0, -1) if None in plan.due(k)), None)
     good = "none was written yet" if last is None else f"step-{last:07d}-raw"
     return (
         f"training stopped: {error}. Last good checkpoint: {good}. A lower "

@@ -18,7 +18,6 @@ from conftest import copy_project, run_stages
 from lct_pipeline.datasets.decoder import normalisation_of
 from lct_pipeline.datasets.splits import indices_of
 from lct_pipeline.evaluation.generator import LatentDecoder
-from lct_pipeline.models.autoencoder.coding import PixelAutoencoder
 
 CPU = torch.device("cpu")
 PARAMETERS: dict[str, Any] = {
@@ -63,13 +62,6 @@ def test_latents_are_the_pixels_between_minus_1_and_1(catalog: DataCatalog) -> N
     assert (std == 0).all()
 
 
-def test_the_autoencoder_comes_back_from_its_folder(catalog: DataCatalog) -> None:
-    stored = catalog.load("autoencoder")
-    assert isinstance(stored.model, PixelAutoencoder)
-    assert stored.digest == catalog.load("given_autoencoder").digest
-    assert catalog.load("latents").fingerprint.endswith(f"-{stored.digest}")
-
-
 def test_every_image_comes_back_from_normalised_latents(catalog: DataCatalog) -> None:
     every = np.arange(1797)
     decoder = catalog.load("decoder")
@@ -80,19 +72,6 @@ def test_every_image_comes_back_from_normalised_latents(catalog: DataCatalog) ->
     assert torch.equal(
         decode_latents(x), catalog.load("images").gather("images", every)
     )
-
-
-def test_normalised_pixels_have_standard_deviation_half_or_never_change(
-    catalog: DataCatalog, training_indices: np.ndarray
-) -> None:
-    normalisation = normalisation_of(catalog.load("latent_normalisation"))
-    pixels = catalog.load("latents").gather("mean", training_indices)
-    x = normalisation.normalise(pixels)
-    constant = (pixels == pixels[0]).all(0)
-    assert constant.any()
-    assert torch.equal(constant, normalisation.std == 0)
-    assert (x[:, constant] == 0).all()
-    assert (x.std(0)[~constant] - 0.5).abs().max() < 1e-4
 
 
 def test_noise_does_not_show_where_pixels_never_change(
@@ -115,9 +94,3 @@ def test_exact_reconstruction_is_valid_json(project: Path) -> None:
     path = project / "data" / "08_reporting" / "reconstruction_quality.json"
     quality = json.loads(path.read_text(), parse_constant=refuse)
     assert quality["exact"] is True and quality["psnr_db"] is None
-
-
-def test_a_hub_id_reaches_the_dataset_as_it_was_given(project: Path) -> None:
-    catalog = catalog_of(project, encoding={"autoencoder": "some/vae"})
-    dataset = catalog["given_autoencoder"]
-    assert dataset._describe() == {"source": "some/vae"}
