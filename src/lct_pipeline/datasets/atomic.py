@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import shutil
-from functools import partial
-from glob import glob
+from collections.abc import Callable
+from functools import partial, wraps
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import pandas as pd
 from kedro.io import AbstractDataset, AbstractVersionedDataset, DatasetError, Version
 from kedro_datasets._typing import (
     ImagePreview,
@@ -38,6 +38,30 @@ BY_SUFFIX = {
 UTF_8 = {"encoding": "utf-8"}  # whatever the locale says: a page says so of itself
 OPTIONS: dict[str, dict[str, Any]] = {
     "text.TextDataset": {"fs_args": {"open_args_load": UTF_8, "open_args_save": UTF_8}},
+}
+
+
+def _table(path: Path, nrows: int = 10) -> TablePreview:
+    return table(pd.read_parquet(path).head(nrows))
+
+
+def _json(path: Path) -> JSONPreview:
+    return JSONPreview(path.read_text())
+
+
+def _chart(path: Path) -> PlotlyPreview:
+    return PlotlyPreview(json.loads(path.read_bytes()))
+
+
+def _picture(path: Path) -> ImagePreview:
+    return ImagePreview(base64.b64encode(path.read_bytes()).decode())
+
+
+PREVIEWS: dict[str, Callable[..., Any]] = {  # not of pages, whose styles would spread
+    "pandas.ParquetDataset": _table,
+    "json.JSONDataset": _json,
+    "plotly.JSONDataset": _chart,
+    "matplotlib.MatplotlibDataset": _picture,
 }
 
 
@@ -73,18 +97,13 @@ class AtomicDataset(AbstractVersionedDataset[Any, Any]):
         latest: bool = False,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(
-            filepath=PurePosixPath(filepath),
-            version=version,
-            exists_function=os.path.exists,
-            glob_function=glob,
-        )
+        super().__init__(filepath=PurePosixPath(filepath), version=version)
         self._dataset = dataset or BY_SUFFIX[Path(filepath).suffix]
         self._optional, self._latest = optional, latest
         self.metadata = metadata
-        # kedro-viz goes by the annotation of what a preview returns
-        if self._dataset in PREVIEWS:
-            self.preview = partial(PREVIEWS[self._dataset], self)
+        read = PREVIEWS.get(self._dataset)
+        if read is not None:  # kedro-viz goes by the annotation of what it returns
+            self.preview = wraps(read)(partial(self._preview, read))
 
     def load(self) -> Any:
         """Return what is in the file, or None where it may be missing and is.
@@ -125,8 +144,8 @@ class AtomicDataset(AbstractVersionedDataset[Any, Any]):
     def _load_path(self) -> Path:
         return Path(self._get_load_path())
 
-    def _table(self) -> Any:
-        return self.load()
+    def _preview(self, read: Callable[..., Any], **options: Any) -> Any:
+        return read(self._load_path(), **options) if self._exists() else NOTHING
 
     def _exists(self) -> bool:
         try:
@@ -136,33 +155,3 @@ class AtomicDataset(AbstractVersionedDataset[Any, Any]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "dataset": self._dataset}
-
-
-def _of_table(dataset: AtomicDataset, nrows: int = 10) -> TablePreview:
-    return table(dataset._table().head(nrows)) if dataset._exists() else NOTHING
-
-
-def _of_json(dataset: AtomicDataset) -> JSONPreview:
-    if not dataset._exists():
-        return NOTHING
-    return JSONPreview(json.dumps(json.loads(dataset._load_path().read_bytes())))
-
-
-def _of_chart(dataset: AtomicDataset) -> PlotlyPreview:
-    if not dataset._exists():
-        return NOTHING
-    return PlotlyPreview(json.loads(dataset._load_path().read_bytes()))
-
-
-def _of_picture(dataset: AtomicDataset) -> ImagePreview:
-    if not dataset._exists():
-        return NOTHING
-    return ImagePreview(base64.b64encode(dataset.load()).decode())
-
-
-PREVIEWS = {  # none of pages: their styles would become those of kedro-viz
-    "pandas.ParquetDataset": _of_table,
-    "json.JSONDataset": _of_json,
-    "plotly.JSONDataset": _of_chart,
-    "matplotlib.MatplotlibDataset": _of_picture,
-}

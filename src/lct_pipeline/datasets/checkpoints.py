@@ -236,6 +236,3 @@ class CheckpointIndexDataset(AtomicDataset):
             DataError: There is no index.
         """
         return CheckpointCatalog(super().load(), self._checkpoints.load())
-
-    def _table(self) -> DataFrame:
-        return self.load().rows

@@ -24,7 +24,8 @@ from lct_pipeline.models.digests import tensors_digest
 
 DIGEST_KEY = "sha256"
 COMPLETE_KEY = "complete"  # false in what a node writes again and again until it ends
-_MALFORMED = (ValueError, LookupError, TypeError, AttributeError)  # of a damaged header
+# of a damaged header
+_MALFORMED = (ValueError, LookupError, TypeError, AttributeError, struct.error)
 
 
 def content_digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
@@ -83,24 +84,24 @@ def read_header(path: Path) -> tuple[dict[str, Any], dict[str, Any], int]:
         DataError: The file is missing, cut short or not a safetensors file.
     """
     try:
+        size = path.stat().st_size
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
-            if length > path.stat().st_size:
-                raise ValueError("the header is longer than the file")
-            entries = json.loads(file.read(length))
-            raw = entries.pop("__metadata__", {})
-            metadata = {key: json.loads(value) for key, value in raw.items()}
-            end = max((e["data_offsets"][1] for e in entries.values()), default=0)
+            entries = json.loads(file.read(min(length, size)))
+        about = entries.pop("__metadata__", {})
+        metadata = {key: json.loads(value) for key, value in about.items()}
+        ends = [entry["data_offsets"][1] for entry in entries.values()]
+        promised = 8 + length + max(ends, default=0)
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing.") from error
-    except (*_MALFORMED, struct.error, OSError) as error:
+    except (*_MALFORMED, OSError) as error:
         raise DataError(
             f"{path} is not a readable safetensors file: {error}."
         ) from error
-    if path.stat().st_size != 8 + length + end:
+    if size != promised:
         raise DataError(
-            f"{path} is truncated: {path.stat().st_size} bytes, its header promises "
-            f"{8 + length + end}. Remove it and run the command again."
+            f"{path} is truncated: {size} bytes, its header promises {promised}. Remove it and run "
+            "the command again."
         )
     return metadata, entries, 8 + length
 

@@ -69,21 +69,23 @@ class LatentPipeline(DiffusionPipeline):
             ValueError: Arguments do not go together, or not with the model.
         """
         plan = self.scheduler.plan(num_inference_steps, sigmas)
-        labels = self._labels(class_labels)
-        if guidance_scale is not None and not self.denoiser.config.num_classes:
-            raise ValueError("guidance_scale: this model has no classes.")
-        count = _count(batch_size, labels, latents, generator)
-        device = self._execution_device
+        has_classes = bool(self.denoiser.config.num_classes)
+        if not has_classes and not (class_labels is guidance_scale is None):
+            raise ValueError(
+                "class_labels and guidance_scale: this model has no classes."
+            )
+        given = None if class_labels is None else self._labels(class_labels)
+        count = _count(batch_size, given, latents, generator)
         noises = self._noises(count, max(1, len(plan.sigmas)), generator, latents)
-        if labels is None and self.denoiser.config.num_classes:
-            labels = self._drawn_labels(count, generator)
-        elif labels is not None:
-            labels = labels.expand(count)
+        labels = None
+        if has_classes:
+            drawn = self._drawn_labels(count, generator) if given is None else given
+            labels = drawn.expand(count).to(self._execution_device)
         x = self.scheduler.sample(
             self.denoiser,
-            [noise.to(device) for noise in noises],
+            [noise.to(self._execution_device) for noise in noises],
             plan,
-            None if labels is None else labels.to(device),
+            labels,
             guidance=guidance_scale,
             null_class=self.denoiser.config.num_classes,
         )
@@ -107,14 +109,11 @@ class LatentPipeline(DiffusionPipeline):
             for _ in range(num_evaluations - len(given))
         ]
 
-    def _labels(self, given: Any) -> Tensor | None:
+    def _labels(self, given: Any) -> Tensor:
         """Return classes by number, one or as many as there are images."""
-        if given is None:
-            return None
         names = self.denoiser.config.class_names
-        if not names:
-            raise ValueError("this model has no classes.")
-        several = given if isinstance(given, list | tuple | Tensor) else [given]
+        values = given.tolist() if isinstance(given, Tensor) else given
+        several = values if isinstance(values, list | tuple) else [values]
         return torch.tensor([_class_number(label, names) for label in several])
 
     def _drawn_labels(
@@ -130,15 +129,15 @@ class LatentPipeline(DiffusionPipeline):
         if output_type == "latent":
             return z
         floats = self._decoded(z).float().clamp(-1, 1)
-        if output_type == "pt":
-            return (floats + 1) / 2
-        if output_type == "np":
-            return ((floats + 1) / 2).permute(0, 2, 3, 1).cpu().numpy()
-        images = to_uint8(floats)
-        if output_type == "uint8":
+        images = (
+            to_uint8(floats) if output_type in ("uint8", "pil") else (floats + 1) / 2
+        )
+        if output_type in ("uint8", "pt"):
             return images
+        arrays = images.permute(0, 2, 3, 1).cpu().numpy()
+        if output_type == "np":
+            return arrays
         if output_type == "pil":
-            arrays = images.permute(0, 2, 3, 1).cpu().numpy()
             return [Image.fromarray(array) for array in arrays]
         raise ValueError(
             f"output_type={output_type!r}: give pil, uint8, pt, np or latent."
@@ -154,15 +153,15 @@ class LatentPipeline(DiffusionPipeline):
 
 def _class_number(label: Any, names: list[str]) -> int:
     """Return the number of a class, given by name or number."""
-    number = names.index(label) if label in names else label
-    if isinstance(number, str) and number.isdecimal():  # no class has that name
-        number = int(number)
-    if isinstance(number, str) or not 0 <= int(number) < len(names):
+    if label in names:
+        return names.index(label)
+    number = int(label) if str(label).isdecimal() else -1
+    if number not in range(len(names)):
         known = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
         raise ValueError(
             f"class_labels: {label} is no class; there are {len(names)}: {known}."
         )
-    return int(number)
+    return number
 
 
 def _count(
@@ -180,6 +179,5 @@ def _count(
     }
     told = {name: size for name, size in sizes.items() if size is not None}
     if len(set(told.values())) > 1:
-        text = ", ".join(f"{name} of {size}" for name, size in told.items())
-        raise ValueError(f"these do not go together: {text}.")
+        raise ValueError(f"these numbers of images do not go together: {told}.")
     return next(iter(told.values()), 1)

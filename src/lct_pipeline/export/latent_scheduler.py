@@ -48,11 +48,9 @@ class LatentScheduler(SchedulerMixin, ConfigMixin):
         self.default_steps = max(numbers) if model == "diffusion" else min(numbers)
 
     def plan(
-        self,
-        num_steps: int | None,
-        sigmas: Sequence[float] | None = None,
+        self, num_steps: int | None, sigmas: Sequence[float] | None = None
     ) -> SamplingPlan:
-        """Return the plan for a number of steps, or for levels of one's own.
+        """Return the plan for a number of steps, or for custom levels.
 
         Those are taken with the kind of new noise that the run chose for its largest number.
 
@@ -60,7 +58,7 @@ class LatentScheduler(SchedulerMixin, ConfigMixin):
             ValueError: There is none, or the levels are not those of this model.
         """
         if sigmas is not None:
-            return self._own_plan(num_steps, tuple(sigmas))
+            return self._custom_plan(num_steps, tuple(sigmas))
         num_steps = self.default_steps if num_steps is None else num_steps
         chosen = {plan["num_evaluations"]: plan for plan in self.config.plans}
         if num_steps in chosen:
@@ -68,9 +66,9 @@ class LatentScheduler(SchedulerMixin, ConfigMixin):
             return SamplingPlan(**{**values, "sigmas": tuple(values["sigmas"])})
         if self.config.model == "consistency":
             raise ValueError(
-                f"this model's run chose levels for {_listed(sorted(chosen))} steps, not for "
-                f"{num_steps}: give the levels of {num_steps} evaluations yourself, as "
-                f"sigmas=[{self.config.sigma_max}, ...]."
+                f"this model's run chose levels for {' and '.join(map(str, sorted(chosen)))} "
+                f"steps, not for {num_steps}: give the levels of {num_steps} evaluations yourself, "
+                f"as sigmas=[{self.config.sigma_max}, ...]."
             )
         solver = self.config.plans[0]["solver"]
         if num_steps < 1 or (
@@ -82,7 +80,7 @@ class LatentScheduler(SchedulerMixin, ConfigMixin):
             )
         return SamplingPlan(num_steps, solver=solver)
 
-    def _own_plan(
+    def _custom_plan(
         self, num_steps: int | None, sigmas: tuple[float, ...]
     ) -> SamplingPlan:
         high = self.config.sigma_max
@@ -118,7 +116,3 @@ class LatentScheduler(SchedulerMixin, ConfigMixin):
         names = ("boundary", "sigma_min", "sigma_max", "rho")
         levels = {name: getattr(self.config, name) for name in names}
         return sample_by_plan(model, noises, plan, labels=labels, **levels)
-
-
-def _listed(numbers: list[int]) -> str:
-    return " and ".join(str(number) for number in numbers)

@@ -67,22 +67,13 @@ def model_card(story: Story, pipeline: LatentPipeline, digest: str) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    denoiser, scheduler = pipeline.denoiser, pipeline.scheduler
-    names, parameters = denoiser.config.class_names, story.parameters
+    parameters = story.parameters
     return environment.get_template("model_card.md.j2").render(
+        header=_header(story, pipeline.scheduler.config.model),
         story=story,
-        header=_header(story, scheduler.config.model),
-        denoiser=denoiser.config,
-        network=type(denoiser).__name__.removesuffix("Denoiser"),
-        num_weights=sum(p.numel() for p in denoiser.parameters()),
-        has_autoencoder=pipeline.vae is not None,
-        scheduler=scheduler.config,
-        plans=map(_plan, scheduler.config.plans),
-        num_steps=scheduler.default_steps,
-        label=f", class_labels={names[0]!r}" if names else "",
-        side=parameters["ingestion"]["image_size"],
+        pipeline=pipeline,
+        plans=map(_plan, pipeline.scheduler.config.plans),
         source=public_name(parameters["ingestion"]["source"]),
-        training=parameters["training"],
         autoencoder=_autoencoder(parameters["encoding"]["autoencoder"]),
         tables=_tables(_shown(story.rows)),
         version=__version__,
