@@ -114,7 +114,9 @@ class GivenAutoencoderDataset(AbstractDataset[None, StoredAutoencoder | None]):
         """
         if self._source is None:
             return None
-        return _pixels() if self._source == PIXELS else _load(self._source)
+        if self._source == PIXELS:
+            return _stored(PixelAutoencoder())
+        return _load(self._source)
 
     def save(self, data: None) -> None:
         """What is given is only read."""
@@ -124,17 +126,13 @@ class GivenAutoencoderDataset(AbstractDataset[None, StoredAutoencoder | None]):
         return {"source": self._source}
 
 
-def _pixels() -> StoredAutoencoder:
-    return _stored(PixelAutoencoder())
-
-
 def _stored(model: Autoencoder) -> StoredAutoencoder:
     return StoredAutoencoder(model.eval(), tensors_digest(model.state_dict()))
 
 
 def _load(source: str) -> StoredAutoencoder:
     of_pixels = _is_of_pixels(Path(source))
-    found = _pixels() if of_pixels else _stored(_from_pretrained(source))
+    found = _stored(PixelAutoencoder() if of_pixels else _from_pretrained(source))
     provenance = Path(source) / _PROVENANCE
     if (
         provenance.exists()

@@ -1,8 +1,7 @@
 """What is settled about an image file before Pillow reads it, in time linear in its size.
 
-JPEG (ITU-T T.81, annex B) and GIF (GIF89a specification) files can carry far more than one
-picture: without a look at their structure, a few mebibytes made for the purpose keep a decoder
-busy for hours.
+JPEG files (ITU-T T.81, annex B) can carry far more than one picture: without a look at their
+structure, a few mebibytes made for the purpose keep a decoder busy for hours.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # all that Pillow may open
 
 MAX_JPEG_SCANS = 500  # a progressive file has about ten; each is a pass over all pixels
-MAX_COUNTED_FRAMES = 1000
 
 _START_OF_IMAGE = b"\xff\xd8"
 _START_OF_SCAN = 0xDA
@@ -64,31 +62,3 @@ def _next_marker(content: bytes, position: int) -> tuple[int, int]:
             return marker, position
         position += 1 if marker == 0xFF else 2
     raise MalformedImageError("truncated: it ends before its pixels")
-
-
-def count_gif_frames(content: bytes) -> int:
-    """Return the number of frames of a GIF file, or 1000 if there are more.
-
-    Blocks are walked, none is decoded. A file that ends early has the frames that began.
-    """
-    frames, position = 0, 13 + _color_table_bytes(content, 10)
-    while position < len(content) and frames < MAX_COUNTED_FRAMES:
-        kind = content[position : position + 1]
-        # image descriptor, its colour table, the code size of its pixels
-        if kind == b",":
-            frames += 1
-            position += 11 + _color_table_bytes(content, position + 9)
-        elif kind == b"!":  # extension: its label
-            position += 2
-        else:  # the trailer, or damage
-            break
-        while position < len(content) and content[position]:  # sub-blocks
-            position += content[position] + 1
-        position += 1
-    return frames
-
-
-def _color_table_bytes(content: bytes, flags_at: int) -> int:
-    """Return the size of the colour table that the flags at a place announce."""
-    flags = content[flags_at] if flags_at < len(content) else 0
-    return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0

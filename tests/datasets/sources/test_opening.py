@@ -28,7 +28,7 @@ from made_sources import (
 from lct_pipeline.datasets.sources import ImageSourceDataset, open_source
 from lct_pipeline.errors import DataError
 
-ARCHIVES = [".ZIP", ".zip", ".tar", ".tar.gz", ".tar.bz2", ".tar.xz"]
+ARCHIVES = [".ZIP", ".zip", ".tar", ".tar.gz", ".tar.bz2"]
 
 
 def write_archive(path: Path, files: dict[str, bytes]) -> Path:

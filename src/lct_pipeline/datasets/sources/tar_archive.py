@@ -33,7 +33,7 @@ from lct_pipeline.datasets.sources.tar_stream import LARGEST_HEADER, open_tar, s
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2")
 
 
 class TarSource(ImageSource):

@@ -9,6 +9,8 @@ from lct_pipeline.pipelines.encoding.nodes import (
     prepare_autoencoder,
 )
 
+PARAMETERS = ["params:encoding", "params:runtime"]
+
 
 def create_pipeline() -> Pipeline:
     """Return the nodes from images to normalised latents."""
@@ -21,21 +23,14 @@ def create_pipeline() -> Pipeline:
                     "image_manifest",
                     "given_autoencoder",
                     "previous_autoencoder",
-                    "params:encoding",
-                    "params:runtime",
+                    *PARAMETERS,
                 ],
                 outputs="autoencoder",
                 name="prepare_autoencoder",
             ),
             Node(
                 encode_images,
-                inputs=[
-                    "images",
-                    "autoencoder",
-                    "previous_latents",
-                    "params:encoding",
-                    "params:runtime",
-                ],
+                inputs=["images", "autoencoder", "previous_latents", *PARAMETERS],
                 outputs="latents",
                 name="encode_images",
             ),
@@ -53,14 +48,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 measure_reconstruction,
-                inputs=[
-                    "images",
-                    "latents",
-                    "image_manifest",
-                    "decoder",
-                    "params:encoding",
-                    "params:runtime",
-                ],
+                inputs=["images", "latents", "image_manifest", "decoder", *PARAMETERS],
                 outputs="reconstruction_quality",
                 name="measure_reconstruction",
             ),
