@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,70 +20,82 @@ from lct_pipeline.datasets.atomic import AtomicDataset
 from lct_pipeline.errors import user_error_in
 
 MODULE = "lct_pipeline.datasets.atomic"
+CHART = go.Figure(go.Scatter(x=[1, 2], y=[3, 5], name="loss"))
 TABLE = pd.DataFrame({"model": ["a", "b"], "distance": [1.5, 2.5]})
 
 
-def catalog(path: Path, **options: Any) -> DataCatalog:
+def catalog(path: Path, version: str = "v1", **options: Any) -> DataCatalog:
     config = {"type": f"{MODULE}.AtomicDataset", "filepath": str(path), **options}
-    return DataCatalog.from_config({"data": config}, save_version="v1")
+    return DataCatalog.from_config({"data": config}, save_version=version)
 
 
 def files(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.rglob("*") if p.is_file())
 
 
-def test_a_table_comes_back_as_saved(tmp_path: Path) -> None:
-    data = catalog(tmp_path / "deep" / "t.parquet")
+@pytest.mark.parametrize(
+    ("name", "options", "value"),
+    [
+        ("t.parquet", {}, TABLE),
+        ("t.csv", {"dataset": "pandas.CSVDataset"}, TABLE),
+        ("r.json", {}, {"a": [1, None, "é"]}),
+        ("p.html", {}, "<p>5.2 ± 0.4</p>"),
+        ("f.json", {"dataset": "plotly.JSONDataset"}, CHART),
+    ],
+)
+def test_what_is_saved_comes_back_and_is_replaced(
+    tmp_path: Path, name: str, options: dict[str, Any], value: Any
+) -> None:
+    data = catalog(tmp_path / "deep" / name, **options)
     assert not data.exists("data")
-    data.save("data", TABLE)
-    pd.testing.assert_frame_equal(data.load("data"), TABLE)
-    assert files(tmp_path) == ["t.parquet"]
+    for _ in range(2):
+        data.save("data", value)
+        found = data.load("data")
+        if isinstance(value, pd.DataFrame):
+            pd.testing.assert_frame_equal(found, value)
+        else:
+            assert found == value
+    assert data.exists("data")
+    assert files(tmp_path) == [name]
 
 
-def test_a_versioned_table_is_saved_under_its_version(tmp_path: Path) -> None:
-    data = catalog(tmp_path / "t.parquet", versioned=True)
-    data.save("data", TABLE)
-    path = tmp_path / "t.parquet" / "v1" / "t.parquet"
-    pd.testing.assert_frame_equal(pd.read_parquet(path), TABLE)
-    pd.testing.assert_frame_equal(data.load("data"), TABLE)
-    assert files(tmp_path) == ["t.parquet"]
+def test_a_suffix_without_a_dataset_needs_its_name(tmp_path: Path) -> None:
+    with pytest.raises(KeyError):
+        AtomicDataset(filepath=str(tmp_path / "t.csv"))
 
 
-def test_a_version_cannot_be_saved_twice(tmp_path: Path) -> None:
-    options: dict[str, Any] = {"versioned": True}
-    catalog(tmp_path / "t.parquet", **options).save("data", TABLE)
-    again = catalog(tmp_path / "t.parquet", **options)
-    with pytest.raises(DatasetError, match="v1"):
-        again.save("data", TABLE.iloc[:1])
-    pd.testing.assert_frame_equal(again.load("data"), TABLE)
+def test_a_matplotlib_figure_is_saved_as_an_image_and_loads_as_its_bytes(
+    tmp_path: Path,
+) -> None:
+    data = catalog(tmp_path / "grid.png")
+    data.save("data", Figure(figsize=(1, 0.5), dpi=40))
+    with Image.open(tmp_path / "grid.png") as image:
+        assert image.format == "PNG"
+        assert image.width > image.height
+    assert data.load("data") == (tmp_path / "grid.png").read_bytes()
 
 
-def test_the_newest_version_is_loaded(tmp_path: Path) -> None:
-    config = {
-        "type": f"{MODULE}.AtomicDataset",
-        "filepath": str(tmp_path / "r.json"),
-        "versioned": True,
-    }
-    for version in ("2026-01-01T00.00.00.000Z", "2026-01-02T00.00.00.000Z"):
-        saving = DataCatalog.from_config({"data": config}, save_version=version)
-        saving.save("data", {"version": version})
-    found = DataCatalog.from_config({"data": config}).load("data")
-    assert found == {"version": "2026-01-02T00.00.00.000Z"}
+def test_the_newest_version_is_loaded_and_none_is_saved_twice(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    versions = ("2026-01-01T00.00.00.000Z", "2026-01-02T00.00.00.000Z")
+    for version in versions:
+        catalog(path, version, versioned=True).save("data", version)
+        assert json.loads((path / version / "r.json").read_text()) == version
+    with pytest.raises(DatasetError, match=versions[0]):
+        catalog(path, versions[0], versioned=True).save("data", "again")
+    assert catalog(path, versioned=True).load("data") == versions[1]
 
 
-def test_json_comes_back_as_saved_and_is_replaced(tmp_path: Path) -> None:
+def test_a_failed_save_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None:
     data = catalog(tmp_path / "r.json")
-    data.save("data", {"a": [1, None, "é"]})
-    data.save("data", {"b": 2.5})
-    assert data.load("data") == {"b": 2.5}
-
-
-def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    data = catalog(tmp_path / "r.json")
+    with pytest.raises(DatasetError):
+        data.save("data", object())
+    assert not data.exists("data")
+    assert files(tmp_path) == []
     data.save("data", {"a": 1})
     with pytest.raises(DatasetError):
         data.save("data", {"a": 2, "b": object()})
-    assert json.loads((tmp_path / "r.json").read_text()) == {"a": 1}
+    assert data.load("data") == {"a": 1}
     assert files(tmp_path) == ["r.json"]
 
 
@@ -103,53 +116,12 @@ def test_a_failed_table_leaves_the_old_one_and_nothing_else(
     assert files(tmp_path) == ["t.parquet"]
 
 
-def test_a_first_save_that_fails_leaves_nothing_that_exists(tmp_path: Path) -> None:
-    data = catalog(tmp_path / "r.json")
-    with pytest.raises(DatasetError):
-        data.save("data", object())
-    assert not data.exists("data")
-    assert files(tmp_path) == []
-
-
-def test_a_save_after_a_failed_one_goes_to_the_file(tmp_path: Path) -> None:
-    data = catalog(tmp_path / "r.json")
-    with pytest.raises(DatasetError):
-        data.save("data", object())
-    data.save("data", {"a": 1})
-    assert data.load("data") == {"a": 1}
-
-
 def test_a_leftover_temporary_file_is_not_read(tmp_path: Path) -> None:
     data = catalog(tmp_path / "r.json")
     (tmp_path / ".tmp-1-r.json").write_text("{")
     assert not data.exists("data")
     data.save("data", {"a": 1})
     assert data.load("data") == {"a": 1}
-
-
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"gone\.json"):
-        catalog(tmp_path / "gone.json").load("data")
-
-
-def test_a_plotly_figure_comes_back_as_saved(tmp_path: Path) -> None:
-    data = catalog(tmp_path / "f.json", dataset="plotly.JSONDataset")
-    data.save("data", go.Figure(go.Scatter(x=[1, 2], y=[3, 5], name="loss")))
-    found = data.load("data")
-    assert list(found.data[0].y) == [3, 5]
-    assert found.data[0].name == "loss"
-
-
-def test_a_matplotlib_figure_is_saved_as_an_image_and_loads_as_its_bytes(
-    tmp_path: Path,
-) -> None:
-    data = catalog(tmp_path / "grid.png")
-    data.save("data", Figure(figsize=(1, 0.5), dpi=40))
-    with Image.open(tmp_path / "grid.png") as image:
-        assert image.format == "PNG"
-        assert image.width > image.height
-    assert files(tmp_path) == ["grid.png"]
-    assert data.load("data") == (tmp_path / "grid.png").read_bytes()
 
 
 def test_a_missing_file_says_which_and_what_writes_it(tmp_path: Path) -> None:
@@ -159,14 +131,6 @@ def test_a_missing_file_says_which_and_what_writes_it(tmp_path: Path) -> None:
     fault = user_error_in(caught.value)
     assert str(tmp_path / "a.json") in str(fault)
     assert "kedro run --pipeline=train" in str(fault)
-
-
-def test_the_latest_is_also_one_folder_above(tmp_path: Path) -> None:
-    data = catalog(tmp_path / "run" / "r.json", latest=True)
-    data.save("data", {"a": 1})
-    assert json.loads((tmp_path / "r.json").read_text()) == {"a": 1}
-    assert data.load("data") == {"a": 1}
-    assert files(tmp_path) == ["r.json", "r.json"]
 
 
 def test_two_runs_keep_theirs_and_the_last_one_is_above(tmp_path: Path) -> None:
@@ -190,13 +154,8 @@ def test_a_save_whose_copy_above_fails_is_none(tmp_path: Path) -> None:
 def test_an_optional_file_that_is_missing_is_none(
     tmp_path: Path, versioned: bool
 ) -> None:
-    config = {
-        "type": f"{MODULE}.AtomicDataset",
-        "filepath": str(tmp_path / "t.parquet"),
-        "optional": True,
-        "versioned": versioned,
-    }
-    assert DataCatalog.from_config({"data": config}).load("data") is None
+    data = catalog(tmp_path / "t.parquet", optional=True, versioned=versioned)
+    assert data.load("data") is None
 
 
 def test_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
@@ -207,18 +166,9 @@ def test_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
 
 def python(code: str, **environment: str) -> str:
     """Return what code prints in a process of its own."""
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            f"import sys\nfrom {MODULE} import AtomicDataset\n{code}",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, **environment},
-    )
-    return done.stdout
+    code = f"import sys\nfrom {MODULE} import AtomicDataset\n{code}"
+    run = partial(subprocess.run, capture_output=True, text=True, check=True)
+    return run([sys.executable, "-c", code], env={**os.environ, **environment}).stdout
 
 
 def test_listing_the_catalog_imports_no_figure_library() -> None:
@@ -230,13 +180,6 @@ print(*sys.modules)
     assert not {"matplotlib", "plotly"} & set(python(code).split())
 
 
-def test_a_page_comes_back_as_saved_and_lies_above_as_the_last(tmp_path: Path) -> None:
-    data = catalog(tmp_path / "run" / "page.html", latest=True)
-    data.save("data", "<p>5.2 ± 0.4</p>")
-    assert data.load("data") == "<p>5.2 ± 0.4</p>"
-    assert (tmp_path / "page.html").read_bytes() == "<p>5.2 ± 0.4</p>".encode()
-
-
 def test_a_page_is_in_utf_8_whatever_the_locale(tmp_path: Path) -> None:
     code = f"""
 dataset = AtomicDataset(filepath={str(tmp_path / "page.html")!r})
@@ -245,28 +188,3 @@ print(dataset.load() == "5.2 \\u00b1 0.4")
 """
     assert python(code, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0") == "True\n"
     assert (tmp_path / "page.html").read_bytes() == "5.2 ± 0.4".encode()
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("t.parquet", TABLE),
-        ("r.json", {"a": 1}),
-        ("p.html", "<p>"),
-        ("g.png", Figure()),
-    ],
-)
-def test_a_suffix_names_the_dataset(tmp_path: Path, name: str, value: Any) -> None:
-    dataset = AtomicDataset(filepath=str(tmp_path / name))
-    dataset.save(value)
-    assert dataset.exists()
-    assert files(tmp_path) == [name]
-
-
-def test_a_suffix_without_a_dataset_needs_its_name(tmp_path: Path) -> None:
-    path = str(tmp_path / "t.csv")
-    with pytest.raises(KeyError):
-        AtomicDataset(filepath=path)
-    dataset = AtomicDataset(filepath=path, dataset="pandas.CSVDataset")
-    dataset.save(TABLE)
-    assert dataset.load()["model"].tolist() == ["a", "b"]

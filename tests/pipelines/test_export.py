@@ -122,7 +122,7 @@ def test_the_best_is_the_combination_where_it_was_selected_else_the_best_baselin
 def test_before_a_combination_the_best_is_the_best_ema(run: RunFolder) -> None:
     (evaluated(run).models / "combination.json").unlink()
     best = chosen(run, "best")
-    assert (best.title, best.weights) == ("best EMA", "the best_ema")
+    assert (best.evaluated_as, best.weights) == ("best_ema", "the best_ema")
 
 
 def test_a_checkpoint_is_chosen_by_its_name(run: RunFolder) -> None:
@@ -173,7 +173,8 @@ def test_the_story_has_the_rows_of_the_model_and_those_to_compare(
     (run.reporting / "evaluation.json").write_text(json.dumps(values))
     story = export(run, model="last", license="mit").story
     assert [each.model for each in story.rows] == ["last", "gaussian_latents"]
-    assert (story.run, story.licence, story.commit) == ("tested", "mit", "a" * 40)
+    assert (story.run, story.model) == ("tested", "last checkpoint")
+    assert (story.licence, story.commit) == ("mit", "a" * 40)
     assert export(evaluated(run), model="combined").story.rows == []
 
 

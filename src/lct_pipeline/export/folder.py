@@ -65,7 +65,7 @@ def _write_component(component: Any, folder: Path) -> list[str | None]:
     for config in folder.glob("*config.json"):
         values = json.loads(config.read_text())
         values.pop("_name_or_path", None)  # a path of this machine
-        config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+        config.write_text(json.dumps(values, indent=2) + "\n")
     kind = type(component)
     if kind.__module__.startswith("diffusers."):
         return ["diffusers", kind.__name__]

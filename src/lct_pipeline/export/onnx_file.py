@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,8 +13,6 @@ from torch import Tensor, nn
 from lct_pipeline.core.samplers import guided
 from lct_pipeline.errors import DataError, ParameterError
 from lct_pipeline.export.latent_pipeline import LatentPipeline
-
-logger = logging.getLogger(__name__)
 
 MAX_BYTES = 1_900_000_000  # of weights inside the file; ONNX files hold 2 GiB
 NEEDED = ("onnx", "onnxscript")
@@ -71,33 +68,30 @@ def check_onnx(model: str) -> None:
 
 
 def write_onnx(pipeline: LatentPipeline, path: Path) -> None:
-    """Write the one-step generator of a consistency model, for any batch size.
+    """Write the one-step generator of a model that :func:`check_onnx` took, for any batch size.
 
     Weights of more than 1.9 GB go to a file beside it, ``<name>.data``, which belongs to it.
-
-    Raises:
-        ParameterError: It is no model of one step.
-        DataError: The packages are not installed.
     """
-    check_onnx(pipeline.scheduler.config.model)
-    module = OneStepGenerator(pipeline).eval()
-    inputs, names = _example(pipeline)
+    module, config = OneStepGenerator(pipeline).eval(), pipeline.denoiser.config
+    inputs = {"noise": torch.zeros(2, *config.sample_shape)}
+    if config.num_classes:
+        inputs["labels"] = torch.zeros(2, dtype=torch.int64)
     batch = torch.export.Dim("batch", min=1)
-    num_bytes = sum(t.numel() * t.element_size() for t in module.state_dict().values())
+    num_bytes = sum(t.nbytes for t in module.state_dict().values())
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of the exporter, about its own parts
         program = torch.onnx.export(
             module,
-            inputs,
-            input_names=names,
+            tuple(inputs.values()),
+            input_names=list(inputs),
             output_names=["images"],
             dynamic_shapes=tuple({0: batch} for _ in inputs),
             dynamo=True,
             verbose=False,
         )
-        assert program is not None
-        _forget_source(program.model)
-        program.save(path, external_data=num_bytes > MAX_BYTES)
+    assert program is not None
+    _forget_source(program.model)
+    program.save(path, external_data=num_bytes > MAX_BYTES)
 
 
 def _forget_source(model: Any) -> None:
@@ -110,12 +104,3 @@ def _forget_source(model: Any) -> None:
     for part in (model, graph, *graph.initializers.values(), *nodes, *values):
         part.metadata_props.clear()
         part.doc_string = None
-
-
-def _example(pipeline: LatentPipeline) -> tuple[tuple[Tensor, ...], list[str]]:
-    """Return inputs of a batch and their names."""
-    config = pipeline.denoiser.config
-    noise = torch.zeros(2, *config.sample_shape)
-    if not config.num_classes:
-        return (noise,), ["noise"]
-    return (noise, torch.zeros(2, dtype=torch.int64)), ["noise", "labels"]

@@ -13,10 +13,10 @@ from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.models.description import ModelDescription
 
-# title of a model, the file it is in, and the pipeline that writes that
+# the file that a model is in, and the pipeline that writes it
 MADE = {
-    "combined": ("combined model", "combined_model", "combine"),
-    "best_ema": ("best EMA", "best_ema", "evaluate"),
+    "combined": ("combined_model", "combine"),
+    "best_ema": ("best_ema", "evaluate"),
 }
 
 
@@ -25,14 +25,12 @@ class Chosen:
     """A model.
 
     Attributes:
-        title: What of the run it is, as text.
         weights: Name of the checkpoint or combination.
         evaluated_as: What the evaluation calls it; None where it is not evaluated.
         tensors: State dict of the raw network.
         network: Description of the network.
     """
 
-    title: str
     weights: str
     evaluated_as: str | None
     tensors: dict[str, Tensor]
@@ -47,16 +45,17 @@ def choose_model(name: str, run: RunFolder, catalog: CheckpointCatalog) -> Chose
     """
     if name == "best":
         name = _best(run.combination)
-    if name not in MADE:
-        return _checkpoint(name, catalog)
-    title, stored, pipeline = MADE[name]
-    file = run.tensors(stored)
-    if file is None:
+    is_made = name in MADE
+    weights, file = _made(name, run) if is_made else _checkpoint(name, catalog)
+    network = file.metadata.get("network")
+    if network is None:
         raise ParameterError(
-            f"export.model: there is no {title} yet. Run `kedro run --pipeline={pipeline}` first, "
-            "or take the last checkpoint: --params=export.model=last."
+            f"{weights} was written by another trainer, whose network this project does not know: "
+            "it cannot be exported."
         )
-    return _chosen(title, file.metadata["name"], name, file)
+    evaluated_as = name if is_made or name == "last" else None
+    description = ModelDescription.from_json(network)
+    return Chosen(weights, evaluated_as, file.tensors, description)
 
 
 def _best(combination: CombinationResult | None) -> str:
@@ -65,29 +64,25 @@ def _best(combination: CombinationResult | None) -> str:
     return "combined" if combination.is_selected else combination.best_baseline
 
 
-def _checkpoint(name: str, catalog: CheckpointCatalog) -> Chosen:
+def _made(name: str, run: RunFolder) -> tuple[str, TensorFile]:
+    stored, pipeline = MADE[name]
+    file = run.tensors(stored)
+    if file is None:
+        raise ParameterError(
+            f"export.model: there is no {name} yet. Run `kedro run --pipeline={pipeline}` first, "
+            "or take the last checkpoint: --params=export.model=last."
+        )
+    return file.metadata["name"], file
+
+
+def _checkpoint(name: str, catalog: CheckpointCatalog) -> tuple[str, TensorFile]:
     index = catalog.rows
     raw = index[index["kind"] == "raw"].sort_values("step")
-    is_last = name == "last"
-    rows = raw.tail(1) if is_last else index.query("name == @name")
+    rows = raw.tail(1) if name == "last" else index[index["name"] == name]
     if rows.empty:
         raise ParameterError(
             f"export.model={name}: give best, combined, best_ema, last or the name of a "
             f"checkpoint, such as {raw['name'].iloc[-1]}."
         )
     row = rows.iloc[0]
-    title, evaluated_as = ("last checkpoint", name) if is_last else ("checkpoint", None)
-    file = catalog.store.read(row["name"], row["digest"])
-    return _chosen(title, row["name"], evaluated_as, file)
-
-
-def _chosen(
-    title: str, weights: str, evaluated_as: str | None, file: TensorFile
-) -> Chosen:
-    if file.metadata.get("network") is None:
-        raise ParameterError(
-            f"{weights} was written by another trainer, whose network this project does not know: "
-            "it cannot be exported."
-        )
-    network = ModelDescription.from_json(file.metadata["network"])
-    return Chosen(title, weights, evaluated_as, file.tensors, network)
+    return row["name"], catalog.store.read(row["name"], row["digest"])

@@ -18,6 +18,7 @@ from lct_pipeline.export.onnx_file import check_onnx
 from lct_pipeline.parameters import Sampling
 from lct_pipeline.parameters.export import Export
 from lct_pipeline.pipelines.export.choice import Chosen, choose_model
+from lct_pipeline.reporting.words import MODELS, in_sentence
 
 
 def exported_model(
@@ -67,7 +68,7 @@ def _story(
     improves = selected.get("two_step_improves", {})
     return Story(
         run=run.name,
-        model=chosen.title,
+        model=in_sentence(MODELS.get(chosen.evaluated_as or "", "Checkpoint")),
         weights=chosen.weights,
         licence=licence,
         parameters=record["parameters"],
