@@ -93,8 +93,9 @@ def shuffled(x: Tensor, order: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("positions", POSITIONS)
-def test_the_table_alone_tells_positions_apart(positions: str) -> None:
+def test_the_table_alone_tells_positions_apart_and_is_no_weight(positions: str) -> None:
     net = network("dit", positions=positions)
+    assert not [name for name in net.state_dict() if "table" in name]
     x, c_noise = noisy_latents()
     order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
 
@@ -110,44 +111,27 @@ def test_the_table_alone_tells_positions_apart(positions: str) -> None:
     assert error() < 1e-5
 
 
-@pytest.mark.parametrize("positions", POSITIONS)
-def test_the_table_is_no_part_of_the_weights(positions: str) -> None:
-    state = new_network("dit", positions=positions).state_dict()
-    assert not [name for name in state if "table" in name]
+def places(side: int) -> tuple[Tensor, Tensor]:
+    """Return column and row of each place, ``(side * side, 1)``, by row."""
+    number = torch.arange(float(side**2))[:, None]
+    return number % side, number // side
 
 
 def test_sinusoidal_positions_are_sines_and_cosines_of_column_and_row() -> None:
-    table = sinusoidal_positions(3, 16)
-    frequencies = [10_000 ** (-k / 4) for k in range(4)]
-    for row in range(3):
-        for column in range(3):
-            expected = [
-                wave(place * f)
-                for place in (column, row)
-                for wave in (math.sin, math.cos)
-                for f in frequencies
-            ]
-            found = table[3 * row + column].tolist()
-            assert found == pytest.approx(expected, abs=1e-6)
+    frequencies = 10_000 ** (-torch.arange(4) / 4)
+    waves = [
+        wave(place * frequencies)
+        for place in places(3)
+        for wave in (torch.sin, torch.cos)
+    ]
+    torch.testing.assert_close(sinusoidal_positions(3, 16), torch.cat(waves, 1))
 
 
 def test_rotary_positions_are_angles_of_column_and_row_for_pairs() -> None:
-    cosines, sines = rotary_positions(3, 8)
-    for row in range(3):
-        for column in range(3):
-            angles = [
-                place * f
-                for place in (column, row)
-                for f in (1, 10_000**-0.5)
-                for _ in range(2)
-            ]
-            place = 3 * row + column
-            assert cosines[place].tolist() == pytest.approx(
-                [math.cos(a) for a in angles], abs=1e-6
-            )
-            assert sines[place].tolist() == pytest.approx(
-                [math.sin(a) for a in angles], abs=1e-6
-            )
+    frequencies = torch.tensor([1, 1, 10_000**-0.5, 10_000**-0.5])
+    angles = torch.cat([place * frequencies for place in places(3)], 1)
+    expected = torch.stack([angles.cos(), angles.sin()])
+    torch.testing.assert_close(rotary_positions(3, 8), expected)
 
 
 def turned(x: Tensor, rotation: Tensor) -> Tensor:

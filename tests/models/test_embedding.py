@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from diffusers.models.embeddings import get_timestep_embedding
 from torch.nn import functional as F
 
 from lct_pipeline.models.embedding import (
@@ -14,15 +13,6 @@ from lct_pipeline.models.embedding import (
 )
 
 C_NOISE = 250 * torch.tensor([0.002, 0.5, 1.0, 80.0]).log()
-
-
-@pytest.mark.parametrize("num_channels", [2, 8, 128])
-def test_embedding_is_that_of_diffusers_with_cosines_first(num_channels: int) -> None:
-    theirs = get_timestep_embedding(
-        C_NOISE, num_channels, flip_sin_to_cos=True, downscale_freq_shift=0
-    )
-    found = sinusoidal_embedding(C_NOISE, num_channels)
-    torch.testing.assert_close(found, theirs, atol=1e-4, rtol=0)
 
 
 def test_embedding_is_the_formula_of_ddpm() -> None:

@@ -42,8 +42,7 @@ def test_a_missing_key_is_named(key: str) -> None:
         ModelDescription.from_json(said)
 
 
-@pytest.mark.parametrize("key", ["unet", "network", "width"])
-def test_an_unknown_key_is_named(key: str) -> None:
-    said = {**described().as_json(), key: {}}
-    with pytest.raises(DataError, match=f"a model has the unknown key '{key}': "):
+def test_an_unknown_key_is_named() -> None:
+    said = {**described().as_json(), "unet": {}}
+    with pytest.raises(DataError, match="a model has the unknown key 'unet': "):
         ModelDescription.from_json(said)
