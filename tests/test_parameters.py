@@ -12,6 +12,7 @@ from lct_pipeline.errors import ParameterError
 from lct_pipeline.parameters import (
     Parameters,
     check_parameters,
+    differences,
     first_difference,
     parameters_digest,
 )
@@ -327,6 +328,12 @@ def test_digest_does_not_depend_on_the_order_of_keys() -> None:
 def test_digest_changes_with_a_value(other: dict[str, Any]) -> None:
     assert parameters_digest(other) != parameters_digest({"a": 1})
     assert len(parameters_digest(other)) == 8
+
+
+def test_differences_are_of_both_sides_by_dotted_name_and_lists_are_values() -> None:
+    a, b = {"x": 1, "y": {"z": [1, 2]}}, {"x": 1, "y": {"z": [1, 3]}, "w": 4}
+    assert differences(a, b) == {"y.z": ([1, 2], [1, 3]), "w": (None, 4)}
+    assert differences(a, a) == {}
 
 
 @pytest.mark.parametrize(

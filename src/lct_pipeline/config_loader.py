@@ -12,13 +12,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from copy import deepcopy
+from functools import cached_property, reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
-from kedro.config import OmegaConfigLoader
+from kedro.config import MissingConfigException, OmegaConfigLoader
 from omegaconf import OmegaConf
 
-from lct_pipeline.parameters import check_parameters, parameters_digest
+from lct_pipeline.errors import ParameterError
+from lct_pipeline.parameters import Parameters, check_parameters, parameters_digest
 
 # what the weights of a run depend on
 RUN_GROUPS = ("ingestion", "encoding", "training")
@@ -27,48 +30,51 @@ RUN_GROUPS = ("ingestion", "encoding", "training")
 class LctConfigLoader(OmegaConfigLoader):
     """``OmegaConfigLoader`` with the resolvers ``parameter``, ``name_of`` and ``run_name``."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._raw_parameters: dict[str, Any] | None = None
-        self._parameters: dict[str, Any] | None = None
-        super().__init__(*args, **kwargs)
-
     def __getitem__(self, key: str) -> Any:
         """Return a configuration; parameters, which many ask for, are read once.
 
         The resolvers are those of this loader while a configuration is read: OmegaConf has one
         table of them for a whole process, and several sessions may share one.
         """
-        if key == "parameters" and self._raw_parameters is not None:
+        if key == "parameters":
             return deepcopy(self._raw_parameters)
         resolvers: dict[str, Callable[..., Any]] = {
             "parameter": self._parameter,
-            "name_of": self._name_of,
+            "name_of": lambda *groups: name_of(self._values, *groups),
             "run_name": self.run_name,
         }
         for name, resolver in resolvers.items():
             OmegaConf.register_new_resolver(name, resolver, replace=True)
-        found = super().__getitem__(key)
-        if key == "parameters":
-            self._raw_parameters = deepcopy(found)
-        return found
+        return super().__getitem__(key)
 
-    def _checked(self) -> dict[str, Any]:
-        if self._parameters is None:
-            self._parameters = check_parameters(self["parameters"]).model_dump()
-        return self._parameters
+    @cached_property
+    def _raw_parameters(self) -> Any:
+        return super().__getitem__("parameters")
+
+    @cached_property
+    def checked(self) -> Parameters:
+        """The parameters, checked.
+
+        Raises:
+            ParameterError: One is refused, or there are none.
+        """
+        try:
+            return check_parameters(self["parameters"])
+        except MissingConfigException as error:
+            raise ParameterError(
+                f"{error}. Run from the project's folder, with --env naming a folder of conf/."
+            ) from error
+
+    @cached_property
+    def _values(self) -> dict[str, Any]:
+        return self.checked.model_dump()
 
     def _parameter(self, key: str) -> Any:
-        value: Any = self._checked()
-        for part in key.split("."):
-            value = value[part]
-        return value
-
-    def _name_of(self, *groups: str) -> str:
-        return name_of(self._checked(), *groups)
+        return reduce(getitem, key.split("."), self._values)
 
     def run_name(self) -> str:
         """Return the name of the run."""
-        return self._checked()["run_id"] or self._name_of(*RUN_GROUPS)
+        return self.checked.run_id or name_of(self._values, *RUN_GROUPS)
 
 
 def name_of(parameters: dict[str, Any], *groups: str) -> str:

@@ -1,9 +1,9 @@
 """Kedro's settings: how configuration is merged and which hooks run."""
 
 from lct_pipeline.config_loader import LctConfigLoader
-from lct_pipeline.hooks import MLflowHook, ParameterHook, RunRecordHook, RuntimeHook
+from lct_pipeline.hooks import RunHook
 
-HOOKS = (ParameterHook(), RuntimeHook(), RunRecordHook(), MLflowHook())
+HOOKS = (RunHook(),)
 # kedro-viz's note of a run, which a partial one overwrites: `kedro lct runs` reads our records
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-viz",)
 

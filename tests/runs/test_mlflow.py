@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from made_results import row
@@ -18,7 +20,15 @@ from lct_pipeline.cli import cli
 from lct_pipeline.config_loader import LctConfigLoader
 from lct_pipeline.errors import UserError
 from lct_pipeline.parameters import check_parameters
-from lct_pipeline.runs.mlflow_store import IDENTITY, log_run, open_store
+from lct_pipeline.runs.mlflow_store import (
+    IDENTITY,
+    log_run,
+    metrics_of,
+    opened,
+    parameters_of,
+    texts,
+    training_rows,
+)
 from lct_pipeline.runs.reading import Run, find_run
 from lct_pipeline.settings import CONFIG_LOADER_ARGS
 
@@ -54,8 +64,13 @@ def store(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def entries() -> list[Any]:
     """Return what MLflow has."""
-    client, experiment = open_store()
+    client, experiment = store_of()
     return list(client.search_runs([experiment]))
+
+
+def store_of() -> tuple[Any, str]:
+    with opened() as (mlflow, experiment):
+        return mlflow.MlflowClient(), experiment
 
 
 def made(project: Path, name: str = "a", value: float = 3.0, **changes: Any) -> Run:
@@ -105,11 +120,46 @@ def test_the_environment_switches_it_on_and_nothing_else() -> None:
     assert mlflow == base.model_copy(update={"runtime": runtime})
 
 
+def test_parameters_are_said_as_they_are_typed(tmp_path: Path) -> None:
+    found = texts(parameters_of(made(tmp_path)))
+    assert found["training.num_steps"] == "60"
+    assert found["training.objective.kind"] == "consistency"
+    assert found["training.ema.rates"] == "[0.9, 0.95]"
+    assert found["encoding.autoencoder"] == "null"
+    assert not any(name.startswith("runtime") for name in found)
+
+
+def test_values_against_several_references_have_names_of_their_own(
+    tmp_path: Path,
+) -> None:
+    rows = [row("last", 3.0), row("last", 4.0, std=None, protocol="2")]
+    make_run(tmp_path, "a", make_record(), rows=rows)
+    found = metrics_of(find_run(tmp_path, "a"))
+    assert found == {FIGURE: 3.0, f"{FIGURE}_std": 0.1, f"{FIGURE}/2": 4.0}
+
+
+def test_training_metrics_are_the_finite_numbers_by_step(tmp_path: Path) -> None:
+    run = made(tmp_path)
+    (run.models / "training_metrics").mkdir()
+    for first in (1, 3):
+        values = {"step": [first, first + 1], "loss": [0.5, math.nan], "text": "no"}
+        table = pd.DataFrame(values)
+        table.to_parquet(run.models / "training_metrics" / f"part-{first}.parquet")
+    loss = {"training/loss": 0.5}
+    assert list(training_rows(run)) == [(1, loss), (2, {}), (3, loss), (4, {})]
+
+
+def test_weights_from_elsewhere_cannot_be_logged(tmp_path: Path) -> None:
+    make_run(tmp_path, "theirs", steps=(5,))
+    with pytest.raises(UserError, match="theirs has no record"):
+        log_run(find_run(tmp_path, "theirs"))
+
+
 @needs_mlflow
 def test_parameters_can_be_searched_by_their_names(store: Path) -> None:
     log_run(made(store, "short"))
     log_run(made(store, "long", **{"parameters.training.num_steps": 80}))
-    client, experiment = open_store()
+    client, experiment = store_of()
     for steps, name in (("60", "short"), ("80", "long")):
         query = f"params.`training.num_steps` = '{steps}'"
         (found,) = client.search_runs([experiment], query)
@@ -121,7 +171,7 @@ def test_a_second_time_the_same_entry_is_brought_up_to_date(store: Path) -> None
     run = made(store)
     first = log_run(run)
     assert log_run(Run("a", store)) == first
-    client, _ = open_store()
+    client, _ = store_of()
     assert [m.value for m in client.get_metric_history(first, FIGURE)] == [3.0]
 
     text = (run.reporting / "evaluation.json").read_text().replace("3.0", "2.0")
@@ -136,7 +186,7 @@ def test_curves_figures_tags_status_and_files_are_kept(
     store: Path, smoke_run: Path
 ) -> None:
     run = find_run(smoke_run, "tested")
-    client, _ = open_store()
+    client, _ = store_of()
     for _ in range(2):  # no point twice
         entry = client.get_run(log_run(run))
     losses = client.get_metric_history(entry.info.run_id, "training/loss")
@@ -172,6 +222,6 @@ def test_an_experiment_may_be_named(
 ) -> None:
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
     log_run(made(store))
-    client, experiment = open_store()
+    client, experiment = store_of()
     assert client.get_experiment(experiment).name == "mine"
     assert len(entries()) == 1

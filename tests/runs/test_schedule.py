@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lct_pipeline.errors import DataError, ParameterError
+from lct_pipeline.runs.reading import Run
 from lct_pipeline.runs.schedule import (
     Decision,
-    PastRun,
     Start,
     decide,
     finished_nodes,
@@ -79,9 +80,11 @@ def session(nodes: tuple[str, ...] = TRAIN, **changes: Any) -> dict[str, Any]:
     return {**record, **changes}
 
 
-def past(*records: dict[str, Any], name: str = "old", **changes: Any) -> PastRun:
-    values = {"has_weights": True, "is_indexed": True, **changes}
-    return PastRun(name, records or (session(),), **values)
+def past(*records: dict[str, Any], name: str = "old", **changes: Any) -> Run:
+    """Return a run with these records, without its files."""
+    run, files = Run(name, Path()), {"checkpoints": [Path("a")], "is_indexed": True}
+    run.__dict__.update(files, records=list(records) or [session()], **changes)
+    return run
 
 
 def scheduled(name: str, **values: Any) -> dict[str, Any]:
@@ -188,7 +191,7 @@ def test_changed_images_continue_from_the_newest_weights() -> None:
     runs = [
         past(session(started="2026-01-02"), name="newer"),
         past(session(started="2026-01-01"), name="older"),
-        past(session(started="2026-01-03"), name="newest", has_weights=False),
+        past(session(started="2026-01-03"), name="newest", checkpoints=[]),
     ]
     decision = decide(starting(images="B"), runs)
     assert (decision.run_id, decision.continues) == ("train-tuesday", "newer")
@@ -196,7 +199,7 @@ def test_changed_images_continue_from_the_newest_weights() -> None:
 
 
 def test_changed_images_without_weights_start_afresh() -> None:
-    decision = decide(starting(images="B"), [past(has_weights=False)])
+    decision = decide(starting(images="B"), [past(checkpoints=[])])
     assert decision.continues is None
     assert "no weights are there" in decision.reason
 
@@ -299,10 +302,10 @@ INPUTS = {"checkpoints": "1", "images": "2"}
 
 
 class TestUnlessUnchanged:
-    def decision(self, run: PastRun, digests: dict[str, str], **start: Any) -> Decision:
+    def decision(self, run: Run, digests: dict[str, str], **start: Any) -> Decision:
         return unless_unchanged(Decision("old", "."), run, combining(**start), digests)
 
-    def combined(self, **changes: Any) -> PastRun:
+    def combined(self, **changes: Any) -> Run:
         first = session(COMBINE[:1], inputs={"images": "2"})
         second = session(COMBINE[1:], inputs={"checkpoints": "1"})
         return past(session(), first, {**second, **changes})

@@ -1,32 +1,37 @@
 """Runs in MLflow: logged from their own records, when they end or at any time later.
 
 Kedro's plug-in for MLflow is not used: it logs typed parameters as one text each, which cannot be
-searched, and it slows every command. Here the parameters are logged one by one, and MLflow is
-imported where it is asked for alone. Where runs go is said by MLflow's own variables:
+searched, and it slows every command. Where runs go is said by MLflow's own variables:
 ``MLFLOW_TRACKING_URI``, and ``MLFLOW_EXPERIMENT_NAME`` (else ``lct_pipeline``).
 """
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import isfinite
+from typing import Any
 
 from lct_pipeline.errors import UserError
-from lct_pipeline.runs.reading import Run
-from lct_pipeline.runs.tracking import Points, Tracked, tracked
+from lct_pipeline.parameters import flatten, parameters_digest
+from lct_pipeline.runs.reading import Run, parse_time
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-EXPERIMENT = "lct_pipeline"
-IDENTITY = "lct.identity"
+IDENTITY = "lct.identity"  # stands for name and parameters: the same is the same entry
+STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+SHOWN = (".html", ".png", ".json")
 MAX_VALUE = 5000  # characters of a parameter or tag; MLflow refuses longer ones
-BATCH = 100  # of parameters or tags that MLflow takes in one call; of metrics it takes 1,000
 
 
-def _mlflow() -> Any:
-    """Return MLflow, which takes seconds to import and need not be installed."""
+@contextmanager
+def opened() -> Iterator[tuple[Any, str]]:
+    """Yield MLflow, which takes seconds to import and need not be installed, and the experiment.
+
+    Raises:
+        UserError: It is not installed, cannot be reached, or refuses.
+    """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         import mlflow
@@ -34,25 +39,13 @@ def _mlflow() -> Any:
         raise UserError(
             "MLflow is not installed: pip install 'lct_pipeline[mlflow]'."
         ) from error
-    return mlflow
-
-
-def open_store() -> tuple[MlflowClient, str]:
-    """Return MLflow's client and the experiment that runs go to.
-
-    Raises:
-        UserError: MLflow is not installed, or cannot be reached.
-    """
-    mlflow = _mlflow()
-    client = mlflow.MlflowClient()
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
     try:
-        found = client.get_experiment_by_name(name)
-        return client, found.experiment_id if found else client.create_experiment(name)
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "lct_pipeline")
+        yield mlflow, mlflow.set_experiment(name).experiment_id
     except mlflow.MlflowException as error:
         raise UserError(
-            f"MLflow at {mlflow.get_tracking_uri()} cannot be used: {error}. "
-            "MLFLOW_TRACKING_URI says where it is."
+            f"MLflow at {mlflow.get_tracking_uri()} cannot be used: {error}. MLFLOW_TRACKING_URI "
+            "says where it is. A run's results are saved: `kedro lct mlflow <run>` logs them again."
         ) from error
 
 
@@ -60,77 +53,113 @@ def log_run(run: Run) -> str:
     """Log a run, or bring up to date what was logged of it; return MLflow's id of it.
 
     Raises:
-        UserError: MLflow is not installed, cannot be reached, or refuses.
+        UserError: The run has no record, or MLflow does not take it.
     """
-    client, experiment = open_store()
-    try:
-        return _log(client, experiment, tracked(run))
-    except _mlflow().MlflowException as error:
+    if not run.records:
         raise UserError(
-            f"MLflow refused the run {run.name}: {error}. Its results are saved; "
-            f"`kedro lct mlflow {run.name}` logs it again."
-        ) from error
-
-
-def _log(client: MlflowClient, experiment: str, entry: Tracked) -> str:
-    run_id = _find(client, experiment, entry) or _create(client, experiment, entry)
-    _log_texts(client, run_id, entry)
-    _log_metrics(client, run_id, entry)
-    for path, folder in entry.artifacts:
-        client.log_artifact(run_id, str(path), folder)
-    client.set_terminated(run_id, entry.status, entry.ended)
+            f"{run.name} has no record of what ran, so there is nothing to log."
+        )
+    with opened() as (mlflow, experiment):
+        client = mlflow.MlflowClient()
+        run_id = _entry(client, experiment, run)
+        with mlflow.start_run(run_id):
+            mlflow.log_params(texts(parameters_of(run)))
+            mlflow.set_tags(tags_of(run))
+            _log_metrics(mlflow, client, run_id, run)
+            for path in sorted(run.reporting.glob("[!.]*")):
+                if path.suffix in SHOWN and path.is_file():
+                    mlflow.log_artifact(str(path))
+            mlflow.log_artifacts(str(run.reporting / "records"), "records")
+        status = STATUS.get(run.status, "RUNNING")
+        client.set_terminated(run_id, status, milliseconds(run.last["ended"]))
     return run_id
 
 
-def _find(client: MlflowClient, experiment: str, entry: Tracked) -> str | None:
-    found = client.search_runs([experiment], f"tags.`{IDENTITY}` = '{entry.identity}'")
-    return found[0].info.run_id if found else None
-
-
-def _create(client: MlflowClient, experiment: str, entry: Tracked) -> str:
-    made = client.create_run(
-        experiment,
-        start_time=entry.started,
-        tags={IDENTITY: entry.identity, "mlflow.source.name": "kedro run"},
-        run_name=entry.name,
-    )
+def _entry(client: Any, experiment: str, run: Run) -> str:
+    """Return MLflow's id of a run, made now unless it is there."""
+    identity = f"{run.name}-{parameters_digest(parameters_of(run))}"
+    found = client.search_runs([experiment], f"tags.`{IDENTITY}` = '{identity}'")
+    if found:
+        return found[0].info.run_id
+    started, tags = milliseconds(run.records[0]["started"]), {IDENTITY: identity}
+    made = client.create_run(experiment, started, tags, run_name=run.name)
     return made.info.run_id
 
 
-def _log_texts(client: MlflowClient, run_id: str, entry: Tracked) -> None:
-    entities = _mlflow().entities
-    parameters = [entities.Param(k, v[:MAX_VALUE]) for k, v in entry.parameters.items()]
-    tags = [entities.RunTag(k, v[:MAX_VALUE]) for k, v in entry.tags.items()]
-    for some in _batches(parameters, BATCH):
-        client.log_batch(run_id, params=some)
-    for some in _batches(tags, BATCH):
-        client.log_batch(run_id, tags=some)
+def parameters_of(run: Run) -> dict[str, Any]:
+    """Return the parameters that results depend on."""
+    return {k: v for k, v in run.last["parameters"].items() if k != "runtime"}
 
 
-def _log_metrics(client: MlflowClient, run_id: str, entry: Tracked) -> None:
-    """Log what is new: MLflow would keep a figure that is logged twice twice."""
-    new_metric = _mlflow().entities.Metric
+def milliseconds(text: str | None) -> int | None:
+    """Return a record's time since 1970; None for none."""
+    return round(parse_time(text).timestamp() * 1000) if text else None
+
+
+def texts(values: dict[str, Any]) -> dict[str, str]:
+    """Return values by dotted name as one types them: text as it is, the rest as JSON."""
+    return {
+        name: (value if isinstance(value, str) else json.dumps(value))[:MAX_VALUE]
+        for name, value in flatten(values).items()
+    }
+
+
+def tags_of(run: Run) -> dict[str, str]:
+    """Return what a run is found by, beside its parameters."""
+    last = run.last
+    outputs = (record["outputs"] for record in run.records)
+    about = {
+        "recipe": run.recipe,
+        "source_fingerprint": run.fingerprint,
+        "runtime": last["parameters"]["runtime"],
+        "outputs": {k: v for found in outputs for k, v in found.items()},
+        **{k: last[k] for k in ("dirty", "error", "python", "machine", "device")},
+        "versions": last["versions"],
+    }
+    tags = {f"lct.{name}": text for name, text in texts(about).items()}
+    source = {"name": "kedro run", "git.commit": last["commit"] or "unknown"}
+    return tags | {f"mlflow.source.{name}": text for name, text in source.items()}
+
+
+def _log_metrics(mlflow: Any, client: Any, run_id: str, run: Run) -> None:
+    """Log what is new: MLflow would keep a value that is logged twice twice."""
     known = client.get_run(run_id).data.metrics
+    points = [(k, v, 0) for k, v in metrics_of(run).items() if known.get(k) != v]
+    of_training = [name for name in known if name.startswith("training/")]
+    histories = {name: client.get_metric_history(run_id, name) for name in of_training}
+    last = {name: max(m.step for m in points) for name, points in histories.items()}
+    for step, row in training_rows(run):
+        points += [(k, v, step) for k, v in row.items() if step > last.get(k, -1)]
     now = round(time.time() * 1000)
-    new = [
-        new_metric(name, value, now, 0)
-        for name, value in entry.metrics.items()
-        if known.get(name) != value
-    ]
-    for name, points in entry.histories.items():
-        last = _last_step(client, run_id, name) if name in known else -1
-        new += [new_metric(name, v, entry.started, s) for s, v in _after(points, last)]
-    for some in _batches(new, 10 * BATCH):
-        client.log_batch(run_id, metrics=some)
+    new = [mlflow.entities.Metric(k, v, now, step) for k, v, step in points]
+    client.log_batch(run_id, metrics=new)
 
 
-def _last_step(client: MlflowClient, run_id: str, name: str) -> int:
-    return max(metric.step for metric in client.get_metric_history(run_id, name))
+def metrics_of(run: Run) -> dict[str, float]:
+    """Return every value by ``model/evaluations/extractor/metric``, and its standard deviation.
+
+    Values of the same name are against several references: after the first, they also have the
+    digest of their protocol.
+    """
+    metrics: dict[str, float] = {}
+    for row in run.rows:
+        short = row.metric.removeprefix(f"{row.extractor}_")
+        name = f"{row.model}/{row.nfe}/{row.extractor}/{short}"
+        if name in metrics:
+            name = f"{name}/{row.protocol}"
+        metrics[name] = row.value
+        if row.std is not None:
+            metrics[f"{name}_std"] = row.std
+    return metrics
 
 
-def _after(points: Points, step: int) -> Points:
-    return [point for point in points if point[0] > step]
+def training_rows(run: Run) -> Iterator[tuple[int, dict[str, float]]]:
+    """Yield the training metrics of each step, without what is no finite number."""
+    from pyarrow import parquet
 
-
-def _batches(items: list[Any], size: int) -> list[list[Any]]:
-    return [items[start : start + size] for start in range(0, len(items), size)]
+    folder = run.models / "training_metrics"
+    for part in sorted(folder.glob("[!.]*.parquet")):
+        for row in parquet.read_table(part).to_pylist():
+            step = row.pop("step")
+            numbers = {k: v for k, v in row.items() if isinstance(v, int | float)}
+            yield step, {f"training/{k}": v for k, v in numbers.items() if isfinite(v)}

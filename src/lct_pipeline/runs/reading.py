@@ -1,4 +1,4 @@
-"""What runs left behind: records, checkpoints and figures, read without torch or pandas."""
+"""What runs left behind: records, checkpoints and values, read without torch or pandas."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from lct_pipeline.config_loader import name_of
 from lct_pipeline.datasets.results import EvaluationResult, EvaluationRow
 from lct_pipeline.datasets.run_records import Record, read_records
-from lct_pipeline.errors import DataError, UserError
+from lct_pipeline.errors import DataError, ParameterError, UserError
+from lct_pipeline.parameters import check_parameters
 
 REPORTING = Path("data", "08_reporting")
 MODELS = Path("data", "06_models")
@@ -58,8 +57,22 @@ class Run:
         return self.records[-1] if self.records else {}
 
     @cached_property
+    def checkpoints(self) -> list[Path]:
+        """Files of its checkpoints."""
+        return list((self.models / "checkpoints").glob("[!.]*.safetensors"))
+
+    @cached_property
+    def is_indexed(self) -> bool:
+        """Whether its checkpoints are catalogued: its training ended."""
+        return (self.models / "checkpoint_index.parquet").exists()
+
+    @cached_property
     def rows(self) -> list[EvaluationRow]:
-        """Every value of every model; empty where it was not evaluated."""
+        """Every value of every model; empty where it was not evaluated.
+
+        Raises:
+            DataError: They are damaged, or another version of the project wrote them.
+        """
         path = self.reporting / "evaluation.json"
         try:
             return EvaluationResult.of(json.loads(path.read_text())).rows
@@ -71,19 +84,25 @@ class Run:
                 f"`kedro run --pipeline=evaluate`. {error}"
             ) from error
 
+    @cached_property
+    def is_of_this_version(self) -> bool:
+        """Whether its parameters are such as this version of the project has."""
+        try:
+            return not self.last or bool(check_parameters(self.last["parameters"]))
+        except ParameterError:
+            return False
+
     @property
     def is_there(self) -> bool:
         """Whether there is a record or a checkpoint: other folders lie beside those of runs."""
-        return any((self.reporting / "records").glob("[!.]*.json")) or any(
-            _checkpoints(self.models)
-        )
+        return bool(self.records or self.checkpoints)
 
     @property
     def started(self) -> str:
         """When it was last worked on, in UTC and as Kedro writes times."""
         if self.records:
             return self.last["started"]
-        newest = max(path.stat().st_mtime for path in _checkpoints(self.models))
+        newest = max(path.stat().st_mtime for path in self.checkpoints)
         return f"{datetime.fromtimestamp(newest, UTC):{_TIME}}"
 
     @property
@@ -99,9 +118,15 @@ class Run:
         return status
 
     @property
+    def recipe(self) -> str | None:
+        """Folder of ``conf/`` that it was last run with."""
+        env = self.last.get("env") or "local"
+        return None if not self.records else "base" if env == "local" else env
+
+    @property
     def num_steps(self) -> int | None:
         """The last step of which there is a checkpoint."""
-        found = (re.match(r"step-(\d+)", p.name) for p in _checkpoints(self.models))
+        found = (re.match(r"step-(\d+)", path.name) for path in self.checkpoints)
         return max((int(match[1]) for match in found if match), default=None)
 
     @property
@@ -115,10 +140,11 @@ class Run:
         files = (p for top in (self.models, self.reporting) for p in top.rglob("*"))
         return sum(path.stat().st_size for path in files if path.is_file())
 
-    def newest(self, group: str, key: str) -> Any:
-        """Return what the newest record that has it says, None where none does."""
-        said = (record.get(group, {}).get(key) for record in reversed(self.records))
-        return next((value for value in said if value is not None), None)
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the source of its images, as the newest record that has one says."""
+        found = (r["inputs"].get("image_source") for r in reversed(self.records))
+        return next(filter(None, found), None)
 
     def images_by_split(self) -> dict[str, int]:
         """Return the number of images of each split; empty where the manifest is not there."""
@@ -132,8 +158,7 @@ def find_runs(project: Path) -> list[Run]:
     """Return all runs of a project, the newest first."""
     tops = (project / REPORTING, project / MODELS)
     names = {path.name for top in tops for path in top.glob("[!.]*") if path.is_dir()}
-    runs = (Run(name, project) for name in names)
-    there = [run for run in runs if run.is_there]
+    there = [run for name in names if (run := Run(name, project)).is_there]
     return sorted(there, key=lambda run: (run.started, run.name), reverse=True)
 
 
@@ -141,26 +166,37 @@ def find_run(project: Path, name: str) -> Run:
     """Return a run by its name.
 
     Raises:
-        UserError: There is none of that name; the message names those that there are.
+        UserError: There is none of that name, and the message names those that there are; or
+            another version of the project made it.
     """
     run = Run(name, project)
-    if run.is_there:
-        return run
-    names = ", ".join(known.name for known in find_runs(project))
-    raise UserError(
-        f"There is no run {name!r}; there are: {names}."
-        if names
-        else f"There is no run {name!r}, nor any other yet: `kedro run` makes one."
-    )
+    if not run.is_there:
+        names = ", ".join(known.name for known in find_runs(project))
+        raise UserError(
+            f"There is no run {name!r}; there are: {names}."
+            if names
+            else f"There is no run {name!r}, nor any other yet: `kedro run` makes one."
+        )
+    check_version(run)
+    return run
+
+
+def check_version(run: Run) -> None:
+    """Refuse a run that another version of the project made: its results are left as they are.
+
+    Raises:
+        UserError: It did.
+    """
+    if not run.is_of_this_version:
+        raise UserError(
+            f"Another version of lct_pipeline made the run {run.name}. Go on with that version, or "
+            "take another name: --params=run_id=<name>."
+        )
 
 
 def parse_time(text: str) -> datetime:
     """Return a time that a record gives."""
     return datetime.strptime(text, _TIME).replace(tzinfo=UTC)
-
-
-def _checkpoints(models: Path) -> Iterator[Path]:
-    return (models / "checkpoints").glob("[!.]*.safetensors")
 
 
 def _seconds(record: Record) -> float:
@@ -172,14 +208,13 @@ def _seconds(record: Record) -> float:
 
 def _is_alive(process: int) -> bool:
     """Return whether a process runs on this machine; on Windows that cannot be asked so."""
-    if sys.platform == "win32":
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        return True
+    if sys.platform != "win32":
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:  # another user's
+            pass
     return True
 
 
@@ -189,6 +224,6 @@ def _count_splits(manifest: Path) -> dict[str, int]:
     if not manifest.exists():
         return {}
     column = parquet.read_table(manifest, columns=["split"])["split"]
-    counted = Counter(value for value in column.to_pylist() if value is not None)
+    counted = Counter(column.to_pylist())
     order = ("train", "validation", "test")
     return {name: counted[name] for name in order if counted[name]}

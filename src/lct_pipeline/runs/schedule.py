@@ -10,10 +10,12 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, count
+from typing import Any
 
 from lct_pipeline.config_loader import RUN_GROUPS
 from lct_pipeline.datasets.run_records import TRAIN_NODE, Record
 from lct_pipeline.errors import DataError, ParameterError
+from lct_pipeline.runs.reading import Run
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Start:
     pipeline: str
     nodes: frozenset[str]
     groups: tuple[str, ...]
-    parameters: Record
+    parameters: dict[str, Any]
     images: str | None
     scheduled_as: str
 
@@ -40,35 +42,6 @@ class Start:
     def trains(self) -> bool:
         """Whether it trains; else it needs a run that was trained."""
         return TRAIN_NODE in self.nodes
-
-
-@dataclass(frozen=True)
-class PastRun:
-    """A run that is there.
-
-    Args:
-        name: Its ``run_id``.
-        records: Of its sessions, the oldest first.
-        has_weights: Whether it has checkpoints.
-        is_indexed: Whether they are catalogued: its training ended.
-    """
-
-    name: str
-    records: tuple[Record, ...]
-    has_weights: bool
-    is_indexed: bool
-
-    @property
-    def images(self) -> str | None:
-        """Return the fingerprint of its images; None where no session lived to write it."""
-        found = [_images_of(record) for record in self.records]
-        return next((images for images in reversed(found) if images), None)
-
-    @property
-    def continues(self) -> str | None:
-        """Return the run from whose weights the schedule started it."""
-        found = (continued_by(record) for record in reversed(self.records))
-        return next(filter(None, found), None)
 
 
 @dataclass(frozen=True)
@@ -94,9 +67,8 @@ def slug(name: str) -> str:
     Raises:
         ParameterError: Nothing is left of it.
     """
-    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", name.removesuffix("+00:00")).strip(
-        "-._"
-    )
+    words = re.findall(r"[A-Za-z0-9._-]+", name.removesuffix("+00:00"))
+    readable = "-".join(words).strip("-._")
     if not readable:
         raise ParameterError(
             f"--run-id={name!r} has no letter or digit: give the name of the scheduled start, "
@@ -105,91 +77,71 @@ def slug(name: str) -> str:
     return readable
 
 
-def continued_by(record: Record) -> str | None:
-    """Return the run from whose weights the schedule, and no user, started a record's run."""
-    return (record.get("schedule") or {}).get("continues")
-
-
-def decide(start: Start, runs: Iterable[PastRun]) -> Decision:
+def decide(start: Start, runs: Iterable[Run]) -> Decision:
     """Return which run a pipeline goes to.
 
     Raises:
         DataError: It needs a trained run, and there is none.
     """
-    newest_first = sorted(runs, key=lambda r: r.records[-1]["started"], reverse=True)
+    newest_first = sorted(runs, key=lambda run: run.started, reverse=True)
     asked = start.parameters["run_id"]
     for run in newest_first:
-        if not asked and _began(start, run):
-            reason = f"run {run.name} is what this start began: the same again."
-            return Decision(run.name, reason, run.continues)
+        began = (_schedule(record, "scheduled_as") for record in run.records)
+        if not asked and start.scheduled_as in began:
+            return _go_on(
+                run, f"run {run.name} is what this start began: the same again."
+            )
     if not start.trains:
         return _trained(start, newest_first)
     if asked:
-        found = next((run for run in newest_first if run.name == asked), None)
-        if found is None:
-            return Decision(asked, _new(asked, "there is none of this name"))
-        return _on(found, start)
-    same = [run for run in newest_first if _is_of(run, start, start.groups)]
-    here = [run for run in same if run.images in (None, start.images)]
+        same = here = [run for run in newest_first if run.name == asked]
+    else:
+        same = [run for run in newest_first if _is_of(run, start, start.groups)]
+        here = [run for run in same if _has_images(run, start)]
+    for run in here:
+        if _has_images(run, start) and finished_nodes(run, start) >= start.nodes:
+            return _nothing_to_do(_go_on(run, ""), start)
     if here:
-        return _on(next((run for run in here if _is_done(run, start)), here[0]), start)
+        reason = f"run {here[0].name} has not finished {start.pipeline}: it goes on."
+        return _go_on(here[0], reason)
     return _new_run(start, same, {run.name for run in newest_first})
 
 
-def _began(start: Start, run: PastRun) -> bool:
-    return any(
-        (record.get("schedule") or {}).get("scheduled_as") == start.scheduled_as
-        for record in run.records
+def _go_on(run: Run, reason: str) -> Decision:
+    return Decision(run.name, reason, _continued(run))
+
+
+def _nothing_to_do(decision: Decision, start: Start) -> Decision:
+    reason = (
+        f"nothing to do: run {decision.run_id} has finished {start.pipeline} with these "
+        "parameters on these images."
     )
+    return replace(decision, reason=reason, nothing_to_do=True)
 
 
-def _on(run: PastRun, start: Start) -> Decision:
-    """Return the decision for a run of the same parameters and images, or asked for by name."""
-    if _is_done(run, start):
-        return Decision(run.name, _nothing(run, start), run.continues, True)
-    reason = f"run {run.name} has not finished {start.pipeline}: it goes on."
-    return Decision(run.name, reason, run.continues)
-
-
-def _is_done(run: PastRun, start: Start) -> bool:
-    here = run.images in (None, start.images)
-    return here and finished_nodes(run, start) >= start.nodes
-
-
-def _nothing(run: PastRun, start: Start) -> str:
-    return (
-        f"nothing to do: run {run.name} has finished {start.pipeline} with these parameters on "
-        "these images."
-    )
-
-
-def _new(name: str, why: str) -> str:
-    return f"new run {name}: {why}."
-
-
-def _new_run(start: Start, same: list[PastRun], taken: set[str]) -> Decision:
+def _new_run(start: Start, same: list[Run], taken: set[str]) -> Decision:
     """Return a new run, for runs of the same parameters that all have other images."""
-    base = slug(start.scheduled_as)
+    asked = start.parameters["run_id"]
+    base = asked or slug(start.scheduled_as)
     names = chain([base], (f"{base}-{number}" for number in count(2)))
     name = next(name for name in names if name not in taken)
+    old = next((run.name for run in same if run.checkpoints), None)
     if not same:
-        return Decision(name, _new(name, "there is none with these parameters"))
-    old = next((run.name for run in same if run.has_weights), None)
+        why = f"there is none {'of this name' if asked else 'with these parameters'}"
     # also a teacher, or the frozen part of a truncated model, which those kinds always name
-    if start.parameters["training"]["init_from"]["run"]:
+    elif start.parameters["training"]["init_from"]["run"]:
+        old = None
         why = (
             "the images changed; training.init_from is taken, so that it starts afresh"
         )
-        return Decision(name, _new(name, why))
-    if old is None:
-        return Decision(
-            name, _new(name, "the images changed, and no weights are there")
-        )
-    why = f"the images changed; it starts from the last weights of {old}"
-    return Decision(name, _new(name, why), old)
+    elif old is None:
+        why = "the images changed, and no weights are there"
+    else:
+        why = f"the images changed; it starts from the last weights of {old}"
+    return Decision(name, f"new run {name}: {why}.", old)
 
 
-def _trained(start: Start, newest_first: list[PastRun]) -> Decision:
+def _trained(start: Start, newest_first: list[Run]) -> Decision:
     """Return the run asked for, else the newest one trained with these parameters.
 
     Raises:
@@ -199,8 +151,7 @@ def _trained(start: Start, newest_first: list[PastRun]) -> Decision:
     for run in newest_first:
         wanted = run.name == asked if asked else _is_of(run, start, RUN_GROUPS)
         if wanted and run.is_indexed:
-            reason = f"{start.pipeline} on run {run.name}."
-            return Decision(run.name, reason, run.continues)
+            return _go_on(run, f"{start.pipeline} on run {run.name}.")
     which = f"run {asked}" if asked else "a run with these training parameters"
     raise DataError(
         f"{start.pipeline} needs {which} whose training has ended, and there is none: run the "
@@ -209,7 +160,7 @@ def _trained(start: Start, newest_first: list[PastRun]) -> Decision:
 
 
 def unless_unchanged(
-    decision: Decision, run: PastRun, start: Start, digests: Mapping[str, str]
+    decision: Decision, run: Run, start: Start, digests: Mapping[str, str]
 ) -> Decision:
     """Return the decision, or that there is nothing to do.
 
@@ -219,15 +170,14 @@ def unless_unchanged(
         start: The pipeline.
         digests: What the inputs that come from other pipelines hold now.
     """
-    if not finished_nodes(run, start) >= start.nodes:
-        return decision
     seen = _seen_inputs(run, start)
-    if all(seen.get(name) == {digest} for name, digest in digests.items()):
-        return replace(decision, reason=_nothing(run, start), nothing_to_do=True)
+    unchanged = all(seen.get(name) == {digest} for name, digest in digests.items())
+    if unchanged and finished_nodes(run, start) >= start.nodes:
+        return _nothing_to_do(decision, start)
     return decision
 
 
-def _seen_inputs(run: PastRun, start: Start) -> dict[str, set[str]]:
+def _seen_inputs(run: Run, start: Start) -> dict[str, set[str]]:
     """Return the digests that the last sessions of each node saw or made, by dataset."""
     seen: dict[str, set[str]] = {}
     missing = set(start.nodes)
@@ -239,29 +189,41 @@ def _seen_inputs(run: PastRun, start: Start) -> dict[str, set[str]]:
     return seen
 
 
-def finished_nodes(run: PastRun, start: Start) -> set[str]:
+def finished_nodes(run: Run, start: Start) -> set[str]:
     """Return the nodes that finished sessions with these parameters ran."""
-    return set().union(*(_nodes(record) for record in _finished(run, start)))
+    return set().union(*map(_nodes, _finished(run, start)))
 
 
-def _finished(run: PastRun, start: Start) -> list[Record]:
-    return [
-        record
-        for record in run.records
-        if record["status"] == "finished" and _same(record, start, start.groups)
-    ]
+def _finished(run: Run, start: Start) -> list[Record]:
+    done = (record for record in run.records if record["status"] == "finished")
+    return [record for record in done if _same(record, start, start.groups)]
 
 
 def _nodes(record: Record) -> set[str]:
     return {entry["node"] for entry in record["nodes"]}
 
 
-def _images_of(record: Record) -> str | None:
-    read = record["inputs"].get("image_source")
-    return read or (record.get("schedule") or {}).get("images")
+def _schedule(record: Record, key: str) -> str | None:
+    """Return what a schedule said of a session; None where a user started it."""
+    return (record.get("schedule") or {}).get(key)
 
 
-def _is_of(run: PastRun, start: Start, groups: Iterable[str]) -> bool:
+def _continued(run: Run) -> str | None:
+    """Return the run from whose weights the schedule, and no user, started a run."""
+    found = (_schedule(record, "continues") for record in reversed(run.records))
+    return next(filter(None, found), None)
+
+
+def _has_images(run: Run, start: Start) -> bool:
+    """Tell whether a run is of the present images, or no session lived to write which."""
+    found = (
+        record["inputs"].get("image_source") or _schedule(record, "images")
+        for record in reversed(run.records)
+    )
+    return next(filter(None, found), None) in (None, start.images)
+
+
+def _is_of(run: Run, start: Start, groups: Iterable[str]) -> bool:
     """Tell whether a run has the parameters of a start.
 
     Sessions that failed are left out where others did not: they may have been refused for theirs.
@@ -273,11 +235,8 @@ def _is_of(run: PastRun, start: Start, groups: Iterable[str]) -> bool:
 
 def _same(record: Record, start: Start, groups: Iterable[str]) -> bool:
     """Tell whether a record has the parameters of a start, but for a start from old weights."""
-    old, new = record["parameters"], start.parameters
-    for group in groups:
-        values = dict(old.get(group) or {})
-        if group == "training" and continued_by(record):
-            values["init_from"] = {**values["init_from"], "run": None}
-        if values != new[group]:
-            return False
-    return True
+    old = record["parameters"]
+    if _schedule(record, "continues"):
+        init_from = {**old["training"].get("init_from", {}), "run": None}
+        old = {**old, "training": {**old["training"], "init_from": init_from}}
+    return all(old.get(group) == start.parameters[group] for group in groups)

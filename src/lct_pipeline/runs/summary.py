@@ -8,8 +8,6 @@ from lct_pipeline.datasets.results import EvaluationRow
 from lct_pipeline.errors import DataError
 from lct_pipeline.runs.reading import Run
 
-MODELS = ("last", "best_ema", "combined")
-
 
 @dataclass(frozen=True)
 class Summary:
@@ -18,8 +16,8 @@ class Summary:
     Args:
         name: Of the run.
         started: When it was last worked on, UTC.
-        status: Of its last session; ``unreadable`` where another version of the project wrote its
-            evaluation, or it is damaged.
+        status: Of its last session; ``other version`` where another version of the project made
+            it, ``unreadable`` where its evaluation is damaged.
         error: Why that failed or cannot be read.
         recipe: Folder of ``conf/`` that it was run with.
         source: Where its images are from.
@@ -27,9 +25,9 @@ class Summary:
         num_steps: The last step of which there is a checkpoint.
         planned_steps: How many there were to be.
         figures: Frechet distance by model: ``value`` and ``std`` over seeds.
-        num_evaluations: How many network evaluations the figures are at: one, or the fewest there
+        num_evaluations: How many network evaluations the values are at: one, or the fewest there
             are.
-        protocol: Digest of how the figures were made; only equal ones may be compared.
+        protocol: Digest of how the values were made; only equal ones may be compared.
         headline: That in words.
         minutes: How long all sessions took together.
         mebibytes: What its own folders hold.
@@ -55,17 +53,19 @@ class Summary:
 def summarise(run: Run) -> Summary:
     """Return the key numbers of a run; what cannot be read of it is its error."""
     parameters = run.last.get("parameters", {})
-    status, error = run.status, run.last.get("error")
+    status, error, rows = run.status, run.last.get("error"), list[EvaluationRow]()
     try:
         rows = key_rows(run.rows)
-    except DataError as problem:  # damaged, or of another version
-        status, error, rows = "unreadable", str(problem), []
+    except DataError as problem:
+        status, error = "unreadable", str(problem)
+    if not run.is_of_this_version:
+        status, error = "other version", "its parameters are not those of this one"
     return Summary(
         name=run.name,
         started=run.started,
         status=status,
         error=error,
-        recipe=recipe_of(run),
+        recipe=run.recipe,
         source=parameters.get("ingestion", {}).get("source"),
         num_images=run.images_by_split().get("train"),
         num_steps=run.num_steps,
@@ -79,32 +79,17 @@ def summarise(run: Run) -> Summary:
     )
 
 
-def recipe_of(run: Run) -> str | None:
-    """Return the folder of ``conf/`` that a run was last run with."""
-    if not run.records:
-        return None
-    env = run.last["env"]
-    return "base" if env in (None, "local") else env
-
-
 def key_rows(rows: list[EvaluationRow]) -> list[EvaluationRow]:
     """Return the Frechet distances of the trained models, all by one protocol.
 
     That of the test split where there are several, at one evaluation or the fewest there are.
     """
-    found = [r for r in rows if r.model in MODELS and is_frechet(r.metric)]
-    if not found:
-        return []
+    distances = ("fid", "_frechet_distance")
+    found = [row for row in rows if row.nfe and row.metric.endswith(distances)]
     on_test = [row for row in found if row.reference == "the test split"]
-    protocol = (on_test or found)[0].protocol
-    same = [row for row in found if row.protocol == protocol]
-    fewest = min(row.nfe for row in same)
+    same = [row for row in found if row.protocol == (on_test or found)[0].protocol]
+    fewest = min((row.nfe for row in same), default=0)
     return [row for row in same if row.nfe == fewest]
-
-
-def is_frechet(metric: str) -> bool:
-    """Return whether a metric is a Frechet distance, of any extractor."""
-    return metric == "fid" or metric.endswith("_frechet_distance")
 
 
 def headline_of(row: EvaluationRow) -> str:

@@ -75,7 +75,7 @@ def test_fingerprints_are_told_short_and_unknown_commits_as_such(folder: Path) -
 
 @pytest.mark.parametrize(
     ("value", "verdict"),
-    [(2.9, "within the spread"), (2.0, "B is better"), (4.0, "A is better")],
+    [(2.9, "within the noise"), (2.0, "B is better"), (4.0, "A is better")],
 )
 def test_a_difference_has_a_verdict(folder: Path, value: float, verdict: str) -> None:
     two_runs(folder, [row("last", value)])
@@ -121,7 +121,7 @@ def test_a_run_that_was_not_evaluated_is_named(folder: Path) -> None:
 
 def test_runs_without_a_common_figure_say_so(folder: Path) -> None:
     two_runs(folder, [row("last", 3.0, nfe=5)])
-    assert "no figure is of both" in invoke("a", "b")
+    assert "no value is of both" in invoke("a", "b")
 
 
 def test_it_fits_100_columns_without_colours(folder: Path) -> None:

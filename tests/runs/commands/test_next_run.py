@@ -89,7 +89,7 @@ def test_changed_images_continue(asking: Any, smoke_run_copy: Path) -> None:
             ["--run-id=x", "--params=training.steps=1"],
             "training.steps: no such parameter",
         ),
-        (["--run-id=x", "--params=ingestion.source=gone/"], "'gone/' does not exist"),
+        (["--run-id=x", "--params=ingestion.source=gone"], "'gone' does not exist"),
         (
             ["--run-id=x", "--pipeline=combine", "--params=training.seed=7"],
             "run the pipeline train first",

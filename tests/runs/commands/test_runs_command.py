@@ -96,7 +96,7 @@ def test_figures_have_the_letter_of_how_they_were_made(folder: Path) -> None:
 
 def test_of_a_failed_run_the_error_is_told(folder: Path) -> None:
     several(folder)
-    assert "broken failed: DataError: photos.zip is damaged.\n" in invoke()
+    assert "broken (failed): DataError: photos.zip is damaged.\n" in invoke()
 
 
 def test_a_run_of_another_version_is_listed_as_such_and_hides_no_other(
@@ -107,7 +107,7 @@ def test_a_run_of_another_version_is_listed_as_such_and_hides_no_other(
     rows = json.loads(path.read_text())["rows"]
     path.write_text(json.dumps({"rows": [row | {"second_sigma": 1} for row in rows]}))
     text = invoke()
-    assert "old is unreadable: " in text and "not as this version writes it" in text
+    assert "old (unreadable): " in text and "not as this version writes it" in text
     assert {run["name"]: run["status"] for run in json.loads(invoke("--json"))} == {
         "broken": "failed",
         "new": "finished",

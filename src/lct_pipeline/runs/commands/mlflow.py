@@ -19,7 +19,8 @@ def mlflow(names: tuple[str, ...]) -> None:
     """
     project = project_folder()
     chosen = [find_run(project, name) for name in names]
-    runs = chosen or [run for run in find_runs(project) if run.records]
+    known = (run for run in find_runs(project) if run.is_of_this_version)
+    runs = chosen or [run for run in known if run.records]
     if not runs:
         raise UserError("There are no runs to log yet: `kedro run` makes one.")
     for run in runs:

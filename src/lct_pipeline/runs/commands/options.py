@@ -9,16 +9,19 @@ import click
 from kedro.framework.cli.project import run as kedro_run
 from omegaconf import OmegaConf
 
+ORIGINAL = next(option for option in kedro_run.params if option.name == "params")
 
-def _params(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+
+def parsed(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     """Return ``--params`` as Kedro does, with lists: ``key=[a,b],other=1``."""
+    assert ORIGINAL.callback is not None
     if not isinstance(value, str):
-        return _kedro_params(ctx, param, value)
+        return ORIGINAL.callback(ctx, param, value)
     items = [item.strip() for item in _split(value) if item.strip()]
     for item in items:
         key, equals, _ = item.partition("=")
         if not (equals and key.strip()):
-            _kedro_params(ctx, param, item)  # refuses it
+            ORIGINAL.callback(ctx, param, item)  # refuses it
     return OmegaConf.to_container(OmegaConf.from_dotlist(items))
 
 
@@ -34,16 +37,5 @@ def _split(text: str) -> list[str]:
     return parts
 
 
-def _kedro_params(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-    assert ORIGINAL.callback is not None
-    return ORIGINAL.callback(ctx, param, value)
-
-
-def parsed(params: str) -> dict[str, Any]:
-    """Return what ``kedro run`` makes of its ``--params``."""
-    return _params(click.get_current_context(), PARAMS, params)
-
-
-ORIGINAL = next(option for option in kedro_run.params if option.name == "params")
 PARAMS = copy(ORIGINAL)
-PARAMS.callback = _params
+PARAMS.callback = parsed

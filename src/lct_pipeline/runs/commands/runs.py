@@ -6,18 +6,16 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from kedro.utils import find_kedro_project
 from rich.text import Text
 
-from lct_pipeline.runs.commands.tables import console, figure, table
+from lct_pipeline.reporting.words import steps, value_text
+from lct_pipeline.runs.commands.printing import console, table
 from lct_pipeline.runs.reading import find_runs, parse_time
-from lct_pipeline.runs.summary import summarise
-
-if TYPE_CHECKING:
-    from lct_pipeline.runs.summary import Summary
+from lct_pipeline.runs.summary import Summary, summarise
 
 STYLES = {
     "finished": "green",
@@ -25,12 +23,13 @@ STYLES = {
     "failed": "red",
     "interrupted": "yellow",
 }
-LATE = float("inf")  # runs without a figure come last
+MODELS = ("last", "best_ema", "combined")
+LATE = float("inf")  # runs without a value come last
 KEYS: dict[str, Callable[[Summary], Any]] = {
     "name": lambda run: run.name,
-    "last": lambda run: _value(run, "last"),
-    "best-ema": lambda run: _value(run, "best_ema"),
-    "combined": lambda run: _value(run, "combined"),
+    "last": lambda run: run.figures.get("last", {}).get("value", LATE),
+    "best-ema": lambda run: run.figures.get("best_ema", {}).get("value", LATE),
+    "combined": lambda run: run.figures.get("combined", {}).get("value", LATE),
     "minutes": lambda run: -run.minutes,
     "size": lambda run: -run.mebibytes,
 }
@@ -49,10 +48,9 @@ def runs(sort: str, limit: int | None, as_json: bool) -> None:
     """List all runs with their key numbers."""
     found = find_runs(project_folder())
     if sort == "when":  # they come so; the rest need not be read
-        found = found[:limit]
-    summaries = [summarise(run) for run in found]
-    if sort != "when":
-        summaries = sorted(summaries, key=KEYS[sort])[:limit]
+        summaries = [summarise(run) for run in found[:limit]]
+    else:
+        summaries = sorted(map(summarise, found), key=KEYS[sort])[:limit]
     if as_json:
         click.echo(json.dumps([asdict(summary) for summary in summaries], indent=1))
     elif summaries:
@@ -70,81 +68,55 @@ def project_folder() -> Path:
 
 
 def _show(summaries: list[Summary]) -> None:
-    letters = _letters(summaries)
+    """Print the table, how its values were made, and why runs failed."""
+    made = dict.fromkeys(_made(run) for run in summaries if run.protocol)
+    letters = {key: _letter(number) for number, key in enumerate(made)}
     rows = table(
-        run="left",
-        status="left",
-        images="right",
-        steps="right",
-        last="left",
-        best_EMA="left",
-        combined="left",
-        by="left",
-        min="right",
-        MiB="right",
+        *("run", "status", "images", "steps"),
+        *("last", "best EMA", "combined", "by", "min", "MiB"),
     )
     for run in summaries:
-        figures = [
-            figure(**run.figures.get(model, {"value": None}))
-            for model in ("last", "best_ema", "combined")
-        ]
-        rows.add_row(
-            _two_lines(run.name, run.recipe or ""),
-            _two_lines(run.status, _when(run.started), STYLES.get(run.status, "")),
-            "" if run.num_images is None else f"{run.num_images:,}",
-            _steps(run),
-            *figures,
-            letters.get(_made(run), ""),
-            f"{run.minutes:.0f}" if run.minutes >= 10 else f"{run.minutes:.1f}",
-            f"{run.mebibytes:,.0f}",
-        )
-    console().print(rows)
-    _explain(summaries, letters)
-
-
-def _explain(summaries: list[Summary], letters: dict[Any, str]) -> None:
-    """Say how the figures were made, and why runs failed."""
+        rows.add_row(*_cells(run), letters.get(_made(run), ""), *_costs(run))
     screen = console()
+    screen.print(rows)
     if letters:
         screen.print(
             "\nUnder each name its recipe, under each status when it began (UTC). "
-            "Frechet distance, mean ± standard deviation over seeds of noise; only figures of "
+            "Frechet distance, mean ± standard deviation over seeds of noise; only values of "
             "the same letter can be compared:"
         )
-    shown = {_made(run): run for run in summaries}
-    for made, letter in letters.items():
-        count = shown[made].num_evaluations
-        evaluations = "1 evaluation" if count == 1 else f"{count} evaluations"
-        screen.print(f"  {letter}  {shown[made].headline}, {evaluations}")
-    failed = [run for run in summaries if run.error]
-    for run in failed:
-        what = "is unreadable" if run.status == "unreadable" else "failed"
-        screen.print(f"\n{run.name} {what}: {str(run.error).splitlines()[0]}")
+    for (headline, _, nfe), letter in letters.items():
+        screen.print(f"  {letter}  {headline}, {steps(nfe)}")
+    for run in summaries:
+        if run.error:
+            screen.print(f"\n{run.name} ({run.status}): {run.error.splitlines()[0]}")
 
 
-def _letters(summaries: list[Summary]) -> dict[Any, str]:
-    """Return a letter for each way in which figures were made."""
-    made = dict.fromkeys(_made(run) for run in summaries if run.protocol)
-    return {key: _letter(number) for number, key in enumerate(made)}
+def _cells(run: Summary) -> list[str | Text]:
+    when = f"{parse_time(run.started):%d %b %H:%M}"
+    values = [run.figures.get(model) for model in MODELS]
+    return [
+        _two_lines(run.name, run.recipe or ""),
+        _two_lines(run.status, when, STYLES.get(run.status, "")),
+        "" if run.num_images is None else f"{run.num_images:,}",
+        _steps(run),
+        *(value_text(**value) if value else "" for value in values),
+    ]
+
+
+def _costs(run: Summary) -> list[str]:
+    minutes = f"{run.minutes:.0f}" if run.minutes >= 10 else f"{run.minutes:.1f}"
+    return [minutes, f"{run.mebibytes:,.0f}"]
+
+
+def _made(run: Summary) -> tuple[Any, ...]:
+    return run.headline, run.protocol, run.num_evaluations
 
 
 def _letter(number: int) -> str:
     """Return a, b, ..., z, aa, ab, ..."""
     more, last = divmod(number, 26)
     return (_letter(more - 1) if more else "") + chr(ord("a") + last)
-
-
-def _made(run: Summary) -> tuple[Any, ...]:
-    return (run.protocol, run.num_evaluations)
-
-
-def _value(run: Summary, model: str) -> float:
-    value = run.figures.get(model, {}).get("value")
-    return LATE if value is None else value
-
-
-def _when(started: str) -> str:
-    return f"{parse_time(started):%d %b %H:%M}"
 
 
 def _two_lines(first: str, second: str, style: str = "bold") -> Text:
