@@ -9,7 +9,6 @@ from torch import Tensor
 from lct_pipeline.core.randomness import derived_generator
 from lct_pipeline.core.sample_quality import (
     feature_batches,
-    generate_images,
     label_batches,
     noise_batches,
     random_subset,
@@ -82,18 +81,6 @@ def test_labels_are_as_frequent_as_in_training() -> None:
 def test_without_classes_every_batch_has_no_labels() -> None:
     found = label_batches(10, [], batch_size=4, seed=5, purpose="a")
     assert list(found) == [None, None, None]
-
-
-def test_images_are_the_decoded_samples_of_each_batch() -> None:
-    def sample(noise: list[Tensor], labels: Tensor | None) -> Tensor:
-        assert labels is not None
-        return noise[0] - noise[1] + labels.reshape(-1, 1, 1, 1)
-
-    batches, labels = noises(6), classes(6)
-    images = list(generate_images(sample, lambda x: x + 7, batches, labels))
-    assert len(images) == 2
-    for (first, second), c, found in zip(batches, labels, images, strict=True):
-        assert torch.equal(found, first - second + c.reshape(-1, 1, 1, 1) + 7)
 
 
 def test_features_come_one_batch_at_a_time_in_single_precision() -> None:

@@ -63,7 +63,7 @@ def test_curriculum_is_ict_equation_11(num_steps: int, s0: int, s1: int) -> None
 
 
 def test_a_run_shorter_than_its_stages_still_has_one_step_each() -> None:
-    stages = [curriculum_stage(k, num_steps=3, s0=10, s1=640) for k in range(10)]
+    stages = [curriculum_stage(k, num_steps=3, num_stages=7) for k in range(10)]
     assert stages == [0, 1, 2, 3, 4, 5, 6, 6, 6, 6]
 
 

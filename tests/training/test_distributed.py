@@ -10,10 +10,11 @@ import multiprocessing
 import os
 import resource
 import signal
+import socket
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ from conftest import SmokeResults, TrainingPiece
 from lct_pipeline.core.batches import EpochOrder
 from lct_pipeline.datasets.shards import Shard, ShardsDataset, ShardStore, ShardStream
 from lct_pipeline.datasets.splits import indices_of
+from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import ParameterError, TrainingError, UserError
 
 TOLERANCE = 1e-5  # of losses, relative
@@ -61,6 +63,8 @@ def is_alive(pid: int) -> bool:
 
 def listened_on(pids: set[int]) -> set[str]:
     """Return the addresses, in hexadecimal, at which these processes take connections."""
+    if not Path("/proc/net/tcp").exists():
+        return set()
     files = [path for pid in pids for path in Path(f"/proc/{pid}/fd").iterdir()]
     own = {os.readlink(path) for path in files if path.is_symlink()}
     found = set()
@@ -77,7 +81,7 @@ def assert_gone(pids: set[int]) -> None:
     assert [pid for pid in pids if is_alive(pid)] == []
 
 
-@pytest.fixture
+@contextmanager
 def few_open_files() -> Iterator[None]:
     """Allow fewer open files than a state has tensors."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -87,27 +91,55 @@ def few_open_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-@pytest.mark.usefixtures("few_open_files")
-def test_two_processes_train_what_one_trains(results: SmokeResults) -> None:
-    one, two, pids = list(results.train(LIVELY)), [], set()
-    for piece in results.train(LIVELY, num_processes=2):
-        two.append(piece)
-        pids |= started()
-    assert_gone(pids)
+class Together(NamedTuple):
+    """A training in two processes: what it yielded, its processes, and what they listened on."""
+
+    pieces: list[TrainingPiece]
+    pids: set[int]
+    addresses: set[str]
+
+
+@pytest.fixture(scope="module")
+def together(results: SmokeResults) -> Together:
+    pieces, pids, addresses = [], set(), set()
+    with few_open_files(), pytest.MonkeyPatch.context() as patch:
+        # what a user may have set for other work must not make it listen outside
+        patch.setenv("GLOO_SOCKET_IFNAME", socket.if_nameindex()[-1][1])
+        for piece in results.train(LIVELY, num_processes=2):
+            pieces.append(piece)
+            pids |= started()
+            addresses |= listened_on({os.getpid(), *started()})
+    return Together(pieces, pids, addresses)
+
+
+def test_two_processes_train_what_one_trains(
+    results: SmokeResults, together: Together
+) -> None:
+    one, two = list(results.train(LIVELY)), together.pieces
+    assert_gone(together.pids)
     assert [p.step for p in two] == [p.step for p in one]
     np.testing.assert_allclose(losses(two), losses(one), rtol=TOLERANCE)
     for found, expected in zip(two, one, strict=True):
         assert found.state.metadata == expected.state.metadata
-        assert found.state.tensors.keys() == expected.state.tensors.keys()
         assert found.checkpoints.keys() == expected.checkpoints.keys()
         for name, checkpoint in expected.checkpoints.items():
-            for key, tensor in checkpoint.tensors.items():
-                other = found.checkpoints[name].tensors[key]
-                torch.testing.assert_close(other, tensor, rtol=0, atol=WEIGHTS)
-    for name, tensor in one[-1].state.tensors.items():
-        found_tensor = two[-1].state.tensors[name]
-        torch.testing.assert_close(found_tensor, tensor, rtol=1e-3, atol=WEIGHTS)
+            assert_close(found.checkpoints[name], checkpoint, rtol=0)
+    assert_close(two[-1].state, one[-1].state, rtol=1e-3)
     assert len(one[-1].state.tensors) > 80  # more than files could be opened
+
+
+def assert_close(found: TensorFile, expected: TensorFile, rtol: float) -> None:
+    assert found.tensors.keys() == expected.tensors.keys()
+    for name, tensor in expected.tensors.items():
+        other = found.tensors[name]
+        torch.testing.assert_close(other, tensor, rtol=rtol, atol=WEIGHTS)
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="not Linux")
+def test_nothing_listens_where_another_machine_could_reach_it(
+    together: Together,
+) -> None:
+    assert together.addresses == {LOOPBACK}
 
 
 @pytest.fixture
@@ -143,16 +175,6 @@ def test_an_error_of_one_process_is_that_of_one_process_alone(
     assert "not finite at step 6" in messages[0] and "nan" not in messages[0]
     assert steps == [3, 5, 6] * 2
     assert_gone(pids)
-
-
-@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="not Linux")
-@pytest.mark.usefixtures("forked_processes")
-def test_nothing_listens_where_another_machine_could_reach_it(
-    results: SmokeResults,
-) -> None:
-    with closing(results.train(PLAIN, num_processes=2)) as pieces:
-        next(pieces)
-        assert listened_on({os.getpid(), *started()}) == {LOOPBACK}
 
 
 @pytest.mark.usefixtures("forked_processes")

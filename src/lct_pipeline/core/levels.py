@@ -19,9 +19,9 @@ from torch import Tensor
 from lct_pipeline.core.objectives import Levels
 from lct_pipeline.core.schedules import (
     curriculum,
+    curriculum_stage,
     karras_sigmas,
     level_probabilities,
-    sample_levels,
     small_noise_pairs,
 )
 
@@ -65,9 +65,10 @@ class IndexSchedule:
         num_levels = self.num_levels(step)
         sigmas, probabilities = self.grid(num_levels)
         probabilities = probabilities * (sigmas[1:] >= above)
-        return self.pairs(
-            num_levels, sample_levels(probabilities, num_samples, generator)
+        n = torch.multinomial(
+            probabilities, num_samples, replacement=True, generator=generator
         )
+        return self.pairs(num_levels, n)
 
     def pairs(self, num_levels: int, n: Tensor) -> Levels:
         """Return the pairs of some indices, counted from the least noisy level."""
@@ -115,8 +116,9 @@ class ContinuousSchedule:
 
     def stage(self, step: int) -> int:
         """Return the stage of a step, counted from 0; all have the same number of steps."""
-        steps_per_stage = max(1, self.num_steps // self.num_stages)
-        return min(step // steps_per_stage, self.num_stages - 1)
+        return curriculum_stage(
+            step, num_steps=self.num_steps, num_stages=self.num_stages
+        )
 
     def num_levels(self, step: int) -> int:
         """Return the nominal N(k)."""

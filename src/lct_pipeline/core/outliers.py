@@ -205,25 +205,26 @@ def _rows(
     names: list[str], moments: CentralMoments, fences: Tensor, beyond: Tensor
 ) -> list[OutlierStatistics]:
     variance = moments.m2 / moments.count
-    spread = variance.clamp_min(1e-100)  # whose square is still above 0
-    skewness = moments.m3 / moments.count / spread**1.5
-    kurtosis = moments.m4 / moments.count / spread**2 - 3
+    divisor = variance.clamp_min(1e-100)  # whose square is still above 0
     shares = beyond / moments.count
+    columns = {
+        "mean": moments.mean,
+        "std": variance.sqrt(),
+        "skewness": moments.m3 / moments.count / divisor**1.5,
+        "excess_kurtosis": moments.m4 / moments.count / divisor**2 - 3,
+        "minimum": moments.minimum,
+        "maximum": moments.maximum,
+        **dict(zip(FENCES, fences, strict=True)),
+        "share_beyond_inner": shares[0],
+        "share_beyond_outer": shares[1],
+    }
     return [
         OutlierStatistics(
             channel=name,
             num_values=int(moments.count[c]),
-            mean=moments.mean[c].item(),
-            std=variance[c].sqrt().item(),
-            skewness=skewness[c].item(),
-            excess_kurtosis=kurtosis[c].item(),
-            minimum=moments.minimum[c].item(),
-            maximum=moments.maximum[c].item(),
-            **dict(zip(FENCES, fences[:, c].tolist(), strict=True)),
-            share_beyond_inner=shares[0, c].item(),
-            share_beyond_outer=shares[1, c].item(),
             gaussian_share_beyond_inner=gaussian_share_beyond(INNER),
             gaussian_share_beyond_outer=gaussian_share_beyond(OUTER),
+            **{key: column[c].item() for key, column in columns.items()},
         )
         for c, name in enumerate(names)
     ]

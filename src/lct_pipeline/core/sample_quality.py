@@ -35,24 +35,6 @@ def noise_batches(
         yield torch.stack(draws)
 
 
-def generate_images(
-    sample: Callable[[list[Tensor], Tensor | None], Tensor],
-    decode: Callable[[Tensor], Tensor],
-    noises: Iterable[Tensor],
-    labels: Iterable[Tensor | None],
-) -> Iterator[Tensor]:
-    """Yield uint8 images ``(B, 3, H, W)``, one batch for each batch of noise.
-
-    Args:
-        sample: Maps the noise of each evaluation, and classes, to normalised latents.
-        decode: Maps normalised latents to uint8 images.
-        noises: Batches of :func:`noise_batches`, on the model's device.
-        labels: Classes of each batch, ``(B,)``, or None.
-    """
-    for noise, classes in zip(noises, labels, strict=True):
-        yield decode(sample(list(noise), classes))
-
-
 def label_batches(
     num_images: int,
     class_counts: Sequence[int],

@@ -41,13 +41,13 @@ def num_stages(s0: int, s1: int) -> int:
     return int(math.log2(s1 // s0)) + 1
 
 
-def curriculum_stage(step: int, *, num_steps: int, s0: int, s1: int) -> int:
+def curriculum_stage(step: int, *, num_steps: int, num_stages: int) -> int:
     """Return the stage, counted from 0, that training step ``step`` belongs to.
 
     All stages have ``K' = floor(K / num_stages)`` steps; the last takes the remainder.
     """
-    steps_per_stage = max(1, num_steps // num_stages(s0, s1))
-    return min(step // steps_per_stage, num_stages(s0, s1) - 1)
+    steps_per_stage = max(1, num_steps // num_stages)
+    return min(step // steps_per_stage, num_stages - 1)
 
 
 def curriculum(step: int, *, num_steps: int, s0: int, s1: int) -> int:
@@ -55,7 +55,7 @@ def curriculum(step: int, *, num_steps: int, s0: int, s1: int) -> int:
 
     iCT's improved curriculum, without its "+ 1": we count intervals, iCT counts levels.
     """
-    stage = curriculum_stage(step, num_steps=num_steps, s0=s0, s1=s1)
+    stage = curriculum_stage(step, num_steps=num_steps, num_stages=num_stages(s0, s1))
     return min(s0 * 2**stage, s1)
 
 
@@ -76,15 +76,6 @@ def level_probabilities(sigmas: Tensor, *, P_mean: float, P_std: float) -> Tenso
     cumulative = torch.erf((sigmas.log() - P_mean) / (math.sqrt(2) * P_std))
     weights = cumulative.diff()
     return weights / weights.sum()
-
-
-def sample_levels(
-    probabilities: Tensor, num_samples: int, generator: torch.Generator
-) -> Tensor:
-    """Draw ``num_samples`` pair indices n, shape ``(num_samples,)``, with replacement."""
-    return torch.multinomial(
-        probabilities, num_samples, replacement=True, generator=generator
-    )
 
 
 def small_noise_pairs(n: Tensor, *, num_levels: int, threshold: float) -> Tensor:

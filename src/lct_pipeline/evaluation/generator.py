@@ -10,7 +10,6 @@ from torch import Tensor
 
 from lct_pipeline.core.preconditioning import Denoiser
 from lct_pipeline.core.sample_quality import (
-    generate_images,
     label_batches,
     noise_batches,
 )
@@ -174,11 +173,8 @@ class Generator:
     ) -> Iterator[Tensor]:
         """Yield batches of uint8 images ``(B, 3, H, W)``."""
         inputs = self._inputs(num_images, max(1, len(plan.sigmas)), seed, purpose)
-        return generate_images(
-            lambda noise, classes: self._sample(noise, classes, plan),
-            self.decode,
-            *inputs,
-        )
+        for noise, classes in zip(*inputs, strict=True):
+            yield self.decode(self._sample(list(noise), classes, plan))
 
     def gradients(
         self,
