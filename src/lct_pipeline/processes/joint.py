@@ -27,6 +27,7 @@ from lct_pipeline.errors import UserError
 from lct_pipeline.processes.children import begin, check_devices, killed_message
 
 POLL_SECONDS = 0.5
+GRACE_SECONDS = 5  # in which processes end when one of them failed
 
 
 @dataclass(frozen=True)
@@ -104,22 +105,20 @@ def run_together(
 def _items(joint: _Joint, processes: mp.ProcessContext) -> Iterator[Any]:
     """Yield the items of the first process until it has ended."""
     while True:
-        found: bytes | None = b""
         try:
             found = joint.outputs.get(timeout=POLL_SECONDS)
         except queue.Empty:
-            pass
-        processes.join(
-            timeout=0
-        )  # raises where one was killed, which others suffer from
+            processes.join(timeout=0)  # raises where one was killed
+            continue
         if found is None:
             return
-        if found:
-            item = torch.load(io.BytesIO(found), "cpu", weights_only=False)
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-            joint.taken.release()
+        item = torch.load(io.BytesIO(found), "cpu", weights_only=False)
+        if isinstance(item, BaseException):
+            # it may suffer from one that was killed, which then is the error
+            any(processes.join(timeout=1) for _ in range(GRACE_SECONDS))
+            raise item
+        yield item
+        joint.taken.release()
 
 
 def _packed(item: Any) -> bytes:
