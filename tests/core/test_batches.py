@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import itertools
-import pickle
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -10,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from paper_training import INDEX
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from torch import Tensor
@@ -22,7 +22,6 @@ from lct_pipeline.core.batches import (
     prepared_ahead,
     prepared_in_turn,
 )
-from lct_pipeline.core.levels import IndexSchedule
 from lct_pipeline.core.objectives import Batch, Levels
 from lct_pipeline.core.randomness import derived_generator
 from lct_pipeline.core.ranks import Ranks
@@ -30,17 +29,7 @@ from lct_pipeline.core.ranks import Ranks
 CPU = torch.device("cpu")
 SHAPE = (2, 3, 3)
 SIZE = 12
-SCHEDULE = IndexSchedule(
-    sigma_min=0.002,
-    sigma_max=80.0,
-    rho=7.0,
-    s0=10,
-    s1=40,
-    P_mean=-1.1,
-    P_std=2.0,
-    num_steps=30,
-    diffusion_threshold=0.75,
-)
+SCHEDULE = replace(INDEX, s1=40, num_steps=30)
 
 
 def read(step: int) -> tuple[Tensor, None]:
@@ -165,13 +154,6 @@ def test_a_step_has_the_same_batch_whenever_it_is_prepared(coupling: Coupling) -
     assert not same(replace(prepare, seed=6)(0), in_turn[0])
 
 
-def test_preparing_leaves_the_global_generators_as_they_were() -> None:
-    before, numpy_before = torch.get_rng_state(), pickle.dumps(np.random.get_state())
-    PREPARE(0)
-    assert torch.equal(torch.get_rng_state(), before)
-    assert pickle.dumps(np.random.get_state()) == numpy_before
-
-
 @pytest.mark.parametrize("step", [0, 12, 29])
 def test_a_batch_has_the_latents_of_its_step_and_the_levels_of_its_stage(
     step: int,
@@ -197,20 +179,6 @@ def test_coupling_gives_the_noise_of_the_independent_batch_in_the_best_order() -
     for mine, other in zip(coupled.levels, independent.levels, strict=True):
         assert torch.equal(mine, other)
     assert independent.coupling_seconds == 0 < coupled.coupling_seconds
-
-
-@pytest.mark.parametrize("coupling", ["batch", "process"])
-def test_noise_is_coupled_within_each_class(coupling: Coupling) -> None:
-    labelled = replace(PREPARE, read=read_labelled, coupling=coupling)
-    independent = replace(labelled, coupling="independent")(0).batch
-    found = labelled(0).batch
-    labels = read_labelled(0)[1]
-    assert found.labels is not None
-    assert torch.equal(found.labels, labels)
-    for label in labels.unique():
-        x, eps = independent.x[labels == label], independent.eps[labels == label]
-        best = eps[noise_by_distance(x, eps)]
-        assert torch.equal(found.eps[labels == label], best)
 
 
 # the parts of several processes

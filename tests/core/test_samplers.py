@@ -130,18 +130,6 @@ def test_coupled_noise_is_fresh_noise_in_the_order_of_the_trainings_coupling(
     assert not torch.allclose(added, fresh)
 
 
-@pytest.mark.parametrize("sigmas", [[MAX], [MAX, 0.529], [MAX, 3.0, 0.2]])
-def test_samples_of_the_exact_model_have_the_datas_distribution(
-    sigmas: list[float],
-) -> None:
-    size = 5000
-    eps = noise(len(sigmas), size)
-    x = sample_multistep(consistency_function, eps, sigmas, sigma_min=MIN)
-    num_values = 4 * size
-    assert abs(x.mean().item() - MU) < 5 * S / num_values**0.5 + MU * S / MAX
-    assert x.std().item() == pytest.approx(math.hypot(S, MIN), rel=0.02)
-
-
 def test_noise_for_every_level_is_required() -> None:
     with pytest.raises(ValueError, match="zip"):
         sample_multistep(consistency_function, noise(1, 2), [MAX, 0.5], sigma_min=MIN)

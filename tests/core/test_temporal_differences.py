@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from paper_training import ECT, GRID, INDEX, random_mlp
 from torch import Tensor
 
 from lct_pipeline.core.levels import (
@@ -23,47 +25,14 @@ from lct_pipeline.core.temporal_differences import (
     stage_pairs,
     temporal_differences,
 )
-from lct_pipeline.models.mlp import MLPNetwork
 
-GRID = {"sigma_min": 0.002, "sigma_max": 80.0, "rho": 7.0}
-INDEX = IndexSchedule(
-    **GRID,
-    s0=10,
-    s1=640,
-    P_mean=-1.1,
-    P_std=2.0,
-    num_steps=70,
-    diffusion_threshold=0.75,
-)
-CONTINUOUS = ContinuousSchedule(
-    P_mean=-1.1,
-    P_std=2.0,
-    q=2.0,
-    k=8.0,
-    b=1.0,
-    s0=10,
-    num_stages=4,
-    num_steps=40,
-    small_noise_below=0.17,
-)
-LAST = 69  # a step of the last stage, N = 640
+CONTINUOUS = replace(ECT, num_stages=4, num_steps=40)
+LAST = INDEX.num_steps - 1  # a step of the last stage, N = 640
 
 
 @pytest.fixture
 def denoiser() -> Denoiser:
-    torch.manual_seed(0)
-    network = MLPNetwork(
-        (2, 2, 2),
-        width=16,
-        num_blocks=1,
-        norm="non_scaling_layer_norm",
-        output_norm="non_scaling_layer_norm",
-        dropout=0.5,
-        num_classes=3,
-    )
-    for parameter in network.parameters():  # the last layer starts at 0
-        torch.nn.init.normal_(parameter, std=0.2)
-    return Denoiser(network, sigma_data=0.5, sigma_min=0.002).eval()
+    return random_mlp((2, 2, 2), dropout=0.5, num_classes=3).eval()
 
 
 @pytest.fixture

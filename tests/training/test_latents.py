@@ -174,22 +174,6 @@ def test_a_fixed_posterior_sample_is_the_same_each_time_and_a_resampled_one_is_n
     assert mirrored.std().item() == pytest.approx(2, rel=0.2)  # std_flipped
 
 
-def test_the_fixed_sample_of_an_image_stays_when_there_are_fewer_images(
-    reader: MakeReader,
-    wide_latents: ShardStore,
-    latents: ShardStore,
-    manifest: pd.DataFrame,
-) -> None:
-    fixed, fewer = {"resample_posterior": False}, manifest[6:]
-    before = noises(reader(wide_latents, fixed), reader(latents), range(4))
-    after = noises(
-        reader(wide_latents, fixed, rows=fewer), reader(latents, rows=fewer), range(4)
-    )
-    assert after.keys() < before.keys()
-    for item, (x, *_) in after.items():
-        assert torch.equal(x, before[item][0]), item
-
-
 @pytest.mark.parametrize("resample", [True, False])
 def test_resident_latents_are_those_that_are_read_bit_for_bit(
     reader: MakeReader, tmp_path: Path, resample: bool

@@ -131,34 +131,6 @@ def test_no_combination_of_sum_one_is_closer() -> None:
         assert distance(alpha + 1e-4 * (change - change.mean())) > distance(alpha)
 
 
-def edm2_inner_product(a: Profile, b: Profile) -> float:
-    """Return the integral over [0, min(t_a, t_b)] of two densities (gamma+1) t^gamma / T^(gamma+1).
-
-    t^(gamma_a + gamma_b) integrates to t^(gamma_a + gamma_b + 1) / (gamma_a + gamma_b + 1).
-    """
-    g_a, g_b, t = a.value, b.value, min(a.end, b.end)
-    scale = (g_a + 1) * (g_b + 1) / (g_a + g_b + 1) / t
-    return scale * (t / a.end) ** (g_a + 1) * (t / b.end) ** (g_b + 1)
-
-
-@pytest.mark.parametrize("target_width", [0.03, 0.08, 0.2])
-def test_many_steps_agree_with_the_closed_form_of_power_functions(
-    target_width: float,
-) -> None:
-    basis = snapshots(range(15_000, 300_001, 15_000))
-    target = Profile.power(300_000, target_width)
-    num = len(basis)
-    kkt = np.ones((num + 1, num + 1))
-    kkt[:num, :num] = [[edm2_inner_product(a, b) for b in basis] for a in basis]
-    kkt[num, num] = 0
-    right = np.array([*(edm2_inner_product(a, target) for a in basis), 1.0])
-    kkt[:num] *= 300_000
-    right[:num] *= 300_000
-    alpha = posthoc_coefficients(basis, target)
-    expected = np.linalg.solve(kkt, right)[:num]
-    np.testing.assert_allclose(alpha, expected, atol=2e-4)
-
-
 @pytest.mark.parametrize(
     "target",
     [
