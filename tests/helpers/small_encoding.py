@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import pandas as pd
 import torch
 import yaml
+from small_autoencoders import autoencoder
+from small_autoencoders import images as smooth_images
 from torch import Tensor, nn
 
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.shards import Shard, ShardsDataset, ShardStore, ShardStream
-from lct_pipeline.models.autoencoder.fitting import build_autoencoder
 from lct_pipeline.models.digests import tensors_digest
 from lct_pipeline.parameters import Encoding, Runtime
 from lct_pipeline.pipelines.encoding.nodes import encode_images
@@ -36,15 +36,6 @@ def runtime(**changes: Any) -> Runtime:
     return Runtime.model_validate(base("runtime") | {"device": "cpu"} | changes)
 
 
-def smooth_images(num: int, side: int) -> Tensor:
-    """Return coloured gradients, uint8."""
-    rng = np.random.default_rng(0)
-    grid = np.linspace(0, 1, side)
-    slopes = rng.uniform(-120, 120, size=(num, 3, 2, 1, 1))
-    values = 128 + slopes[:, :, 0] * grid[:, None] + slopes[:, :, 1] * grid / 2
-    return torch.from_numpy(values.clip(0, 255).astype(np.uint8))
-
-
 def store_images(
     folder: Path, sizes: Sequence[int] = SIZES, side: int = 16
 ) -> ShardStore:
@@ -62,34 +53,8 @@ def stored(model: Any) -> StoredAutoencoder:
     return StoredAutoencoder(model.eval(), tensors_digest(model.state_dict()))
 
 
-def kl(**changes: Any) -> StoredAutoencoder:
-    torch.manual_seed(0)
-    sizes = {"block_channels": (8, 8), "latent_channels": 2} | changes
-    return stored(build_autoencoder(**sizes))
-
-
-def tiny() -> StoredAutoencoder:
-    from diffusers import AutoencoderTiny
-
-    torch.manual_seed(0)
-    sides = ("encoder", "decoder")
-    widths = {f"{side}_block_out_channels": (8, 8) for side in sides}
-    blocks = {f"num_{side}_blocks": (1, 1) for side in sides}
-    return stored(AutoencoderTiny(latent_channels=3, **widths, **blocks))
-
-
-def deep_compression() -> StoredAutoencoder:
-    from diffusers import AutoencoderDC
-
-    torch.manual_seed(0)
-    levels = {
-        "block_types": "ResBlock",
-        "block_out_channels": (8, 8),
-        "layers_per_block": (1, 1),
-        "qkv_multiscales": ((), ()),
-    }
-    sides = {f"{s}_{k}": v for s in ("encoder", "decoder") for k, v in levels.items()}
-    return stored(AutoencoderDC(latent_channels=4, attention_head_dim=4, **sides))
+def kl(block_channels: Sequence[int] = (8, 8)) -> StoredAutoencoder:
+    return stored(autoencoder(block_channels))
 
 
 class AutoencoderDC(nn.Module):

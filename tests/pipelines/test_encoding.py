@@ -1,53 +1,15 @@
 from __future__ import annotations
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 
 from conftest import SmokeResults
-from lct_pipeline.datasets.shards import ShardsDataset
 from lct_pipeline.datasets.splits import indices_of
 from lct_pipeline.pipelines.encoding.nodes import (
-    encode_images,
     measure_reconstruction,
     prepare_autoencoder,
 )
 from lct_pipeline.pipelines.encoding.steps import measure_normalisation
-
-
-def test_latents_are_the_posterior_of_each_image_in_order(
-    results: SmokeResults,
-) -> None:
-    images, latents = results.catalog.load("images"), results.catalog.load("latents")
-    autoencoder = results.catalog.load("autoencoder").model
-    chosen = np.array([3, 1500, 40])
-    pixels = images.gather("images", chosen).float() / 127.5 - 1
-    with torch.no_grad():
-        posterior = autoencoder.encode(pixels).latent_dist
-    assert torch.allclose(latents.gather("mean", chosen), posterior.mean, atol=1e-5)
-    assert torch.allclose(latents.gather("std", chosen), posterior.std, atol=1e-5)
-
-
-def test_encoding_again_does_nothing_and_another_autoencoder_everything(
-    results: SmokeResults, tmp_path: Path
-) -> None:
-    catalog, parameters = results.catalog, results.parameters
-    images, autoencoder = catalog.load("images"), catalog.load("autoencoder")
-    done = encode_images(
-        images,
-        autoencoder,
-        catalog.load("latents"),
-        parameters.encoding,
-        parameters.runtime,
-    )
-    assert list(done.shards) == [] and done.first_shard == len(images.shards)
-    empty = ShardsDataset(path=str(tmp_path)).load()
-    new = encode_images(
-        images, autoencoder, empty, parameters.encoding, parameters.runtime
-    )
-    assert new.first_shard == 0
 
 
 def test_normalised_training_samples_have_mean_0_and_std_half(

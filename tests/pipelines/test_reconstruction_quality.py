@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from small_autoencoders import images as smooth_images
 from small_encoding import (
     encode_into,
     encoding,
     kl,
     manifest_of,
     runtime,
-    smooth_images,
     store_images,
 )
 

@@ -80,27 +80,6 @@ def test_it_is_the_distance_by_its_definition(
     assert (distance(a, a) == 0).all()
 
 
-def test_it_is_the_distance_of_the_package(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import lpips
-    import torchvision
-
-    def pretrained(**_: bool) -> torch.nn.Module:
-        model = torchvision.models.AlexNet()
-        weights = torch.load(path, weights_only=True)
-        model.load_state_dict(weights, strict=False)
-        return model
-
-    a, b = images(2), images(3)
-    found = lpips_distance(path, CPU)(a, b)
-    monkeypatch.setattr("lpips.pretrained_networks.tv.alexnet", pretrained)
-    package = lpips.LPIPS(net="alex", verbose=False)
-    with torch.no_grad():
-        expected = package(a.float() / 127.5 - 1, b.float() / 127.5 - 1).flatten()
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
-
-
 def test_the_file_is_the_named_one_or_in_the_folder_of_torch_hub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
