@@ -25,21 +25,22 @@ class Parts:
     """A decoder and the two datasets of what it consists of, in a folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        path = str(folder / "autoencoder")
-        filepath = str(folder / "latent_normalisation.safetensors")
-        self.autoencoder = AutoencoderDataset(path=path)
-        self.normalisation = TensorFileDataset(filepath=filepath)
+        self.autoencoder_path = folder / "autoencoder"
+        self.normalisation_path = folder / "latent_normalisation.safetensors"
+        paths = str(self.autoencoder_path), str(self.normalisation_path)
+        self.autoencoder = AutoencoderDataset(path=paths[0])
+        self.normalisation = TensorFileDataset(filepath=paths[1])
+        module = "lct_pipeline.datasets"
         self.values: dict[str, Any] = {
             "filepath": str(folder / "decoder.json"),
             "autoencoder": {
-                "type": "lct_pipeline.datasets.autoencoder.AutoencoderDataset",
-                "path": path,
+                "type": f"{module}.autoencoder.AutoencoderDataset",
+                "path": paths[0],
                 "optional": True,
             },
             "normalisation": {
-                "type": "lct_pipeline.datasets.tensors.TensorFileDataset",
-                "filepath": filepath,
+                "type": f"{module}.tensors.TensorFileDataset",
+                "filepath": paths[1],
                 "written_by": "encode",
             },
         }
@@ -71,6 +72,8 @@ def refused(dataset: DecoderDataset, words: str) -> None:
 
 def test_both_come_back_as_saved(parts: Parts) -> None:
     assert not parts.dataset().exists()
+    assert parts.dataset(optional=True).load() is None
+    refused(parts.dataset(), "decoder.json is not there: an earlier stage writes it")
     saved = parts.save()
     assert parts.dataset().exists()
     found = parts.dataset().load()
@@ -81,36 +84,23 @@ def test_both_come_back_as_saved(parts: Parts) -> None:
         assert torch.equal(found.normalisation.tensors[name], tensor)
 
 
-def test_what_was_not_made_is_none_where_it_may_be_missing(parts: Parts) -> None:
-    assert parts.dataset(optional=True).load() is None
-    refused(parts.dataset(), "decoder.json is not there: an earlier stage writes it")
-
-
 @pytest.mark.parametrize("optional", [True, False])
-def test_a_replaced_normalisation_is_refused(parts: Parts, optional: bool) -> None:
+@pytest.mark.parametrize("replaced", ["normalisation", "autoencoder", "both gone"])
+def test_what_is_replaced_or_gone_is_refused(
+    parts: Parts, optional: bool, replaced: str
+) -> None:
     parts.save()
-    parts.normalisation.save(normalisation(std=0.25))
-    refused(parts.dataset(optional=optional), "is gone or was replaced")
-
-
-def test_a_replaced_autoencoder_is_refused(parts: Parts) -> None:
-    parts.save()
-    parts.autoencoder.save(autoencoder())
-    refused(parts.dataset(), "is gone or was replaced")
-
-
-def test_an_autoencoder_that_is_gone_is_refused(parts: Parts) -> None:
-    parts.save()
-    shutil.rmtree(parts.folder / "autoencoder")
-    refused(
-        parts.dataset(optional=True), "`kedro run --pipeline=encode` makes them fit"
-    )
-
-
-def test_a_normalisation_that_is_gone_is_refused(parts: Parts) -> None:
-    parts.save()
-    (parts.folder / "latent_normalisation.safetensors").unlink()
-    refused(parts.dataset(optional=True), "Run `kedro run --pipeline=encode` first")
+    message = "is gone or was replaced. `kedro run --pipeline=encode` makes them fit"
+    if replaced == "normalisation":
+        parts.normalisation.save(normalisation(std=0.25))
+    elif replaced == "autoencoder":
+        parts.autoencoder.save(autoencoder())
+    else:
+        shutil.rmtree(parts.autoencoder_path)
+        refused(parts.dataset(optional=optional), message)
+        parts.normalisation_path.unlink()
+        message = "Run `kedro run --pipeline=encode` first"
+    refused(parts.dataset(optional=optional), message)
 
 
 def test_the_digest_is_that_of_both(parts: Parts) -> None:

@@ -18,19 +18,17 @@ def piece(*steps: int, loss: float = 0.0) -> pd.DataFrame:
     return pd.DataFrame({"step": steps, "loss": loss})
 
 
-def test_without_pieces_the_table_is_empty(dataset: ParquetPartsDataset) -> None:
-    assert not dataset.exists()
-    assert dataset.load().empty
-
-
 def test_pieces_come_back_in_the_order_of_their_key(
     dataset: ParquetPartsDataset,
 ) -> None:
+    assert dataset.load().empty
     for steps in ((1000, 1010), (5, 10), (20,), (100_000_000,)):
         dataset.save(piece(*steps))
+    dataset.save(pd.DataFrame())
     table = dataset.load()
     assert table["step"].tolist() == [5, 10, 20, 1000, 1010, 100_000_000]
     assert table.index.tolist() == list(range(6))
+    assert [row[0] for row in dataset.preview(nrows=2)["data"]] == [1010, 100_000_000]
 
 
 def test_a_piece_with_the_same_first_key_replaces_the_old_one(
@@ -54,22 +52,7 @@ def test_values_and_types_come_back_as_saved(dataset: ParquetPartsDataset) -> No
     assert found["name"].isna().tolist() == [True, False]
 
 
-def test_an_empty_piece_is_nothing(dataset: ParquetPartsDataset) -> None:
-    dataset.save(piece(5))
-    dataset.save(pd.DataFrame())
-    assert dataset.load()["step"].tolist() == [5]
-
-
-def test_a_leftover_temporary_piece_is_not_read(
-    dataset: ParquetPartsDataset, tmp_path: Path
-) -> None:
-    dataset.save(piece(5))
-    leftover = tmp_path / "metrics" / ".tmp-1-part-000000009.parquet"
-    leftover.write_bytes(b"half")
-    assert dataset.load()["step"].tolist() == [5]
-
-
-def test_a_failed_save_leaves_the_old_piece(
+def test_a_failed_or_killed_save_leaves_the_old_piece(
     dataset: ParquetPartsDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_self: pd.DataFrame, path: Path, **_: object) -> None:
@@ -80,55 +63,26 @@ def test_a_failed_save_leaves_the_old_piece(
     monkeypatch.setattr(pd.DataFrame, "to_parquet", fail)
     with pytest.raises(Exception, match="disk full"):
         dataset.save(piece(5, loss=2.0))
-    assert dataset.load()["loss"].tolist() == [1.0]
     assert len(list((tmp_path / "metrics").iterdir())) == 1
+    killed = tmp_path / "metrics" / ".tmp-1-part-000000009.parquet"
+    killed.write_bytes(b"half")
+    assert dataset.load()["loss"].tolist() == [1.0]
 
 
-def test_preview_holds_the_last_rows(dataset: ParquetPartsDataset) -> None:
-    dataset.save(piece(*range(30)))
-    preview = dataset.preview(nrows=2)
-    assert [row[0] for row in preview["data"]] == [28, 29]
-
-
-class TestCompleteness:
-    def test_it_exists_when_the_last_piece_is_saved_and_loads_before(
-        self, dataset: ParquetPartsDataset
-    ) -> None:
-        dataset.save(piece(5))
-        assert not dataset.exists()
-        assert dataset.load()["step"].tolist() == [5]
-        dataset.save(Last(piece(10)))
-        assert dataset.exists()
-        assert dataset.load()["step"].tolist() == [5, 10]
-
-    def test_the_last_piece_may_be_empty(self, dataset: ParquetPartsDataset) -> None:
-        dataset.save(Last(pd.DataFrame()))
-        assert dataset.exists()
-        assert dataset.load().empty
-
-    def test_a_later_piece_that_is_not_the_last_takes_that_away(
-        self, dataset: ParquetPartsDataset
-    ) -> None:
-        dataset.save(Last(piece(5)))
-        dataset.save(piece(10))
-        assert not dataset.exists()
-        dataset.save(Last(pd.DataFrame()))
-        assert dataset.exists()
-
-    def test_a_deleted_piece_makes_it_incomplete(
-        self, dataset: ParquetPartsDataset, tmp_path: Path
-    ) -> None:
-        dataset.save(piece(5))
-        dataset.save(Last(piece(10)))
-        (tmp_path / "metrics" / "part-000000005.parquet").unlink()
-        assert not dataset.exists()
-
-    def test_the_digest_is_of_the_pieces_alone(
-        self, dataset: ParquetPartsDataset
-    ) -> None:
-        dataset.save(piece(5))
-        digest = dataset.content_digest()
-        dataset.save(Last(pd.DataFrame()))
-        assert dataset.content_digest() == digest
-        dataset.save(piece(10))
-        assert dataset.content_digest() != digest
+@pytest.mark.parametrize("last", [piece(10), pd.DataFrame()])
+def test_it_exists_from_the_last_piece_on_until_another_comes_or_one_goes(
+    dataset: ParquetPartsDataset, tmp_path: Path, last: pd.DataFrame
+) -> None:
+    dataset.save(piece(5))
+    assert not dataset.exists()
+    assert dataset.load()["step"].tolist() == [5]
+    digest = dataset.content_digest()
+    dataset.save(Last(last))
+    assert dataset.exists()
+    assert (dataset.content_digest() == digest) == last.empty
+    dataset.save(piece(20))
+    assert not dataset.exists()
+    dataset.save(Last(pd.DataFrame()))
+    assert dataset.exists()
+    (tmp_path / "metrics" / "part-000000005.parquet").unlink()
+    assert not dataset.exists()

@@ -46,7 +46,6 @@ def test_fitting_lowers_the_loss_and_raises_the_psnr() -> None:
 
     before = quality()
     losses = fit(model, num_steps=40)
-    assert len(losses) == 40
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
     assert quality() > before + 3
     assert not model.training
@@ -81,16 +80,6 @@ def test_the_decoder_is_fitted_on_samples_of_the_posterior() -> None:
         assert abs(noise.mean().item()) < 5 / 512**0.5
         assert noise.std().item() == pytest.approx(1, abs=5 / 1024**0.5)
     assert not torch.allclose(eps[0], eps[1])
-
-
-def test_a_strong_divergence_pulls_the_posterior_to_a_standard_normal() -> None:
-    def distance(kl_weight: float) -> float:
-        model = autoencoder()
-        fit(model, num_steps=25, kl_weight=kl_weight)
-        mean, std = encode(model, images())
-        return (mean**2 + (std - 1) ** 2).mean().item()
-
-    assert distance(10.0) < 0.5 * distance(0.0)
 
 
 def test_fitting_repeats_itself_and_another_seed_does_not() -> None:
