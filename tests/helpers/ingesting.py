@@ -41,13 +41,8 @@ def runtime(num_workers: int = 1) -> Runtime:
 
 def opened(source: Path | str, parameters: Ingestion) -> ImageSource:
     """Return a source, opened as the catalog does."""
-    options = SourceOptions(
-        parameters.labels,
-        parameters.image_column,
-        parameters.label_column,
-        parameters.hub_split,
-        parameters.max_mib,
-    )
+    fields = SourceOptions.__dataclass_fields__
+    options = SourceOptions(**parameters.model_dump(include=set(fields)))
     return open_source(str(source), options)
 
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import gc
 import re
 import weakref
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pandas as pd
 import pytest
 from ingesting import ingest, ingestion, noise_png, opened, runtime
 from kedro.io import DatasetError
+from made_sources import write_folder, write_zip
 from PIL import Image
 
 from lct_pipeline.datasets.shards import ShardsDataset, ShardStore
@@ -28,11 +28,8 @@ IN_SHARDS = {"image_size": 224, "shard_mib": 1}  # six images each
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for number in range(30):
-        (folder / f"{number:02d}.png").write_bytes(noise_png(number))
-    return folder
+    files = {f"{number:02d}.png": noise_png(number) for number in range(30)}
+    return write_folder(tmp_path / "photos", files)
 
 
 def shards(source: ImageSource, previous: ShardStore, parameters: Ingestion) -> object:
@@ -67,23 +64,23 @@ def test_what_cannot_be_used_is_a_row_with_its_reason_and_in_no_split(
     assert "not an image" in rows.loc["text.jpg", "problem"]
     assert "leads out" in rows.loc["outside.png", "problem"]
     assert "7 x 20 pixels" in rows.loc["tiny.png", "problem"]
-    assert (
-        rows[["index", "split", "width", "height", "duplicate_of"]]
-        .isna()
-        .all(axis=None)
-    )
+    columns = ["index", "split", "width", "height", "duplicate_of"]
+    assert rows[columns].isna().all(axis=None)
     assert rows["digest"].isna().tolist() == [True, False, False]  # only what was read
 
 
 @pytest.mark.parametrize("num_workers", [2, 5])
 def test_threads_change_nothing(tmp_path: Path, num_workers: int) -> None:
-    (tmp_path / "photos").mkdir()
-    for number in range(40):  # some above, some below what threads are worth
-        content = noise_png(number, 10 + 5 * number, 60) if number % 7 else b"no image"
-        (tmp_path / "photos" / f"{number:02d}.png").write_bytes(content)
-    parameters = ingestion(**IN_SHARDS)
-    ingest(tmp_path / "photos", tmp_path / "one", parameters)
-    ingest(tmp_path / "photos", tmp_path / "many", parameters, num_workers)
+    files = {  # some above, some below what threads are worth
+        f"{n:02d}.png": noise_png(n, 10 + 5 * n, 60) if n % 7 else b"no image"
+        for n in range(40)
+    }
+    photos, parameters = (
+        write_folder(tmp_path / "photos", files),
+        ingestion(**IN_SHARDS),
+    )
+    ingest(photos, tmp_path / "one", parameters)
+    ingest(photos, tmp_path / "many", parameters, num_workers)
     assert_same_files(tmp_path / "one", tmp_path / "many")
 
 
@@ -152,30 +149,21 @@ def test_what_is_there_is_not_made_again_unless_it_is_of_other_images(
 
 
 @pytest.mark.parametrize(
-    ("name", "kept"), [("00.png", 0), ("13.png", 2), ("13b.png", 2)]
+    ("name", "kept"), [("00.png", 0), ("13.png", 2), ("13b.png", 2), ("gone", 4)]
 )
 def test_of_changed_images_the_shards_before_the_first_change_are_kept(
     photos: Path, tmp_path: Path, name: str, kept: int
 ) -> None:
     parameters = ingestion(**IN_SHARDS)
     _, store = ingest(photos, tmp_path / "images", parameters)
-    (photos / name).write_bytes(noise_png(99))
+    if name == "gone":
+        for number in range(24, 30):
+            (photos / f"{number:02d}.png").unlink()
+    else:
+        (photos / name).write_bytes(noise_png(99))
     stream = shards(opened(photos, parameters), store, parameters)
     assert stream.first_shard == kept
     ShardsDataset(path=str(tmp_path / "images")).save(stream)
-    ingest(photos, tmp_path / "other", parameters)
-    assert_same_files(tmp_path / "other", tmp_path / "images")
-
-
-def test_images_that_are_gone_leave_no_shard_behind(
-    photos: Path, tmp_path: Path
-) -> None:
-    parameters = ingestion(**IN_SHARDS)
-    ingest(photos, tmp_path / "images", parameters)
-    for number in range(24, 30):
-        (photos / f"{number:02d}.png").unlink()
-    manifest, store = ingest(photos, tmp_path / "images", parameters)
-    assert len(manifest) == len(store) == 24
     ingest(photos, tmp_path / "other", parameters)
     assert_same_files(tmp_path / "other", tmp_path / "images")
 
@@ -263,9 +251,9 @@ def test_the_record_counts_images_by_split_problems_and_copies(
     copies: Path, tmp_path: Path
 ) -> None:
     (copies / "03b.png").write_bytes(noise_png(0, 7, 20))
-    manifest, _ = ingest(copies, tmp_path / "images", ingestion())
+    parameters = ingestion(duplicates="drop")
+    manifest, _ = ingest(copies, tmp_path / "images", parameters)
     splits = manifest["split"].value_counts().to_dict()
-    assert sum(splits.values()) == 28
     assert record_of(manifest) == {
         "num_entries": 31,
         "splits": splits,
@@ -273,40 +261,24 @@ def test_the_record_counts_images_by_split_problems_and_copies(
         "num_problems": 3,
         "num_copies": 3,
     }
-
-
-def test_dropped_copies_are_in_the_shards_and_used_by_nobody(
-    copies: Path, tmp_path: Path
-) -> None:
-    parameters = ingestion(duplicates="drop")
-    manifest, _ = ingest(copies, tmp_path / "images", parameters)
-    used = [indices_of(manifest, split) for split in ("train", "validation", "test")]
-    indices = np.sort(np.concatenate(used))
+    used = np.concatenate([indices_of(manifest, split) for split in splits])
     copied = manifest.loc[manifest["duplicate_of"].notna(), "index"]
-    assert len(indices) == 25
-    assert sorted([*indices, *copied]) == list(range(28))
+    assert len(used) == sum(splits.values()) == 25
+    assert sorted([*used, *copied]) == list(range(28))
+
+
+COLUMNS = "index source digest label split width height problem duplicate_of"
 
 
 def test_labels_and_all_kinds_of_columns_come_back_from_the_file(
     tmp_path: Path,
 ) -> None:
-    with zipfile.ZipFile(tmp_path / "pets.zip", "w") as archive:
-        for number in range(30):
-            name = f"{'cat' if number % 2 else 'dog'}/{number}.png"
-            archive.writestr(name, noise_png(number))
-    manifest, _ = ingest(tmp_path / "pets.zip", tmp_path / "images", ingestion())
+    names = [f"{'cat' if n % 2 else 'dog'}/{n}.png" for n in range(30)]
+    files = {name: noise_png(number) for number, name in enumerate(names)}
+    path = write_zip(tmp_path / "pets.zip", files)
+    manifest, _ = ingest(path, tmp_path / "images", ingestion())
     assert manifest["label"].value_counts().to_dict() == {"cat": 15, "dog": 15}
-    assert list(manifest.columns) == [
-        "index",
-        "source",
-        "digest",
-        "label",
-        "split",
-        "width",
-        "height",
-        "problem",
-        "duplicate_of",
-    ]
+    assert list(manifest.columns) == COLUMNS.split()
     assert manifest["digest"].str.len().eq(64).all()
 
 
@@ -328,7 +300,6 @@ def test_splits_have_their_shares_and_follow_from_content_alone() -> None:
 
 
 def test_too_few_images_for_the_splits_are_refused_by_name(tmp_path: Path) -> None:
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "one.png").write_bytes(noise_png(0))
+    write_folder(tmp_path / "photos", {"one.png": noise_png(0)})
     with pytest.raises(DataError, match=r"split has [01] of 1 images"):
         ingest(tmp_path / "photos", tmp_path / "images", ingestion())
