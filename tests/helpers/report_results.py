@@ -1,8 +1,10 @@
-"""Small made-up results of a run, for the tests of the report."""
+"""A small made-up run, for the tests of the report."""
 
 from __future__ import annotations
 
 import io
+import json
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,11 +13,14 @@ from describing import described
 from made_results import FRECHET, combination, row
 from matplotlib.figure import Figure
 
-from lct_pipeline.datasets.results import EvaluationRow
-from lct_pipeline.datasets.tensors import TensorFile
-from lct_pipeline.reporting.results import Results
+from lct_pipeline.datasets.results import EvaluationResult, EvaluationRow, Result
+from lct_pipeline.datasets.run_folder import RunFolder
+from lct_pipeline.datasets.tensors import TensorFile, TensorFileDataset
+from lct_pipeline.reporting.box_plots import draw_td_box_plot
+from lct_pipeline.reporting.page import page
 
 NETWORK = described()
+TRAINING = {"network": NETWORK.as_json(), "num_weights": 1_900_000}
 
 
 def rows(combined: float = 5.2, std: float | None = 0.4) -> list[EvaluationRow]:
@@ -97,6 +102,7 @@ def statistics(outer: float = 0.0) -> pd.DataFrame:
     """Return outlier statistics of one channel and of all."""
     values = {
         "num_values": 1000,
+        "mean": 0.0,
         "minimum": -3.0,
         "maximum": 3.0,
         "q1": -0.7,
@@ -134,31 +140,27 @@ def png() -> bytes:
     return file.getvalue()
 
 
-def everything(**changes: Any) -> Results:
-    """Return a whole run's results."""
-    history = pd.DataFrame(
+def history() -> pd.DataFrame:
+    """Return a gradient search of three steps."""
+    steps = ["candidate"] * 3
+    table = pd.DataFrame(
         {
             "evaluation": range(6),
-            "metric": FRECHET,
-            "method": "gradient",
-            "search": 0,
-            "kind": [
-                "initial",
-                "initial",
-                "candidate",
-                "candidate",
-                "candidate",
-                "mean",
-            ],
+            "kind": ["initial", "initial", *steps, "mean"],
             "generation": [0, 0, 1, 2, 3, 4],
             "name": ["EMA 0.9", "last", "a", "b", "c", "gradient 0, mean"],
-            "num_images": 800,
             "fitness": [7.0, 9.0, 6.8, 6.0, 5.5, 5.4],
             "spent": [2.0, 2.0, 6.0, 10.0, 14.0, 15.0],
+            "alpha": [[0.5, 0.5]] * 6,
         }
     )
-    history["frechet"] = history["fitness"]
-    report = pd.DataFrame(
+    about = {"metric": FRECHET, "method": "gradient", "search": 0, "split": "train"}
+    return table.assign(frechet=table["fitness"], num_images=800, **about)
+
+
+def report() -> pd.DataFrame:
+    """Return what a combination is compared with."""
+    return pd.DataFrame(
         {
             "name": ["last", "EMA 0.9", "gradient 0, mean"],
             "baseline": ["last", "best_ema", None],
@@ -169,65 +171,65 @@ def everything(**changes: Any) -> Results:
             FRECHET: [8.4, 6.3, 5.2],
         }
     )
-    by_size = pd.DataFrame(
-        {
-            "model": ["last", "last", "combined", "combined"],
-            "nfe": 1,
-            "metric": FRECHET,
-            "reference": "the test split",
-            "num_images": [500.0, 1000.0] * 2,
-            "mean": [9.0, 8.5, 6.0, 5.4],
-        }
-    )
-    second = pd.DataFrame(
-        {
-            "nfe": [1, 2, 2],
-            "intermediate_sigma": [None, 0.1, 0.3],
-            "renoise": [None, "fresh", "fresh"],
-            "distance": [5.2, 6.0, 5.0],
-            "metric": FRECHET,
-            "model": "combined",
-        }
-    )
-    td = statistics(0.001).assign(
-        num_levels=[10, 20], step=[50, 100], t=[0.1, 1.0], weight=1.0
-    )
-    summary = pd.DataFrame(
-        {"num_levels": [10, 20], "spread": [0.1, 0.05], "c_paper": [0.03, 0.01]}
-    ).assign(c_fitted=[0.1, 0.05])
-    values: dict[str, Any] = {
-        "run": "tested",
+
+
+COPYING = {
+    "num_images": 512,
+    "num_training": 1014,
+    "median_ratio": 1.6,
+    "smallest_ratio": 0.3,
+    "share_below_half": 0.01,
+    "held_out_share_below_half": 0.01,
+}
+
+
+def made_run(folder: Path, name: str = "tested", **changes: Any) -> RunFolder:
+    """Write a whole run; what is None among ``changes`` is missing, and lists are records."""
+    run = RunFolder(folder / "models" / name, folder / "reports" / name)
+    td = statistics(0.001).assign(num_levels=[10, 20], step=[50, 100], t=[0.1, 1.0])
+    td = td.assign(weight=1.0, space="latents")
+    quality = {"exact": False, "psnr_db": 28.3, "lpips": None, "num_images": 9}
+    results: dict[str, Any] = {
         "records": [record()],
-        "network": NETWORK,
-        "num_weights": 1_900_000,
-        "ingestion": ingestion(),
         "pixel_statistics": statistics(),
         "latent_statistics": statistics(),
-        "reconstruction_quality": {
-            "exact": False,
-            "psnr_db": 28.3,
-            "lpips": None,
-            "num_images": 9,
-        },
+        "reconstruction_quality": quality,
         "training_metrics": metrics(),
         "stage_samples": png(),
         "td_statistics": td,
-        "td_summary": summary,
-        "search_history": history,
+        "td_box_plot": json.loads(draw_td_box_plot(td).to_json()),
+        "search_history": history(),
         "combination": combination(),
-        "combination_report": report,
-        "evaluation": rows(),
-        "distance_by_size": by_size,
-        "two_step_selection": second,
-        "copying": {
-            "num_images": 512,
-            "num_training": 1014,
-            "median_ratio": 1.6,
-            "smallest_ratio": 0.3,
-            "share_below_half": 0.01,
-            "held_out_share_below_half": 0.01,
-        },
+        "combination_report": report(),
+        "evaluation": EvaluationResult(rows=rows()),
+        "copying": COPYING,
         "nearest_neighbours": png(),
         "sample_panels": panels(),
     }
-    return Results(**{**values, **changes})
+    for key, value in (results | changes).items():
+        write(run.reporting, key, value)
+    return run
+
+
+def write(folder: Path, name: str, value: Any) -> None:
+    """Write a result as its dataset does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(value, list):
+        for number, each in enumerate(value):
+            write(folder / name, str(number), each)
+    elif isinstance(value, pd.DataFrame):
+        value.to_parquet(folder / f"{name}.parquet")
+    elif isinstance(value, TensorFile):
+        TensorFileDataset(filepath=str(folder / f"{name}.safetensors")).save(value)
+    elif isinstance(value, bytes):
+        (folder / f"{name}.png").write_bytes(value)
+    elif value is not None:
+        said = value.model_dump() if isinstance(value, Result) else value
+        (folder / f"{name}.json").write_text(json.dumps(said))
+
+
+def made_page(folder: Path, **changes: Any) -> str:
+    """Return the report of a whole run but for ``changes``, among them those of records."""
+    given = {"ingestion": ingestion(), "training": TRAINING} | changes
+    records = (given.pop("ingestion"), given.pop("training"))
+    return page(made_run(folder, **given), *records)

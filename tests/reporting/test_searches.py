@@ -10,8 +10,8 @@ import plotly.graph_objects as go
 import pytest
 from made_results import combination
 
-from lct_pipeline.reporting.fitness_axes import METHOD_COLORS
 from lct_pipeline.reporting.searches import draw_coefficients, draw_search_progress
+from lct_pipeline.reporting.theme import METHOD_COLORS
 
 START = {"EMA 0.99": 4.0, "uniform": 5.0}
 
@@ -100,7 +100,7 @@ def test_the_best_of_the_start_is_a_line_at_its_mean_over_the_searches() -> None
     second = (table["search"] == 1) & (table["name"] == "EMA 0.99")
     table.loc[second, "fitness"] = 4.4
     figure = draw_search_progress(table)
-    ((x, y),) = lines(figure, "best of the start: EMA 0.99, 4.2")
+    ((x, y),) = lines(figure, "best of the start: EMA 0.99, 4.20")
     assert x == [0, 7]
     assert y == pytest.approx([4.2, 4.2])
 
@@ -130,23 +130,6 @@ def test_the_axis_is_logarithmic_where_what_is_shown_covers_a_factor_of_5(
     figure = draw_search_progress(history_of(("cma", 0, [[lowest, 1e6]], 1.2)))
     assert highest(figure) == pytest.approx(5.6, rel=0.05)
     assert figure.layout.yaxis.type == scale
-
-
-def test_what_was_evaluated_on_fewer_images_is_left_out() -> None:
-    table = history_of(EVOLUTION)
-    halved = (table["kind"] == "candidate") & table["fitness"].isin([4.5, 3.6])
-    table.loc[halved, "num_images"] = 200
-    figure = draw_search_progress(table)
-    points = marks(figure, "candidate", METHOD_COLORS["evolution"])
-    assert list(points.y) == [3.5, 3.0]
-    assert list(points.x) == [4, 6]
-
-
-def test_gradient_steps_on_fewer_images_than_the_start_are_drawn() -> None:
-    table = history_of(("gradient", 0, [[3.0], [2.0]], 2.5))
-    table.loc[table["kind"] == "candidate", "num_images"] = 400
-    figure = draw_search_progress(table)
-    assert list(marks(figure, "candidate", METHOD_COLORS["gradient"]).y) == [3.0, 2.0]
 
 
 def test_a_gradient_search_without_a_step_is_drawn() -> None:

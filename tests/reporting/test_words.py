@@ -1,9 +1,7 @@
 """Numbers, names and sentences."""
 
 import pytest
-from report_results import rows
 
-from lct_pipeline.reporting.tables import protocols, tails_sentence
 from lct_pipeline.reporting.words import (
     MODELS,
     duration,
@@ -98,16 +96,3 @@ def test_within_a_sentence_a_name_stays_one() -> None:
         "last checkpoint",
         "best EMA",
     ]
-
-
-def test_each_protocol_is_told_once() -> None:
-    found = protocols(rows())
-    assert [text[:8] for text in found] == ["aaaa1111", "bbbb2222"]
-    assert "2,000 images against 385 of the test split" in found[0]
-
-
-def test_heavy_tails_are_called_so() -> None:
-    text = tails_sentence({"pixels": 0.0, "latents": 0.001}, 2.3e-6)
-    assert "0.10% of the latents lie beyond the outer fences" in text
-    assert "heavy tails" in text.partition("0% of the pixels")[0]
-    assert "heavy" not in tails_sentence({"pixels": 0.0, "latents": 1e-6}, 2.3e-6)

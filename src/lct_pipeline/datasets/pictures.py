@@ -11,13 +11,14 @@ MIN_CELL = 48  # pixels that an image is enlarged to at least
 GAP = 4  # white pixels between images
 
 
-def tile(images: Tensor) -> np.ndarray:
-    """Return images ``(N, 3, H, W)``, uint8, as one square picture ``(rows, columns, 3)``.
+def tile(images: Tensor, columns: int | None = None) -> np.ndarray:
+    """Return images ``(N, 3, H, W)``, uint8, as one picture ``(rows, columns, 3)``.
 
-    Images are enlarged to at least ``MIN_CELL`` pixels and stand ``GAP`` pixels apart.
+    Images are enlarged to at least ``MIN_CELL`` pixels and stand ``GAP`` pixels apart;
+    without ``columns`` the picture is about square.
     """
     count, _, height, width = images.shape
-    columns = math.ceil(math.sqrt(count))
+    columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     scale = max(1, -(-MIN_CELL // width))
     cells = (

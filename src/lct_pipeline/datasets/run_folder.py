@@ -44,7 +44,7 @@ class RunFolder:
         """Return its checkpoints; there may be none."""
         return CheckpointStore(self.models / "checkpoints")
 
-    @property
+    @cached_property
     def records(self) -> list[Record]:
         """Return the records of its sessions, the oldest first."""
         return read_records(self.reporting / "records")
@@ -54,13 +54,13 @@ class RunFolder:
         path = self._find(f"{name}.json")
         return None if path is None else json.loads(path.read_text())
 
-    @property
+    @cached_property
     def evaluation(self) -> list[EvaluationRow]:
         """Return the rows of the evaluation; there may be none."""
         value = self.values("evaluation")
         return [] if value is None else EvaluationResult.of(value).rows
 
-    @property
+    @cached_property
     def combination(self) -> CombinationResult | None:
         """Return the combination, where there is one."""
         value = self.values("combination")

@@ -28,7 +28,9 @@ from lct_pipeline.evaluation.generator import build_generator, first_plan
 from lct_pipeline.parameters import Runtime, Sampling
 from lct_pipeline.parameters.evaluation import Evaluation
 from lct_pipeline.progress import track
-from lct_pipeline.reporting.neighbours import draw_neighbours
+from lct_pipeline.reporting.grids import draw_neighbours
+from lct_pipeline.reporting.sentences import copied
+from lct_pipeline.reporting.words import number
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +82,7 @@ def nearest_training_images(
         of_held_out,
         f"The {len(shown)} of {len(nearest)} generated images that are nearest to a training "
         "image\n"
-        f"(median of all: {record['median_ratio']:.2f} times as far as new real images)",
+        f"(median of all: {number(record['median_ratio'])} times as far as new real images)",
     )
     return figure, record
 
@@ -127,15 +129,7 @@ def _record(generated: Tensor, held_out: Tensor, num_training: int) -> dict[str,
         "share_below_half": (ratios < 0.5).double().mean().item(),
         "held_out_share_below_half": (of_held_out < 0.5).double().mean().item(),
     }
-    logger.info(
-        "Generated images are %.2f times as far from the nearest training image as new real ones "
-        "are (median of %d; the nearest %.2f times; %.1f %% below 0.5, of new real ones %.1f %%).",
-        record["median_ratio"],
-        len(generated),
-        record["smallest_ratio"],
-        100 * record["share_below_half"],
-        100 * record["held_out_share_below_half"],
-    )
+    logger.info(copied(record))
     return record
 
 

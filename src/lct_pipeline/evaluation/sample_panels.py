@@ -16,7 +16,7 @@ from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.evaluation.generator import build_generator
 from lct_pipeline.evaluation.models import TITLES, gaussian_images, plans_of
 from lct_pipeline.parameters import Runtime, Sampling
-from lct_pipeline.reporting.sample_grids import draw_panels
+from lct_pipeline.reporting.grids import draw_panels
 
 NO_MODEL, REAL = "gaussian_latents", "real_test_images"
 OTHER_TITLES = {

@@ -1,52 +1,78 @@
-"""Curves of training, and of a second step."""
+"""Curves of training, of a second step, and of the distance by the number of images."""
 
 from __future__ import annotations
 
-from typing import Any
-
+import numpy as np
 import plotly.graph_objects as go
 from pandas import DataFrame
-from plotly.subplots import make_subplots
+
+from lct_pipeline.reporting.theme import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    MODEL_COLORS,
+    VERMILION,
+    chart,
+    mark_place,
+    panels,
+)
+from lct_pipeline.reporting.words import metric_title, model_name, number
+
+MAX_POINTS = 1000  # of a line
+PANELS = {
+    "loss": ["loss", "consistency_loss", "diffusion_loss"],
+    "curriculum N(k)": ["num_levels"],
+    "scale c, RMS of the temporal differences": ["c", "spread"],
+    "images per second": ["images_per_second"],
+}
+NAMES = {"num_levels": "N", "spread": "RMS"}  # of columns, where it is not their own
+RENOISE_COLORS = {"fresh": BLUE, "same": VERMILION, "coupled": GREEN}
+SYMBOLS = {0: "x", 1: "circle", 2: "circle-open"}  # by number of evaluations
 
 
-def draw_training_curves(training_metrics: DataFrame) -> Any:
-    """Return loss, its two parts, N(k), c and its measure, and images per second over the steps."""
-    figure = make_subplots(
-        rows=2,
-        cols=2,
-        shared_xaxes=True,
-        vertical_spacing=0.12,
-        subplot_titles=(
-            "loss",
-            "curriculum N(k)",
-            "scale c, spread of the temporal difference",
-            "images per second",
-        ),
-    )
-    panels = [
-        (1, 1, ["loss", "consistency_loss", "diffusion_loss"]),
-        (1, 2, ["num_levels"]),
-        (2, 1, ["c", "spread"]),
-        (2, 2, ["images_per_second"]),
-    ]
-    for row, column, names in panels:
-        for name in names:
+def draw_training_curves(training_metrics: DataFrame) -> go.Figure:
+    """Return loss, its two parts, N(k), c and its measure, and images per second over the steps.
+
+    Vertical lines are where the stages of the curriculum begin.
+    """
+    figure = panels("Training", list(PANELS), columns=2)
+    table = thinned(training_metrics)
+    for place, names in enumerate(PANELS.values()):
+        row, column = place // 2 + 1, place % 2 + 1
+        for name, color in zip(names, (BLUE, VERMILION, GREEN), strict=False):
             figure.add_scatter(
-                x=training_metrics["step"],
-                y=training_metrics[name],
-                name=name.replace("_", " "),
+                x=table["step"],
+                y=table[name],
+                name=NAMES.get(name, name.replace("_", " ")),
                 mode="lines",
+                line_color=color,
                 row=row,
                 col=column,
             )
-    for row, column in ((1, 1), (1, 2), (2, 1)):
-        figure.update_yaxes(type="log", row=row, col=column)
-    figure.update_xaxes(title_text="training step", row=2)
-    figure.update_layout(title="Training", template="plotly_white", height=640)
-    return figure
+        if names != ["images_per_second"]:
+            figure.update_yaxes(type="log", row=row, col=column)
+    for step, num_levels in stages(training_metrics):
+        mark_place(figure, step, f"N={num_levels}")
+    return figure.update_xaxes(title_text="training step")
 
 
-def draw_two_step_sweep(two_step_selection: DataFrame) -> Any:
+def thinned(metrics: DataFrame) -> DataFrame:
+    """Return means over blocks of neighbouring rows, at most ``MAX_POINTS`` of them."""
+    block = -(-len(metrics) // MAX_POINTS)
+    numbers = metrics.select_dtypes("number")
+    return numbers.groupby(np.arange(len(metrics)) // block).mean()
+
+
+def stages(metrics: DataFrame) -> list[tuple[int, int]]:
+    """Return the first step and the number of levels N of each stage of the curriculum."""
+    known = metrics.dropna(subset=["num_levels"])
+    first = known[known["num_levels"] != known["num_levels"].shift()]
+    ends = known["step"].shift(fill_value=0)[first.index]
+    return [(int(s), int(n)) for s, n in zip(ends, first["num_levels"], strict=True)]
+
+
+def draw_two_step_sweep(two_step_selection: DataFrame) -> go.Figure:
     """Return the distance over the level of a second step, for each kind of its noise.
 
     The model is the final one. The dotted line is one step. A diffusion model has no such choice:
@@ -54,25 +80,88 @@ def draw_two_step_sweep(two_step_selection: DataFrame) -> Any:
     """
     final = two_step_selection["model"].iloc[-1]
     table = two_step_selection[two_step_selection["model"] == final]
-    figure, title = go.Figure(), "number of evaluations"
+    name = metric_title(str(table["metric"].iloc[0]))
+    figure = chart("A second evaluation, validation split", yaxis_title=name)
     if table["intermediate_sigma"].isna().all():
-        figure.add_scatter(x=table["nfe"], y=table["distance"], mode="lines+markers")
-    else:
-        title = "noise level of the second step"
-        for renoise, rows in table[table["nfe"] == 2].groupby("renoise"):
-            figure.add_scatter(
-                x=rows["intermediate_sigma"],
-                y=rows["distance"],
-                mode="lines+markers",
-                name=f"{renoise} noise",
-            )
-        one = float(table["distance"].iloc[0])
-        figure.add_hline(y=one, line_dash="dot", annotation_text=f"one step: {one:.3g}")
-        figure.update_xaxes(type="log")
-    figure.update_layout(
-        title="A second evaluation, validation split",
-        xaxis_title=title,
-        yaxis_title=str(table["metric"].iloc[0]).replace("_", " "),
-        template="plotly_white",
+        figure.update_xaxes(title_text="number of evaluations")
+        return figure.add_scatter(
+            x=table["nfe"],
+            y=table["distance"],
+            mode="lines+markers",
+            line_color=BLUE,
+            name=model_name(str(final), 0),
+        )
+    for renoise, rows in table[table["nfe"] == 2].groupby("renoise"):
+        figure.add_scatter(
+            x=rows["intermediate_sigma"],
+            y=rows["distance"],
+            mode="lines+markers",
+            line_color=RENOISE_COLORS[str(renoise)],
+            name=f"{renoise} noise",
+        )
+    one, levels = float(table["distance"].iloc[0]), table["intermediate_sigma"]
+    figure.add_scatter(
+        x=[levels.min(), levels.max()],
+        y=[one, one],
+        mode="lines",
+        line={"color": INK, "dash": "dot"},
+        name=f"one step: {number(one)}",
     )
-    return figure
+    title = "noise level of the second step"
+    return figure.update_xaxes(type="log", title_text=title)
+
+
+def draw_size_bias(distance_by_size: DataFrame) -> go.Figure:
+    """Return the distance over 1 / N for each model, and the line to infinitely many images.
+
+    One panel for each extractor and reference: values of two are never compared. There is no line
+    where blocks have fewer images than features.
+    """
+    keys = ["metric", "extractor_digest", "reference", "file_format"]
+    groups = []
+    if not distance_by_size.empty:
+        groups = [rows for _, rows in distance_by_size.groupby(keys, sort=False)]
+    titles = [
+        f"{metric_title(str(first.metric))}, against {first.reference}"
+        for first in (rows.iloc[0] for rows in groups)
+    ]
+    title = "Distance by the number of images; at 0, of infinitely many"
+    figure = panels(title, titles)
+    for row, table in enumerate(groups, start=1):
+        for _, points in table.groupby(["model", "nfe"], sort=False):
+            for trace in _points_and_line(points):
+                figure.add_trace(trace, row=row, col=1)
+    shown: set[str] = set()
+    for trace in figure.data:
+        trace.showlegend = trace.mode == "markers" and trace.name not in shown
+        shown.add(trace.name)
+    axis = "1 / number of generated images"
+    return figure.update_xaxes(title_text=axis, rangemode="tozero")
+
+
+def _points_and_line(points: DataFrame) -> tuple[go.Scatter, go.Scatter]:
+    """Return the distances of a model with their standard deviations, and the fitted line."""
+    first = points.iloc[0]
+    color = MODEL_COLORS.get(str(first.model), GREY)
+    name = model_name(str(first.model), int(first.nfe))
+    symbol = SYMBOLS.get(int(first.nfe), "diamond")
+    at_first = first.infinity + first.slope / first.num_images
+    return (
+        go.Scatter(
+            x=1 / points["num_images"],
+            y=points["mean"],
+            error_y={"array": points["std"].fillna(0)},
+            mode="markers",
+            name=name,
+            legendgroup=name,
+            marker={"color": color, "symbol": symbol, "size": 8},
+        ),
+        go.Scatter(
+            x=[0, 1 / first.num_images],
+            y=[first.infinity, at_first],
+            mode="lines",
+            name=name,
+            legendgroup=name,
+            line={"color": color, "dash": "dot"},
+        ),
+    )

@@ -1,4 +1,4 @@
-"""Figures of the quality around a combination: along a line, and over three checkpoints."""
+"""Charts of the quality around a combination: along a line, and over three checkpoints."""
 
 from __future__ import annotations
 
@@ -10,15 +10,20 @@ import plotly.graph_objects as go
 from pandas import DataFrame
 
 from lct_pipeline.datasets.results import CombinationResult
-from lct_pipeline.reporting.fitness_axes import (
-    BASELINE_COLOR,
+from lct_pipeline.reporting.theme import (
+    GREY,
+    INK,
     METHOD_COLORS,
+    chart,
     fitness_axis,
     is_wide,
     log_ticks,
+    mark_place,
+    nothing,
 )
-from lct_pipeline.reporting.words import metric_title
+from lct_pipeline.reporting.words import metric_title, number
 
+OFF = "This measurement is switched off: combination.{} = 0"
 HALO = "rgba(255, 255, 255, 0.75)"
 SIDES: dict[str, dict[str, Any]] = {
     "left": {"xanchor": "right", "xshift": -12},
@@ -28,7 +33,7 @@ SIDES: dict[str, dict[str, Any]] = {
 }  # of a point, where its text stands
 
 
-def draw_line(landscape: DataFrame, combination: CombinationResult) -> Any:
+def draw_line(landscape: DataFrame, combination: CombinationResult) -> go.Figure:
     """Return the fitness along the line from the best EMA, x = 0, to the combination, x = 1.
 
     Args:
@@ -38,34 +43,31 @@ def draw_line(landscape: DataFrame, combination: CombinationResult) -> Any:
     title = "Quality along the line from the best EMA to the combination"
     rows = landscape[landscape["figure"] == "line"].sort_values("x")
     if rows.empty:
-        return _not_measured(title, "num_line_points")
-    fitness = rows["fitness"]
-    line = {"color": "#777777", "width": 2}
-    figure = go.Figure()
-    figure.add_scatter(
-        x=rows["x"], y=fitness, line=line, mode="lines+markers", marker_size=8
-    )
-    ema = combination.baselines["best_ema"]
-    color = METHOD_COLORS[combination.method]
-    _mark_place(figure, 0, f"best EMA<br><b>{ema.name}</b>", BASELINE_COLOR)
-    _mark_place(figure, 1, f"combination<br><b>{combination.name}</b>", color)
-    best = rows.sort_values("fitness").iloc[0]
-    figure.update_layout(
-        title=f"{title}<br><sub>validation split; "
-        f"lowest {best.fitness:.3g} at x = {best.x:.3g}</sub>",
+        return nothing(title, OFF.format("num_line_points"))
+    fitness, best = rows["fitness"], rows.iloc[rows["fitness"].argmin()]
+    name = metric_title(str(best.metric))
+    ema, color = combination.baselines["best_ema"], METHOD_COLORS[combination.method]
+    figure = chart(
+        title,
+        f"validation split; lowest {number(best.fitness)} at x = {best.x:.3g}; best EMA: "
+        f"{ema.name}; combination: {combination.name}",
         xaxis_title="x: alpha = (1 - x) alpha<sub>EMA</sub> + x alpha<sub>combination</sub>",
-        yaxis={
-            "title": metric_title(rows["metric"].iloc[0]),
-            **fitness_axis(fitness.min(), fitness.max()),
-        },
-        template="plotly_white",
-        margin_t=125,
-        title_y=0.94,
+        yaxis={"title": name, **fitness_axis(fitness.min(), fitness.max())},
     )
+    figure.add_scatter(
+        x=rows["x"],
+        y=fitness,
+        line={"color": GREY, "width": 2},
+        mode="lines+markers",
+        marker_size=8,
+        name=name,
+    )
+    mark_place(figure, 0, "best EMA", INK)
+    mark_place(figure, 1, "combination", color)
     return figure
 
 
-def draw_landscape(landscape: DataFrame, combination: CombinationResult) -> Any:
+def draw_landscape(landscape: DataFrame, combination: CombinationResult) -> go.Figure:
     """Return the fitness over the plane of the first, the middle and the last checkpoint.
 
     Inside the triangle all coefficients are positive. Colours are logarithmic where the values are
@@ -78,46 +80,35 @@ def draw_landscape(landscape: DataFrame, combination: CombinationResult) -> Any:
     title = "Quality over the plane of three checkpoints"
     rows = landscape[landscape["figure"] == "plane"]
     if rows.empty:
-        return _not_measured(title, "landscape_size")
-    figure = go.Figure([_contours(rows), _triangle()])
+        return nothing(title, OFF.format("landscape_size"))
+    figure = chart(
+        title,
+        "validation split; theta = theta<sub>first</sub> + x (theta<sub>middle</sub> - "
+        "theta<sub>first</sub>) + y (theta<sub>last</sub> - theta<sub>first</sub>)",
+        xaxis=_axis("x: towards the middle checkpoint", rows["x"]),
+        yaxis=_axis("y: towards the last checkpoint", rows["y"]),
+    )
+    figure.add_trace(_contours(rows))
+    figure.add_scatter(  # the edges between the three checkpoints
+        x=[0, 1, 0, 0],
+        y=[0, 0, 1, 0],
+        mode="lines",
+        line={"color": "white", "width": 1.5, "dash": "dot"},
+        hoverinfo="skip",
+        showlegend=False,
+    )
     _mark_checkpoints(figure, combination.steps)
     _mark_best(figure, rows)
-    figure.update_layout(
-        title=f"{title}<br><sub>validation split; theta = theta<sub>first</sub> + x "
-        "(theta<sub>middle</sub> - theta<sub>first</sub>) + y (theta<sub>last</sub> - "
-        "theta<sub>first</sub>)</sub>",
-        xaxis={"title": "x: towards the middle checkpoint", "range": _ends(rows["x"])},
-        yaxis={"title": "y: towards the last checkpoint", "range": _ends(rows["y"])},
-        template="plotly_white",
-    )
-    figure.update_xaxes(ticks="outside")
-    figure.update_yaxes(ticks="outside")
     return figure
 
 
-def _not_measured(title: str, parameter: str) -> Any:
-    """Return an empty figure that says why."""
-    figure = go.Figure()
-    text = f"This measurement is switched off: combination.{parameter} = 0"
-    figure.add_annotation(text=text, showarrow=False, font_size=15)
-    figure.update_layout(
-        title=title, template="plotly_white", xaxis_visible=False, yaxis_visible=False
-    )
-    return figure
+def _axis(title: str, places: pd.Series) -> dict[str, Any]:
+    """Return an axis over the places of the grid."""
+    return {"title": title, "range": _ends(places), "ticks": "outside"}
 
 
-def _mark_place(figure: go.Figure, x: float, text: str, color: str) -> None:
-    """Add a vertical line with a text above it."""
-    figure.add_vline(x=x, line={"color": color, "dash": "dot", "width": 2})
-    figure.add_annotation(
-        x=x,
-        y=1,
-        yref="paper",
-        yanchor="bottom",
-        text=text,
-        showarrow=False,
-        font_color=color,
-    )
+def _ends(places: pd.Series) -> list[float]:
+    return [places.min(), places.max()]
 
 
 def _contours(rows: DataFrame) -> go.Contour:
@@ -127,7 +118,7 @@ def _contours(rows: DataFrame) -> go.Contour:
     if wide := is_wide((low, high)):
         ticks = log_ticks(low, high)
         ticks["tickvals"] = np.log10(ticks["tickvals"])
-    title = metric_title(rows["metric"].iloc[0])
+    title = metric_title(str(rows["metric"].iloc[0]))
     return go.Contour(
         x=grid.columns,
         y=grid.index,
@@ -138,23 +129,6 @@ def _contours(rows: DataFrame) -> go.Contour:
         ncontours=20,
         line={"width": 0.5, "color": "rgba(255, 255, 255, 0.5)"},
         colorbar={"title": {"text": title, "side": "right"}, **ticks},
-    )
-
-
-def _ends(places: pd.Series) -> list[float]:
-    """Return the first and the last place of the grid."""
-    return [places.min(), places.max()]
-
-
-def _triangle() -> go.Scatter:
-    """Return the edges between the three checkpoints."""
-    return go.Scatter(
-        x=[0, 1, 0, 0],
-        y=[0, 0, 1, 0],
-        mode="lines",
-        line={"color": "white", "width": 1.5, "dash": "dot"},
-        hoverinfo="skip",
-        showlegend=False,
     )
 
 
@@ -169,13 +143,14 @@ def _mark_checkpoints(figure: go.Figure, steps: list[int]) -> None:
 
 def _mark_best(figure: go.Figure, rows: DataFrame) -> None:
     """Add the best point of the grid; its text keeps clear of the others and of the edges."""
-    best = rows.sort_values("fitness").iloc[0]
+    best = rows.iloc[rows["fitness"].argmin()]
     left, right = _ends(rows["x"])
     if best.x in (left, right):
         side = "right" if best.x == left else "left"
     else:
         side = "top" if (best.y >= 0.5) != (best.y in _ends(rows["y"])) else "bottom"
-    _mark_point(figure, best.x, best.y, f"best: {best.fitness:.3g}", side, "star")
+    text = f"best: {number(best.fitness)}"
+    _mark_point(figure, best.x, best.y, text, side, "star")
 
 
 def _mark_point(
@@ -184,12 +159,11 @@ def _mark_point(
     """Add a point with a text beside it."""
     outline = {"color": "black", "width": 1.5}
     size = 16 if symbol == "star" else 10
-    marker = {"symbol": symbol, "size": size, "color": "white", "line": outline}
     figure.add_scatter(
         x=[x],
         y=[y],
         mode="markers",
-        marker=marker,
+        marker={"symbol": symbol, "size": size, "color": "white", "line": outline},
         cliponaxis=False,
         name=text,
         showlegend=False,

@@ -1,26 +1,21 @@
-"""From results to the page."""
+"""From what a run has left to the page."""
 
 from __future__ import annotations
 
 import logging
 from typing import Any
 
+import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from lct_pipeline.datasets.run_records import TRAIN_NODE
-from lct_pipeline.reporting import charts, headline, history, pictures, tables
-from lct_pipeline.reporting.data import data_view
-from lct_pipeline.reporting.results import Results, is_there
+from lct_pipeline.datasets.run_folder import RunFolder
+from lct_pipeline.errors import DataError
+from lct_pipeline.models.description import ModelDescription
+from lct_pipeline.reporting import pictures, record, sentences, svg, tables
+from lct_pipeline.reporting.curves import draw_training_curves, stages
+from lct_pipeline.reporting.searches import draw_search_progress
 from lct_pipeline.reporting.verdict import standing, verdict_of
-from lct_pipeline.reporting.words import (
-    MODELS,
-    duration,
-    in_sentence,
-    large,
-    number,
-    share,
-    steps,
-)
+from lct_pipeline.reporting.words import MODELS, in_sentence, number, steps
 
 logger = logging.getLogger(__name__)
 
@@ -28,10 +23,35 @@ MAX_BYTES = 5_000_000  # what still goes through the post
 STRIP = 10  # samples of a model side by side
 HERO = (12, 4)
 BEST_FIRST = ("combined", "best_ema", "last")
+CHARTS = {  # of each section, by their names in the catalog
+    "evaluation": ("size_bias", "two_step_sweep"),
+    "combination": ("search_progress", "coefficients", "quality_along_line"),
+    "training": ("training_curves",),
+    "data": ("pixel_box_plot", "latent_box_plot", "td_spread", "td_box_plot"),
+}
+GROWING = {  # charts of tables that are shown while they grow
+    "search_progress": ("search_history", draw_search_progress),
+    "training_curves": ("training_metrics", draw_training_curves),
+}
+TAILS = {
+    "pixel_statistics": "pixels",
+    "latent_statistics": "latents",
+    "td_statistics": "temporal differences at the end of training",
+}
+Record = dict[str, Any] | None
 
 
-def page(results: Results) -> str:
-    """Return the report as one HTML file that needs nothing else."""
+def page(run: RunFolder, ingestion: Record, training: Record) -> str:
+    """Return the report as one HTML file that needs nothing else.
+
+    Args:
+        run: What the run has left so far.
+        ingestion: Record of the ingestion of its images.
+        training: Record of its training; None where it was not trained here, or not to its end.
+
+    Raises:
+        DataError: The run has left nothing: there is no such run.
+    """
     environment = Environment(
         loader=PackageLoader("lct_pipeline.reporting"),
         autoescape=True,
@@ -39,153 +59,148 @@ def page(results: Results) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    html = environment.get_template("report.html").render(view(results))
+    view = _view(run, ingestion, training)
+    html = environment.get_template("report.html").render(view)
     if len(html) > MAX_BYTES:
         logger.warning("The report has %.1f MB.", len(html) / 1e6)
     return html
 
 
-def view(results: Results) -> dict[str, Any]:
+def _view(run: RunFolder, ingestion: Record, training: Record) -> dict[str, Any]:
     """Return all that the template shows."""
+    network, num_weights = _model(run, training)
+    evaluation, combination = run.evaluation, run.combination
+    if num_weights is None and run.table("pixel_statistics") is None and not evaluation:
+        raise DataError(
+            f"run {run.name} has left nothing to report: `kedro lct runs` lists those that "
+            "have, and `kedro run --pipeline=train` works from nothing."
+        )
+    last = run.records[-1] if run.records else {}
+    source = last.get("parameters", {}).get("ingestion", {}).get("source", "")
+    bars = tables.score_bars(evaluation)
     return {
-        "run": results.run,
-        "title": headline.title_of(results),
-        "summary": headline.summary(results),
-        "facts": _facts(results),
-        "verdict": verdict_of(results.evaluation, results.combination)
-        if results.num_weights is not None
-        else None,
-        "standing": standing(results.evaluation),
-        "scores": headline.score_groups(results.evaluation, results.combination),
-        "score_caption": headline.score_caption(results.evaluation)
-        if results.evaluation
-        else "",
-        **_samples(results),
-        "evaluation": tables.evaluation_tables(results.evaluation),
-        "protocols": tables.protocols(results.evaluation),
-        "evaluation_charts": _evaluation_charts(results),
-        **_combination(results),
-        **_training(results),
-        **data_view(results),
-        "copying": results.copying
-        if (results.copying or {}).get("num_images")
-        else None,
-        "copying_sentence": _copying_sentence(results.copying),
-        "neighbours": _figure(results.nearest_neighbours),
-        **_record(results),
+        "run": run.name,
+        "title": sentences.title_of(str(source), num_weights is not None),
+        "summary": sentences.summary(run, network, num_weights, ingestion),
+        "verdict": num_weights and verdict_of(evaluation, combination),
+        "standing": standing(evaluation),
+        "models": MODELS,
+        "scores": bars,
+        "notes": {model: sentences.note(model, combination) for model in bars},
+        "score_caption": evaluation and sentences.score_caption(evaluation[0]),
+        **_samples(run),
+        "evaluation": tables.evaluation_tables(evaluation),
+        "protocols": tables.protocols(evaluation),
+        "charts": {name: _charts(run, charts) for name, charts in CHARTS.items()},
+        **_combination(run),
+        **_training(run),
+        **_data(run, ingestion),
+        "nearest_neighbours": _figure(run, "nearest_neighbours"),
+        "sessions": record.sessions(run.records),
+        "nodes": record.node_bars(run.records),
+        "record": last,
+        "parameters": list(record.flat(last.get("parameters", {}))),
+        "digests": {
+            side: record.digests(run.records, side) for side in ("inputs", "outputs")
+        },
     }
 
 
-def _facts(results: Results) -> list[tuple[str, str]]:
-    """Return a few figures with what they are."""
-    facts = []
-    if results.ingestion is not None:
-        used = sum(results.ingestion["splits"].values())
-        facts.append((f"{used:,}", "real images"))
-    if results.num_weights is not None:
-        facts.append((large(results.num_weights), "weights"))
-    seconds = headline.node_seconds(results, TRAIN_NODE)
-    if seconds:
-        facts.append((duration(seconds), "of training"))
-    total = sum(n["seconds"] for r in results.records for n in r["nodes"])
-    if total:
-        facts.append((duration(total), "for everything"))
-    return facts
+def _model(
+    run: RunFolder, training: Record
+) -> tuple[ModelDescription | None, int | None]:
+    """Return the description of the network and the number of its weights, where there is one."""
+    if training is not None:
+        network = ModelDescription.from_json(training["network"])
+        return network, training["num_weights"]
+    names = run.checkpoints.names()
+    if not names:
+        return None, None
+    last = run.checkpoints.read(names[-1])
+    num_weights = sum(tensor.numel() for tensor in last.tensors.values())
+    return run.checkpoints.header(names[-1]).network, num_weights
 
 
-def _samples(results: Results) -> dict[str, Any]:
+def _charts(run: RunFolder, names: tuple[str, ...]) -> list[svg.Chart]:
+    """Return the panels of some charts of the run, as far as they are there."""
+    found = []
+    for name in names:
+        source, draw = GROWING.get(name, ("", None))
+        table = run.table(source) if source else None
+        if draw is not None and table is not None and len(table):
+            found += svg.draw(draw(table))
+        elif draw is None and (saved := run.values(name)):
+            found += svg.draw(go.Figure(saved))
+    return found
+
+
+def _samples(run: RunFolder) -> dict[str, Any]:
     """Return the pictures: a sheet of the best model, and strips of all from the same noise."""
-    if results.sample_panels is None:
-        return {"hero": None, "hero_title": "", "strips": []}
-    panels, tensors = (
-        results.sample_panels.metadata["panels"],
-        results.sample_panels.tensors,
-    )
-    strips: dict[str, list[tuple[str, str, pictures.Picture]]] = {}
+    found = run.tensors("sample_panels")
+    if found is None:
+        return {"hero": None, "hero_title": "", "strips": {}}
+    panels = found.metadata["panels"]
+    strips: dict[str, list[tuple[str, pictures.Picture]]] = {}
     for panel in panels:
         group = f"In {steps(panel['nfe'])}" if panel["nfe"] else "For comparison"
-        picture = pictures.strip(tensors[f"{panel['model']}-{panel['nfe']}"], STRIP)
-        title = MODELS[panel["model"]]
-        strips.setdefault(group, []).append((title, f"s-{panel['model']}", picture))
+        images = found.tensors[f"{panel['model']}-{panel['nfe']}"]
+        picture = pictures.strip(images, STRIP)
+        strips.setdefault(group, []).append((panel["model"], picture))
     first = [panel for panel in panels if panel["nfe"] == panels[0]["nfe"]]
     best = min(first, key=lambda panel: BEST_FIRST.index(panel["model"]))
     title = f"{in_sentence(MODELS[best['model']])}, {steps(best['nfe'])} each"
-    sheet = pictures.strip(tensors[f"{best['model']}-{best['nfe']}"], *HERO)
-    return {"hero": sheet, "hero_title": title, "strips": list(strips.items())}
+    sheet = pictures.strip(found.tensors[f"{best['model']}-{best['nfe']}"], *HERO)
+    return {"hero": sheet, "hero_title": title, "strips": strips}
 
 
-def _evaluation_charts(results: Results) -> list[charts.Chart]:
-    found: list[charts.Chart | None] = []
-    if is_there(results.distance_by_size):
-        found.append(charts.size_chart(results.distance_by_size))
-    if is_there(results.two_step_selection):
-        found.append(charts.two_step_chart(results.two_step_selection))
-    return [chart for chart in found if chart is not None]
-
-
-def _combination(results: Results) -> dict[str, Any]:
-    combination = results.combination
-    found: list[charts.Chart | None] = []
-    if is_there(results.search_history):
-        found.append(charts.search_chart(results.search_history))
-    if combination is not None:
-        found.append(charts.coefficients_chart(combination))
-    baselines = None
-    if combination is not None and results.combination_report is not None:
-        baselines = tables.baseline_table(results.combination_report, combination)
+def _combination(run: RunFolder) -> dict[str, Any]:
+    combination, report = run.combination, run.table("combination_report")
+    if combination is None:
+        return {"combination": None, "searched": "", "baselines": None}
     return {
         "combination": combination,
-        "combination_charts": [chart for chart in found if chart is not None],
-        "search_sentence": tables.search_sentence(combination) if combination else "",
-        "baselines": baselines,
+        "searched": sentences.searched(combination),
+        "baselines": None
+        if report is None
+        else tables.baseline_table(report, combination),
     }
 
 
-def _training(results: Results) -> dict[str, Any]:
-    metrics = results.training_metrics
+def _training(run: RunFolder) -> dict[str, Any]:
+    metrics, copying = run.table("training_metrics"), run.values("copying") or {}
+    speed, in_stages = "", False
+    if metrics is not None and len(metrics):
+        speed = number(float(metrics["images_per_second"].median()))
+        in_stages = len(stages(metrics)) > 1
     return {
-        "training_charts": charts.training_charts(metrics) if is_there(metrics) else [],
-        "in_stages": is_there(metrics) and len(charts.stages(metrics)) > 1,
-        "speed": _speed(results),
-        "stage_samples": _figure(results.stage_samples),
+        "speed": speed,
+        "in_stages": in_stages,
+        "stage_samples": _figure(run, "stage_samples"),
+        "copied": copying.get("num_images") and sentences.copied(copying),
     }
 
 
-def _speed(results: Results) -> str:
-    metrics = results.training_metrics
-    if metrics is None or "images_per_second" not in metrics:
-        return ""
-    return f"{number(float(metrics['images_per_second'].median()))} images a second (median)."
+def _data(run: RunFolder, ingestion: Record) -> dict[str, Any]:
+    splits, problems = {}, {}
+    if ingestion is not None:
+        splits, problems = ingestion["splits"], dict(ingestion["problems"])
+        if ingestion["num_copies"]:
+            problems["exact copy of another image"] = ingestion["num_copies"]
+    quality, tails = run.values("reconstruction_quality"), []
+    for name, what in TAILS.items():
+        table = run.table(name)
+        if table is not None and len(table):
+            if "num_levels" in table:
+                table = table[table["num_levels"] == table["num_levels"].max()]
+            tails.append(sentences.tails_sentence(what, table))
+    return {
+        "splits": sorted(splits.items(), key=lambda split: -split[1]),
+        "problems": problems,
+        "reconstruction": quality and sentences.reconstruction(quality),
+        "tails": " ".join(tails),
+    }
 
 
-def _copying_sentence(copying: dict[str, Any] | None) -> str:
-    if not copying or not copying["num_images"]:
-        return ""
-    ratio = copying["median_ratio"]
-    near = copying["share_below_half"] > 2 * copying["held_out_share_below_half"] + 0.01
-    found = "Some may be copies" if near else "Nothing looks copied"
-    return (
-        f"{found}: generated images are {number(ratio)} times as far from the nearest of "
-        f"{copying['num_training']:,} training images as new real images are (median of "
-        f"{copying['num_images']:,}), the nearest {number(copying['smallest_ratio'])} times; "
-        f"{share(copying['share_below_half'])} are less than half as far, of new real images "
-        f"{share(copying['held_out_share_below_half'])}."
-    )
-
-
-def _figure(png: bytes | None) -> pictures.Picture | None:
+def _figure(run: RunFolder, name: str) -> pictures.Picture | None:
+    png = run.picture(name)
     return None if png is None else pictures.figure(png)
-
-
-def _record(results: Results) -> dict[str, Any]:
-    records = results.records
-    return {
-        "sessions": history.sessions(records),
-        "nodes": history.node_bars(records),
-        "parameters": list(history.flat(results.parameters)),
-        "parameters_digest": records[-1]["parameters_digest"] if records else "",
-        "versions": records[-1]["versions"] if records else {},
-        "python": records[-1]["python"] if records else "",
-        "inputs": history.digests(records, "inputs"),
-        "outputs": history.digests(records, "outputs"),
-    }

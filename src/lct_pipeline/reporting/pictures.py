@@ -33,34 +33,27 @@ def strip(images: Tensor, columns: int, rows: int = 1) -> Picture:
     side = images.shape[-1]
     shown = min(side, LARGEST_SIDE)
     gap = max(1, shown // 20)
-    sheet = Image.new(
-        "RGBA", (columns * (shown + gap) - gap, rows * (shown + gap) - gap)
-    )
+    cell = shown + gap
+    sheet = Image.new("RGBA", (columns * cell - gap, rows * cell - gap))
     pixels = images[: rows * columns].permute(0, 2, 3, 1).contiguous().numpy()
     for place, one in enumerate(pixels.astype(np.uint8)):
         picture = Image.fromarray(one)
-        if shown < side:
-            picture = picture.resize((shown, shown), Image.Resampling.LANCZOS)
+        picture.thumbnail((shown, shown), Image.Resampling.LANCZOS)
         row, column = divmod(place, columns)
-        sheet.paste(picture, (column * (shown + gap), row * (shown + gap)))
+        sheet.paste(picture, (column * cell, row * cell))
     return _stored(sheet, pixelated=side <= PIXEL_ART)
 
 
 def figure(png: bytes) -> Picture:
     """Return a drawn figure, smaller in bytes and at most ``MAX_WIDTH`` wide."""
     picture = Image.open(io.BytesIO(png)).convert("RGB")
-    if picture.width > MAX_WIDTH:
-        height = round(picture.height * MAX_WIDTH / picture.width)
-        picture = picture.resize((MAX_WIDTH, height), Image.Resampling.LANCZOS)
+    picture.thumbnail((MAX_WIDTH, picture.height), Image.Resampling.LANCZOS)
     return _stored(picture, pixelated=False)
 
 
 def _stored(picture: Image.Image, *, pixelated: bool) -> Picture:
     kind, file = "png" if pixelated else "webp", io.BytesIO()
-    if pixelated:
-        picture.save(file, "PNG", optimize=True)
-    else:
-        picture.save(file, "WEBP", quality=QUALITY)
+    picture.save(file, kind, optimize=True, quality=QUALITY)
     text = base64.b64encode(file.getvalue()).decode()
     uri = f"data:image/{kind};base64,{text}"
     return Picture(uri, picture.width, picture.height, pixelated)

@@ -1,4 +1,4 @@
-"""Figures of the searches over coefficients: their progress, and what they found."""
+"""Charts of the searches over coefficients: their progress, and what they found."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ import plotly.graph_objects as go
 from pandas import DataFrame
 
 from lct_pipeline.datasets.results import CombinationResult
-from lct_pipeline.reporting.fitness_axes import (
-    BASELINE_COLOR,
+from lct_pipeline.reporting.theme import (
+    GREY,
+    INK,
     METHOD_COLORS,
-    METHOD_TITLES,
+    chart,
     fitness_axis,
-    fitness_title,
 )
+from lct_pipeline.reporting.words import METHODS, metric_title, number
 
 MEDIAN_STEPS = 5  # of the gradient search, whose single steps are noisy
 MARKS: dict[str, dict[str, Any]] = {
-    "initial": {"size": 4, "opacity": 0.4, "color": "#888888"},  # all methods share it
+    "initial": {"size": 4, "opacity": 0.4, "color": GREY},  # all methods share it
     "candidate": {"size": 4, "opacity": 0.3},
     "mean": {"size": 13, "symbol": "star", "line": {"color": "black", "width": 1}},
 }
 
 
-def draw_search_progress(search_history: DataFrame) -> Any:
+def draw_search_progress(search_history: DataFrame) -> go.Figure:
     """Return fitness over the spent budget: evaluations, a line and a star for each search.
 
     The evaluations of a generation are spread over what it has spent; lines and search means stand
@@ -35,75 +36,41 @@ def draw_search_progress(search_history: DataFrame) -> Any:
     ended with; the subtitle says how many evaluations lie beyond.
 
     Args:
-        search_history: Rows of ``search_combination``. Of candidates that were evaluated on fewer
-            images first, only the evaluation on all is shown.
+        search_history: Rows of ``search_combination``.
     """
-    history = _proposals(search_history)
+    history = _placed(search_history)
     name, start = _best_of_start(history)
-    points = [*_marks(history, "initial"), *_marks(history, "candidate")]
-    figure = go.Figure(points + list(_lines(history)))
+    lines = {str(key): _line(rows) for key, rows in history.groupby("search")}
+    low, high = history["fitness"].min(), _highest_shown(history, lines, start)
+    figure = chart(
+        f"Search over the coefficients of {len(history['alpha'].iloc[0])} checkpoints",
+        _progress_details(history, high),
+        xaxis_title="budget spent (full evaluations)",
+        yaxis={"title": _fitness_title(history), **fitness_axis(low, high)},
+    )
+    figure.add_traces([*_marks(history, "initial"), *_marks(history, "candidate")])
+    figure.add_traces(list(_lines(history, lines)))
     figure.add_scatter(
         x=[0, history["spent"].max()],
         y=[start, start],
         mode="lines",
-        line={"dash": "dot", "color": BASELINE_COLOR, "width": 2},
-        name=f"best of the start: {name}, {start:.3g}",
+        line={"dash": "dot", "color": INK, "width": 2},
+        name=f"best of the start: {name}, {number(start)}",
     )
-    figure.add_traces(list(_marks(history, "mean")))
-    low, high = history["fitness"].min(), _highest_shown(history, start)
-    figure.update_layout(
-        title=_progress_title(history, high),
-        xaxis_title="budget spent (full evaluations)",
-        yaxis={"title": fitness_title(history), **fitness_axis(low, high)},
-        template="plotly_white",
-        legend={"orientation": "h", "y": -0.17},
-    )
-    return figure
+    return figure.add_traces(list(_marks(history, "mean")))
 
 
-def draw_coefficients(
-    combination: CombinationResult, candidate_scores: DataFrame
-) -> Any:
-    """Return coefficients over steps: of the combination, of other searches, of the best baseline.
-
-    Args:
-        combination: What ``select_combination`` found.
-        candidate_scores: Rows of ``score_candidates``; of each other search the best is drawn. A
-            baseline made of averages alone has no coefficients to draw.
-    """
-    by_score = candidate_scores.sort_values("selection_fitness", kind="stable")
-    others = _other_lines(combination, by_score)
-    baseline = _baseline_line(combination, by_score)
-    bars = go.Bar(
-        x=combination.steps,
-        y=combination.alpha,
-        marker_color=METHOD_COLORS[combination.method],
-        opacity=0.5,
-        name=f"combination: {combination.name}",
-    )
-    figure = go.Figure([bars, *others, *baseline])
-    figure.update_layout(
-        title=_coefficients_title(combination),
-        xaxis_title="training step of the checkpoint",
-        yaxis_title="coefficient alpha",
-        template="plotly_white",
-        bargap=0.25,
-        legend={"orientation": "h", "y": -0.17},
-    )
-    return figure
-
-
-def _proposals(history: DataFrame) -> DataFrame:
-    """Return the rows with the most images of their generation, and their place in the budget."""
+def _placed(history: DataFrame) -> DataFrame:
+    """Return the evaluations with their place in the budget."""
     generation = ["search", "generation"]
-    most = history.groupby(generation)["num_images"].transform("max")
-    full = history[history["num_images"] == most].sort_values("evaluation")
-    told = full.groupby(generation)["spent"].first()
+    history = history.sort_values("evaluation")
+    told = history.groupby(generation)["spent"].first()
     before = told.groupby("search").shift(fill_value=0.0).rename("before")
-    full = full.join(before, on=generation)
-    of_generation = full.groupby(generation)["spent"]
+    history = history.join(before, on=generation)
+    of_generation = history.groupby(generation)["spent"]
     share = (of_generation.cumcount() + 1) / of_generation.transform("size")
-    return full.assign(place=full["before"] + share * (full["spent"] - full["before"]))
+    spent = history["spent"] - history["before"]
+    return history.assign(place=history["before"] + share * spent)
 
 
 def _best_of_start(history: DataFrame) -> tuple[str, float]:
@@ -111,14 +78,6 @@ def _best_of_start(history: DataFrame) -> tuple[str, float]:
     initial = history[history["kind"] == "initial"]
     means = initial.groupby("name")["fitness"].mean()
     return str(means.idxmin()), float(means.min())
-
-
-def _highest_shown(history: DataFrame, start: float) -> float:
-    """Return where the axis ends: no outlier may stretch it."""
-    lines = [_line(of_search) for _, of_search in history.groupby("search")]
-    means = history.loc[history["kind"] == "mean", "fitness"]
-    ends = pd.concat([*(line.tail(1) for line in lines), means])
-    return min(1.1 * max(1.25 * start, ends.max()), history["fitness"].max())
 
 
 def _line(of_search: DataFrame) -> pd.Series:
@@ -134,6 +93,32 @@ def _line(of_search: DataFrame) -> pd.Series:
     return searched.groupby("spent")["fitness"].min().cummin()
 
 
+def _highest_shown(
+    history: DataFrame, lines: dict[str, pd.Series], start: float
+) -> float:
+    """Return where the axis ends: no outlier may stretch it."""
+    means = history.loc[history["kind"] == "mean", "fitness"]
+    ends = pd.concat([*(line.tail(1) for line in lines.values()), means])
+    return min(1.1 * max(1.25 * start, ends.max()), history["fitness"].max())
+
+
+def _progress_details(history: DataFrame, high: float) -> str:
+    details = (
+        f"on the {history['split'].iloc[0]} split; points: evaluations; "
+        "stars: the mean that a search ends with"
+    )
+    beyond = int((history["fitness"] > high).sum())
+    return f"{details}; {beyond} evaluations lie above the axis" if beyond else details
+
+
+def _fitness_title(history: DataFrame) -> str:
+    """Return what was searched by: a metric, or a sum in which it is weighted."""
+    metric = metric_title(str(history["metric"].iloc[0]))
+    if history["fitness"].equals(history["frechet"]):
+        return metric
+    return f"fitness: {metric} and kernel distance, weighted"
+
+
 def _marks(history: DataFrame, kind: str) -> Iterator[go.Scatter]:
     """Yield the evaluations of one kind for each method."""
     rows = history[history["kind"] == kind]
@@ -145,89 +130,87 @@ def _marks(history: DataFrame, kind: str) -> Iterator[go.Scatter]:
             marker={"color": METHOD_COLORS[str(method)], **MARKS[kind]},
             text=of_method["name"],
             name=kind,
-            legendgroup=METHOD_TITLES[str(method)],
+            legendgroup=METHODS[str(method)],
             showlegend=False,
         )
 
 
-def _lines(history: DataFrame) -> Iterator[go.Scatter]:
-    """Yield a line for each search; the first of each method stands in the legend."""
-    first = set(history.groupby("method")["search"].min())
-    for search, of_search in history.groupby("search"):
-        method, line = str(of_search["method"].iloc[0]), _line(of_search)
-        color, title = METHOD_COLORS[method], METHOD_TITLES[method]
-        shape, what = "hv", "best so far"
-        if method == "gradient":
-            shape, what = "linear", f"median of {MEDIAN_STEPS} steps"
+def _lines(history: DataFrame, lines: dict[str, pd.Series]) -> Iterator[go.Scatter]:
+    """Yield the line of each search; the first of each method stands in the legend."""
+    methods = history.groupby("search")["method"].first()
+    for (key, line), method in zip(lines.items(), methods, strict=True):
+        gradient = method == "gradient"
+        what = f"median of {MEDIAN_STEPS} steps" if gradient else "best so far"
+        shape = "linear" if gradient else "hv"
         yield go.Scatter(
             x=line.index,
             y=line,
             mode="lines",
-            line={"color": color, "width": 2.5, "shape": shape},
-            name=f"{title}: {what}",
-            legendgroup=title,
-            showlegend=search in first,
+            line={"color": METHOD_COLORS[method], "width": 2.5, "shape": shape},
+            name=f"{METHODS[method]}: {what}",
+            legendgroup=METHODS[method],
+            showlegend=key == str(methods.eq(method).idxmax()),
         )
 
 
-def _progress_title(history: DataFrame, high: float) -> str:
-    beyond = int((history["fitness"] > high).sum())
-    details = [
-        f"on the {history['split'].iloc[0]} split",
-        "points: evaluations",
-        "stars: the mean that a search ends with",
-    ]
-    if beyond:
-        details.append(f"{beyond} evaluations lie above the axis")
-    num = len(history["alpha"].iloc[0])
-    title = f"Search over the coefficients of {num} checkpoints"
-    return f"{title}<br><sub>{'; '.join(details)}</sub>"
+def draw_coefficients(
+    combination: CombinationResult, candidate_scores: DataFrame
+) -> go.Figure:
+    """Return coefficients over steps: of the combination, of other searches, of the best baseline.
+
+    Args:
+        combination: What ``select_combination`` found.
+        candidate_scores: Rows of ``score_candidates``; of each other search the best is drawn. A
+            baseline made of averages alone has no coefficients to draw.
+    """
+    alpha = np.array(combination.alpha)
+    figure = chart(
+        f"Coefficients of the combination, {_fate(combination)}",
+        f"sum {alpha.sum():.3f}, sum of |alpha| {np.abs(alpha).sum():.2f}, "
+        f"largest |alpha| {np.abs(alpha).max():.2f}",
+        xaxis_title="training step of the checkpoint",
+        yaxis_title="coefficient alpha",
+        bargap=0.25,
+    )
+    figure.add_bar(
+        x=combination.steps,
+        y=combination.alpha,
+        marker_color=METHOD_COLORS[combination.method],
+        opacity=0.5,
+        name=f"combination: {combination.name}",
+    )
+    by_score = candidate_scores.sort_values("selection_fitness", kind="stable")
+    for name, alpha, line in _other_lines(combination, by_score):
+        seen = {trace.name for trace in figure.data}
+        figure.add_scatter(
+            x=combination.steps,
+            y=list(alpha[: len(combination.steps)]),
+            mode="lines",
+            line=line,
+            name=name,
+            legendgroup=name,
+            showlegend=name not in seen,
+        )
+    return figure
 
 
 def _other_lines(
     combination: CombinationResult, by_score: DataFrame
-) -> Iterator[go.Scatter]:
-    """Yield the best of each search but the one that gave the combination."""
+) -> Iterator[tuple[str, np.ndarray, dict[str, Any]]]:
+    """Yield name, coefficients and line of the best of each other search, and of the baseline."""
     searched = by_score[by_score["method"].isin(list(METHOD_COLORS))]
-    titled: set[str] = set()
     for _, of_search in searched.groupby(["method", "seed"], sort=False):
-        if combination.name in set(of_search["name"]):
-            continue
         best = of_search.iloc[0]
-        title = f"other search: {METHOD_TITLES[best['method']]}"
-        line = {"color": METHOD_COLORS[best["method"]], "width": 1}
-        trace = _coefficient_line(combination, best["alpha"], title, line)
-        yield trace.update(legendgroup=title, showlegend=title not in titled)
-        titled.add(title)
-
-
-def _baseline_line(
-    combination: CombinationResult, by_score: DataFrame
-) -> Iterator[go.Scatter]:
-    """Yield the best baseline, unless it is made of averages alone."""
+        if combination.name not in set(of_search["name"]):
+            line = {"color": METHOD_COLORS[best["method"]], "width": 1}
+            yield f"other search: {METHODS[best['method']]}", best["alpha"], line
     name = combination.baseline.name
     alpha = by_score.loc[by_score["name"] == name, "alpha"].iloc[0]
     if np.any(alpha[: len(combination.steps)]):
-        line = {"color": BASELINE_COLOR, "width": 2, "dash": "dot"}
-        yield _coefficient_line(combination, alpha, f"best baseline: {name}", line)
+        yield f"best baseline: {name}", alpha, {"color": INK, "width": 2, "dash": "dot"}
 
 
-def _coefficient_line(
-    combination: CombinationResult, alpha: Any, name: str, line: dict[str, Any]
-) -> go.Scatter:
-    steps = combination.steps
-    return go.Scatter(
-        x=steps, y=list(alpha[: len(steps)]), mode="lines", line=line, name=name
-    )
-
-
-def _coefficients_title(combination: CombinationResult) -> str:
-    alpha = np.array(combination.alpha)
+def _fate(combination: CombinationResult) -> str:
     if combination.is_selected:
-        fate = "better than the best baseline on the validation split"
-    else:
-        fate = f"no better on the validation split: {combination.selected} in its place"
-    return (
-        f"Coefficients of the combination, {fate}<br><sub>sum {alpha.sum():.3f}, "
-        f"sum of |alpha| {np.abs(alpha).sum():.2f}, largest |alpha| {np.abs(alpha).max():.2f}</sub>"
-    )
+        return "better than the best baseline on the validation split"
+    return f"no better on the validation split: {combination.selected} in its place"

@@ -1,235 +1,323 @@
-"""Small charts as inline SVG, whose colours and fonts are those of the page."""
+"""Charts of plotly as small inline SVG, whose colours and fonts are those of the page.
+
+It draws what charts of this project have: lines, points, error bars, bars, boxes, vertical lines
+with a text, and axes that are linear, logarithmic or of categories. A chart of several panels
+becomes as many.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from markupsafe import Markup, escape
+import numpy as np
+import plotly.graph_objects as go
+from markupsafe import Markup
+from matplotlib.ticker import MaxNLocator
 
+from lct_pipeline.reporting.theme import COLORS, log_ticks
 from lct_pipeline.reporting.words import MINUS, number
 
 WIDTH, HEIGHT = 360, 236  # about a phone's width: text keeps its size there
 LEFT, RIGHT, TOP, BOTTOM = 48, 12, 34, 38
-MAX_TICKS = 5
+INNER_WIDTH, INNER_HEIGHT = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+MAX_TICKS = 6
+MAX_TITLES = 60  # points of a trace that say their values when pointed at
+CLASSES = {color: name for name, color in COLORS.items()}
+DOT = "h0"  # a stroke without length, whose round ends make a point
+SYMBOLS = {  # paths from the place of a point
+    "line-ew-open": "m-5,0h10",
+    "x": "m-3,-3l6,6m0,-6l-6,6",
+    "circle-open": "m-3,0a3,3 0 1,0 6,0a3,3 0 1,0 -6,0",
+    "star": "m0,-6l2,4 4,0 -3,3 1,4 -4,-2 -4,2 1,-4 -3,-3 4,0z",
+}
+TAGS = re.compile("</?(?:b|br|sub)>")  # that plotly understands in texts
 
 
 @dataclass(frozen=True)
-class Scale:
-    """Maps values from ``low`` to ``high`` to [0, 1], linearly or by their logarithm."""
+class Chart:
+    """A drawn panel: its title, a sentence about it, and what its colours mean, by class."""
 
-    low: float
-    high: float
-    log: bool = False
-
-    def __call__(self, value: float) -> float:
-        """Return the place of a value, between 0 and 1; beyond the ends it stays at them."""
-        low, high = self._of(self.low), self._of(self.high)
-        clipped = min(max(value, self.low), self.high)
-        return (self._of(clipped) - low) / ((high - low) or 1.0)
-
-    def _of(self, value: float) -> float:
-        return math.log10(value) if self.log else value
-
-    def ticks(self) -> list[float]:
-        """Return round values to label."""
-        return self._decades() if self.log else self._linear()
-
-    def _linear(self) -> list[float]:
-        span = (self.high - self.low) or 1.0
-        power = 10.0 ** math.floor(math.log10(span / MAX_TICKS))
-        step = next(m * power for m in (1, 2, 5, 10) if span / (m * power) <= MAX_TICKS)
-        first = math.ceil(self.low / step - 1e-9)
-        last = math.floor(self.high / step + 1e-9)
-        return [i * step for i in range(first, last + 1)]
-
-    def _decades(self) -> list[float]:
-        low, high = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
-        for marks in ((1, 2, 5), (1, 3), (1,)):
-            found = [m * 10.0**p for p in range(low, high + 1) for m in marks]
-            inside = [
-                v for v in found if self.low <= v * 1.0001 and v <= self.high * 1.0001
-            ]
-            if len(inside) <= MAX_TICKS + 1:
-                break
-        every = -(-len(inside) // (MAX_TICKS + 1))
-        return inside[::every]
+    title: str
+    details: str
+    svg: Markup
+    legend: dict[str, str]
 
 
-def scale_of(
-    values: Iterable[float], *, log: bool = False, zero: bool = False
-) -> Scale:
-    """Return a scale that holds all finite values with some room; ``zero`` starts it there."""
-    known = [v for v in values if math.isfinite(v) and (v > 0 or not log)]
-    if not known:
-        return Scale(0.1, 1.0, log)
-    low, high = min(known), max(known)
-    if log:
-        room = (high / low) ** 0.06 if high > low else 1.5
-        return Scale(low / room, high * room, log=True)
-    room = 0.06 * ((high - low) or abs(high) or 1.0)
-    return Scale(0.0 if zero and low >= 0 else low - room, high + room)
+def draw(figure: go.Figure) -> list[Chart]:
+    """Return the panels of a chart; none of one that shows nothing."""
+    text = str(figure.layout.title.text)
+    titles = [note.text for note in figure.layout.annotations if note.xref == "paper"]
+    found: dict[str, list[Any]] = {}
+    for trace in figure.data:
+        if _values(trace, "y"):
+            found.setdefault(trace.xaxis or "x", []).append(trace)
+    charts = []
+    for name, traces in found.items():
+        place = int(name[1:] or 1) - 1
+        own, sign = (titles[place], ": ") if titles else (text, "<br><sub>")
+        title, _, details = own.partition(sign)
+        panel = Panel(figure, name, traces)
+        svg = panel.svg(_plain(f"{text}, {title}" if titles else title))
+        charts.append(Chart(_plain(title), _plain(details), svg, panel.legend()))
+    return charts
 
 
-class Plot:
-    """A chart that is drawn mark by mark.
+def _plain(text: str) -> str:
+    return TAGS.sub("", text.replace("<sub>", "_").replace("<br>", " "))
+
+
+def _values(trace: Any, axis: str) -> list[Any]:
+    """Return what a trace shows along an axis: numbers that are finite, or categories."""
+    columns = [axis]
+    if axis == "y" and trace.type == "box":
+        columns = ["q1", "q3", "lowerfence", "upperfence"]
+    values = [value for column in columns for value in _listed(trace[column])]
+    return [value for value in values if isinstance(value, str) or math.isfinite(value)]
+
+
+def _listed(values: Any) -> list[Any]:
+    found = [] if values is None else np.asarray(values).tolist()
+    return [math.nan if value is None else value for value in found]
+
+
+class Axis:
+    """Maps values to [0, 1]: linearly, by their logarithm, or by the place of a category.
 
     Args:
-        x: Horizontal scale.
-        y: Vertical scale.
-        x_title: What the horizontal axis shows.
-        y_title: What the vertical axis shows, with its unit.
-        x_labels: Labels at the places 0, 1, ... instead of numbers.
+        layout: The axis in the layout of the chart.
+        values: All that has to be on it.
     """
 
-    def __init__(
-        self,
-        x: Scale,
-        y: Scale,
-        x_title: str,
-        y_title: str,
-        x_labels: Sequence[str] | None = None,
-    ) -> None:
-        self._x, self._y = x, y
-        self._titles = (x_title, y_title)
-        self._labels = x_labels
-        self._marks: list[Markup] = []
+    def __init__(self, layout: Any, values: Sequence[Any]) -> None:
+        self.title = _plain(layout.title.text or "")
+        self.log = layout.type == "log"
+        self.categories = list(dict.fromkeys(v for v in values if isinstance(v, str)))
+        given = _listed(layout.tickvals)
+        texts = _listed(layout.ticktext) or [f"{value:g}" for value in given]
+        self._given = dict(zip(given, texts, strict=True))
+        self.low, self.high = self._ends(layout, values)
 
-    def _px(self, value: float) -> float:
-        return LEFT + self._x(value) * (WIDTH - LEFT - RIGHT)
+    def _ends(self, layout: Any, values: Sequence[Any]) -> tuple[float, float]:
+        if self.categories:
+            return -0.6, len(self.categories) - 0.4
+        if layout.range is not None:
+            return layout.range[0], layout.range[1]
+        known = [v for v in map(self._of, values) if math.isfinite(v)]
+        low, high = min(known), max(known)
+        room = 0.06 * ((high - low) or abs(high) or 1.0)
+        return (0.0 if layout.rangemode == "tozero" else low - room), high + room
 
-    def _py(self, value: float) -> float:
-        return HEIGHT - BOTTOM - self._y(value) * (HEIGHT - TOP - BOTTOM)
+    def _of(self, value: Any) -> float:
+        if isinstance(value, str):
+            return self.categories.index(value)
+        if self.log:
+            return math.log10(value) if value > 0 else math.nan
+        return value
 
-    def line(
-        self, xs: Iterable[float], ys: Iterable[float], css: str, title: str = ""
-    ) -> None:
-        """Draw a line through the points that are finite."""
-        points = " ".join(
-            f"{self._px(x):.1f},{self._py(y):.1f}"
-            for x, y in zip(xs, ys, strict=True)
-            if math.isfinite(y)
-        )
-        self._add(
-            '<polyline class="line {}" points="{}">{}</polyline>', css, points, title
-        )
+    def __call__(self, value: Any) -> float:
+        """Return the place of a value: between 0 and 1 on the axis; NaN has none."""
+        return (self._of(value) - self.low) / (self.high - self.low)
 
-    def dot(
-        self, x: float, y: float, css: str, title: str = "", radius: float = 3
-    ) -> None:
-        """Draw a point; one beyond the scales is left out."""
-        if self._x.low <= x <= self._x.high and self._y.low <= y <= self._y.high:
-            mark = '<circle class="dot {}" cx="{}" cy="{}" r="{}">{}</circle>'
-            self._add(
-                mark, css, f"{self._px(x):.1f}", f"{self._py(y):.1f}", radius, title
+    def ticks(self) -> list[tuple[Any, str]]:
+        """Return values with their labels, not too many of them."""
+        found = list(self._labels().items())
+        inside = [(v, label) for v, label in found if -1e-6 <= self(v) <= 1 + 1e-6]
+        return inside[:: -(-len(inside) // MAX_TICKS) or 1]
+
+    def _labels(self) -> dict[Any, str]:
+        if self.categories:
+            return {name: name for name in self.categories}
+        if self._given:
+            return self._given
+        if self.log:
+            return dict(
+                zip(*log_ticks(10**self.low, 10**self.high).values(), strict=True)
             )
+        places = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(self.low, self.high)
+        if max(map(abs, places)) >= 1e6:
+            return {value: f"{value:g}" for value in places}
+        decimals = max(0, -math.floor(math.log10(places[1] - places[0]) + 1e-9))
+        return {v: f"{v + 0.0:,.{decimals}f}".replace("-", MINUS) for v in places}
 
-    def box(
-        self, x: float, width: float, low: float, high: float, css: str, title: str = ""
-    ) -> None:
-        """Draw a rectangle around ``x``, ``width`` pixels wide."""
-        top, bottom = self._py(high), self._py(low)
-        mark = '<rect class="box {}" x="{}" y="{}" width="{}" height="{}">{}</rect>'
-        left, height = self._px(x) - width / 2, max(bottom - top, 0.5)
-        sizes = (f"{v:.1f}" for v in (left, top, width, height))
-        self._add(mark, css, *sizes, title)
 
-    def tick(self, x: float, width: float, y: float, css: str, title: str = "") -> None:
-        """Draw a short horizontal line at ``x``."""
-        left, right, height = (
-            self._px(x) - width / 2,
-            self._px(x) + width / 2,
-            self._py(y),
+class Panel:
+    """One panel of a chart.
+
+    Args:
+        figure: The chart.
+        name: Of the horizontal axis, such as ``x2``.
+        traces: What stands in the panel.
+    """
+
+    def __init__(self, figure: go.Figure, name: str, traces: list[Any]) -> None:
+        self._name, self._traces = name, traces
+        layout, number_ = figure.layout, name[1:]
+        self._texts = [n for n in layout.annotations if (n.xref or "x") == name]
+        self._lines = [shape for shape in layout.shapes if shape.xref == name]
+        shown = [trace for trace in figure.data if trace.showlegend is not False]
+        self._named = {trace.name for trace in shown}
+        xs = [x for trace in traces for x in _values(trace, "x")]
+        ys = [y for trace in traces for y in _values(trace, "y")]
+        if any(trace.type == "bar" for trace in traces):
+            ys.append(0.0)
+            edge = (max(xs) - min(xs)) / (2 * len(xs))
+            xs += [min(xs) - edge, max(xs) + edge]
+        self._x = Axis(
+            layout[f"xaxis{number_}"], xs + [line.x0 for line in self._lines]
         )
-        self._segment(left, height, right, height, css, title)
+        self._y = Axis(layout[f"yaxis{number_}"], ys)
 
-    def across(self, y: float, css: str, title: str = "") -> None:
-        """Draw a horizontal line over the whole width."""
-        self._segment(LEFT, self._py(y), WIDTH - RIGHT, self._py(y), css, title)
-
-    def stem(self, x: float, low: float, high: float, css: str) -> None:
-        """Draw a vertical line between two values."""
-        self._segment(self._px(x), self._py(low), self._px(x), self._py(high), css, "")
-
-    def mark(self, x: float, label: str) -> None:
-        """Draw a vertical line over the whole height, with a label at its top."""
-        at = self._px(x)
-        self._segment(at, TOP, at, HEIGHT - BOTTOM, "stage", label)
-        text = '<text class="stage" x="{}" y="{}">{}</text>'
-        self._add_text(text, f"{at:.1f}", TOP - 5, label)
-
-    def _segment(
-        self, x1: float, y1: float, x2: float, y2: float, css: str, title: str
-    ) -> None:
-        mark = '<line class="rule {}" x1="{}" y1="{}" x2="{}" y2="{}">{}</line>'
-        self._add(mark, css, *(f"{v:.1f}" for v in (x1, y1, x2, y2)), title)
-
-    def _add(self, mark: str, *values: object) -> None:
-        *others, title = values
-        tooltip = Markup("<title>{}</title>").format(title) if title else ""
-        self._marks.append(Markup(mark).format(*others, tooltip))
-
-    def _add_text(self, mark: str, *values: object) -> None:
-        self._marks.append(Markup(mark).format(*values))
+    def legend(self) -> dict[str, str]:
+        """Return what lines and colours mean, by class."""
+        named: dict[str, str] = {}
+        for trace in self._traces:
+            if trace.name in self._named:
+                named.setdefault(trace.name, _css(trace))
+        return named if len(named) > 1 else {}
 
     def svg(self, description: str) -> Markup:
-        """Return the chart.
+        """Return the panel; ``description`` is for those who cannot see it."""
+        marks = Markup().join(mark for t in self._traces for mark in self._marks(t))
+        lines = Markup().join(
+            _path(f"rule {_css(line)}", f"M{self._px(line.x0):.1f},0V{INNER_HEIGHT}")
+            for line in self._lines
+        )
+        return Markup(
+            '<svg class="plot" viewBox="0 0 {} {}" role="img" aria-label="{}">{}'
+            '<svg x="{}" y="{}" width="{}" height="{}">{}{}</svg></svg>'
+        ).format(
+            WIDTH,
+            HEIGHT,
+            description,
+            Markup().join([*self._axes(), *self._notes()]),
+            LEFT,
+            TOP,
+            INNER_WIDTH,
+            INNER_HEIGHT,
+            lines,
+            marks,
+        )
 
-        Args:
-            description: What it shows, for those who cannot see it.
-        """
-        head = Markup(
-            '<svg class="plot" viewBox="0 0 {} {}" role="img" aria-label="{}">'
-        ).format(WIDTH, HEIGHT, description)
-        body = Markup("").join([*self._axes(), *self._marks])
-        return head + body + Markup("</svg>")
+    def _px(self, x: Any) -> float:
+        return self._x(x) * INNER_WIDTH
 
-    def _axes(self) -> Iterable[Markup]:
-        x_title, y_title = (escape(title) for title in self._titles)
-        bottom = HEIGHT - BOTTOM
-        y_ticks = self._y.ticks()
-        for value, label in zip(
-            y_ticks, _labels(y_ticks, log=self._y.log), strict=True
+    def _py(self, y: float) -> float:
+        return (1 - self._y(y)) * INNER_HEIGHT
+
+    def _marks(self, trace: Any) -> Iterator[Markup]:
+        if trace.type == "box":
+            yield from self._boxes(trace)
+        elif trace.type == "bar":
+            yield from self._bars(trace)
+        else:
+            yield from self._scatter(trace)
+
+    def _scatter(self, trace: Any) -> Iterator[Markup]:
+        xs, ys = _listed(trace.x), _listed(trace.y)
+        places = [(self._px(x), self._py(y)) for x, y in zip(xs, ys, strict=True)]
+        if "lines" in (trace.mode or ""):
+            yield self._line(trace, [p for p in places if math.isfinite(p[1])])
+        if "markers" in (trace.mode or ""):
+            yield from self._points(trace, places)
+
+    def _line(self, trace: Any, places: list[tuple[float, float]]) -> Markup:
+        if trace.line.shape == "hv":
+            steps = "".join(f"H{x:.1f}V{y:.1f}" for x, y in places[1:])
+            path = f"M{places[0][0]:.1f},{places[0][1]:.1f}{steps}"
+        else:
+            path = "M" + " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        return _path(f"line {_css(trace)}", path, trace.name)
+
+    def _points(
+        self, trace: Any, places: list[tuple[float, float]]
+    ) -> Iterator[Markup]:
+        symbol = SYMBOLS.get(trace.marker.symbol, DOT)
+        css = _css(trace) + (" dot" if symbol == DOT else "")
+        errors = _listed(trace.error_y.array) or [0.0] * len(places)
+        titles = list(self._titles(trace)) if len(places) <= MAX_TITLES else []
+        scale = INNER_HEIGHT / (self._y.high - self._y.low)
+        for number_, ((x, y), error) in enumerate(zip(places, errors, strict=True)):
+            if not math.isfinite(y):
+                continue
+            bar = f"m0,{-error * scale:.1f}v{2 * error * scale:.1f}" if error else ""
+            title = titles[number_] if titles else ""
+            yield _path(css, f"M{x:.1f},{y:.1f}{symbol}{bar}", title)
+
+    def _titles(self, trace: Any) -> Iterator[str]:
+        names = _listed(trace.text) or [trace.name] * len(trace.y)
+        for name, x, y in zip(names, _listed(trace.x), _listed(trace.y), strict=True):
+            yield f"{name}, {x if isinstance(x, str) else number(x)}: {number(y)}"
+
+    def _bars(self, trace: Any) -> Iterator[Markup]:
+        width = min(20.0, 220.0 / len(trace.x))
+        for title, x, y in zip(
+            self._titles(trace), _listed(trace.x), _listed(trace.y), strict=True
         ):
-            yield Markup(
-                '<line class="grid" x1="{}" x2="{}" y1="{y}" y2="{y}"/>'
-                '<text x="{}" y="{}" text-anchor="end">{}</text>'
-            ).format(
-                LEFT,
-                WIDTH - RIGHT,
-                LEFT - 6,
-                f"{self._py(value) + 4:.1f}",
-                label,
-                y=f"{self._py(value):.1f}",
-            )
-        for value, label in self._x_ticks():
-            text = '<text x="{}" y="{}" text-anchor="middle">{}</text>'
-            yield Markup(text).format(f"{self._px(value):.1f}", bottom + 15, label)
-        yield Markup('<text class="axis" x="2" y="12">{}</text>').format(y_title)
-        end = '<text class="axis" x="{}" y="{}" text-anchor="end">{}</text>'
-        yield Markup(end).format(WIDTH - RIGHT, HEIGHT - 5, x_title)
+            yield self._box(_css(trace), x, width, 0.0, y, title)
+        yield _path("rule ink", f"M0,{self._py(0.0):.1f}H{INNER_WIDTH}")
 
-    def _x_ticks(self) -> Iterable[tuple[float, str]]:
-        if self._labels is None:
-            ticks = self._x.ticks()
-            return zip(ticks, _labels(ticks, log=self._x.log), strict=True)
-        every = -(-len(self._labels) // 8)
-        return [(i, s) for i, s in enumerate(self._labels) if i % every == 0]
+    def _boxes(self, trace: Any) -> Iterator[Markup]:
+        columns = ("x", "lowerfence", "q1", "median", "q3", "upperfence")
+        width = min(34.0, 200.0 / len(trace.x))
+        rows = zip(*(_listed(trace[name]) for name in columns), strict=True)
+        for x, low, q1, median, q3, high in rows:
+            middle, css = self._px(x), _css(trace)
+            whisker = f"M{middle:.1f},{self._py(low):.1f}V{self._py(high):.1f}"
+            yield _path("rule ink", whisker)
+            title = f"{x}: half of the values from {number(q1)} to {number(q3)}"
+            yield self._box(css, x, width, q1, q3, title)
+            across = f"M{middle - width / 2:.1f},{self._py(median):.1f}h{width:.1f}"
+            yield _path("rule paper", across, f"median {number(median)}")
+
+    def _box(
+        self, css: str, x: Any, width: float, low: float, high: float, title: str
+    ) -> Markup:
+        """Return a rectangle around ``x``, ``width`` pixels wide."""
+        top, bottom = sorted((self._py(low), self._py(high)))
+        corner = f"M{self._px(x) - width / 2:.1f},{top:.1f}"
+        path = f"{corner}h{width:.1f}v{max(bottom - top, 0.5):.1f}h{-width:.1f}z"
+        return _path(f"box {css}", path, title)
+
+    def _axes(self) -> Iterator[Markup]:
+        for value, label in self._y.ticks():
+            y = TOP + self._py(value)
+            yield _path("grid", f"M{LEFT},{y:.1f}H{WIDTH - RIGHT}")
+            yield _text(LEFT - 6, y + 4, label, "end")
+        for value, label in self._x.ticks():
+            yield _text(LEFT + self._px(value), HEIGHT - BOTTOM + 15, label, "middle")
+        yield _text(2, 12, self._y.title, "start")
+        yield _text(WIDTH - RIGHT, HEIGHT - 5, self._x.title, "end")
+
+    def _notes(self) -> Iterator[Markup]:
+        for note in self._texts:
+            yield _text(LEFT + self._px(note.x), TOP - 5, _plain(note.text), "middle")
 
 
-def _labels(ticks: Sequence[float], *, log: bool) -> list[str]:
-    """Return the ticks as text; on a linear scale with the decimals that their distance has."""
-    if log or len(ticks) < 2 or max(map(abs, ticks)) >= 1e6:
-        return [_label(value) for value in ticks]
-    decimals = max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
-    return [f"{value + 0.0:,.{decimals}f}".replace("-", MINUS) for value in ticks]
+def _css(mark: Any) -> str:
+    """Return the classes of a trace or line: its colour in the page, and how it is drawn."""
+
+    def told(name: str) -> Any:
+        return mark[name] if name in mark else None
+
+    kinds = {
+        CLASSES.get(told("line.color") or told("marker.color"), "grey"): True,
+        str(told("marker.symbol")): told("marker.symbol") in SYMBOLS,
+        "dashed": told("line.dash"),
+        "thin": told("line.width") == 1,
+        "faint": told("opacity") or told("marker.opacity"),
+    }
+    return " ".join(kind for kind, is_so in kinds.items() if is_so)
 
 
-def _label(value: float) -> str:
-    if value == 0 or abs(value) < 1e-12:
-        return "0"
-    if abs(value) >= 1e6 or abs(value) < 1e-3:
-        return f"{value:.0e}".replace("e+0", "e").replace("e-0", f"e{MINUS}")
-    text = number(value, 3)
-    return text.rstrip("0").rstrip(".") if "." in text else text
+def _path(css: str, path: str, title: str = "") -> Markup:
+    tooltip = Markup("<title>{}</title>").format(_plain(title)) if title else ""
+    return Markup('<path class="{}" d="{}">{}</path>').format(css, path, tooltip)
+
+
+def _text(x: float, y: float, text: str, anchor: str) -> Markup:
+    mark = '<text x="{}" y="{}" text-anchor="{}">{}</text>'
+    return Markup(mark).format(f"{x:.1f}", f"{y:.1f}", anchor, text)

@@ -11,6 +11,7 @@ from lct_pipeline.reporting.words import (
     in_sentence,
     metric_name,
     number,
+    row_text,
     steps,
     value_text,
 )
@@ -22,6 +23,18 @@ CONTROLS = {
     "gaussian_latents": "decoded noise, without a model",
 }
 OUTCOMES = {"gain": "helped", "loss": "worse", "none": "chance", "one seed": "chance"}
+HEADLINES = {
+    "one seed": "By one seed of noise the combination is {}.",
+    "none": "Combining checkpoints made no difference that can be told from none.",
+    "loss": "Combining checkpoints made it worse: {}.",
+    "gain": "Combining checkpoints helped: {}.",
+}
+AGREEMENTS = {
+    "gain": "agrees",
+    "loss": "disagrees",
+    "none": "sees no gain",
+    "one seed": "says by one seed",
+}
 LARGE = 30.0  # sum of absolute coefficients
 
 
@@ -46,11 +59,9 @@ def main_rows(evaluation: Rows) -> Rows:
     return [row for row in evaluation if kind(row) == kind(evaluation[0])]
 
 
-def fewest_steps(rows: Rows) -> dict[str, EvaluationRow]:
-    """Return the row of each trained model with the fewest evaluations."""
-    trained = [row for row in rows if row.nfe > 0]
-    fewest = min((row.nfe for row in trained), default=0)
-    return {row.model: row for row in trained if row.nfe == fewest}
+def fewest_nfe(rows: Rows) -> int:
+    """Return the fewest evaluations of the network that a trained model was measured at."""
+    return min((row.nfe for row in rows if row.nfe > 0), default=0)
 
 
 def verdict_of(evaluation: Rows, combination: CombinationResult | None) -> Verdict:
@@ -66,7 +77,7 @@ def verdict_of(evaluation: Rows, combination: CombinationResult | None) -> Verdi
             "searches for their best combination.",
         )
     rows = main_rows(evaluation)
-    models = fewest_steps(rows)
+    models = {row.model: row for row in rows if row.nfe == fewest_nfe(rows)}
     if "combined" not in models:
         return Verdict(
             "open",
@@ -76,7 +87,7 @@ def verdict_of(evaluation: Rows, combination: CombinationResult | None) -> Verdi
     ours, baseline = models["combined"], models[combination.best_baseline]
     where = f"{metric_name(ours.metric)} to {ours.reference} in {steps(ours.nfe)}"
     values = (
-        f"{where}: {_text(ours)} against {_text(baseline)} of the "
+        f"{where}: {row_text(ours)} against {row_text(baseline)} of the "
         f"{in_sentence(MODELS[baseline.model])}, the best baseline by the validation split (less "
         "is better)"
     )
@@ -85,11 +96,11 @@ def verdict_of(evaluation: Rows, combination: CombinationResult | None) -> Verdi
         return Verdict("no", headline, f"{values}.")
     if not combination.is_selected:
         headline = "Combining checkpoints did not help."
-        kept = f"{where}: {_text(ours)} (less is better)"
+        kept = f"{where}: {row_text(ours)} (less is better)"
         return Verdict("no", headline, f"{combination.verdict} {kept}.")
-    gain, check = gain_of(ours, baseline), _checked(evaluation, ours, baseline)
+    gain, check = _gain(ours, baseline), _checked(evaluation, ours, baseline)
     said = conclude(gain, check, combination.alpha, len(ours.seeds))
-    return replace(said, sentence=f"{values}, {_where(ours)}. {said.sentence}")
+    return replace(said, sentence=f"{values}, {_seen(ours)}. {said.sentence}")
 
 
 def conclude(
@@ -103,28 +114,28 @@ def conclude(
         alpha: Its coefficients.
         num_seeds: How many seeds of noise the gains are of.
     """
-    outcome, headline = OUTCOMES[gain.outcome], _headline(gain)
-    difference = f"The difference is {_gain_text(gain)}"
-    if gain.outcome == "one seed":
-        note = (
-            f"{difference}. Nobody knows how much of it is chance.{_agreement(check)}"
+    closer, found = _closer(gain.share), gain.outcome
+    outcome, headline = OUTCOMES[found], HEADLINES[found].format(closer)
+    difference, agreement = f"The difference is {_gain_text(gain)}", _agreement(check)
+    if found == "one seed":
+        return Verdict(
+            outcome,
+            headline,
+            f"{difference}. Nobody knows how much of it is chance.{agreement}",
         )
-        return Verdict(outcome, headline, note)
     difference += f" (standard error) over {num_seeds} seeds of common noise"
-    if gain.outcome == "none":
+    if found == "none":
         below = "below two standard errors, or below 1%"
-        return Verdict(outcome, headline, f"{difference}: {below}.{_agreement(check)}")
-    if gain.outcome == "loss":
+        return Verdict(outcome, headline, f"{difference}: {below}.{agreement}")
+    if found == "loss":
         return Verdict(outcome, headline, f"{difference}.")
-    sentence = f"{difference}.{_agreement(check)}{_large_coefficients(alpha)}"
     if check is not None and check.outcome == "loss":
-        size = _closer(gain.share)
-        headline = f"Two extractors disagree: {size} by one, further by the other."
-        return Verdict("chance", headline, sentence)
-    return Verdict(outcome, headline, sentence)
+        outcome = "chance"
+        headline = f"Two extractors disagree: {closer} by one, further by the other."
+    return Verdict(outcome, headline, f"{difference}.{agreement}{_warning(alpha)}")
 
 
-def gain_of(ours: EvaluationRow, other: EvaluationRow) -> PairedGain:
+def _gain(ours: EvaluationRow, other: EvaluationRow) -> PairedGain:
     """Return by how much a model's distance is smaller than another's by the same protocol."""
     return paired_gain(ours.by_seed or [ours.value], other.by_seed or [other.value])
 
@@ -142,40 +153,7 @@ def _checked(
     }
     if "combined" not in rows:
         return None
-    return gain_of(rows["combined"], rows[baseline.model])
-
-
-def _agreement(check: PairedGain | None) -> str:
-    if check is None:
-        return ""
-    says = {
-        "gain": "agrees",
-        "loss": "disagrees",
-        "none": "sees no gain",
-        "one seed": "says by one seed",
-    }[check.outcome]
-    return f" A second extractor, by which nothing was searched, {says}: {_gain_text(check)}."
-
-
-def _large_coefficients(alpha: list[float]) -> str:
-    total = sum(map(abs, alpha))
-    if total <= LARGE:
-        return ""
-    return (
-        f" Its coefficients have a sum of absolute values of {number(total)}: what is wrong with "
-        "single checkpoints is enlarged as much, and the gain may be one of this metric alone."
-    )
-
-
-def _headline(gain: PairedGain) -> str:
-    """Return what may be said of a combination that is compared with a baseline."""
-    size = _closer(gain.share)
-    return {
-        "one seed": f"By one seed of noise the combination is {size}.",
-        "none": "Combining checkpoints made no difference that can be told from none.",
-        "loss": f"Combining checkpoints made it worse: {size}.",
-        "gain": f"Combining checkpoints helped: {size}.",
-    }[gain.outcome]
+    return _gain(rows["combined"], rows[baseline.model])
 
 
 def _closer(gain: float) -> str:
@@ -190,6 +168,23 @@ def _gain_text(gain: PairedGain) -> str:
     return value_text(100 * gain.share, 100 * gain.standard_error) + " %"
 
 
+def _agreement(check: PairedGain | None) -> str:
+    if check is None:
+        return ""
+    says = AGREEMENTS[check.outcome]
+    return f" A second extractor, by which nothing was searched, {says}: {_gain_text(check)}."
+
+
+def _warning(alpha: list[float]) -> str:
+    total = sum(map(abs, alpha))
+    if total <= LARGE:
+        return ""
+    return (
+        f" Its coefficients have a sum of absolute values of {number(total)}: what is wrong with "
+        "single checkpoints is enlarged as much, and the gain may be one of this metric alone."
+    )
+
+
 def no_better_than_noise(rows: Rows) -> bool:
     """Return whether no trained model is nearer to real images than decoded noise is."""
     trained = [row.value for row in rows if row.nfe > 0]
@@ -200,9 +195,9 @@ def no_better_than_noise(rows: Rows) -> bool:
 def standing(evaluation: Rows) -> str:
     """Return what the values of the models are to be seen against: real images and no model."""
     rows = main_rows(evaluation)
-    controls = {row.model: row for row in rows if row.nfe == 0}
+    controls = {row.model: row for row in rows if row.model in CONTROLS}
     parts = [
-        f"{_text(controls[model])} of {title}"
+        f"{row_text(controls[model])} of {title}"
         for model, title in CONTROLS.items()
         if model in controls
     ]
@@ -212,11 +207,7 @@ def standing(evaluation: Rows) -> str:
     return text
 
 
-def _text(row: EvaluationRow) -> str:
-    return value_text(row.value, row.std)
-
-
-def _where(row: EvaluationRow) -> str:
+def _seen(row: EvaluationRow) -> str:
     if row.reference == UNSEEN:
         return "on images that neither training nor search saw"
     return "against images that the models may have seen"

@@ -10,8 +10,7 @@ from plotly.graph_objects import Figure
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError
 from lct_pipeline.evaluation.protocol import log_by_protocol
-from lct_pipeline.reporting.curves import draw_two_step_sweep
-from lct_pipeline.reporting.size_bias import draw_size_bias
+from lct_pipeline.reporting.curves import draw_size_bias, draw_two_step_sweep
 
 
 def conclusion(

@@ -24,6 +24,5 @@ def write_report(
     session.
     """
     from lct_pipeline.reporting.page import page
-    from lct_pipeline.reporting.results import results_of
 
-    return page(results_of(run_folder, ingestion_record, training_record))
+    return page(run_folder, ingestion_record, training_record)

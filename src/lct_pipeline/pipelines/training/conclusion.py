@@ -13,7 +13,7 @@ from lct_pipeline.datasets.tensors import read_header
 from lct_pipeline.evaluation.generator import build_generator, first_plan
 from lct_pipeline.parameters import Runtime, Sampling
 from lct_pipeline.reporting.curves import draw_training_curves
-from lct_pipeline.reporting.sample_grids import draw_panels
+from lct_pipeline.reporting.grids import draw_panels
 
 __all__ = ["draw_training_curves", "record_of", "stage_samples"]
 

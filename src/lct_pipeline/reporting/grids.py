@@ -1,7 +1,8 @@
-"""Generated images beside the nearest training images: has the model copied?"""
+"""Grids of images: panels side by side, and generated images beside their nearest ones."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,23 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lct_pipeline.datasets.pictures import GAP, MIN_CELL
+from lct_pipeline.datasets.pictures import GAP, tile
+
+
+def draw_panels(panels: dict[str, Tensor], title: str) -> Figure:
+    """Return a figure with one titled panel of tiled images for each entry, in rows of three."""
+    columns = min(3, max(1, len(panels)))
+    rows = max(1, math.ceil(len(panels) / columns))
+    size = (4.2 * columns, 4.5 * rows + 0.5)
+    figure = Figure(figsize=size, dpi=110, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, (name, images) in zip(axes, panels.items(), strict=False):
+        axis.imshow(tile(images), interpolation="nearest")
+        axis.set_title(name, fontsize=11)
+    figure.suptitle(title)
+    return figure
 
 
 def draw_neighbours(
@@ -19,7 +36,7 @@ def draw_neighbours(
     generated_distances: Tensor,
     held_out_distances: Tensor,
     title: str,
-) -> Any:
+) -> Figure:
     """Return a figure of generated images, each with its nearest training images, and how near.
 
     Args:
@@ -31,11 +48,8 @@ def draw_neighbours(
         title: What is said above.
     """
     rows, columns = len(generated), 1 + neighbours.shape[1]
-    figure = Figure(
-        figsize=(1.0 * columns + 5.5, max(3.6, 1.02 * rows)),
-        dpi=110,
-        layout="constrained",
-    )
+    size = (1.0 * columns + 5.5, max(3.6, 1.02 * rows))
+    figure = Figure(figsize=size, dpi=110, layout="constrained")
     grid, histogram = figure.subplots(1, 2, width_ratios=[columns, 5.0])
     _draw_rows(grid, generated, neighbours, distances)
     _draw_histogram(histogram, generated_distances, held_out_distances)
@@ -47,34 +61,21 @@ def _draw_rows(
     axis: Any, generated: Tensor, neighbours: Tensor, distances: Tensor
 ) -> None:
     images = torch.cat([generated[:, None], neighbours], dim=1)
-    picture, side = _rows_of(images.permute(0, 1, 3, 4, 2).numpy())
+    picture = tile(images.flatten(0, 1), images.shape[1])
+    side = (picture.shape[1] + GAP) // images.shape[1]
     axis.imshow(picture, interpolation="nearest")
     axis.set_axis_off()
     axis.set_title("generated | nearest training images, distance", fontsize=10)
-    axis.axvline(side + GAP / 2, color="black", linewidth=1)
-    for row, found in enumerate(distances.tolist()):
-        for column, distance in enumerate(found, start=1):
-            x, y = column * (side + GAP), row * (side + GAP)
-            axis.text(
-                x + 2,
-                y + side - 3,
-                f"{distance:.2g}",
-                fontsize=6,
-                color="black",
-                bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5},
-            )
-
-
-def _rows_of(images: np.ndarray) -> tuple[np.ndarray, int]:
-    """Return images ``(R, C, H, W, 3)`` as one picture, and the side of one of them in it."""
-    scale = max(1, -(-MIN_CELL // images.shape[3]))
-    large = images.repeat(scale, axis=2).repeat(scale, axis=3)
-    rows, columns, height, width, _ = large.shape
-    canvas = np.full((rows, columns, height + GAP, width + GAP, 3), 255, np.uint8)
-    canvas[:, :, :height, :width] = large
-    return canvas.swapaxes(1, 2).reshape(
-        rows * (height + GAP), columns * (width + GAP), 3
-    ), width
+    axis.axvline(side - GAP / 2, color="black", linewidth=1)
+    for (row, column), distance in np.ndenumerate(distances.numpy()):
+        axis.text(
+            (column + 1) * side + 2,
+            (row + 1) * side - GAP - 3,
+            f"{distance:.2g}",
+            fontsize=6,
+            color="black",
+            bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5},
+        )
 
 
 def _draw_histogram(axis: Any, generated: Tensor, held_out: Tensor) -> None:
