@@ -1,7 +1,21 @@
 """Numbers, names and sentences."""
 
-import pytest
+from dataclasses import replace
+from pathlib import Path
 
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from exporting import MODELS as EXPORTED
+from exporting import STORY
+from made_results import row
+from making_runs import make_record, make_run
+
+from lct_pipeline.cli import cli
+from lct_pipeline.datasets.run_folder import RunFolder
+from lct_pipeline.evaluation.protocol import log_by_protocol
+from lct_pipeline.export.model_card import model_card
+from lct_pipeline.reporting.page import page
 from lct_pipeline.reporting.words import (
     MODELS,
     duration,
@@ -96,3 +110,26 @@ def test_within_a_sentence_a_name_stays_one() -> None:
         "last checkpoint",
         "best EMA",
     ]
+
+
+def test_one_value_is_printed_alike_in_log_report_card_and_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [row("last", 8.374, 0.482), row("combined", 1234.4, 12.2)]
+    make_run(tmp_path, "a", make_record(), rows=rows)
+    data = tmp_path / "data"
+    run = RunFolder(data / "06_models" / "a", data / "08_reporting" / "a")
+    monkeypatch.chdir(tmp_path)
+    with caplog.at_level("INFO"):
+        log_by_protocol(pd.DataFrame([each.model_dump() for each in rows]))
+    printed = [
+        caplog.text,
+        page(run, None, None),
+        model_card(replace(STORY, rows=rows), EXPORTED["mlp"].pipeline(), "0" * 64),
+        CliRunner().invoke(cli, ["lct", "runs"]).output,
+        CliRunner().invoke(cli, ["lct", "diff", "a", "a"]).output,
+    ]
+    for text in printed:
+        assert "8.4 ± 0.5" in text and "1,234 ± 12" in text
+    for text in printed[:3]:
+        assert "Last checkpoint, 1 step" in text and "Frechet distance" in text
