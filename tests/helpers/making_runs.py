@@ -39,6 +39,7 @@ def make_record(**changes: Any) -> dict[str, Any]:
         "commit": "a" * 40,
         "dirty": False,
         "parameters": deepcopy(smoke_parameters()),
+        "parameters_digest": "abcd1234",
         "python": "3.11.7",
         "versions": {"torch": "2.13.0", "numpy": "2.4.0"},
         "machine": "Linux x86_64, 2 cores",

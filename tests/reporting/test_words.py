@@ -125,7 +125,7 @@ def test_one_value_is_printed_alike_in_log_report_card_and_list(
     printed = [
         caplog.text,
         page(run, None, None),
-        model_card(replace(STORY, rows=rows), EXPORTED["mlp"].pipeline(), "0" * 64),
+        model_card(replace(STORY, rows=rows), EXPORTED["classes"].pipeline(), "0" * 64),
         CliRunner().invoke(cli, ["lct", "runs"]).output,
         CliRunner().invoke(cli, ["lct", "diff", "a", "a"]).output,
     ]
