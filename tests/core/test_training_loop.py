@@ -271,17 +271,6 @@ def test_the_weights_move_as_torchs_own_optimiser_moves_them(
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
 
 
-def test_frozen_weights_stay_and_the_others_move() -> None:
-    model = mlp()
-    frozen = model.network.get_parameter("input.weight").requires_grad_(False)
-    before = kept(model.network.state_dict())
-    train(trainer_of(model), num_steps=2)
-    assert torch.equal(frozen, before["input.weight"])
-    assert not torch.equal(
-        model.network.get_parameter("output.weight"), before["output.weight"]
-    )
-
-
 def test_the_averages_follow_the_weights_of_every_step() -> None:
     trainer = trainer_of()
     network = trainer.model.network
@@ -326,7 +315,9 @@ def test_the_loss_is_consistency_plus_weighted_diffusion(kind: str) -> None:
 
 
 @pytest.mark.parametrize("num_parts", [1, 3])
-def test_the_spread_is_the_rms_of_the_temporal_difference(num_parts: int) -> None:
+def test_the_column_spread_is_the_rms_of_the_temporal_difference(
+    num_parts: int,
+) -> None:
     model = denoiser(WideNetwork())
     item = preparation(read=WIDE)(0)
     t, r, _ = item.levels
@@ -342,21 +333,21 @@ def test_the_spread_is_the_rms_of_the_temporal_difference(num_parts: int) -> Non
 
 
 @pytest.mark.parametrize("num_parts", [1, 3])
-def test_a_fitted_scale_follows_the_spreads_of_the_stages_before(
+def test_a_fitted_scale_follows_the_rms_of_the_stages_before(
     num_parts: int,
 ) -> None:
     trainer = trainer_of(scale="fitted", gradient_accumulation=num_parts)
     metrics = train(trainer)
-    spreads = {
+    rms = {
         n: math.sqrt(np.mean([m.spread**2 for m in metrics if m.num_levels == n]))
         for n in (4, 8, 16)
     }
-    assert trainer.fitted_c.spreads() == pytest.approx(spreads, rel=1e-6)
+    assert trainer.fitted_c.rms() == pytest.approx(rms, rel=1e-6)
     by_stage = [{m.c for m in metrics if m.num_levels == n} for n in (4, 8, 16)]
     expected = [
         math.exp(-1.15 * math.log(4) - 0.85),
-        spreads[4] * 2**-1.15,
-        spreads[8] ** 2 / spreads[4],  # the line through two points
+        rms[4] * 2**-1.15,
+        rms[8] ** 2 / rms[4],  # the line through two points
     ]
     assert [len(scales) for scales in by_stage] == [1, 1, 1]
     assert [c.pop() for c in by_stage] == pytest.approx(expected, rel=1e-6)

@@ -121,9 +121,3 @@ def test_a_state_is_not_changed_by_the_training_that_starts_from_it(
     before = copied(state)
     list(results.train({}, state))
     assert_equal(state, before)
-
-
-def test_a_continued_run_may_be_computed_otherwise(results: SmokeResults) -> None:
-    state = stopped_at(results.train({}), 5).state
-    *_, last = results.train({}, state, gradient_accumulation=3)
-    assert last.step == 12

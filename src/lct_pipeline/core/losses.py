@@ -7,9 +7,9 @@ temporal difference; the code of sLCT applies it to ``mean``, D times less, wher
 sqrt(D) times larger.
 
 The scale c is iCT's constant, or follows the adaptive scaling-c scheduler: sLCT section 4.5 with
-the constants of the authors' code. Their law is a fit of the spread of the temporal difference
-f(x_t, t) - f(x_r, r) against N(k) on latents of their own; ``FittedC`` measures that spread while
-it trains and fits the law to it.
+the constants of the authors' code. Their law is a fit of the size of the temporal difference
+f(x_t, t) - f(x_r, r) against N(k) on latents of their own; ``FittedC`` measures its root mean
+square while it trains and fits the law to it.
 """
 
 from __future__ import annotations
@@ -107,18 +107,18 @@ def paper_c(num_levels: int, *, s0: int, dimension: int) -> float:
     return PAPER_LAW(num_levels)
 
 
-def fit_power_law(spreads: Mapping[int, float]) -> PowerLaw:
-    """Return the law through the spreads measured at some N, by least squares in logarithms.
+def fit_power_law(rms: Mapping[int, float]) -> PowerLaw:
+    """Return the law through what was measured at some N, by least squares in logarithms.
 
     Args:
-        spreads: Spread of the temporal difference for each N, > 0. One N fixes the intercept
+        rms: Root mean square of the temporal difference for each N, > 0. One N fixes the intercept
             alone, and the slope is the authors'; none is the authors' law.
     """
-    if not spreads:
+    if not rms:
         return PAPER_LAW
-    x = np.log(np.array(list(spreads), dtype=np.float64))
-    y = np.log(np.array(list(spreads.values()), dtype=np.float64))
-    if len(spreads) == 1:
+    x = np.log(np.array(list(rms), dtype=np.float64))
+    y = np.log(np.array(list(rms.values()), dtype=np.float64))
+    if len(rms) == 1:
         return PowerLaw(PAPER_LAW.slope, float(y[0] - PAPER_LAW.slope * x[0]))
     slope = float(((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum())
     return PowerLaw(slope, float(y.mean() - slope * x.mean()))
@@ -142,8 +142,8 @@ class FittedC:
         total, count = self.sums.get(num_levels, (0.0, 0))
         self.sums[num_levels] = (total + mean_square_sum, count + num_samples)
 
-    def spreads(self) -> dict[int, float]:
-        """Return the spread measured at each N: the root mean square per element."""
+    def rms(self) -> dict[int, float]:
+        """Return the root mean square of the temporal difference at each N, per element."""
         return {
             n: math.sqrt(total / count)
             for n, (total, count) in self.sums.items()
@@ -152,5 +152,5 @@ class FittedC:
 
     def __call__(self, num_levels: int) -> float:
         """Return c at N = ``num_levels``."""
-        before = {n: s for n, s in self.spreads().items() if n < num_levels}
+        before = {n: s for n, s in self.rms().items() if n < num_levels}
         return fit_power_law(before)(num_levels)

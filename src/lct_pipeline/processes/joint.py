@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import queue
 import socket
 import tempfile
@@ -123,7 +124,7 @@ def _items(joint: _Joint, processes: mp.ProcessContext) -> Iterator[Any]:
 
 def _packed(item: Any) -> bytes:
     buffer = io.BytesIO()
-    torch.save(item, buffer)
+    torch.save(item, buffer, pickle_protocol=pickle.HIGHEST_PROTOCOL)
     return buffer.getvalue()
 
 

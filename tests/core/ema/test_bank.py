@@ -89,17 +89,6 @@ def test_frozen_parameters_are_followed() -> None:
     assert torch.equal(averages["0.weight"], net.get_parameter("0.weight"))
 
 
-def test_the_network_is_followed_after_it_loads_other_weights_and_moves() -> None:
-    net, other = network(), network()
-    bank = bank_of(net)
-    walk(other)
-    net.load_state_dict(other.state_dict())
-    net.double().float()  # replaces the storage of the parameters, as a move does
-    bank.update(1)
-    average = bank.tracks[Track("power", 0.1)]["0.weight"]
-    assert torch.equal(average, other.get_parameter("0.weight"))
-
-
 def test_state_dict_has_averaged_parameters_and_present_buffers() -> None:
     net = network()
     bank = bank_of(net)
