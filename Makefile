@@ -9,6 +9,7 @@
 
 UV := uv==0.13.9
 WORKERS := 2
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/lct_pipeline/__init__.py)
 STAMP := .venv/.installed
 AIRFLOW := .venv-airflow/.installed
 export DO_NOT_TRACK := 1
@@ -54,7 +55,7 @@ docs-links: $(STAMP)
 
 airflow-dags: $(STAMP)
 	@.venv/bin/kedro airflow create --env=airflow --jinja-file=conf/airflow/dag.j2 --group-by=namespace \
-		--pipelines=__default__,train,combine,evaluate --params=project_root=$(CURDIR)
+		--pipelines=__default__,train,combine,evaluate --params=project_root=$(CURDIR),version=$(VERSION)
 
 test-airflow: $(STAMP) $(AIRFLOW)
 	@.venv/bin/python -m pytest tests/airflow/running_dags.py --timeout=900 --log-cli-level=INFO

@@ -211,21 +211,3 @@ def late():
     outside = ["..sibling", "kedro.io", "pandas.DataFrame"]
     assert breaches_of_core(ast.parse(code)) == outside
     assert breaches_of_models(ast.parse(code)) == outside
-
-
-def test_core_imports_diffusers_in_functions_alone() -> None:
-    late = "def solver():\n    from diffusers import EDMEulerScheduler\n"
-    assert breaches_of_core(ast.parse(late)) == []
-    early = "from diffusers import EDMEulerScheduler\n"
-    assert breaches_of_core(ast.parse(early + late)) != []
-
-
-def test_imports_for_type_checking_alone_are_no_breach() -> None:
-    code = """
-from typing import TYPE_CHECKING
-if TYPE_CHECKING:
-    import pandas as pd
-else:
-    import kedro
-"""
-    assert breaches_of_models(ast.parse(code)) == ["kedro"]

@@ -14,13 +14,7 @@ from kedro.io import DatasetError
 from conftest import run_stages
 from lct_pipeline.cli import cli
 from lct_pipeline.datasets.tensors import TensorFileDataset
-from lct_pipeline.errors import (
-    DataError,
-    ParameterError,
-    TrainingError,
-    UserError,
-    user_error_in,
-)
+from lct_pipeline.errors import DataError, ParameterError, user_error_in
 
 
 def kedro(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -47,12 +41,6 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     monkeypatch.setattr(kedro_run, "callback", callback)
 
 
-@pytest.mark.parametrize("kind", [UserError, DataError, ParameterError, TrainingError])
-def test_a_user_error_is_found_as_it_is(kind: type[UserError]) -> None:
-    error = kind("message")
-    assert user_error_in(error) is error
-
-
 def test_a_user_error_is_found_behind_the_error_of_a_dataset(tmp_path: Path) -> None:
     dataset = TensorFileDataset(filepath=str(tmp_path / "gone"), written_by="train")
     with pytest.raises(DatasetError) as caught:
@@ -69,13 +57,6 @@ def test_a_user_error_is_found_behind_an_error_while_handling_it() -> None:
         except ParameterError:
             raise ValueError("second")  # noqa: B904
     assert str(user_error_in(caught.value)) == "first"
-
-
-def test_other_errors_hold_no_user_error() -> None:
-    error = RuntimeError("outer")
-    error.__cause__ = ValueError("inner")
-    assert user_error_in(error) is None
-    assert user_error_in(None) is None
 
 
 def test_a_user_error_ends_the_command_with_its_message_alone(
@@ -95,11 +76,6 @@ def test_a_fault_of_the_program_keeps_its_traceback(
     assert CliRunner().invoke(cli, ["run"]).exception is error
 
 
-def test_run_keeps_the_options_of_kedro() -> None:
-    ours, theirs = cli.commands["run"].params, kedro_run.params
-    assert [option.opts for option in ours] == [option.opts for option in theirs]
-
-
 def test_a_misspelt_parameter_ends_the_run_with_one_message(project: Path) -> None:
     done = kedro(project, "run", "--params=training.optimizer.lerning_rate=1")
     assert done.returncode == 1
@@ -110,15 +86,6 @@ def test_a_misspelt_parameter_ends_the_run_with_one_message(project: Path) -> No
     assert "learning_rate" in lines[-1].split("there are:")[1]
     assert (done.stdout + done.stderr).count("lerning_rate") == 1
     assert not (project / "data").exists()
-
-
-def test_a_recipe_that_is_not_there_ends_the_run_with_one_message(
-    project: Path,
-) -> None:
-    done = kedro(project, "run", "--env=smok")
-    assert done.returncode == 1
-    assert "Traceback" not in done.stdout + done.stderr
-    assert "conf/smok" in done.stderr.strip().splitlines()[-1]
 
 
 def test_the_error_of_a_run_without_images_is_one_that_a_user_can_mend(

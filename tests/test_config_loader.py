@@ -38,11 +38,6 @@ def paths(loader: LctConfigLoader) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def base_paths() -> dict[str, str]:
-    return paths(load())
-
-
-@pytest.fixture(scope="module")
 def named(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a configuration with all parameters and one name for each stage."""
     folder = tmp_path_factory.mktemp("named")
@@ -82,16 +77,6 @@ def test_base_holds_all_values() -> None:
     assert load()["parameters"] == text
 
 
-def test_a_recipe_changes_only_what_it_holds() -> None:
-    base, smoke = load()["parameters"], load(env="smoke")["parameters"]
-    assert smoke["training"]["noise"]["s0"] == 4
-    assert base["training"]["noise"]["s0"] != 4
-    for value in ("sigma_max", "P_mean", "rho"):
-        assert smoke["training"]["noise"][value] == base["training"]["noise"][value]
-    assert smoke["training"]["objective"] == base["training"]["objective"]
-    assert smoke["ingestion"] == base["ingestion"]
-
-
 def test_a_recipe_of_one_nested_value_keeps_all_others(tmp_path: Path) -> None:
     (tmp_path / "base").symlink_to(CONF / "base")
     (tmp_path / "mine").mkdir()
@@ -102,9 +87,10 @@ def test_a_recipe_of_one_nested_value_keeps_all_others(tmp_path: Path) -> None:
     assert load(conf=tmp_path, env="mine")["parameters"] == expected
 
 
-def test_values_of_the_command_line_win_over_a_recipe() -> None:
+def test_values_of_the_command_line_win_over_a_recipe_and_keep_the_rest() -> None:
     found = load(env="smoke", **nested("training.noise.s0", 5))["parameters"]
     expected = load(env="smoke")["parameters"]
+    assert expected["training"]["noise"]["s0"] == 4
     expected["training"]["noise"]["s0"] = 5
     assert found == expected
 
@@ -113,26 +99,14 @@ def test_values_of_the_command_line_win_over_a_recipe() -> None:
     ("key", "value", "changed"),
     [
         ("ingestion.image_size", 64, set(NAMED)),
-        ("ingestion.splits.test", 0.1, set(NAMED)),
-        ("encoding.seed", 1, {"latents", "checkpoints"}),
         ("encoding.trained.kl_weight", 0.5, {"latents", "checkpoints"}),
-        ("training.optimizer.learning_rate", 0.5, {"checkpoints"}),
-        ("training.noise.s1", 320, {"checkpoints"}),
         ("training.network.mlp.width", 64, {"checkpoints"}),
         ("features.classifier.width", 8, {"reference"}),
-        ("features.num_retained", 9, {"reference"}),
         ("cataloging.kind", "ema", set()),
-        ("combination.seed", 5, set()),
         ("combination.search.population", 4, set()),
         ("sampling.batch_size", 5, set()),
         ("evaluation.num_images", 50, set()),
-        ("runtime.device", "cpu", set()),
-        ("runtime.num_threads", 1, set()),
-        ("runtime.num_workers", 4, set()),
         ("runtime.num_processes", 2, set()),
-        ("runtime.gradient_accumulation", 4, set()),
-        ("runtime.compile", True, set()),
-        ("runtime.latents_on_device", False, set()),
     ],
 )
 def test_a_name_changes_with_the_values_of_its_groups_alone(
@@ -140,19 +114,6 @@ def test_a_name_changes_with_the_values_of_its_groups_alone(
 ) -> None:
     after = paths(load(conf=named, **nested(key, value)))
     assert {name for name in NAMED if names[name] != after[name]} == changed
-
-
-def test_each_stage_lies_under_a_name_of_its_own_and_earlier_groups(
-    base_paths: dict[str, str],
-) -> None:
-    def changed(**values: Any) -> set[str]:
-        after = paths(load(**values))
-        return {name for name in NAMED if base_paths[name] != after[name]}
-
-    assert changed(ingestion={"image_size": 64}) == set(NAMED)
-    assert changed(encoding={"seed": 1}) == {"latents", "checkpoints"}
-    assert changed(training={"seed": 1}) == {"checkpoints"}
-    assert changed(features={"seed": 1}) == {"reference"}
 
 
 @pytest.mark.parametrize(
@@ -187,23 +148,11 @@ def test_names_start_with_the_readable_name_of_the_source(
     assert len(digest) == 8
 
 
-def test_sources_of_the_same_name_in_other_places_have_other_names(
-    named: Path,
-) -> None:
-    one, other = (
-        paths(load(conf=named, ingestion={"source": f"/{place}/faces"}))
-        for place in ("here", "there")
-    )
-    assert all(one[name] != other[name] for name in NAMED)
-
-
-def test_a_run_lies_under_the_name_that_it_was_given(
-    base_paths: dict[str, str],
-) -> None:
-    given = paths(load(run_id="mine"))
+def test_a_run_lies_under_the_name_that_it_was_given() -> None:
+    own, given = paths(load()), paths(load(run_id="mine"))
     assert given["checkpoints"] == "data/06_models/mine/checkpoints"
-    assert given["images"] == base_paths["images"]
-    assert given["latents"] == base_paths["latents"]
+    assert own.pop("checkpoints").startswith("data/06_models/digits-")
+    assert own.items() <= given.items()
 
 
 def test_parameters_stand_in_the_catalog() -> None:
@@ -220,8 +169,6 @@ def test_parameters_stand_in_the_catalog() -> None:
         ("names", r"^(?!ema\.).*\$"),
         ("entry", "0"),
         ("pattern", "*/[ab]-*.pt"),
-        ("strip_prefix", "module."),
-        ("kind", "ema"),
     ],
 )
 def test_how_checkpoints_of_others_are_read_stands_in_the_catalog(

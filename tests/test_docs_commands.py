@@ -17,6 +17,7 @@ from kedro_viz.launchers.cli.main import viz_cli
 
 from lct_pipeline.cli import cli
 from lct_pipeline.config_loader import LctConfigLoader
+from lct_pipeline.parameters import flatten
 from lct_pipeline.pipeline_registry import STAGES, register_pipelines
 from lct_pipeline.settings import CONFIG_LOADER_ARGS
 
@@ -124,14 +125,6 @@ def _is_bare(word: str) -> bool:
     return word.startswith("--") and "=" not in word
 
 
-def leaves(values: dict[str, Any], before: str = "") -> Iterator[str]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from leaves(value, f"{before}{key}.")
-        else:
-            yield f"{before}{key}"
-
-
 @cache
 def base() -> dict[str, Any]:
     loader = LctConfigLoader(str(ROOT / "conf"), env="base", **CONFIG_LOADER_ARGS)
@@ -167,7 +160,7 @@ def test_commands_of_kedro_are_there_with_all_they_name(page: Path) -> None:
         for name in given.get("node_names") or ():
             assert name in NODES, said
         values = dict(given.get("params") or {})
-        assert [key for key in leaves(values) if not is_parameter(key)] == [], said
+        assert [key for key in flatten(values) if not is_parameter(key)] == [], said
 
 
 def test_a_wrong_command_is_noticed() -> None:

@@ -18,8 +18,6 @@ from typing import Any
 import pytest
 import yaml
 
-from lct_pipeline.pipeline_registry import STAGES
-
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
@@ -73,10 +71,6 @@ def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
         assert not outside, f"{page.relative_to(site)} loads {outside}"
     for style in site.rglob("*.css"):
         assert not re.search(r"(@import|url\()\s*['\"]?(https?:)?//", style.read_text())
-
-
-def test_what_makes_the_tables_is_no_part_of_the_site(site: Path) -> None:
-    assert not list(site.rglob("*.py"))
 
 
 def test_every_place_is_filled(site: Path) -> None:
@@ -171,16 +165,6 @@ def test_files_have_the_paths_of_the_catalog(generators: dict[str, ModuleType]) 
             assert re.fullmatch(r"\| `\w+` \| `data/[^${}`]+`(; [^${}]+)? \|", row), row
 
 
-def test_the_pipelines_are_shown_with_all_their_stages(
-    generators: dict[str, ModuleType],
-) -> None:
-    tables = generators["stage_tables"]
-    assert set(STAGES) == set(tables.stages())
-    text = tables.pipelines_table("all")
-    assert "| `encode` | ingestion, encoding |" in text
-    assert "| `catalog` | cataloging |" in text
-
-
 def test_a_recipe_is_shown_with_its_header_and_values(
     generators: dict[str, ModuleType],
 ) -> None:
@@ -235,14 +219,6 @@ def test_external_links_that_are_gone_are_told_from_others(
     assert fault(f"{address}/404") == "gone: 404"
     assert fault(f"{address}/503") == "answers 503"
     assert fault("http://127.0.0.1:1/").startswith("gone: ")
-
-
-def test_external_links_are_found_with_their_page(
-    generators: dict[str, ModuleType], tmp_path: Path
-) -> None:
-    page = tmp_path / "page.md"
-    page.write_text("[a](https://a.example/x) and [b](b.md)")
-    assert generators["external_links"].links([page]) == {"https://a.example/x": page}
 
 
 def anchors(page: Path) -> set[str]:

@@ -14,7 +14,7 @@ from conftest import ROOT
 from lct_pipeline.config_loader import LctConfigLoader
 from lct_pipeline.datasets.autoencoder import PIXELS
 from lct_pipeline.models.denoiser import build_network
-from lct_pipeline.parameters import Encoding, Parameters, check_parameters
+from lct_pipeline.parameters import Encoding, Parameters, check_parameters, flatten
 from lct_pipeline.settings import CONFIG_LOADER_ARGS
 from lct_pipeline.training.description import describe_model
 
@@ -66,17 +66,6 @@ def header_of(recipe: str) -> dict[str, str]:
     return fields
 
 
-def flat(values: dict[str, Any], path: str = "") -> dict[str, Any]:
-    """Return all values by their dotted keys."""
-    leaves: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            leaves |= flat(value, f"{path}{key}.")
-        else:
-            leaves[path + key] = value
-    return leaves
-
-
 def latent_shape(encoding: Encoding, image_size: int) -> list[int]:
     if encoding.autoencoder == PIXELS:
         return [3, image_size, image_size]
@@ -100,7 +89,7 @@ def test_a_recipe_is_valid_and_its_network_fits_its_latents(recipe: str) -> None
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_holds_only_what_differs(recipe: str) -> None:
-    base, own = flat(values("base")), flat(yaml.safe_load(text_of(recipe)))
+    base, own = flatten(values("base")), flatten(yaml.safe_load(text_of(recipe)))
     assert [key for key, value in own.items() if value == base[key]] == []
 
 
@@ -126,8 +115,8 @@ def test_the_raw_checkpoints_of_a_recipes_window_are_kept(recipe: str) -> None:
 @pytest.mark.parametrize("recipe", BASELINES)
 def test_a_baseline_differs_in_the_five_techniques_alone(recipe: str) -> None:
     compared = recipe.removesuffix("_ilct")
-    own = flat(checked(recipe).model_dump())
-    other = flat(checked("base" if compared == "digits" else compared).model_dump())
+    own = flatten(checked(recipe).model_dump())
+    other = flatten(checked("base" if compared == "digits" else compared).model_dump())
     assert {k: v for k, v in own.items() if v != other[k]} == ILCT
 
 

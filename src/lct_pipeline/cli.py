@@ -9,7 +9,7 @@ from typing import Any
 import click
 from kedro.framework.cli.project import run as kedro_run
 
-from lct_pipeline.errors import user_error_in
+from lct_pipeline.errors import one_message
 from lct_pipeline.pipeline_registry import STAGES
 from lct_pipeline.runs.commands import lct
 from lct_pipeline.runs.commands.options import PARAMS
@@ -25,13 +25,8 @@ def _run(*args: Any, **kwargs: Any) -> Any:
             f"--namespaces={','.join(sorted(unknown))}: no such stage; there are: "
             f"{', '.join(STAGES)}."
         )
-    try:
+    with one_message():
         return kedro_run.callback(*args, **kwargs)
-    except Exception as error:
-        fault = user_error_in(error)
-        if fault is None:
-            raise
-        raise click.ClickException(str(fault)) from None
 
 
 @click.group(name="lct_pipeline")

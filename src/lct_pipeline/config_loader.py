@@ -40,7 +40,7 @@ class LctConfigLoader(OmegaConfigLoader):
             return deepcopy(self._raw_parameters)
         resolvers: dict[str, Callable[..., Any]] = {
             "parameter": self._parameter,
-            "name_of": lambda *groups: name_of(self._values, *groups),
+            "name_of": self._name_of,
             "run_name": self.run_name,
         }
         for name, resolver in resolvers.items():
@@ -72,9 +72,12 @@ class LctConfigLoader(OmegaConfigLoader):
     def _parameter(self, key: str) -> Any:
         return reduce(getitem, key.split("."), self._values)
 
+    def _name_of(self, *groups: str) -> str:
+        return name_of(self._values, *groups)
+
     def run_name(self) -> str:
         """Return the name of the run."""
-        return self.checked.run_id or name_of(self._values, *RUN_GROUPS)
+        return self.checked.run_id or self._name_of(*RUN_GROUPS)
 
 
 def name_of(parameters: dict[str, Any], *groups: str) -> str:

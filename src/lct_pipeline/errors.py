@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
 
 class UserError(Exception):
     """Something given is wrong; the message names it and says what would be right."""
@@ -26,3 +31,15 @@ def user_error_in(error: BaseException | None) -> UserError | None:
             return error
         error = error.__cause__ or error.__context__
     return None
+
+
+@contextmanager
+def one_message() -> Iterator[None]:
+    """End a command with one message, without a traceback, for what a user can mend."""
+    try:
+        yield
+    except Exception as error:
+        fault = user_error_in(error)
+        if fault is None:
+            raise
+        raise click.ClickException(str(fault)) from None

@@ -28,31 +28,9 @@ if TYPE_CHECKING:
     from lct_pipeline.export.folder import ExportedModel
     from lct_pipeline.models.autoencoder.coding import Autoencoder
 
-__all__ = [
-    "Autoencoder",
-    "Chart",
-    "CheckpointCatalog",
-    "CheckpointStore",
-    "CombinationResult",
-    "DataFrame",
-    "Decoder",
-    "EvaluationResult",
-    "ExportedModel",
-    "ExternalCheckpoints",
-    "Figure",
-    "ImageSource",
-    "ModelSet",
-    "Reference",
-    "RunFolder",
-    "ShardStore",
-    "ShardStream",
-    "StoredAutoencoder",
-    "TensorFile",
-]
-
 
 def __getattr__(name: str) -> type:
-    """Return an empty class in place of one of ``__all__``."""
-    if name not in __all__:
+    """Return an empty class in place of one that is imported above for type checkers."""
+    if name.startswith("_"):
         raise AttributeError(name)
     return type(name, (), {"__doc__": f"Stands for {name} where Kedro evaluates it."})

@@ -20,12 +20,6 @@ def compared(project: Path, **changes: Any) -> Any:
     return compare(find_run(project, "a"), find_run(project, "b"))
 
 
-def test_equal_runs_differ_in_nothing_but_their_name(tmp_path: Path) -> None:
-    found = compared(tmp_path, **{"parameters.run_id": "b"})
-    groups = ("parameters", "runtime", "data", "code", "versions", "device")
-    assert not any(getattr(found, group) for group in groups)
-
-
 def test_each_difference_is_in_its_group(tmp_path: Path) -> None:
     changes = {
         "parameters.training.num_steps": 80,
@@ -107,11 +101,6 @@ def test_a_difference_is_beyond_the_noise_of_both() -> None:
 def test_less_is_better_of_distances_alone(metric: str, better: str) -> None:
     assert result(1.0, 2.0, metric=metric).better == better
     assert result(1.0, 1.0, metric=metric).better is None
-
-
-def test_values_of_unequal_protocols_cannot_be_compared() -> None:
-    assert result(1.0, 2.0).is_comparable
-    assert not result(1.0, 2.0, protocols=("1", "2")).is_comparable
 
 
 def test_results_are_of_the_values_of_both_and_trained_models_come_first(

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from conftest import ROOT, SmokeResults
+from lct_pipeline import __version__ as VERSION
 from lct_pipeline.cli import cli
 from lct_pipeline.pipeline_registry import register_pipelines
 from lct_pipeline.runs.commands.next_run import NOTHING_TO_DO
@@ -122,7 +123,8 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("dags")
     makefile = (ROOT / "Makefile").read_text()
     recipe = makefile.partition("airflow-dags: $(STAMP)\n")[2].partition("\n\n")[0]
-    words = recipe.replace("$(CURDIR)", "/some/'where").replace("\\\n", "").split()
+    recipe = recipe.replace("$(CURDIR)", "/some/'where").replace("$(VERSION)", VERSION)
+    words = recipe.replace("\\\n", "").split()
     command = [sys.executable, "-m", "kedro", *words[1:], f"--target-dir={folder}"]
     environment = {**os.environ, "DO_NOT_TRACK": "1"}
     subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
@@ -165,6 +167,10 @@ class TestDags:
         assert needs["combination"] >= {"baselines", "references"}
         assert needs["evaluation"] >= {"combination"}
         assert dags["lct_pipeline_evaluate"]["needs"]["references"] == {"next_run"}
+
+    def test_they_say_which_version_wrote_them(self, dags: dict[str, Any]) -> None:
+        for dag in dags.values():
+            assert dag["tags"] == [f"lct_pipeline {VERSION}"]
 
     def test_runs_are_never_two_at_once(self, dags: dict[str, Any]) -> None:
         for dag in dags.values():

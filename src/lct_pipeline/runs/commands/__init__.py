@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from lct_pipeline.errors import user_error_in
+from lct_pipeline.errors import one_message
 from lct_pipeline.runs.commands.diff import diff
 from lct_pipeline.runs.commands.mlflow import mlflow
 from lct_pipeline.runs.commands.next_run import next_run
@@ -18,13 +18,8 @@ class ProjectCommands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
-        try:
+        with one_message():
             return super().invoke(ctx)
-        except Exception as error:
-            fault = user_error_in(error)
-            if fault is None:
-                raise
-            raise click.ClickException(str(fault)) from None
 
 
 @click.group(cls=ProjectCommands)
@@ -32,7 +27,5 @@ def lct() -> None:
     """Runs of this project."""
 
 
-lct.add_command(next_run)
-lct.add_command(diff)
-lct.add_command(mlflow)
-lct.add_command(runs)
+for command in (next_run, diff, mlflow, runs):
+    lct.add_command(command)
