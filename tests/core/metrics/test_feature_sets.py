@@ -51,25 +51,22 @@ def test_blocks_are_those_of_the_images_however_they_come(
 
 
 @pytest.mark.parametrize("sizes", [[23], [1] * 23, [5, 9, 9]])
-def test_the_set_is_that_of_all_images(sizes: list[int]) -> None:
-    found = reduced(sizes, 4)
+@pytest.mark.parametrize("step", [1, 3, 50])
+def test_statistics_are_of_all_images_and_the_chosen_are_kept(
+    sizes: list[int], step: int
+) -> None:
+    found = reduced(sizes, 4, every(step))
+    before = found.blocks[0].statistics()
     whole = feature_statistics(features())
     assert found.num_images == found.statistics.num_images == NUM
     torch.testing.assert_close(found.statistics.mu, whole.mu)
     torch.testing.assert_close(found.statistics.cov, whole.cov)
-    assert torch.equal(found.kept, features()[::3])
+    assert torch.equal(found.blocks[0].statistics().cov, before.cov)
+    assert torch.equal(found.kept, features()[::step])
     score = ClassScore(3)
     score.update(probabilities())
     assert found.class_score is not None
     assert found.class_score.value == pytest.approx(score.value, rel=1e-12)
-
-
-def test_statistics_leave_the_blocks_as_they_are() -> None:
-    found = reduced([23], 2)
-    before = found.blocks[0].statistics()
-    _ = found.statistics
-    assert torch.equal(found.blocks[0].statistics().cov, before.cov)
-    assert found.blocks[0].num_images == 12
 
 
 def test_nothing_need_be_kept_and_no_classes_need_be_told() -> None:
@@ -94,23 +91,6 @@ def test_blocks_of_less_than_two_images_are_refused() -> None:
     with pytest.raises(ValueError, match=r"4 blocks .* at least 8 images, got 7"):
         FeatureReducer(every(2, 7), num_blocks=4)
     FeatureReducer(every(2, 8), num_blocks=4)
-
-
-@pytest.mark.parametrize("num_retained", [0, 1, 7])
-def test_all_features_are_in_the_statistics_and_the_chosen_are_kept(
-    num_retained: int,
-) -> None:
-    x = torch.from_numpy(np.random.default_rng(0).normal(size=(30, 4))).float()
-    keep = torch.zeros(30, dtype=torch.bool)
-    keep[torch.arange(3, 3 + 3 * num_retained, 3)] = True
-    reducer = FeatureReducer(keep, num_blocks=1)
-    for batch in x.split(8):
-        reducer.update(batch)
-    statistics, kept = reducer.result().statistics, reducer.result().kept
-    np.testing.assert_allclose(statistics.mu, x.double().mean(0))
-    np.testing.assert_allclose(statistics.cov, np.cov(x.double(), rowvar=False))
-    assert statistics.num_images == 30
-    assert torch.equal(kept, x[3 : 3 + 3 * num_retained : 3])
 
 
 @pytest.mark.parametrize("sizes", [[23], [5, 9, 9]])

@@ -33,10 +33,8 @@ def test_it_is_the_number_of_classes_when_each_image_is_of_one(
 ) -> None:
     sure = torch.eye(num_classes).repeat(3, 1)  # all other probabilities are 0
     assert score(sure) == pytest.approx(num_classes, rel=1e-12)
-
-
-def test_it_is_one_where_all_images_are_alike() -> None:
-    assert score(probabilities(1).repeat(9, 1)) == pytest.approx(1, rel=1e-12)
+    alike = probabilities(1).repeat(9, 1)
+    assert score(alike) == pytest.approx(1, rel=1e-12)
 
 
 def test_two_classes_that_are_not_equally_often_are_worked_out_by_hand() -> None:
@@ -45,16 +43,11 @@ def test_two_classes_that_are_not_equally_often_are_worked_out_by_hand() -> None
     assert score(sure) == pytest.approx((4 / 3) ** 0.75 * 4**0.25, rel=1e-12)
 
 
-def test_neither_batches_nor_merging_change_the_score() -> None:
-    p = probabilities(50)
-    first, second = ClassScore(5), ClassScore(5)
-    for batch in p.split([10, 1, 19, 20])[:2]:
-        first.update(batch)
-    for batch in p.split([10, 1, 19, 20])[2:]:
-        second.update(batch)
-    first.merge(second)
-    assert first.num_images == 50
-    assert first.value == pytest.approx(score(p), rel=1e-12)
+def test_batches_do_not_change_the_score() -> None:
+    p, reduction = probabilities(50), ClassScore(5)
+    for batch in p.split([10, 1, 19, 20]):
+        reduction.update(batch)
+    assert reduction.value == pytest.approx(score(p), rel=1e-12)
 
 
 def test_probabilities_of_bfloat16_are_taken() -> None:

@@ -1,7 +1,7 @@
 """Inception score: are generated images of clear classes, and of all of them?
 
 Source: Salimans et al. 2016 (arXiv 1606.03498), section 4: exp(E_x KL(p(y | x) || p(y))), with
-p(y) the mean of p(y | x) over all images. Their own figures are means over ten splits of 50,000
+p(y) the mean of p(y | x) over all images. Their own values are means over ten splits of 50,000
 images; of all images together, as here, the score is a little higher.
 """
 
@@ -12,13 +12,11 @@ import math
 import torch
 from torch import Tensor
 
-TOLERANCE = (
-    1e-2  # of a sum of probabilities: those of bfloat16 networks are not quite 1
-)
+TOLERANCE = 1e-2  # of a sum of probabilities: that of bfloat16 is not quite 1
 
 
 class ClassScore:
-    """The Inception score as a mergeable reduction over class probabilities, float64.
+    """The Inception score as a reduction over class probabilities, float64.
 
     The mean divergence is the entropy of the mean less the mean of the entropies: a sum of each
     is all that is kept.
@@ -44,12 +42,6 @@ class ClassScore:
         self.num_images += len(p)
         self._probabilities += p.sum(0)
         self._entropy += torch.special.entr(p).sum().item()
-
-    def merge(self, other: ClassScore) -> None:
-        """Add what another reduction has seen."""
-        self.num_images += other.num_images
-        self._probabilities += other._probabilities
-        self._entropy += other._entropy
 
     @property
     def value(self) -> float:
