@@ -3,7 +3,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -146,25 +145,6 @@ def test_the_frechet_distance_is_to_all_images_though_features_of_some_are_kept(
     assert set(rows["num_real"]) == {num_test}
     kernel = rows["metric"] == KERNEL
     assert (rows["value"][kernel] != whole["value"][kernel]).all()
-
-
-def test_seeds_are_of_other_noise_and_their_mean_is_reported(
-    results: SmokeResults,
-) -> None:
-    def trained(**changes: Any) -> pd.DataFrame:
-        rows = of_classifier(evaluate(results, None, [ONE_STEP], **changes))
-        found = rows[(rows["nfe"] == 1) & (rows["metric"] == FRECHET)]
-        return found.set_index("model")
-
-    one, other = trained(seed=1, num_seeds=1), trained(seed=2, num_seeds=1)
-    both = trained(seed=1, num_seeds=2)
-    assert (one["value"] != other["value"]).all()
-    values = np.stack([one["value"], other["value"]])
-    np.testing.assert_allclose(both["value"], values.mean(0))
-    np.testing.assert_allclose(both["std"], values.std(0, ddof=1))
-    assert one["std"].isna().all()
-    np.testing.assert_allclose(np.stack(list(both["by_seed"])), values.T)
-    assert both["seeds"].map(list).tolist() == [[1, 2]] * len(both)
 
 
 def test_every_row_says_how_its_value_was_made(results: SmokeResults) -> None:

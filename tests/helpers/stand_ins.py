@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import cleanfid.fid
 import numpy as np
+import pytest
+import scipy.linalg
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -77,3 +82,23 @@ def write_inception(folder: Path, network: nn.Module | None = None) -> Path:
     path = folder / INCEPTION_FILE
     torch.jit.script(network or TinyInception()).save(str(path))
     return path
+
+
+def clean_fid(
+    folders: Sequence[Path], file: Path, monkeypatch: pytest.MonkeyPatch
+) -> float:
+    """Return the FID of two folders as clean-fid computes it; SciPy 1.18 has no ``disp``."""
+
+    def sqrtm(matrix: np.ndarray, disp: bool = True) -> Any:
+        return scipy.linalg.sqrtm(matrix), np.nan
+
+    monkeypatch.setattr(cleanfid.fid, "linalg", SimpleNamespace(sqrtm=sqrtm))
+    layers = torch.jit.load(file).layers
+    return cleanfid.fid.compute_fid(
+        *map(str, folders),
+        custom_feat_extractor=lambda x: layers((x - 128) / 128),
+        num_workers=0,
+        batch_size=1,  # images of several sizes
+        device=CPU,
+        verbose=False,
+    )

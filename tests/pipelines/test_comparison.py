@@ -5,20 +5,16 @@ from __future__ import annotations
 import json
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import cleanfid.fid
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.linalg
-import torch
 from PIL import Image
-from torch import nn
+from stand_ins import TinyInception, clean_fid, write_inception
 
 from conftest import run_stages
-from lct_pipeline.datasets.results import EvaluationResult, EvaluationRow
+from lct_pipeline.datasets.results import EvaluationResult
 from lct_pipeline.errors import user_error_in
 from lct_pipeline.evaluation.comparing import batches_of_one_shape
 
@@ -34,24 +30,6 @@ def write_images(folder: Path, num: int, seed: int, scale: float = 1.0) -> Path:
     return folder
 
 
-class Inception(nn.Module):
-    """The interface of clean-fid's file, with few features."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.layers = nn.Sequential(
-            nn.Conv2d(3, 4, 13, stride=13),
-            nn.ReLU(),
-            nn.AdaptiveAvgPool2d(2),
-            nn.Flatten(),
-            nn.Linear(16, 6),
-        )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layers(x)
-
-
 @pytest.fixture
 def sets(tmp_path: Path) -> tuple[Path, Path]:
     first = write_images(tmp_path / "a", 40, seed=1)
@@ -60,9 +38,7 @@ def sets(tmp_path: Path) -> tuple[Path, Path]:
 
 @pytest.fixture
 def inception(tmp_path: Path) -> Path:
-    path = tmp_path / "inception-2015-12-05.pt"
-    torch.jit.script(Inception()).save(str(path))
-    return path
+    return write_inception(tmp_path, TinyInception(num_features=6))
 
 
 @pytest.fixture(autouse=True)
@@ -71,37 +47,14 @@ def inside(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def compare(project: Path, inception: Path, **comparison: Any) -> pd.DataFrame:
+    """Compare, with paths by the names of their parameters; return the rows."""
     extractor = {"kind": "inception", "path": str(inception)}
-    run_stages(
-        project,
-        "compare",
-        features={"extractor": extractor, "batch_size": 8},
-        comparison={name: str(path) for name, path in comparison.items()},
-    )
-    return pd.DataFrame([row.model_dump() for row in rows_of(project)])
-
-
-def rows_of(project: Path) -> list[EvaluationRow]:
+    texts = {k: str(v) if isinstance(v, Path) else v for k, v in comparison.items()}
+    features = {"extractor": extractor, "batch_size": 8}
+    run_stages(project, "compare", features=features, comparison=texts)
     text = (project / "data" / "08_reporting" / "comparison.json").read_text()
-    return EvaluationResult.of(json.loads(text)).rows
-
-
-def clean_fid(
-    sets: tuple[Path, Path], inception: Path, monkeypatch: pytest.MonkeyPatch
-) -> float:
-    def sqrtm(matrix: np.ndarray, disp: bool = True) -> Any:  # SciPy 1.18 has no disp
-        return scipy.linalg.sqrtm(matrix), 0.0
-
-    monkeypatch.setattr(cleanfid.fid, "linalg", SimpleNamespace(sqrtm=sqrtm))
-    layers = torch.jit.load(inception).layers
-    return cleanfid.fid.compute_fid(
-        *map(str, sets),
-        custom_feat_extractor=lambda x: layers((x - 128) / 128),
-        num_workers=0,
-        batch_size=1,
-        device=torch.device("cpu"),
-        verbose=False,
-    )
+    rows = EvaluationResult.of(json.loads(text)).rows
+    return pd.DataFrame([row.model_dump() for row in rows])
 
 
 def test_the_fid_of_two_folders_is_that_of_clean_fid(
@@ -135,23 +88,16 @@ def test_an_archive_compares_like_its_folder_and_with_itself_not_at_all(
     assert values["precision"] == values["recall"] == values["coverage"] == 1
 
 
-def test_statistics_of_somebody_else_are_compared_with(
+def test_third_party_statistics_are_compared_with(
     project: Path, sets: tuple[Path, Path], inception: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "theirs.npz"
     np.savez(path, mu=np.zeros(6), sigma=np.eye(6))
-    extractor = {"kind": "inception", "path": str(inception)}
-    statistics = {"path": str(path), "protocol": "theirs", "num_images": 99}
-    run_stages(
-        project,
-        "compare",
-        features={"extractor": extractor},
-        comparison={"generated": str(sets[0]), "statistics": statistics},
-    )
-    rows = rows_of(project)
-    assert {row.metric for row in rows} == {"fid"}
-    assert rows[0].reference == "theirs.npz (theirs)"
-    assert rows[0].num_real == 99
+    theirs = {"path": str(path), "protocol": "theirs", "num_images": 99}
+    rows = compare(project, inception, generated=sets[0], statistics=theirs)
+    assert set(rows["metric"]) == {"fid", "inception_score"}
+    assert set(rows["reference"]) == {"theirs.npz (theirs)"}
+    assert set(rows["num_real"]) == {99}
 
 
 def message(project: Path, **parameters: Any) -> str:

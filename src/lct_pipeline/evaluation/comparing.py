@@ -19,14 +19,13 @@ from lct_pipeline.datasets.decoding import UndecodableImageError, decode_pixels
 from lct_pipeline.datasets.sources import ImageSource, RawImage
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError, ParameterError
-from lct_pipeline.evaluation.evaluator import Evaluator
+from lct_pipeline.evaluation.evaluator import Evaluator, Measured, measured
 from lct_pipeline.evaluation.extractors import TRAINED_HERE, described, extractor_of
 from lct_pipeline.evaluation.feature_spaces import (
     FeatureSpace,
     RealImages,
     external_images,
 )
-from lct_pipeline.evaluation.measures import Measured, measured
 from lct_pipeline.evaluation.protocol import FILES
 from lct_pipeline.parameters import Runtime
 from lct_pipeline.parameters.data import Ingestion

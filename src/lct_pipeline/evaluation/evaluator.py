@@ -6,19 +6,68 @@ with, in the noise and in the number of images, in nothing else.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from statistics import fmean, stdev
 from typing import Any
 
 import torch
+from pandas import DataFrame
 from torch import Tensor
 
 from lct_pipeline.core.metrics.feature_sets import FeatureReducer, FeatureSet
 from lct_pipeline.core.metrics.frechet import FeatureMoments
-from lct_pipeline.evaluation.feature_spaces import FeatureSpace
-from lct_pipeline.evaluation.measures import Measured, measured
+from lct_pipeline.core.metrics.size_bias import (
+    Extrapolation,
+    distance_by_size,
+    extrapolate,
+)
+from lct_pipeline.datasets.results import EvaluationResult, EvaluationRow
+from lct_pipeline.evaluation.feature_spaces import FeatureSpace, RealImages
 from lct_pipeline.evaluation.models import NO_PLAN, Subject
-from lct_pipeline.evaluation.protocol import CLEAN, ImageFormat
+from lct_pipeline.evaluation.protocol import (
+    CLEAN,
+    ImageFormat,
+    library_versions,
+    protocol_columns,
+)
+
+NOT_KNOWN = {"std": None, "standard_error": None}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Rows of an evaluation, and distances by the number of images."""
+
+    rows: list[EvaluationRow] = field(default_factory=list)
+    points: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def joined(cls, parts: Iterable[Measured]) -> Measured:
+        """Return all rows and points in order."""
+        found = cls()
+        for part in parts:
+            found.rows.extend(part.rows)
+            found.points.extend(part.points)
+        return found
+
+    def of(self, about: dict[str, Any]) -> Measured:
+        """Return the same of something else that makes the same images."""
+        rows = [row.model_copy(update=about) for row in self.rows]
+        return Measured(rows, [point | about for point in self.points])
+
+    def result(self) -> EvaluationResult:
+        """Return the rows as they are kept."""
+        return EvaluationResult(rows=self.rows)
+
+    def table(self) -> DataFrame:
+        """Return a row for each value."""
+        return DataFrame([row.model_dump() for row in self.rows])
+
+    def by_size(self) -> DataFrame:
+        """Return a row for each distance of a part of the images."""
+        return DataFrame(self.points)
 
 
 @dataclass(frozen=True)
@@ -92,3 +141,106 @@ class Evaluator:
             measured(about, list(sets), space, self.image_format, seeds)
             for space, sets in zip(self.spaces, zip(*by_seed, strict=True), strict=True)
         )
+
+
+def measured(
+    about: dict[str, Any],
+    sets: list[FeatureSet],
+    space: FeatureSpace,
+    image_format: ImageFormat,
+    seeds: list[int],
+) -> Measured:
+    """Return the rows of a model and plan in one space, and its distances by number of images.
+
+    Args:
+        about: Model and plan.
+        sets: What was generated, a set for each seed.
+        space: Its extractor made the sets.
+        image_format: How the images were stored.
+        seeds: Of the noise.
+    """
+    found, extractor = Measured(), space.extractor
+    for reference in space.references:
+        protocol = _protocol(space, reference, image_format, sets[0])
+        made = {**protocol, "seeds": seeds, "versions": library_versions()}
+        points = _points(sets, reference)
+        for metric, values in _values(sets, space, reference, points).items():
+            row = EvaluationRow(**about, metric=metric, **values, **made)
+            found.rows.append(row)
+        of_points = {**about, "metric": extractor.frechet_name}
+        found.points.extend({**of_points, **point, **made} for point in points)
+    return found
+
+
+def _protocol(
+    space: FeatureSpace,
+    reference: RealImages,
+    image_format: ImageFormat,
+    generated: FeatureSet,
+) -> dict[str, Any]:
+    return protocol_columns(
+        extractor=space.extractor.name,
+        extractor_digest=space.extractor.digest,
+        resize=space.extractor.resize,
+        quantisation=image_format.quantisation,
+        file_format=image_format.file_format,
+        reference=reference.title,
+        reference_digest=reference.digest,
+        num_generated=generated.num_images,
+        num_real=reference.num_images,
+        kept_generated=len(generated.kept),
+        kept_real=0 if reference.features is None else len(reference.features),
+    )
+
+
+def _points(sets: list[FeatureSet], reference: RealImages) -> list[dict[str, Any]]:
+    """Return the distance at growing numbers of images, and what it tends to.
+
+    What it tends to is not known where blocks have fewer images than features: the line would be
+    nothing like the curve.
+    """
+    blocks = [block for some in sets for block in some.blocks]
+    if len(blocks) < 2:
+        return []
+    points = distance_by_size(blocks, reference.frechet)
+    line = Extrapolation(math.nan, math.nan)
+    if points[0].num_images >= sets[0].kept.shape[1]:
+        line = extrapolate(points)
+    return [{**point._asdict(), **line._asdict()} for point in points]
+
+
+def _values(
+    sets: list[FeatureSet],
+    space: FeatureSpace,
+    reference: RealImages,
+    points: list[dict[str, Any]],
+) -> dict[str, dict[str, Any]]:
+    """Return the columns of each value by its metric.
+
+    Kernel distance, precision and so on need features themselves: of some images, where there are
+    very many.
+    """
+    extractor = space.extractor
+    name = extractor.frechet_name
+    found = {name: _over_seeds([reference.frechet_distance(some) for some in sets])}
+    if points and not math.isnan(points[0]["infinity"]):
+        found[f"{name}_infinity"] = {"value": points[0]["infinity"], **NOT_KNOWN}
+    if reference.features is not None:
+        kernels = [reference.kernel_distance(some) for some in sets]
+        error = fmean(kernel.standard_error for kernel in kernels)
+        of_kernel = _over_seeds([kernel.value for kernel in kernels])
+        found[extractor.kernel_name] = of_kernel | {"standard_error": error}
+        manifolds = [reference.manifold_metrics(some) for some in sets]
+        for field_name, values in zip(
+            manifolds[0]._fields, zip(*manifolds, strict=True), strict=True
+        ):
+            found[field_name] = _over_seeds(values)
+    scores = [some.class_score.value for some in sets if some.class_score is not None]
+    return found | ({extractor.score_name: _over_seeds(scores)} if scores else {})
+
+
+def _over_seeds(values: Sequence[float]) -> dict[str, Any]:
+    """Return the mean over seeds, the standard deviation over them, and each of them."""
+    std = stdev(values) if len(values) > 1 else None
+    by_seed = {"value": fmean(values), "by_seed": list(values)}
+    return NOT_KNOWN | by_seed | {"std": std}

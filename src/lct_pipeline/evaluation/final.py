@@ -12,10 +12,9 @@ from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.model_set import ModelSet
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.splits import indices_of
-from lct_pipeline.evaluation.evaluator import Evaluator
+from lct_pipeline.evaluation.evaluator import Evaluator, Measured
 from lct_pipeline.evaluation.feature_spaces import FeatureSpace
 from lct_pipeline.evaluation.generator import build_generator
-from lct_pipeline.evaluation.measures import Measured
 from lct_pipeline.evaluation.models import (
     decoded_noise,
     plans_of,

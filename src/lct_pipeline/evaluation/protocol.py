@@ -26,28 +26,24 @@ LIBRARIES = ("torch", "numpy", "Pillow", "clean-fid")  # that change pixels or f
 class ImageFormat:
     """What happens to images between the decoder and the feature extractor.
 
-    ``quantisation`` is how floats become 8 bits, ``file_format`` what they are then stored as:
-    ``lossless`` or ``JPEG, quality 75``. Real images, which are 8 bits, are only stored.
+    Attributes:
+        quantisation: How floats become 8 bits.
+        file_format: What they are then stored as.
+        quantise: Maps float images in [-1, 1] to uint8.
+        store: Maps uint8 images, real ones too, to what is read from their files.
     """
 
     quantisation: str
     file_format: str
-
-    @property
-    def quantise(self) -> Callable[[Tensor], Tensor]:
-        """Return the function from float images in [-1, 1] to uint8."""
-        return to_uint8 if self.quantisation == "rounded" else truncate_to_uint8
-
-    @property
-    def store(self) -> Callable[[Tensor], Tensor]:
-        """Return the function from uint8 images to what is read from their files."""
-        is_jpeg = self.file_format == SLCT_PAPER.file_format
-        return through_jpeg if is_jpeg else lambda images: images
+    quantise: Callable[[Tensor], Tensor] = to_uint8
+    store: Callable[[Tensor], Tensor] = lambda images: images
 
 
 CLEAN = ImageFormat("rounded", "lossless")
 # sLCT: clamped, times 255, truncated, JPEG files of Pillow's default quality, pytorch-fid
-SLCT_PAPER = ImageFormat("truncated", "JPEG, quality 75")
+SLCT_PAPER = ImageFormat(
+    "truncated", "JPEG, quality 75", truncate_to_uint8, through_jpeg
+)
 FILES = ImageFormat("as given", "as given")  # of files that are given
 FORMATS = {"clean": CLEAN, "slct_paper": SLCT_PAPER}
 PAPER_EXTRACTOR = "inception_pytorch"

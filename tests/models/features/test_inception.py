@@ -7,8 +7,6 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import cleanfid.fid
 import numpy as np
@@ -23,6 +21,7 @@ from stand_ins import (
     CPU,
     TinyInception,
     built,
+    clean_fid,
     images,
     require_gradients,
     write_inception,
@@ -120,11 +119,6 @@ def test_classes_are_those_of_the_output_layer_without_its_bias(
 # the distance of two folders
 
 
-def sqrtm(matrix: np.ndarray, disp: bool = True) -> Any:
-    """SciPy's square root with the argument that 1.18 removed."""
-    return scipy.linalg.sqrtm(matrix), np.nan
-
-
 def our_fid(folders: list[Path], file: Path) -> float:
     extract = built("inception", file).extract
     sides = []
@@ -145,16 +139,7 @@ def test_the_distance_is_that_of_clean_fid_and_needs_no_square_root(
     second = (images(50, 40) * torch.tensor([0.9, 0.8, 0.7])[:, None, None]).byte()
     pngs = zip(("a", "b"), (images(60, 48), second), strict=True)
     folders = [write_pngs(tmp_path / name, given) for name, given in pngs]
-    monkeypatch.setattr(cleanfid.fid, "linalg", SimpleNamespace(sqrtm=sqrtm))
-    layers = torch.jit.load(file).layers
-    theirs = cleanfid.fid.compute_fid(
-        *map(str, folders),
-        custom_feat_extractor=lambda x: layers((x - 128) / 128),
-        mode="clean",
-        num_workers=0,
-        device=CPU,
-        verbose=False,
-    )
+    theirs = clean_fid(folders, file, monkeypatch)
     monkeypatch.delattr(scipy.linalg, "sqrtm")
     assert theirs > 0.01
     assert our_fid(folders, file) == pytest.approx(theirs, rel=1e-5)

@@ -62,14 +62,15 @@ class FeatureReducer:
             )
         if num_blocks == 0 and not keep.all():
             raise ValueError("without blocks the features of all images are kept")
-        self._keep = keep
-        # a border after each block: the first ones are larger by one where it does not go up
-        sizes = [len(part) for part in keep.tensor_split(max(1, num_blocks))]
-        self._borders = torch.tensor(sizes).cumsum(0)
+        self._keep, self._num_images = keep, 0
+        # the first blocks are larger by one where the images do not divide into them
+        parts = keep.tensor_split(max(1, num_blocks))
+        self._block_of = torch.cat(
+            [torch.full((len(part),), n) for n, part in enumerate(parts)]
+        )
         self._reduces, self._blocks = num_blocks > 0, list[FeatureMoments]()
         self._kept: list[Tensor] = []
         self._class_score: ClassScore | None = None
-        self._num_images = 0
 
     def update(self, features: Tensor, probabilities: Tensor | None = None) -> None:
         """Add the next images.
@@ -86,22 +87,15 @@ class FeatureReducer:
             raise ValueError(f"more than {len(self._keep)} images came")
         features = features.float().cpu()
         self._kept.append(features[self._keep[start : self._num_images]])
-        parts = self._parts(features, start) if self._reduces else ([], [])
-        for part, place in zip(*parts, strict=True):
+        places = self._block_of[start : self._num_images]
+        for place in places.unique().tolist() if self._reduces else ():
             if place == len(self._blocks):
                 self._blocks.append(FeatureMoments(features.shape[1]))
-            self._blocks[place].update(part)
+            self._blocks[place].update(features[places == place])
         if probabilities is not None:
             if self._class_score is None:
                 self._class_score = ClassScore(probabilities.shape[1])
             self._class_score.update(probabilities)
-
-    def _parts(self, features: Tensor, start: int) -> tuple[list[Tensor], list[int]]:
-        """Return the parts of a batch that lie in one block each, and which block."""
-        images = torch.arange(start, start + len(features))
-        blocks = torch.searchsorted(self._borders, images, right=True)
-        places, sizes = blocks.unique_consecutive(return_counts=True)
-        return list(features.split(sizes.tolist())), places.tolist()
 
     def result(self) -> FeatureSet:
         """Return what is known of all images.
