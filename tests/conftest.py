@@ -262,3 +262,27 @@ def teacher(
     for piece in results.train(DIFFUSION):
         dataset.save(piece.checkpoints)
     return dataset.load()
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return a run of another trainer to combine, to be read only: see ``small_runs``."""
+    from small_runs import tiny_run
+
+    return tiny_run(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def pixels(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return a run of this project to combine, to be read only: see ``small_runs``."""
+    from small_runs import pixel_run
+
+    return pixel_run(tmp_path_factory.mktemp("pixels"))
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return a list to which each measurement of a combination adds its request."""
+    from small_runs import counted
+
+    return counted(monkeypatch)

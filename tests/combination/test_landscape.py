@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from small_runs import Run, pixel_run, tiny_run
+from small_runs import Run
 
 from conftest import SmokeResults
-from lct_pipeline.combination import measuring
+from lct_pipeline.combination.candidates import selection_request
 from lct_pipeline.combination.landscape import line, plane
-from lct_pipeline.combination.scoring import selection_request
 from lct_pipeline.combination.stage import SELECTION_SPLIT
 from lct_pipeline.combination.window import members_of
 from lct_pipeline.datasets.results import Baseline, CombinationResult
@@ -21,53 +20,32 @@ START, END = [0.0, 0.0, 0.0, 1.0], [0.4, -0.5, 0.3, 0.8]
 COMBINATION = CombinationResult.model_construct(
     name="ours", baselines={"best_ema": Baseline.model_construct(name="theirs")}
 )
-COLUMNS = ["figure", "x", "y", "fitness", "metric"]
+CANDIDATES = pd.DataFrame(
+    [("ours", "cma", None, END), ("theirs", "baseline", "best_ema", START)],
+    columns=["name", "method", "baseline", "alpha"],
+).assign(seed=0, selection_fitness=1.0)
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return tiny_run(tmp_path_factory.mktemp("landscape"))
+def landscape(run: Run, num_line_points: int, landscape_size: int) -> pd.DataFrame:
+    sizes = {"num_line_points": num_line_points, "landscape_size": landscape_size}
+    return run.landscape(CANDIDATES, COMBINATION, sizes)
 
 
-@pytest.fixture(scope="module")
-def pixels(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return pixel_run(tmp_path_factory.mktemp("pixels"))
-
-
-def candidates() -> pd.DataFrame:
-    rows: list[dict[str, Any]] = [
-        {"name": "ours", "method": "cma", "baseline": None, "alpha": END},
-        {
-            "name": "theirs",
-            "method": "baseline",
-            "baseline": "best_ema",
-            "alpha": START,
-        },
-    ]
-    return pd.DataFrame(rows).assign(seed=0, selection_fitness=1.0)
-
-
-def measured(run: Run, **changes: int) -> pd.DataFrame:
-    sizes = {"num_line_points": 5, "landscape_size": 3, **changes}
-    return run.landscape(candidates(), COMBINATION, sizes)
-
-
-def fitness(run: Run, alpha: list[float]) -> float:
+def fitness(run: Run, alpha: Any) -> float:
     """Return what a candidate is measured at."""
     stage = run.stage()
-    measurer = stage.measurer(1, SELECTION_SPLIT)
-    request = selection_request(stage.parameters)
-    ((_, score),) = measurer.measure(np.array([alpha]), request)
+    with stage.measuring(SELECTION_SPLIT) as measure:
+        ((_, score),) = measure(np.array([alpha]), selection_request(stage.parameters))
     return score.fitness
 
 
 def test_the_line_goes_through_the_best_ema_and_the_combination() -> None:
-    places, alphas = line(np.array(START), np.array(END), 5)
-    assert places.tolist() == [-0.5, 0.0, 0.5, 1.0, 1.5]
+    rows, alphas = line(np.array(START), np.array(END), 5)
+    assert [row["x"] for row in rows] == [-0.5, 0.0, 0.5, 1.0, 1.5]
     np.testing.assert_array_equal(alphas[1], START)
+    np.testing.assert_allclose(alphas[2], np.mean([START, END], axis=0))
     np.testing.assert_allclose(alphas[3], END)
     np.testing.assert_allclose(alphas.sum(1), 1)
-    np.testing.assert_allclose(alphas[2], np.mean([START, END], axis=0))
 
 
 def test_the_plane_has_the_three_checkpoints_at_its_corners(pixels: Run) -> None:
@@ -81,81 +59,50 @@ def test_the_plane_has_the_three_checkpoints_at_its_corners(pixels: Run) -> None
     np.testing.assert_array_equal(at[0.0, 1.0], last)
     np.testing.assert_array_equal(at[1.5, -0.5], 1.5 * middle - 0.5 * last)
     np.testing.assert_allclose(alphas.sum(1), 1)
-
-
-def test_two_checkpoints_have_a_plane_too(pixels: Run) -> None:
-    rows, alphas = plane(members_of(pixels.catalog.rows, 0.5), 3)
+    rows, alphas = plane(members_of(pixels.catalog.rows, 0.5), 3)  # of two checkpoints
     assert len(rows) == 9
     np.testing.assert_allclose(alphas.sum(1), 1)
 
 
-def test_each_point_is_measured_once_and_says_by_what(tiny: Run) -> None:
-    table = measured(tiny)
-    assert table.columns.tolist() == COLUMNS
-    assert table["figure"].tolist() == ["line"] * 5 + ["plane"] * 9
-    assert np.isfinite(table["fitness"]).all()
+def test_a_point_has_the_fitness_of_its_coefficients_and_is_not_measured_twice(
+    tiny: Run, measured: list[Any]
+) -> None:
+    table = landscape(tiny, 5, 5)
+    assert table.columns.tolist() == ["figure", "x", "y", "fitness", "metric"]
     assert set(table["metric"]) == {"frechet_distance"}
-
-
-def test_what_was_scored_on_the_same_noise_is_not_measured_again(
-    tiny: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    counted: list[Any] = []
-    plain = measuring.Fitness.measure
-    count = lambda self, *given: counted.append(given) or plain(self, *given)  # noqa: E731
-    monkeypatch.setattr(measuring.Fitness, "measure", count)
-    line = measured(tiny, landscape_size=0).set_index("x")["fitness"]
-    assert line[0.0] == line[1.0] == 1.0  # as the candidates' scores say
-    assert len(counted) == len(line) - 2
-    plane = measured(tiny, num_line_points=0, landscape_size=5)
-    at = plane.set_index(["x", "y"])["fitness"]
-    assert at[0.0, 1.0] == 1.0  # the last checkpoint
-
-
-def test_a_point_of_the_line_has_the_fitness_of_its_coefficients(tiny: Run) -> None:
-    values = measured(tiny, num_line_points=9, landscape_size=0)
-    values = values.set_index("x")["fitness"]
-    assert values[0.25] == pytest.approx(fitness(tiny, between(0.25)), rel=1e-5)
-    assert values[1.5] == pytest.approx(fitness(tiny, between(1.5)), rel=1e-5)
-
-
-def between(x: float) -> list[float]:
-    return [(1 - x) * a + x * b for a, b in zip(START, END, strict=True)]
-
-
-def test_the_corners_of_the_plane_have_the_fitness_of_their_checkpoints(
-    tiny: Run,
-) -> None:
-    table = measured(tiny, num_line_points=0, landscape_size=5)
-    at = table.set_index(["x", "y"])["fitness"]
-    for place, number in [((0.0, 0.0), 0), ((1.0, 0.0), 2)]:
-        alone = fitness(tiny, np.eye(4)[number].tolist())
-        assert at[place] == pytest.approx(alone, rel=1e-5)
+    # what the candidates' scores say: both ends of the line, and the last checkpoint
+    assert len(measured) == len(table) - 3
+    values = {
+        (r["figure"], r["x"], r["y"]): r["fitness"] for r in table.to_dict("records")
+    }
+    known = [("line", 0.0, 0.0), ("line", 1.0, 0.0), ("plane", 0.0, 1.0)]
+    assert [values[place] for place in known] == [1.0] * 3
+    for place, alpha in [
+        (("line", 0.5, 0.0), (np.array(START) + END) / 2),
+        (("line", 1.5, 0.0), 1.5 * np.array(END) - 0.5 * np.array(START)),
+        (("plane", 0.0, 0.0), np.eye(4)[0]),
+        (("plane", 1.0, 0.0), np.eye(4)[2]),
+    ]:
+        assert values[place] == pytest.approx(fitness(tiny, alpha), rel=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("changes", "figures"),
-    [
-        ({"num_line_points": 0}, {"plane"}),
-        ({"landscape_size": 0}, {"line"}),
-        ({"num_line_points": 0, "landscape_size": 0}, set()),
-    ],
-    ids=str,
+    ("points", "size", "counts"),
+    [(0, 3, {"plane": 9}), (5, 0, {"line": 5}), (0, 0, {})],
 )
 def test_what_is_switched_off_has_no_rows(
-    tiny: Run, changes: dict[str, int], figures: set[str]
+    tiny: Run, points: int, size: int, counts: dict[str, int]
 ) -> None:
-    table = measured(tiny, **changes)
-    assert table.columns.tolist() == COLUMNS
-    assert set(table["figure"]) == figures
+    table = landscape(tiny, points, size)
+    assert table["figure"].value_counts().to_dict() == counts
+    assert "fitness" in table
 
 
 def test_the_smoke_runs_landscape_has_all_its_points(results: SmokeResults) -> None:
-    table = results.catalog.load("landscape")
-    parameters = results.parameters.combination
-    counts = table.groupby("figure").size().to_dict()
-    assert counts == {
-        "line": parameters.num_line_points,
-        "plane": parameters.landscape_size**2,
-    }
+    table, parameters = (
+        results.catalog.load("landscape"),
+        results.parameters.combination,
+    )
+    line, plane = parameters.num_line_points, parameters.landscape_size**2
+    assert table.groupby("figure").size().to_dict() == {"line": line, "plane": plane}
     assert np.isfinite(table["fitness"]).all()

@@ -14,8 +14,9 @@ from small_runs import Run, pixel_run, tiny_run
 
 from conftest import changed
 from lct_pipeline.combination import measuring
-from lct_pipeline.combination.fitness import Request, Score
+from lct_pipeline.combination.fitness import Score
 from lct_pipeline.combination.measuring import Measurer
+from lct_pipeline.combination.sources import Request
 from lct_pipeline.combination.stage import SEARCH_SPLIT, Stage
 from lct_pipeline.combination.weights import CombinedWeights
 

@@ -16,9 +16,7 @@ from small_runs import (
     D,
     Run,
     last_of,
-    pixel_run,
     references,
-    tiny_run,
     weights,
 )
 from torch import Tensor
@@ -40,18 +38,7 @@ SEARCHED: dict[str, Any] = {
     "search.num_evaluations": 8,
     "selection.num_candidates": 2,
 }
-EARLIER = ["search_fitness", "selection_fitness", "selection_frechet"]
 FAIR = {"selection.num_images": 400}  # enough to tell the cases apart
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return tiny_run(tmp_path_factory.mktemp("verification"))
-
-
-@pytest.fixture(scope="module")
-def pixels(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return pixel_run(tmp_path_factory.mktemp("pixels"))
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +49,6 @@ def scores(pixels: Run) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def verified(pixels: Run, scores: pd.DataFrame) -> Verified:
     return pixels.select(scores, SEARCHED)
-
-
-@pytest.fixture(scope="module")
-def report(verified: Verified) -> pd.DataFrame:
-    return verified[0]
 
 
 def given(ours: list[float], best_ema: list[float] = MIDDLE) -> pd.DataFrame:
@@ -122,8 +104,13 @@ def test_a_combination_that_loses_on_the_test_split_alone_is_the_model_and_its_l
     assert "validation split" in result.verdict and "test" not in result.verdict
 
 
-def test_the_combination_says_what_it_is_made_of_and_was_selected_by(tiny: Run) -> None:
+def test_the_combination_says_what_it_is_made_of_and_was_selected_by(
+    tiny: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "lct_pipeline")
     report, model, result = tiny.select(given(GOOD), FAIR)
+    assert result.verdict in caplog.text
+    assert "ours" in caplog.text and "best_ema" in caplog.text
     assert result.alpha == GOOD
     assert result.steps == [10, 20, 30, 40]
     assert result.checkpoints == tiny.catalog.rows["name"].tolist()
@@ -152,42 +139,30 @@ def test_the_scores_of_each_seed_of_the_method_are_told(verified: Verified) -> N
         assert scores.test == expected
 
 
-def test_averages_have_no_share_in_what_is_written_as_coefficients(
+def test_the_report_has_a_row_for_each_search_and_baseline_with_all_values(
     verified: Verified, scores: pd.DataFrame
 ) -> None:
-    _, _, result = verified
+    report, _, result = verified
     (alpha,) = scores.loc[scores["name"] == result.name, "alpha"]
-    assert result.alpha == alpha[:4].tolist() and not any(alpha[4:])
-    assert len(result.steps) == 4
-
-
-def test_the_report_has_a_row_for_each_search_and_baseline(
-    report: pd.DataFrame,
-) -> None:
-    of_searches = report[report["seed"] >= 0]
-    found = set(zip(of_searches["method"], of_searches["seed"], strict=True))
-    assert found == {(method, seed) for method in ("cma", "random") for seed in (0, 1)}
-    assert len(of_searches) == 4
-    baselines = report["baseline"].dropna()
-    assert sorted(baselines) == ["best_ema", "last"]
-    means = report.loc[report["name"].str.contains("mean of"), "method"]
-    assert sorted(means) == ["cma", "random"]
-    assert len(report) == 4 + 2 + 2
-
-
-def test_the_report_has_earlier_scores_and_values_by_both_extractors(
-    report: pd.DataFrame, scores: pd.DataFrame
-) -> None:
+    assert result.alpha == alpha[:4].tolist() and not any(alpha[4:])  # of averages
+    columns = ["method", "seed", "baseline"]
+    rows = set(report[columns].fillna("").itertuples(index=False, name=None))
+    searches = {
+        (method, seed, "") for method in ("cma", "random") for seed in (0, 1, -1)
+    }
+    assert rows == searches | {("baseline", -1, b) for b in ("last", "best_ema")}
+    assert len(report) == len(rows)
     metrics = [
         f"{name}_{metric}"
         for name in CLASSIFIERS
         for metric in ("frechet_distance", "kernel_distance", "precision", "recall")
     ]
-    about = ["name", "baseline", "method", "seed", *EARLIER, "split", "num_generated"]
+    earlier = ["search_fitness", "selection_fitness", "selection_frechet"]
+    about = ["name", "baseline", "method", "seed", *earlier, "split", "num_generated"]
     assert report.columns.tolist() == [*about, *metrics]
     assert np.isfinite(report[metrics]).all(axis=None)
-    earlier = scores.set_index("name").loc[report["name"], EARLIER]
-    np.testing.assert_array_equal(report[EARLIER], earlier)
+    before = scores.set_index("name").loc[report["name"], earlier]
+    np.testing.assert_array_equal(report[earlier], before)
     assert (report["split"] == "test").all()
 
 
@@ -237,15 +212,6 @@ def features_on_test(
     return features_of(images, extractor_of(stored, parameters.runtime).extract)
 
 
-def test_the_verdict_and_the_report_are_logged(
-    tiny: Run, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, "lct_pipeline")
-    _, _, result = tiny.select(given(GOOD), FAIR)
-    assert result.verdict in caplog.text
-    assert "ours" in caplog.text and "best_ema" in caplog.text
-
-
 def test_the_smoke_runs_model_is_the_sum_of_its_checkpoints(
     results: SmokeResults,
 ) -> None:
@@ -266,20 +232,14 @@ def test_the_smoke_runs_model_is_the_sum_of_its_checkpoints(
         assert torch.allclose(model.tensors[key].double(), tensor, atol=1e-6), key
 
 
-def test_the_smoke_runs_report_names_what_was_selected(results: SmokeResults) -> None:
-    report = results.catalog.load("combination_report").set_index("name")
-    result = results.catalog.load("combination")
-    names = {result.name, result.baseline.name}
-    assert result.selected in names and names <= set(report.index)
-    assert result.is_selected <= (result.gain.share > 0)
-    assert not any("fid" in column.lower() for column in report.columns)
-
-
-def test_the_smoke_runs_record_says_what_was_selected_of_how_many(
+def test_the_smoke_runs_report_and_record_name_what_was_selected(
     results: SmokeResults,
 ) -> None:
     load = results.catalog.load
-    result = load("combination")
+    report, result = load("combination_report").set_index("name"), load("combination")
+    names = {result.name, result.baseline.name}
+    assert result.selected in names and names <= set(report.index)
+    assert result.is_selected <= (result.gain.share > 0)
     assert load("combination_record") == {
         "selected": result.selected,
         "verdict": result.verdict,

@@ -1,3 +1,5 @@
+"""Combinations of checkpoints that stay on disk."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -17,6 +19,7 @@ from lct_pipeline.errors import DataError, ParameterError
 K = 4
 MIB = 2**20
 BLOCKS_MIB = 2 * BLOCK_BYTES // MIB  # memory that the blocks take
+COUNT = "1.num_batches_tracked"
 
 
 def network(seed: int = 0) -> nn.Module:
@@ -27,8 +30,7 @@ def network(seed: int = 0) -> nn.Module:
 def state(number: int) -> dict[str, Tensor]:
     net = network(number)
     net(torch.randn(5, 3))
-    tensors = net.state_dict()
-    return {**tensors, "1.num_batches_tracked": torch.tensor(10 + number)}
+    return {**net.state_dict(), COUNT: torch.tensor(10 + number)}
 
 
 @pytest.fixture
@@ -53,47 +55,25 @@ def alphas(num: int) -> np.ndarray:
     return alpha + (1 - alpha.sum(1, keepdims=True)) / K
 
 
-def test_a_combination_is_the_sum_over_the_state_dicts(
+def test_a_combination_is_the_sum_over_the_state_dicts_and_can_be_loaded(
     weights: CombinedWeights,
 ) -> None:
     (alpha,) = alphas(1)
     found = weights.state_dict(alpha)
-    assert found.keys() == state(0).keys()
+    network().load_state_dict(found)
+    assert found.pop(COUNT) == 10 + K - 1  # integers are those of the last checkpoint
     for name, tensor in found.items():
-        if tensor.is_floating_point():
-            slow = sum(a * state(n)[name].double() for n, a in enumerate(alpha))
-            torch.testing.assert_close(tensor, slow.float(), rtol=1e-5, atol=1e-6)
+        slow = sum(a * state(n)[name].double() for n, a in enumerate(alpha))
+        torch.testing.assert_close(tensor, slow.float(), rtol=1e-5, atol=1e-6)
 
 
-def test_several_combinations_are_made_at_once(weights: CombinedWeights) -> None:
-    found = weights.combine(alphas(3))
-    assert found.shape == (3, weights.num_weights)
-    for alpha, row in zip(alphas(3), found, strict=True):
+def test_several_combinations_are_made_at_once_where_they_are_wanted(
+    weights: CombinedWeights,
+) -> None:
+    room = np.zeros((3, weights.num_weights), np.float32)
+    assert weights.combine(alphas(3), out=room) is room
+    for alpha, row in zip(alphas(3), room, strict=True):
         np.testing.assert_allclose(row, weights.combine(alpha[None])[0], atol=1e-6)
-
-
-def test_a_one_hot_combination_is_the_checkpoint_itself(
-    weights: CombinedWeights,
-) -> None:
-    found = weights.state_dict(np.eye(K)[1])
-    floating = [name for name, tensor in found.items() if tensor.is_floating_point()]
-    assert all(torch.equal(found[name], state(1)[name]) for name in floating)
-
-
-def test_integer_buffers_are_those_of_the_last_checkpoint(
-    weights: CombinedWeights,
-) -> None:
-    assert weights.state_dict(np.eye(K)[0])["1.num_batches_tracked"] == 10 + K - 1
-
-
-def test_a_combination_can_be_loaded(weights: CombinedWeights) -> None:
-    network().load_state_dict(weights.state_dict(alphas(1)[0]))
-
-
-def test_the_result_is_put_where_it_is_wanted(weights: CombinedWeights) -> None:
-    room = np.zeros((2, weights.num_weights), np.float32)
-    assert weights.combine(alphas(2), out=room) is room
-    assert np.array_equal(room, weights.combine(alphas(2)))
 
 
 def test_checkpoints_that_no_combination_uses_are_not_read(
@@ -107,16 +87,9 @@ def test_checkpoints_that_no_combination_uses_are_not_read(
         plain(self, columns, out)
 
     monkeypatch.setattr(WeightMatrix, "read", watched)
-    alpha = np.array([[0.5, 0, 0.5, 0], [0, 0, 1, 0]])
-    found = weights.combine(alpha)
+    found = weights.combine(np.array([[0.5, 0, 0.5, 0], [0, 0, 1, 0]]))
     assert read == [2]
     assert np.array_equal(found[1], weights.layout.flatten(state(2)))
-
-
-def test_one_combination_at_a_time_is_made_where_no_memory_is_given(
-    weights: CombinedWeights,
-) -> None:
-    assert weights.group_size == 1
 
 
 @pytest.mark.parametrize("more", [1, 2, 7])
@@ -124,14 +97,9 @@ def test_as_many_combinations_are_made_together_as_fit_beside_the_blocks(
     store: CheckpointStore, more: int
 ) -> None:
     weights = CombinedWeights(rows_of(store), store, BLOCKS_MIB + more)
+    assert weights.block_size * 4 * K == BLOCK_BYTES
     used = 4 * weights.num_weights * weights.group_size
     assert used <= more * MIB < used + 4 * weights.num_weights
-
-
-def test_blocks_are_of_so_many_bytes_for_all_checkpoints_together(
-    weights: CombinedWeights,
-) -> None:
-    assert weights.block_size * 4 * K == BLOCK_BYTES
 
 
 def test_what_is_needed_at_least_is_said_where_nothing_fits(
@@ -140,7 +108,6 @@ def test_what_is_needed_at_least_is_said_where_nothing_fits(
     message = rf"memory_mib={BLOCKS_MIB} does not .* give {BLOCKS_MIB + 1} or more"
     with pytest.raises(ParameterError, match=message):
         CombinedWeights(rows_of(store), store, BLOCKS_MIB)
-    assert CombinedWeights(rows_of(store), store, BLOCKS_MIB + 1).group_size >= 1
 
 
 def test_a_checkpoint_that_was_replaced_is_refused(store: CheckpointStore) -> None:
@@ -154,19 +121,12 @@ def test_the_derivative_by_alpha_is_that_of_autograd(
     weights: CombinedWeights, num: int
 ) -> None:
     alpha = torch.from_numpy(alphas(1)[0]).requires_grad_()
-    layout = weights.layout
-
-    def loss(theta: dict[str, Tensor]) -> Tensor:
-        return torch.stack([theta[name].sin().sum() for name in layout.shapes]).sum()
-
-    mixed = {
-        name: sum(a * state(n)[name].double() for n, a in enumerate(alpha))
-        for name in layout.shapes
-    }
-    (by_alpha,) = torch.autograd.grad(loss(mixed), alpha)
-    by_weight = {
-        name: tensor.cos()
-        for name, tensor in weights.state_dict(alpha.detach().numpy()).items()
-    }
-    found = weights.gradient_by_alpha(by_weight, num)
+    names = list(weights.layout.shapes)
+    mixed = [
+        sum(a * state(n)[name].double() for n, a in enumerate(alpha)) for name in names
+    ]
+    loss = torch.stack([theta.sin().sum() for theta in mixed]).sum()
+    (by_alpha,) = torch.autograd.grad(loss, alpha)
+    combined = weights.state_dict(alpha.detach().numpy())
+    found = weights.gradient_by_alpha({n: t.cos() for n, t in combined.items()}, num)
     np.testing.assert_allclose(found, by_alpha[:num], rtol=1e-5, atol=1e-5)

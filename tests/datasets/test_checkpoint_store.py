@@ -40,40 +40,18 @@ def store(tmp_path: Path) -> CheckpointStore:
     return dataset.load()
 
 
-def digests(store: CheckpointStore) -> list[str]:
-    return [store.digest(name) for name in store.names()]
-
-
-def test_names_are_sorted_whatever_the_order_of_saving(store: CheckpointStore) -> None:
-    assert store.names() == NAMES
-    assert store.run == "run-a"
-
-
-def test_a_save_adds_and_replaces_by_name(store: CheckpointStore) -> None:
+def test_a_save_adds_and_replaces_by_name_and_names_are_sorted(
+    store: CheckpointStore,
+) -> None:
+    (store.folder / ".tmp-1-step-000020-raw.safetensors").write_bytes(b"half")
+    assert (store.names(), store.run) == (NAMES, "run-a")
     new = TensorFile({"x": torch.zeros(1)}, {"step": 99})
     CheckpointsDataset(path=str(store.folder)).save({NAMES[0]: new, "z": new})
-    assert store.names() == [*NAMES, "z"]
-    assert store.read(NAMES[0]).metadata == {"step": 99}
-    assert store.read(NAMES[1]).metadata == {"step": 10}
-
-
-def test_leftover_temporary_checkpoints_are_not_named(store: CheckpointStore) -> None:
-    (store.folder / ".tmp-1-step-000020-raw.safetensors").write_bytes(b"half")
-    assert store.names() == NAMES
-    assert list(store.headers()) == NAMES
-
-
-def test_an_empty_folder_holds_no_checkpoint(tmp_path: Path) -> None:
-    dataset = CheckpointsDataset(path=str(tmp_path / "none"))
-    assert not dataset.exists()
-    assert dataset.load().names() == []
-
-
-def test_headers_hold_metadata_and_digests(store: CheckpointStore) -> None:
     headers = store.headers()
-    assert [headers[name].step for name in NAMES] == [5, 10, 15]
-    assert [headers[name].digest for name in NAMES] == digests(store)
-    assert len(set(digests(store))) == 3
+    assert list(headers) == store.names() == [*NAMES, "z"]
+    assert [header.step for header in headers.values()] == [99, 10, 15, 99]
+    assert [h.digest for h in headers.values()] == [store.digest(n) for n in headers]
+    assert len({header.digest for header in headers.values()}) == 3
 
 
 HEADERS = {
@@ -132,26 +110,19 @@ def test_another_trainer_describes_no_network(store: CheckpointStore) -> None:
         store.network(NAMES[0])
 
 
-def test_a_header_is_read_without_the_tensors(store: CheckpointStore) -> None:
+def test_a_checkpoint_is_read_under_its_own_digest_only(store: CheckpointStore) -> None:
+    first, second = (store.digest(name) for name in NAMES[:2])
+    tensors = store.read(NAMES[0], first).tensors
+    assert torch.equal(tensors["in.bias"], weights(0)["in.bias"])
     path = store.path(NAMES[0])
+    with pytest.raises(DataError, match=rf"{path.name} is not the checkpoint that was"):
+        store.read(NAMES[0], second)
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    assert store.header(NAMES[0]).step == 5
-    with pytest.raises(DataError, match=rf"{NAMES[0]}\.safetensors was altered"):
+    assert store.header(NAMES[0]).step == 5  # is read without the tensors
+    with pytest.raises(DataError, match=rf"{path.name} was altered"):
         store.read(NAMES[0])
-
-
-def test_a_checkpoint_is_read_under_its_own_digest_only(store: CheckpointStore) -> None:
-    first, second, _ = digests(store)
-    tensors = store.read(NAMES[0], first).tensors
-    assert torch.equal(tensors["in.bias"], weights(0)["in.bias"])
-    message = rf"{NAMES[0]}\.safetensors is not the checkpoint that was cataloged"
-    with pytest.raises(DataError, match=message):
-        store.read(NAMES[0], second)
-
-
-def test_reading_a_missing_checkpoint_names_its_file(store: CheckpointStore) -> None:
     with pytest.raises(DataError, match=r"nothing\.safetensors is missing"):
         store.read("nothing")
 
@@ -160,107 +131,61 @@ def file(step: int) -> TensorFile:
     return TensorFile(weights(step), {"step": step, "kind": "raw"})
 
 
-class TestCompleteness:
-    """Checkpoints are written as training goes on, and exist when it has ended."""
-
-    @pytest.fixture
-    def dataset(self, tmp_path: Path) -> CheckpointsDataset:
-        return CheckpointsDataset(path=str(tmp_path / "checkpoints"))
-
-    def test_they_exist_when_the_last_are_saved_and_load_before(
-        self, dataset: CheckpointsDataset
-    ) -> None:
-        dataset.save({NAMES[0]: file(5)})
-        assert not dataset.exists()
-        assert dataset.load().names() == NAMES[:1]
-        dataset.save(Last({NAMES[1]: file(10)}))
-        assert dataset.exists()
-        assert dataset.load().names() == NAMES[:2]
-
-    def test_the_last_may_be_none_more(self, dataset: CheckpointsDataset) -> None:
-        dataset.save({NAMES[0]: file(5)})
-        dataset.save(Last({}))
-        assert dataset.exists()
-        assert dataset.load().names() == NAMES[:1]
-
-    def test_a_later_save_that_is_not_the_last_takes_that_away(
-        self, dataset: CheckpointsDataset
-    ) -> None:
-        dataset.save(Last({NAMES[0]: file(5)}))
-        dataset.save({NAMES[1]: file(10)})
-        assert not dataset.exists()
-        dataset.save(Last({}))
-        assert dataset.exists()
-
-    def test_a_deleted_file_makes_them_incomplete(
-        self, dataset: CheckpointsDataset
-    ) -> None:
-        dataset.save(Last({name: file(5) for name in NAMES}))
-        dataset.load().path(NAMES[1]).unlink()
-        assert not dataset.exists()
-
-    def test_the_digest_is_of_names_and_contents_alone(
-        self, dataset: CheckpointsDataset
-    ) -> None:
-        digests = []
-        for data in (
-            {NAMES[0]: file(5)},
-            Last({NAMES[0]: file(5)}),
-            {NAMES[0]: file(10)},
-            {NAMES[1]: file(5)},
-        ):
-            dataset.save(data)
-            digests.append(dataset.content_digest())
-        assert digests[0] == digests[1]
-        assert len(set(digests)) == 3
+def test_they_exist_with_the_last_until_another_is_saved_and_load_before(
+    tmp_path: Path,
+) -> None:
+    dataset = CheckpointsDataset(path=str(tmp_path / "checkpoints"))
+    assert not dataset.exists() and dataset.load().names() == []
+    steps: list[tuple[Any, bool, int]] = [
+        ({NAMES[0]: file(5)}, False, 1),
+        (Last({NAMES[1]: file(10)}), True, 2),
+        ({NAMES[2]: file(15)}, False, 3),
+        (Last({}), True, 3),
+    ]
+    for data, exists, num in steps:
+        dataset.save(data)
+        assert dataset.exists() == exists
+        assert dataset.load().names() == NAMES[:num]
+    dataset.load().path(NAMES[1]).unlink()
+    assert not dataset.exists()
 
 
-class TestIndex:
-    """The index of the checkpoints, which loads with them."""
+def test_the_digest_is_of_names_and_contents_alone(tmp_path: Path) -> None:
+    dataset, digests = CheckpointsDataset(path=str(tmp_path)), []
+    for data in (
+        {NAMES[0]: file(5)},
+        Last({NAMES[0]: file(5)}),
+        {NAMES[0]: file(10)},
+        {NAMES[1]: file(5)},
+    ):
+        dataset.save(data)
+        digests.append(dataset.content_digest())
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
 
-    @pytest.fixture
-    def dataset(self, store: CheckpointStore) -> CheckpointIndexDataset:
-        checkpoints = {
-            "type": "lct_pipeline.datasets.checkpoints.CheckpointsDataset",
-            "path": str(store.folder),
-        }
-        path = store.folder.parent / "checkpoint_index.parquet"
-        return CheckpointIndexDataset(filepath=str(path), checkpoints=checkpoints)
 
-    def rows(self, store: CheckpointStore) -> pd.DataFrame:
-        found: list[dict[str, Any]] = [
-            {"name": name, "step": header.step, "digest": header.digest}
-            for name, header in store.headers().items()
-        ]
-        return pd.DataFrame(found)
-
-    def test_rows_come_back_as_saved_with_the_checkpoints(
-        self, dataset: CheckpointIndexDataset, store: CheckpointStore
-    ) -> None:
-        assert not dataset.exists()
-        dataset.save(self.rows(store))
-        assert dataset.exists()
-        found = dataset.load()
-        pd.testing.assert_frame_equal(found.rows, self.rows(store))
-        assert found.store == store
-        row = found.rows.iloc[1]
-        read = found.store.read(row["name"], row["digest"])
-        assert read.metadata == {"step": 10}
-
-    def test_a_missing_index_is_named(self, dataset: CheckpointIndexDataset) -> None:
-        with pytest.raises(DatasetError) as caught:
-            dataset.load()
-        assert "checkpoint_index.parquet is not there" in str(
-            user_error_in(caught.value)
-        )
-
-    def test_its_preview_is_of_its_rows(
-        self, dataset: CheckpointIndexDataset, store: CheckpointStore
-    ) -> None:
-        assert dataset.preview() is None
-        dataset.save(self.rows(store))
-        found = dataset.preview()
-        assert found["columns"] == ["name", "step", "digest"]
-        assert [row[:2] for row in found["data"]] == [
-            [NAMES[k], 5 * k + 5] for k in range(3)
-        ]
+def test_the_index_loads_with_the_checkpoints(store: CheckpointStore) -> None:
+    checkpoints = {
+        "type": "lct_pipeline.datasets.checkpoints.CheckpointsDataset",
+        "path": str(store.folder),
+    }
+    path = store.folder.parent / "checkpoint_index.parquet"
+    dataset = CheckpointIndexDataset(filepath=str(path), checkpoints=checkpoints)
+    assert not dataset.exists() and dataset.preview() is None
+    with pytest.raises(DatasetError) as caught:
+        dataset.load()
+    message = "checkpoint_index.parquet is not there"
+    assert message in str(user_error_in(caught.value))
+    rows = pd.DataFrame(
+        [(n, h.step, h.digest) for n, h in store.headers().items()],
+        columns=["name", "step", "digest"],
+    )
+    dataset.save(rows)
+    found = dataset.load()
+    pd.testing.assert_frame_equal(found.rows, rows)
+    assert found.store == store
+    preview = dataset.preview()
+    assert preview["columns"] == list(rows)
+    assert [row[:2] for row in preview["data"]] == [
+        [n, store.header(n).step] for n in NAMES
+    ]

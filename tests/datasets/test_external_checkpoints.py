@@ -1,7 +1,9 @@
-"""Checkpoints of other trainers: the layouts read whole, and their agreement."""
+"""Checkpoints of other trainers: which files of a folder they are, and their agreement."""
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +14,174 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lct_pipeline.datasets.external_checkpoints import (
+    LAYOUTS,
+    ExternalCheckpoint,
     ExternalCheckpoints,
     ExternalCheckpointsDataset,
+    Kind,
+    find_checkpoints,
 )
 from lct_pipeline.errors import DataError
 
-NOTHING: dict[str, Any] = {
-    "pattern": None,
-    "step": None,
-    "entry": None,
-    "names": None,
-    "strip_prefix": None,
-    "kind": "raw",
-}
+MODEL = "diffusion_pytorch_model"
 
 
-def load(folder: Path, **changes: Any) -> ExternalCheckpoints:
-    dataset = ExternalCheckpointsDataset(source=str(folder), **{**NOTHING, **changes})
-    found = dataset.load()
-    assert found is not None
-    return found
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def find(
+    folder: Path,
+    pattern: str | None = None,
+    step: str | None = None,
+    kind: Kind = "raw",
+) -> tuple[ExternalCheckpoint, ...]:
+    return find_checkpoints(folder, pattern, step, kind)
+
+
+def names(found: tuple[ExternalCheckpoint, ...]) -> list[tuple[int, str]]:
+    return [(checkpoint.step, checkpoint.name) for checkpoint in found]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("checkpoint-{}/unet/" + MODEL + ".safetensors", "raw"),
+        ("checkpoint-{}/transformer/" + MODEL + ".bin", "raw"),
+        ("checkpoint-{}/prior/" + MODEL + ".safetensors", "raw"),
+        ("checkpoint-{}/unet_ema/" + MODEL + ".safetensors", "ema"),
+        ("checkpoint-{}/pytorch_lora_weights.safetensors", "raw"),
+        ("checkpoint-{}/pytorch_lora_weights.bin", "raw"),
+        ("v2-epoch=12-step={}.safetensors", "raw"),
+        ("{}.pt", "raw"),
+        ("ckpt_{}.pth", "raw"),
+        ("model-{}-last.ckpt", "raw"),
+        ("model{}.bin", "raw"),
+    ],
+)
+def test_checkpoints_of_known_layouts_are_found_and_sorted_by_step(
+    tmp_path: Path, name: str, kind: Kind
+) -> None:
+    files = [(step, name.format(step)) for step in (500, 1000)]
+    others = ["checkpoint-500/optimizer.bin", "last.pt", ".tmp-7.pt", "log-3.txt"]
+    others += [".hidden/8.pt", f"checkpoint-7/unet_old/{MODEL}.bin"]
+    touch(tmp_path, *(file for _, file in files), *others)
+    found = find(tmp_path, kind=kind)
+    assert names(found) == files
+    assert found[0].paths == (tmp_path / files[0][1],)
+    assert found[0].kind == kind
+
+
+def test_the_first_layout_that_a_folder_has_is_taken(tmp_path: Path) -> None:
+    layouts = [
+        "checkpoint-{}/unet/" + MODEL + ".safetensors",
+        "checkpoint-{}/pytorch_lora_weights.safetensors",
+        "step-{}.pt",
+    ]
+    for layout in reversed(layouts):
+        files = [(step, layout.format(step)) for step in (5, 10)]
+        touch(tmp_path, *(name for _, name in files))
+        assert names(find(tmp_path)) == files
+
+
+def test_an_index_of_shards_is_a_checkpoint_with_its_shards(tmp_path: Path) -> None:
+    shards = [f"{MODEL}-0000{n}-of-00002.safetensors" for n in (1, 2)]
+    for step in (5, 10):
+        touch(tmp_path, *(f"checkpoint-{step}/unet/{shard}" for shard in shards))
+        index = tmp_path / f"checkpoint-{step}/unet/{MODEL}.safetensors.index.json"
+        weight_map = {"a": shards[1], "b": shards[0], "c": shards[1]}
+        index.write_text(json.dumps({"weight_map": weight_map}))
+    found = find(tmp_path)
+    assert names(found)[0] == (5, f"checkpoint-5/unet/{index.name}")
+    assert [path.name for path in found[0].paths[1:]] == shards
+
+
+def test_a_pattern_and_a_step_expression_give_any_other_layout(tmp_path: Path) -> None:
+    touch(tmp_path, "a/iter_20/net2.pkl", "a/iter_100/net2.pkl", "a/iter_100/other.pkl")
+    touch(tmp_path, "s1_loss0.2.pt", "s4_loss0.1.pt", "b-3.pkl", "b-12.pkl")
+    assert names(find(tmp_path, "*.pkl")) == [(3, "b-3.pkl"), (12, "b-12.pkl")]
+    expected = [(20, "a/iter_20/net2.pkl"), (100, "a/iter_100/net2.pkl")]
+    assert names(find(tmp_path, "a/*/net?.pkl", r"iter_(\d+)/net(\d)")) == expected
+    of_known = names(find(tmp_path, step=r"s(\d+)_"))
+    assert of_known == [(1, "s1_loss0.2.pt"), (4, "s4_loss0.1.pt")]
+
+
+@pytest.mark.parametrize("kind", ["raw", "ema"])
+def test_without_a_checkpoint_the_known_layouts_are_told(
+    tmp_path: Path, kind: Kind
+) -> None:
+    touch(tmp_path, "last.pt", "weights/step-3.pt")
+    with pytest.raises(DataError, match="holds no checkpoint of a known") as caught:
+        find(tmp_path, kind=kind)
+    assert f"cataloging.kind={kind}: {'; '.join(LAYOUTS[kind])}. For" in str(
+        caught.value
+    )
+    assert "give cataloging.pattern" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "message"),
+    [
+        ("5.pt", {"pattern": "a/*.pt"}, r"pattern='a/\*\.pt' matches no file in .*glob"),
+        ("5.pt", {"pattern": "/absolute/*.pt"}, r"cataloging\.pattern='/absolute"),
+        ("5.pt", {"pattern": ""}, r"cataloging\.pattern=''"),
+        ("a/last.pt", {"pattern": "*/*.pt"}, r"the step of 'a/last\.pt' cannot be read"),
+        ("a/last.pt", {"pattern": "*/*.pt", "step": "(l.st)"}, "gives 'last'.*such as"),
+        ("a/last.pt", {"pattern": "*/*.pt", "step": r"(\d+)?last"}, "gives None"),
+        (
+            "model-5.pt ema-5.pt model-10.pt",
+            {},
+            r"ema-5\.pt and model-5\.pt .* both have step 5\. .*cataloging\.pattern",
+        ),
+        ("model-5.pt", {}, r"only one checkpoint \(model-5\.pt\): .* at least two"),
+    ],
+    ids=range(8),
+)  # fmt: skip
+def test_what_is_wrong_with_a_folder_is_told(
+    tmp_path: Path, files: str, options: dict[str, str], message: str
+) -> None:
+    touch(tmp_path, *files.split())
+    with pytest.raises(DataError, match=message):
+        find(tmp_path, **options)
+    with pytest.raises(
+        DataError, match=r"cataloging\.source='.*5' is not a folder\. G"
+    ):
+        find(tmp_path / "5")
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("", "cannot be read"),
+        ("[]", "cannot be read"),
+        ('{"weight_map": [1]}', "cannot be read"),
+        (
+            '{"weight_map": {"a": "part-2.bin"}}',
+            r"lists part-2\.bin, which is not there",
+        ),
+    ],
+)
+def test_a_damaged_index_of_shards_is_named(
+    tmp_path: Path, content: str, fault: str
+) -> None:
+    name = f"checkpoint-5/unet/{MODEL}.bin.index.json"
+    touch(tmp_path, name)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=rf"{re.escape(name)} {fault}"):
+        find(tmp_path)
+
+
+NOTHING: dict[str, Any] = dict.fromkeys(
+    ("pattern", "step", "entry", "names", "strip_prefix")
+)
+
+
+def load(folder: Path | None, **changes: Any) -> Any:
+    options = {**NOTHING, "kind": "raw", **changes}
+    source = None if folder is None else str(folder)
+    return ExternalCheckpointsDataset(source=source, **options).load()
 
 
 def read_all(found: ExternalCheckpoints) -> dict[int, dict[str, Tensor]]:
@@ -76,64 +226,42 @@ def tiny_unet(seed: int) -> Any:
     )
 
 
-def test_no_source_loads_as_none() -> None:
-    assert ExternalCheckpointsDataset(source=None, **NOTHING).load() is None
-
-
-def test_they_are_only_read() -> None:
-    dataset: Any = ExternalCheckpointsDataset(source=None, **NOTHING)
+def test_the_dataset_only_reads_a_folder_that_may_be_relative_to_the_current_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert load(None) is None
+    with pytest.raises(DatasetError, match="holds no checkpoint") as caught:
+        load(tmp_path)
+    assert isinstance(caught.value.__cause__, DataError)
+    monkeypatch.chdir(write_two(tmp_path, weights(10)))
+    assert len(load(Path(".")).checkpoints) == 2
+    dataset: Any = ExternalCheckpointsDataset(source=None, **NOTHING, kind="raw")
     with pytest.raises(DatasetError, match="cannot be written"):
         dataset.save({})
 
 
-def test_a_relative_source_is_relative_to_the_current_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(write_two(tmp_path, weights(10)))
-    assert len(load(Path(".")).checkpoints) == 2
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"max_shard_size": "8KB"},
-        {"safe_serialization": False},
-        {"safe_serialization": False, "max_shard_size": "8KB"},
-    ],
-)
+@pytest.mark.parametrize("safe_serialization", [True, False])
+@pytest.mark.parametrize("max_shard_size", ["8KB", "1GB"])
 def test_a_diffusers_training_is_read_as_it_was_saved(
-    tmp_path: Path, options: dict[str, Any]
+    tmp_path: Path, safe_serialization: bool, max_shard_size: str
 ) -> None:
     expected = {}
     for step in (20, 100):
-        unet, average = tiny_unet(step), tiny_unet(step + 1)
-        expected[step] = {"raw": unet.state_dict(), "ema": average.state_dict()}
-        unet.save_pretrained(tmp_path / f"checkpoint-{step}" / "unet", **options)
-        average.save_pretrained(tmp_path / f"checkpoint-{step}" / "unet_ema", **options)
+        for kind, name, unet in [
+            ("raw", "unet", tiny_unet(step)),
+            ("ema", "unet_ema", tiny_unet(step + 1)),
+        ]:
+            expected[step, kind] = unet.state_dict()
+            unet.save_pretrained(
+                tmp_path / f"checkpoint-{step}" / name,
+                safe_serialization=safe_serialization,
+                max_shard_size=max_shard_size,
+            )
     for kind in ("raw", "ema"):
         found = load(tmp_path, kind=kind)
-        sharded = "max_shard_size" in options
-        assert (len(found.checkpoints[0].paths) > 2) == sharded
+        assert (len(found.checkpoints[0].paths) > 2) == (max_shard_size == "8KB")
         for step, tensors in read_all(found).items():
-            assert_same(tensors, expected[step][kind])
-
-
-def test_lora_adapters_are_read(tmp_path: Path) -> None:
-    key = "unet.mid_block.attentions.0.to_q.lora"
-    expected = {
-        n: {
-            f"{key}_A.weight": torch.full((2, 4), n),
-            f"{key}_B.weight": torch.ones(4, 2),
-        }
-        for n in (5.0, 10.0)
-    }
-    for step, tensors in expected.items():
-        folder = tmp_path / f"checkpoint-{step:.0f}"
-        folder.mkdir()
-        save_file(tensors, folder / "pytorch_lora_weights.safetensors")
-    for step, tensors in read_all(load(tmp_path)).items():
-        assert_same(tensors, expected[step])
+            assert_same(tensors, expected[step, kind])
 
 
 def test_a_flat_folder_of_torch_files_is_read(tmp_path: Path) -> None:
@@ -145,61 +273,34 @@ def test_a_flat_folder_of_torch_files_is_read(tmp_path: Path) -> None:
         assert_same(tensors, weights(step))
 
 
-def test_the_number_of_bytes_is_that_of_float32_tensors(tmp_path: Path) -> None:
-    for step in (5, 10):
-        half = {name: t.half() for name, t in weights(step).items()}
-        save_file({**half, "n": torch.tensor(1)}, tmp_path / f"m-{step}.safetensors")
-    assert load(tmp_path).num_bytes == 4 * (8 + 4 + 1) + 8
-
-
-def test_another_precision_is_no_other_network(tmp_path: Path) -> None:
+def test_another_precision_is_no_other_network_and_bytes_are_of_float32(
+    tmp_path: Path,
+) -> None:
     second = weights(10)
     second["in.bias"] = second["in.bias"].bfloat16()
     found = load(write_two(tmp_path, second))
     assert read_all(found)[10]["in.bias"].dtype == torch.float32
+    assert found.num_bytes == 4 * (8 + 4) + 8
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"in.bias": None}, r"'in\.bias' is missing and not float32 \(4,\)"),
-        ({"new": torch.zeros(2)}, r"'new' is float32 \(2,\) and not missing"),
-        (
-            {"in.bias": torch.zeros(5)},
-            r"'in\.bias' is float32 \(5,\) and not float32 \(4",
-        ),
-        (
-            {"num_batches": torch.tensor(1.0)},
-            r"'num_batches' is float32 \(\) and not int64",
-        ),
+        ({"in.bias": None}, r"'in\.bias' is missing, expected float32 \(4,\)"),
+        ({"new": torch.zeros(2)}, r"'new' is float32 \(2,\), expected none"),
+        ({"in.bias": torch.zeros(5)}, r"'in\.bias' is float32 \(5,\), expected float32"),
+        ({"num_batches": torch.tensor(1.0)}, r"'num_batches' is float32 \(\), expected i"),
     ],
-)
+)  # fmt: skip
 def test_another_network_is_refused_with_the_tensor(
     tmp_path: Path, changes: dict[str, Tensor | None], message: str
 ) -> None:
-    second = {**weights(10), **changes}
-    found = load(
-        write_two(tmp_path, {k: v for k, v in second.items() if v is not None})
-    )
+    second = {k: v for k, v in {**weights(10), **changes}.items() if v is not None}
+    found = load(write_two(tmp_path, second))
     assert_same(found.read(found.checkpoints[0]), weights(5))
-    network = r"model-10\.safetensors is of another network than model-5\.safetensors: "
+    network = r"model-10\.safetensors is of another network than the first checkpoint: "
     with pytest.raises(DataError, match=f"{network}tensor {message}"):
         found.read(found.checkpoints[1])
-
-
-def test_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
-    second = {**weights(10), "in.bias": torch.tensor([0, 0, float("nan"), 0])}
-    found = load(write_two(tmp_path, second))
-    with pytest.raises(
-        DataError, match=r"model-10\.safetensors: tensor 'in\.bias' has"
-    ):
-        found.read(found.checkpoints[1])
-
-
-def test_a_fault_of_the_folder_is_told_on_loading(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="holds no checkpoint") as caught:
-        load(tmp_path)
-    assert isinstance(caught.value.__cause__, DataError)
 
 
 def test_the_origin_changes_with_the_file_and_with_the_selection(

@@ -12,11 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lct_pipeline.datasets.weight_files import (
-    WeightSelection,
-    as_float32,
-    open_weights,
-)
+from lct_pipeline.datasets.weight_files import WeightSelection, open_weights
 from lct_pipeline.errors import DataError
 
 WEIGHTS = {"in.weight": torch.randn(3, 2), "in.bias": torch.randn(3)}
@@ -52,20 +48,15 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     )
 
 
-def test_a_safetensors_file_is_read(tmp_path: Path) -> None:
+def test_files_of_all_formats_are_read(tmp_path: Path) -> None:
     save_file(WEIGHTS, tmp_path / "a.safetensors")
     assert same(read(tmp_path / "a.safetensors"), WEIGHTS)
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-def test_a_torch_file_is_read(tmp_path: Path, zipped: bool) -> None:
-    path = saved(tmp_path, WEIGHTS, _use_new_zipfile_serialization=zipped)
-    assert same(read(path), WEIGHTS)
-
-
-def test_parameters_come_without_gradients(tmp_path: Path) -> None:
-    path = saved(tmp_path, dict(torch.nn.Linear(2, 3).named_parameters()))
-    assert not any(tensor.requires_grad for tensor in read(path).values())
+    parameters = {n: torch.nn.Parameter(t) for n, t in WEIGHTS.items()}
+    for zipped in (True, False):
+        path = saved(tmp_path, parameters, _use_new_zipfile_serialization=zipped)
+        found = read(path)
+        assert same(found, WEIGHTS)
+        assert not any(tensor.requires_grad for tensor in found.values())
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "bin"])
@@ -84,7 +75,6 @@ def test_shards_are_put_together(tmp_path: Path, suffix: str) -> None:
         (NESTED, "model", WEIGHTS),
         (NESTED, "ema.shadow", OTHER),
         (DDIM, "0", WEIGHTS),
-        (DDIM, "4", OTHER),
         ({"states": DDIM}, "states.4", OTHER),
     ],
 )
@@ -95,61 +85,65 @@ def test_an_entry_leads_to_a_state_dict(
 
 
 @pytest.mark.parametrize(
-    ("content", "entry", "entries"),
+    ("content", "entry", "fault", "entries"),
     [
-        (NESTED, None, "These entries are: model, ema.shadow. Give one"),
-        (NESTED, "ema", "'decay' is of type float. These entries are: model, ema.sh"),
-        (NESTED, "modle", "has no entry 'modle'. These entries are: model, ema.shadow"),
-        (NESTED, "model.in", "has no entry 'model.in'. These"),
-        (NESTED, "epoch", "is no flat mapping of names to tensors: it is of type int"),
-        (DDIM, None, "it is of type list. These entries are: 0, 4. Give one"),
-        (DDIM, "9", "has no entry '9'. These entries are: 0, 4."),
-        (DDIM, "x", "has no entry 'x'. These entries are: 0, 4."),
-        (WEIGHTS, "model", "The file itself is one: leave cataloging.entry null."),
-        ({**WEIGHTS, "n": 1}, None, "'n' is of type int. None of its entries is one"),
-        ({}, None, "it is empty. None of its entries is one: leave others out"),
+        (NESTED, None, "'epoch' is of type int", "model, ema.shadow"),
+        (NESTED, "ema", "'decay' is of type float", "model, ema.shadow"),
+        (NESTED, "modle", "nothing is there", "model, ema.shadow"),
+        (NESTED, "model.in", "nothing is there", "model, ema.shadow"),
+        (NESTED, "epoch", "it is of type int", "model, ema.shadow"),
+        (DDIM, None, "it is of type list", "0, 4"),
+        (DDIM, "9", "nothing is there", "0, 4"),
+        (DDIM, "x", "nothing is there", "0, 4"),
+        (WEIGHTS, "model", "nothing is there", "null"),
+        ({**WEIGHTS, "n": 1}, None, "'n' is of type int", "none"),
+        ({}, None, "no name matches", "none"),
     ],
 )
 def test_a_file_that_is_nested_otherwise_says_its_entries(
-    tmp_path: Path, content: Any, entry: str | None, entries: str
+    tmp_path: Path, content: Any, entry: str | None, fault: str, entries: str
 ) -> None:
     path = saved(tmp_path, content)
     with pytest.raises(DataError) as caught:
         read(path, entry)
-    assert entries in str(caught.value)
-    assert str(path) in str(caught.value)
+    message = str(caught.value)
+    assert fault in message and f"Entries that are one: {entries}." in message
+    assert str(path) in message and f"cataloging.entry={entry}" in message
 
 
-def test_names_choose_tensors_and_may_leave_out_what_is_none(tmp_path: Path) -> None:
-    path = saved(tmp_path, {**WEIGHTS, "out.bias": torch.zeros(1), "step": 7})
-    assert same(read(path, names=r"^in\."), WEIGHTS)
-
-
-def test_names_that_match_nothing_are_refused(tmp_path: Path) -> None:
-    path = saved(tmp_path, WEIGHTS)
-    message = r"model-5\.pt: no .*cataloging\.names='\^out'; .* in\.weight, in\.bias\."
-    with pytest.raises(DataError, match=message):
-        read(path, names="^out")
-
-
-def test_a_prefix_is_removed_after_names_have_chosen(tmp_path: Path) -> None:
+def test_names_choose_tensors_and_a_prefix_is_removed_then(tmp_path: Path) -> None:
     wrapped = {f"module.{name}": tensor for name, tensor in WEIGHTS.items()}
     average = {f"ema.{name}": tensor for name, tensor in OTHER.items()}
-    path = saved(tmp_path, {**wrapped, **average})
+    path = saved(tmp_path, {**wrapped, **average, "step": 7})
+    assert same(read(path, names="^module"), wrapped)
     assert same(read(path, names="^module", strip_prefix="module."), WEIGHTS)
     assert same(read(path, names="^ema", strip_prefix="ema."), OTHER)
 
 
-def test_a_prefix_that_no_name_has_is_refused(tmp_path: Path) -> None:
-    message = r"strip_prefix='module\.'; the first is 'in\.weight'"
-    with pytest.raises(DataError, match=message):
-        read(saved(tmp_path, WEIGHTS), strip_prefix="module.")
-
-
-def test_a_prefix_that_hides_a_difference_is_refused(tmp_path: Path) -> None:
-    path = saved(tmp_path, {**WEIGHTS, "ema.in.bias": torch.zeros(3)})
-    with pytest.raises(DataError, match=r"without .*'ema\.' two tensors have the same"):
-        read(path, strip_prefix="ema.")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"names": "^out"}, r"names=\^out: no name .* in\.weight, in\.bias, ema\.in\."),
+        ({"names": "phase"}, "'phase' is complex"),
+        (
+            {"names": "in", "strip_prefix": "module."},
+            r"strip_prefix='module\.'; the first is 'in\.weight'",
+        ),
+        (
+            {"names": "in", "strip_prefix": "ema."},
+            r"without .*'ema\.' two tensors have the same",
+        ),
+    ],
+    ids=str,
+)
+def test_a_selection_that_gives_no_state_dict_is_refused(
+    tmp_path: Path, options: dict[str, str], message: str
+) -> None:
+    phase = torch.zeros(2, dtype=torch.complex64)
+    more = {"ema.in.bias": torch.zeros(3), "phase": phase}
+    path = saved(tmp_path, {**WEIGHTS, **more})
+    with pytest.raises(DataError, match=rf"model-5\.pt.*{message}"):
+        read(path, **options)
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -162,61 +156,41 @@ def test_a_file_that_needs_code_is_refused_with_what_to_do(
 ) -> None:
     content = {"model": WEIGHTS, "args": value}
     path = saved(tmp_path, content, _use_new_zipfile_serialization=zipped)
-    message = (
-        rf"model-5\.pt holds Python objects \(.*{name}.*\).*run code.*torch\.save\("
-    )
+    message = rf"model-5\.pt holds Python objects \(.*{name}.*\).*run code.*torch\.sav"
     with pytest.raises(DataError, match=message):
         read(path, "model")
 
 
 @pytest.mark.parametrize("name", ["a.pt", "b.safetensors"])
-@pytest.mark.parametrize("damage", ["cut", "empty", "text"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "gone"])
 def test_a_damaged_file_is_named(tmp_path: Path, name: str, damage: str) -> None:
     path = tmp_path / name
     torch.save(WEIGHTS, path) if name == "a.pt" else save_file(WEIGHTS, path)
     content = path.read_bytes()
     damaged = {"cut": content[: len(content) // 2], "empty": b"", "text": b"hello " * 9}
-    path.write_bytes(damaged[damage])
-    with pytest.raises(
-        DataError, match=rf"{name} cannot be read .* damaged, cut short"
-    ):
+    path.write_bytes(damaged[damage]) if damage in damaged else path.unlink()
+    message = rf"{name} cannot be read .* damaged, cut short"
+    with pytest.raises(DataError, match=message):
         read(path)
-
-
-def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
-    for name in ("a.pt", "b.safetensors"):
-        with pytest.raises(DataError, match=f"{name} cannot be read"):
-            read(tmp_path / name)
-
-
-def test_complex_tensors_are_refused(tmp_path: Path) -> None:
-    path = saved(tmp_path, {**WEIGHTS, "phase": torch.zeros(2, dtype=torch.complex64)})
-    with pytest.raises(DataError, match=r"model-5\.pt: tensor 'phase' is complex"):
-        read(path)
-    assert same(read(path, names="^in"), WEIGHTS)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
-def test_floating_tensors_become_float32(dtype: torch.dtype) -> None:
-    values = torch.tensor([0.0, -1.5, 3.25]).to(dtype)
-    found = as_float32({"a": values}, Path("a.pt"))["a"]
-    assert found.dtype == torch.float32
-    assert found.tolist() == [0.0, -1.5, 3.25]
-
-
-def test_integers_and_booleans_are_kept() -> None:
-    buffers = {
+def test_floating_tensors_become_float32_and_others_are_kept(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
+    others = {
         "count": torch.tensor(3),
         "mask": torch.tensor([True, False]),
         "table": torch.arange(4, dtype=torch.int32),
     }
-    found = as_float32(buffers, Path("a.pt"))
-    assert same(found, buffers)
-    assert all(found[name].dtype == t.dtype for name, t in buffers.items())
+    values = torch.tensor([0.0, -1.5, 3.25])
+    found = read(saved(tmp_path, {"a": values.to(dtype), **others}))
+    assert same(found, {"a": values, **others})
+    assert all(found[name].dtype == t.dtype for name, t in others.items())
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
-def test_values_that_are_not_finite_are_named(value: float) -> None:
+def test_values_that_are_not_finite_are_named(tmp_path: Path, value: float) -> None:
     weights = {"a": torch.zeros(2), "b": torch.tensor([0, value], dtype=torch.float64)}
-    with pytest.raises(DataError, match=r"c-7\.pt: tensor 'b' .* NaN or infinite"):
-        as_float32(weights, Path("c-7.pt"))
+    with pytest.raises(DataError, match=r"model-5\.pt: tensor 'b' .* NaN or infinite"):
+        read(saved(tmp_path, weights))

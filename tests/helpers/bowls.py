@@ -8,28 +8,16 @@ from typing import Any
 import numpy as np
 
 from lct_pipeline.core.ema.profiles import Profile, posthoc_coefficients, raw_basis
-from lct_pipeline.core.search import (
-    CMASearch,
-    EvolutionarySearch,
-    GradientSearch,
-    RandomSearch,
-    Search,
-)
+from lct_pipeline.core.search import SEARCHES, Search
 from lct_pipeline.core.search.base import with_sum_one
 
 K = 12
 RATES = (0.5, 0.8, 0.9, 0.95, 0.99, 0.999)
-OPERATORS: dict[str, float] = {
-    "num_parents": 10,
-    "crossover_probability": 0.5,
-    "mutation_probability": 0.25,
-    "mutation_scale": 0.6,
-}
-METHODS: dict[str, tuple[type[Search], dict[str, float]]] = {
-    "evolution": (EvolutionarySearch, OPERATORS),
-    "cma": (CMASearch, {"scale": 0.3}),
-    "random": (RandomSearch, {"scale": 0.6}),
-    "gradient": (GradientSearch, {"step_size": 0.3, "cost": 4.0}),
+METHODS: dict[str, dict[str, float]] = {
+    "evolution": {},
+    "cma": {},
+    "random": {},
+    "gradient": {"step_size": 0.3, "cost": 4.0},
 }
 
 Fitness = Callable[[np.ndarray], np.ndarray]
@@ -37,9 +25,8 @@ Fitness = Callable[[np.ndarray], np.ndarray]
 
 def build(method: str, **changes: Any) -> Any:
     """Return a search at its start."""
-    search, own = METHODS[method]
     shared = {"num_evaluations": 200, "population": 10, "seed": 0}
-    return search(initial(), **{**shared, **own, **changes})
+    return SEARCHES[method](initial(), **{**shared, **METHODS[method], **changes})
 
 
 def initial() -> np.ndarray:

@@ -134,12 +134,8 @@ class Run:
     ) -> Generator[pd.DataFrame]:
         """Search as the node does; ``other`` replaces other parameter groups."""
         outputs = search_combination(
-            self.catalog,
-            self.decoder,
-            self.reference,
+            *self.inputs(changes, **other),
             pd.DataFrame() if previous is None else previous,
-            self.combination(changes),
-            *self._settings(other),
         )
         return opened_each(outputs)
 
@@ -155,13 +151,9 @@ class Run:
     ) -> tuple[pd.DataFrame, TensorFile]:
         """Select the best EMA as the node does."""
         table, best = select_best_ema(
-            self.catalog,
-            self.decoder,
-            self.reference,
-            pd.DataFrame() if previous is None else previous,
-            self.combination(changes),
+            *self.inputs(changes),
             other.get("evaluation", self.parameters.evaluation),
-            *self._settings({}),
+            pd.DataFrame() if previous is None else previous,
         )
         return opened(table)[0], best
 
@@ -173,14 +165,10 @@ class Run:
     ) -> Generator[pd.DataFrame]:
         """Score candidates as the node does."""
         outputs = score_candidates(
+            *self.inputs(changes),
             history,
             self.emas(changes)[0],
             pd.DataFrame() if previous is None else previous,
-            self.catalog,
-            self.decoder,
-            self.reference,
-            self.combination(changes),
-            *self._settings({}),
         )
         return opened_each(outputs)
 
@@ -192,13 +180,9 @@ class Run:
     ) -> tuple[pd.DataFrame, TensorFile, CombinationResult]:
         """Select and report as the node does."""
         return select_combination(
-            candidate_scores,
-            self.catalog,
-            self.decoder,
-            self.reference,
-            self.combination(changes),
+            *self.inputs(changes, **other),
             other.get("evaluation", self.parameters.evaluation),
-            *self._settings(other),
+            candidate_scores,
         )
 
     def landscape(
@@ -208,29 +192,19 @@ class Run:
         changes: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
         """Measure the landscape as the node does."""
-        return measure_landscape(
-            candidate_scores,
-            combination,
-            self.catalog,
-            self.decoder,
-            self.reference,
-            self.combination(changes),
-            *self._settings({}),
-        )
+        return measure_landscape(*self.inputs(changes), candidate_scores, combination)
 
     def stage(self, changes: dict[str, Any] | None = None, **other: Any) -> Stage:
         """Return what the nodes build of their inputs."""
-        return Stage(
-            self.catalog,
-            self.decoder,
-            self.reference,
-            self.combination(changes),
-            *self._settings(other),
-        )
+        return Stage(*self.inputs(changes, **other))
 
-    def _settings(self, other: dict[str, Any]) -> tuple[Any, ...]:
-        groups = ("sampling", "runtime")
-        return tuple(other.get(name, getattr(self.parameters, name)) for name in groups)
+    def inputs(self, changes: dict[str, Any] | None = None, **other: Any) -> Any:
+        """Return the inputs that all nodes of the stage begin with."""
+        groups = {"sampling": self.parameters.sampling}
+        groups |= {"runtime": self.parameters.runtime}
+        settings = [other.get(name, value) for name, value in groups.items()]
+        models = (self.catalog, self.decoder, self.reference)
+        return (*models, self.combination(changes), *settings)
 
 
 @cache

@@ -38,23 +38,18 @@ def candidate_emas(
         return emas
     profiles = initial_alphas(members, parameters)
     del profiles["last"]
-    return [
-        *emas,
-        *(Ema(n, "window", members.padded(alpha)) for n, alpha in profiles.items()),
-    ]
+    padded = {name: members.padded(alpha) for name, alpha in profiles.items()}
+    return emas + [Ema(name, "window", alpha) for name, alpha in padded.items()]
 
 
 def initial_alphas(members: Members, parameters: Combination) -> dict[str, np.ndarray]:
     """Return the names and coefficients, over the window, that every search starts from."""
     num, search = members.window_size, parameters.search
     steps = [int(step) for step in members.window["step"]]
-    basis = raw_basis(steps)
-    targets = {
-        **{f"EMA {r}": Profile.rate(steps[-1], r) for r in search.initial_ema_rates},
-        **{
-            f"power {w}": Profile.power(steps[-1], w) for w in search.initial_sigma_rels
-        },
-    }
+    basis, end = raw_basis(steps), steps[-1]
+    targets = {f"EMA {r}": Profile.rate(end, r) for r in search.initial_ema_rates}
+    for width in search.initial_sigma_rels:
+        targets[f"power {width}"] = Profile.power(end, width)
     profiles = {name: posthoc_coefficients(basis, p) for name, p in targets.items()}
     return {**profiles, "uniform": np.full(num, 1 / num), "last": np.eye(num)[-1]}
 
@@ -67,26 +62,18 @@ def stored_emas(rows: DataFrame, widths: tuple[float, ...]) -> list[Ema]:
         widths: Relative widths sigma_rel (EDM2) of averages made afterwards, of the power-function
             averages that were stored in training; there are none where fewer than two were.
     """
-    averages = rows["kind"] != "raw"
-    at_end = averages & (rows["step"] == rows["step"].max())
-    one_hot = np.eye(len(rows))
-    kept = [
-        Ema(name, kind, one_hot[place])
-        for place, name, kind in zip(
-            np.flatnonzero(at_end),
-            rows["name"][at_end],
-            rows["kind"][at_end],
-            strict=True,
-        )
-    ]
-    is_power = (rows["kind"] == "power").to_numpy()
+    at_end = (rows["kind"] != "raw") & (rows["step"] == rows["step"].max())
+    names, kinds, one_hot = rows["name"], rows["kind"], np.eye(len(rows))
+    places = np.flatnonzero(at_end)
+    emas = [Ema(names.iloc[n], kinds.iloc[n], one_hot[n]) for n in places]
+    is_power = (kinds == "power").to_numpy()
     if is_power.sum() < 2:
-        return kept
+        return emas
     for width in widths:
         alpha = np.zeros(len(rows))
         alpha[is_power] = posthoc_alpha(rows[is_power], width)
-        kept.append(Ema(f"post-hoc-{width}", "posthoc", alpha))
-    return kept
+        emas.append(Ema(f"post-hoc-{width}", "posthoc", alpha))
+    return emas
 
 
 def posthoc_alpha(snapshots: DataFrame, width: float) -> np.ndarray:
@@ -96,9 +83,6 @@ def posthoc_alpha(snapshots: DataFrame, width: float) -> np.ndarray:
         snapshots: Rows of the checkpoint index, power-function averages at several steps.
         width: Relative width sigma_rel of EDM2, below 0.28.
     """
-    basis = [
-        Profile.power(int(step), float(w))
-        for step, w in zip(snapshots["step"], snapshots["ema_width"], strict=True)
-    ]
-    target = Profile.power(int(snapshots["step"].max()), width)
-    return posthoc_coefficients(basis, target)
+    steps = [int(step) for step in snapshots["step"]]
+    basis = list(map(Profile.power, steps, map(float, snapshots["ema_width"])))
+    return posthoc_coefficients(basis, Profile.power(max(steps), width))

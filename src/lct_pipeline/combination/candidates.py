@@ -1,8 +1,8 @@
-"""What is selected among: the best of each search, and the two baselines."""
+"""What is selected among, and its scores on the validation split, none measured twice."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,15 @@ import pandas as pd
 from pandas import DataFrame
 
 from lct_pipeline.combination.baselines import initial_alphas
-from lct_pipeline.combination.scoring import SCORES, with_scores
-from lct_pipeline.combination.stage import Stage
-from lct_pipeline.combination.window import Members
+from lct_pipeline.combination.history import ORIGIN
+from lct_pipeline.combination.sources import Request
+from lct_pipeline.combination.stage import SELECTION_SPLIT, Stage
 from lct_pipeline.datasets.parts import Last
+from lct_pipeline.parameters import Combination
+from lct_pipeline.progress import track
 
 NO_SEED = -1  # of what is not of one search
-BASELINE = "baseline"  # in place of a method
+SCORES = ["selection_fitness", "selection_frechet"]
 
 
 def score_candidates(
@@ -34,92 +36,135 @@ def score_candidates(
         previous: Rows that an interrupted run left, which are not measured again.
     """
     rows = candidate_rows(stage, search_history, ema_selection)
-    table = previous
-    for table in with_scores(
-        stage, rows, [previous, ema_selection], "score candidates"
-    ):
+    known, table = [previous, ema_selection], previous
+    for table in with_scores(stage, rows, known, "score candidates"):
         yield table
     yield Last(table)
+
+
+def with_scores(
+    stage: Stage, rows: list[dict[str, Any]], known: Sequence[DataFrame], title: str
+) -> Iterator[DataFrame]:
+    """Yield the rows that have scores, again with each more, until all have.
+
+    Noise and images are others than those of the search: what fits only these falls back here.
+
+    Args:
+        stage: What is combined, and how it is measured.
+        rows: Each with its ``name`` and coefficients ``alpha``.
+        known: Tables that were yielded before: what they have is not measured again.
+        title: Of the progress.
+    """
+    request, origin = selection_request(stage.parameters), _origin(stage)
+    measured_by = {
+        "metric": stage.metric,
+        "split": SELECTION_SPLIT,
+        "num_images": request.num_images,
+    }
+    scores = _known_scores(rows, [t for t in known if t.attrs.get(ORIGIN) == origin])
+
+    def table() -> DataFrame:
+        complete = [rows[n] | measured_by | scores[n] for n in sorted(scores)]
+        found = DataFrame(complete)
+        found.attrs[ORIGIN] = origin
+        return found
+
+    yield table()
+    if left := len(rows) - len(scores):
+        alphas = np.stack([row["alpha"] for row in rows])
+        with stage.measuring(SELECTION_SPLIT) as measure:
+            found = measure(alphas, request, frozenset(scores))
+            for place, score in track(found, title, "model", total=left):
+                values = (score.fitness, score.frechet)
+                scores[place] = dict(zip(SCORES, values, strict=True))
+                yield table()
+
+
+def selection_request(parameters: Combination) -> Request:
+    """Return the noise, and the number of images, by which weights are selected."""
+    return Request("choice", parameters.selection.num_images, parameters.seed)
+
+
+def _origin(stage: Stage) -> dict[str, Any]:
+    """Return all that scores depend on, beside coefficients."""
+    included: dict[str, Any] = dict.fromkeys(
+        ("window", "generator", "references", "fitness", "seed"), True
+    )
+    included["selection"] = {"num_images": True}
+    parameters = stage.parameters.model_dump(mode="json", include=included)
+    return stage.origin(parameters, stage.members.rows)
+
+
+def _known_scores(
+    rows: list[dict[str, Any]], known: Sequence[DataFrame]
+) -> dict[int, dict[str, float]]:
+    """Return scores, by the place of the row, of names whose coefficients are the same."""
+    found = {}
+    for old in (old for table in known for old in table.to_dict("records")):
+        for place, row in enumerate(rows):
+            if old["name"] == row["name"] and np.array_equal(
+                old["alpha"], row["alpha"]
+            ):
+                found[place] = {name: float(old[name]) for name in SCORES}
+    return found
 
 
 def candidate_rows(
     stage: Stage, search_history: DataFrame, ema_selection: DataFrame
 ) -> list[dict[str, Any]]:
-    """Return what is selected among: the baselines, then the best of each search."""
+    """Return what is selected among: the baselines, then the best of each search.
+
+    The mean of the search means of one method is among them too: what one search owes to its own
+    noise cancels in part.
+    """
     members, num = stage.members, stage.parameters.selection.num_candidates
     initial = search_history[search_history["kind"] == "initial"]
-    searched = initial.groupby("name", sort=False)["fitness"].mean()
-    last = members.padded(initial_alphas(members, stage.parameters)["last"])
+    searched = initial.groupby("name")["fitness"].mean()
+    last = initial_alphas(members, stage.parameters)["last"]
     ema = best_ema(ema_selection)
     rows = [
-        _row(name, BASELINE, model, BASELINE, NO_SEED, alpha, searched.get(name))
+        _row(name, "baseline", model, "baseline", NO_SEED, alpha, searched.get(name))
         for model, name, alpha in (
-            ("last", "last", last),
+            ("last", "last", members.padded(last)),
             ("best_ema", ema["name"], ema["alpha"]),
         )
     ]
-    for _, of_search in proposals(search_history).groupby("search", sort=True):
+    proposed = search_history[search_history["kind"] != "initial"]
+    for _, of_search in proposed.groupby("search", sort=True):
         for found in best_of(of_search, num).to_dict("records"):
-            about = (found["name"], found["kind"], None, found["method"], found["seed"])
+            name, kind, method, seed = map(
+                found.get, ("name", "kind", "method", "seed")
+            )
             alpha = members.padded(np.array(found["alpha"]))
-            rows.append(_row(*about, alpha, found["fitness"]))
-    return rows + _mean_of_means(search_history, members)
-
-
-def best_ema(ema_selection: DataFrame) -> dict[str, Any]:
-    """Return the row of the average with the best score: the best EMA of the run."""
-    best = ema_selection["selection_fitness"].to_numpy().argmin()
-    return {str(k): v for k, v in ema_selection.iloc[int(best)].to_dict().items()}
-
-
-def _mean_of_means(search_history: DataFrame, members: Members) -> list[dict[str, Any]]:
-    """Return the mean of the search means of each method's searches, where there are several.
-
-    What one search owes to its own noise cancels in part.
-    """
+            rows.append(_row(name, kind, None, method, seed, alpha, found["fitness"]))
     means = search_history[search_history["kind"] == "mean"]
-    rows = []
-    for method, found in means.groupby("method", sort=False):
-        if len(found) > 1:
-            alpha = members.padded(np.mean(np.stack(list(found["alpha"])), axis=0))
-            name = f"{method}, mean of {len(found)} means"
+    for method, several in means.groupby("method", sort=False):
+        if len(several) > 1:
+            alpha = members.padded(np.mean(np.stack(list(several["alpha"])), axis=0))
+            name = f"{method!s}, mean of {len(several)} means"
             rows.append(_row(name, "mean", None, str(method), NO_SEED, alpha, None))
     return rows
 
 
-def proposals(search_history: DataFrame) -> DataFrame:
-    """Return what searches proposed, their means first."""
-    proposed = search_history[search_history["kind"] == "candidate"]
-    means = search_history[search_history["kind"] == "mean"]
-    return pd.concat([means, proposed])
+def _row(*values: Any) -> dict[str, Any]:
+    """Return a candidate; it has no fitness where no search measured it."""
+    columns = ("name", "kind", "baseline", "method", "seed", "alpha", "search_fitness")
+    row = dict(zip(columns, values, strict=True))
+    searched = row["search_fitness"]
+    return row | {"search_fitness": np.nan if searched is None else float(searched)}
+
+
+def best_ema(ema_selection: DataFrame) -> dict[str, Any]:
+    """Return the row of the average with the best score: the best EMA of the run."""
+    best = ema_selection[SCORES[0]].to_numpy().argmin()
+    return {str(k): v for k, v in ema_selection.iloc[int(best)].to_dict().items()}
 
 
 def best_of(of_search: DataFrame, num: int) -> DataFrame:
     """Return the ``num`` best rows of a search, its search mean always among them."""
-    mean = of_search[of_search["kind"] == "mean"]
-    others = of_search[of_search["kind"] != "mean"]
-    best = others.sort_values("fitness", kind="stable").head(num - len(mean))
-    return pd.concat([mean, best])
-
-
-def _row(
-    name: str,
-    kind: str,
-    baseline: str | None,
-    method: str,
-    seed: int,
-    alpha: np.ndarray,
-    fitness: float | None,
-) -> dict[str, Any]:
-    return {
-        "name": name,
-        "kind": kind,
-        "baseline": baseline,
-        "method": method,
-        "seed": seed,
-        "alpha": alpha,
-        "search_fitness": np.nan if fitness is None else float(fitness),
-    }
+    is_mean = of_search["kind"] == "mean"
+    by_fitness = of_search[~is_mean].sort_values("fitness", kind="stable")
+    return pd.concat([of_search[is_mean], by_fitness.head(num - is_mean.sum())])
 
 
 def best_rows(candidate_scores: DataFrame) -> DataFrame:

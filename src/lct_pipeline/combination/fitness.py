@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from lct_pipeline.combination.sources import ModelSource, Source, SourceTask
+from lct_pipeline.combination.sources import (
+    ModelSource,
+    Request,
+    SourceTask,
+    Weights,
+)
 from lct_pipeline.core.metrics.feature_sets import FeatureSet
 from lct_pipeline.core.metrics.gradients import frechet_gradient, kernel_gradient
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.evaluation.evaluator import Evaluator
 from lct_pipeline.evaluation.feature_spaces import FeatureSpace, RealImages
 from lct_pipeline.parameters.combination import Fitness as FitnessSettings
-
-
-@dataclass(frozen=True)
-class Request:
-    """How candidates are measured: on which noise, and on how many images."""
-
-    purpose: str  # of the noise; the same purpose is the same noise
-    num_images: int
-    seed: int
-    gradients: bool = False
 
 
 @dataclass(frozen=True)
@@ -34,14 +28,6 @@ class Score:
     frechet: float
     kernel: float | None
     gradients: dict[str, Tensor] | None = None
-
-
-def features_of(
-    source: Source, evaluator: Evaluator, request: Request
-) -> list[FeatureSet]:
-    """Return what each extractor finds in what a source generates with the weights it has."""
-    batches = source.batches(request.num_images, request.seed, request.purpose)
-    return evaluator.features(batches, request.num_images)
 
 
 def scored(found: FeatureSet, real: RealImages, settings: FitnessSettings) -> Score:
@@ -63,21 +49,22 @@ class Fitness:
     """
 
     def __init__(self, task: SourceTask, real: RealImages) -> None:
-        self._source: Source = task.source()
+        self._source = task.source()
         self._settings, self._real = task.parameters.fitness, real
         self._extractor = task.built_extractor()
         self._evaluator = Evaluator((FeatureSpace(self._extractor, (real,)),))
 
-    def measure(self, weights: Mapping[str, Tensor], request: Request) -> Score:
+    def measure(self, weights: Weights, request: Request) -> Score:
         """Return the score of a state dict."""
-        self._source.load(weights)
-        (found,) = features_of(self._source, self._evaluator, request)
+        batches = self._source.batches(weights, request)
+        (found,) = self._evaluator.features(batches, request.num_images)
         score = scored(found, self._real, self._settings)
         if not request.gradients:
             return score
         return replace(score, gradients=self._gradients(found.kept, request))
 
     def _gradients(self, features: Tensor, request: Request) -> dict[str, Tensor]:
+        """Return the derivative by the weights that the source has just been given."""
         assert isinstance(self._source, ModelSource)
         assert self._real.features is not None
         if self._extractor.differentiate is None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from pandas import DataFrame
 
 from lct_pipeline.errors import ParameterError
@@ -62,57 +61,23 @@ class SearchEvaluation:
         return self.search, self.generation, self.num_images, self.candidate
 
 
-@dataclass
-class History:
-    """All evaluations of the searches of a run."""
+History = dict[Key, SearchEvaluation]
 
-    by_key: dict[Key, SearchEvaluation] = field(default_factory=dict)
 
-    def add(self, evaluation: SearchEvaluation) -> None:
-        """Keep an evaluation."""
-        self.by_key[evaluation.key] = evaluation
+def table_of(history: History, metric: str, origin: dict[str, Any]) -> DataFrame:
+    """Return a row for each evaluation, in the order of the searches.
 
-    def known(
-        self, search: int, generation: int, num_images: int, alphas: np.ndarray
-    ) -> dict[int, SearchEvaluation]:
-        """Return the evaluations of some candidates by their number.
-
-        Args:
-            search: Number of the search.
-            generation: Number of the generation.
-            num_images: Images of an evaluation.
-            alphas: The candidates, ``(P, K)``.
-
-        Raises:
-            ParameterError: They are others than those that were evaluated.
-        """
-        found = {}
-        for candidate, alpha in enumerate(alphas):
-            known = self.by_key.get((search, generation, num_images, candidate))
-            if known is None:
-                continue
-            if not np.array_equal(known.alpha, alpha):
-                raise ParameterError(
-                    "this search was started with another version of a library and now proposes "
-                    "other coefficients. Remove search_history.parquet of the run to start it anew."
-                )
-            found[candidate] = known
-        return found
-
-    def table(self, metric: str, origin: dict[str, Any]) -> DataFrame:
-        """Return a row for each evaluation, in the order of the searches.
-
-        Args:
-            metric: Name of the Frechet distance.
-            origin: All that the evaluations depend on.
-        """
-        rows = [self.by_key[key] for key in sorted(self.by_key)]
-        names = [each.name for each in fields(SearchEvaluation)]
-        table = pd.DataFrame([vars(row) for row in rows], columns=names)
-        table.insert(0, "evaluation", range(len(rows)))
-        table.insert(1, "metric", metric)
-        table.attrs[ORIGIN] = origin
-        return table
+    Args:
+        history: The evaluations.
+        metric: Name of the Frechet distance.
+        origin: All that the evaluations depend on.
+    """
+    names = [each.name for each in fields(SearchEvaluation)]
+    table = DataFrame([vars(history[key]) for key in sorted(history)], columns=names)
+    table.insert(0, "evaluation", range(len(table)))
+    table.insert(1, "metric", metric)
+    table.attrs[ORIGIN] = origin
+    return table
 
 
 def history_of(table: DataFrame, origin: dict[str, Any]) -> History:
@@ -121,15 +86,14 @@ def history_of(table: DataFrame, origin: dict[str, Any]) -> History:
     Raises:
         ParameterError: It is; names the first difference.
     """
-    history = History()
     if table.empty:
-        return history
+        return {}
     difference = first_difference(table.attrs[ORIGIN], origin)
     if difference:
         raise ParameterError(
             f"this search was started with other values ({difference}). Give the old value to "
             "continue it, or remove search_history.parquet of the run to start it anew."
         )
-    for row in table.drop(columns=["evaluation", "metric"]).to_dict("records"):
-        history.add(SearchEvaluation(**{str(name): row[name] for name in row}))
-    return history
+    rows = table.drop(columns=["evaluation", "metric"]).to_dict("records")
+    found = (SearchEvaluation(**{str(k): v for k, v in row.items()}) for row in rows)
+    return {evaluation.key: evaluation for evaluation in found}

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lct_pipeline.combination.fitness import Fitness, Request, Score
-from lct_pipeline.combination.sources import SourceTask
+from lct_pipeline.combination.fitness import Fitness, Score
+from lct_pipeline.combination.sources import Request, SourceTask
 from lct_pipeline.combination.weights import CombinedWeights
 from lct_pipeline.core.linear_combination import WeightLayout
 from lct_pipeline.evaluation.feature_spaces import RealImages

@@ -1,48 +1,76 @@
-"""One search of a run, driven by what is known and what is measured."""
+"""Searches over coefficients (LCSC): asked for candidates, told what these are measured at."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from itertools import product
+from typing import Any
 
 import numpy as np
+from pandas import DataFrame
 
 from lct_pipeline.combination.baselines import initial_alphas
-from lct_pipeline.combination.fitness import Request, Score
-from lct_pipeline.combination.history import History, SearchEvaluation
-from lct_pipeline.combination.stage import SEARCH_SPLIT
-from lct_pipeline.combination.window import Members
-from lct_pipeline.core.search import (
-    CMASearch,
-    EvolutionarySearch,
-    GradientSearch,
-    RandomSearch,
-    Search,
+from lct_pipeline.combination.fitness import Score
+from lct_pipeline.combination.history import (
+    History,
+    SearchEvaluation,
+    history_of,
+    table_of,
 )
+from lct_pipeline.combination.sources import Request
+from lct_pipeline.combination.stage import SEARCH_SPLIT, Stage
+from lct_pipeline.combination.window import check_window
+from lct_pipeline.core.search import SEARCHES, Search
+from lct_pipeline.datasets.parts import Last
+from lct_pipeline.errors import DataError, ParameterError
 from lct_pipeline.parameters import Combination
+from lct_pipeline.progress import track
 
 GRADIENT_PASSES = 4  # features, then again with a graph, and back, which costs two
 
-# The authors of LCSC published no operators: these are this project's own. Scales are over the
-# square root of the number of checkpoints.
-OPERATORS: dict[str, dict[str, Any]] = {
-    "evolution": {
-        "crossover_probability": 0.5,
-        "mutation_probability": 0.25,
-        "mutation_scale": 0.6,
-    },
-    "cma": {"scale": 0.3},
-    "random": {"scale": 0.6},
-    "gradient": {},
-}
+# of coefficients (P, K), of how, and of which are known: number, score and derivative by alpha
+Found = tuple[int, Score, np.ndarray | None]
+Measure = Callable[[np.ndarray, Request, frozenset[int]], Iterable[Found]]
 
 
-class Work(NamedTuple):
-    """What has to be measured next."""
+def search(stage: Stage, previous: DataFrame) -> Iterator[DataFrame | Last[DataFrame]]:
+    """Search by each method with each seed, or continue; yield the history after each evaluation.
 
-    alphas: np.ndarray  # of all candidates of the generation, (P, K)
-    request: Request
-    skip: frozenset[int]
+    What a killed run loses are the evaluations under way. Where all is known, nothing is read.
+    """
+    check_window(stage.members)
+    parameters = stage.parameters
+    later = {"memory_mib", "selection", "num_line_points", "landscape_size"}
+    depends_on = parameters.model_dump(mode="json", exclude=later)
+    origin = stage.origin(depends_on, stage.members.window)
+    history = history_of(previous, origin)
+    initial = initial_alphas(stage.members, parameters)
+    seeds = range(parameters.seed, parameters.seed + parameters.search.num_seeds)
+    searches = product(parameters.search.methods, seeds)
+    with stage.measuring(SEARCH_SPLIT) as measure:
+        for number, (method, seed) in enumerate(searches):
+            run = SearchRun(number, method, seed, initial, parameters, history)
+            for _ in run.evaluations(_of_window(stage, measure)):
+                yield table_of(history, stage.metric, origin)
+    yield Last(table_of(history, stage.metric, origin))
+
+
+def _of_window(stage: Stage, measure: Any) -> Measure:
+    """Return a measure of coefficients of the window; derivatives are by these too."""
+
+    def found(
+        alphas: np.ndarray, request: Request, known: frozenset[int]
+    ) -> Iterator[Found]:
+        padded = stage.members.padded(alphas)
+        for candidate, score in measure(padded, request, known):
+            gradient = None
+            if score.gradients is not None:
+                num = stage.members.window_size
+                gradient = stage.weights.gradient_by_alpha(score.gradients, num)
+            yield candidate, score, gradient
+
+    return found
 
 
 class SearchRun:
@@ -54,7 +82,7 @@ class SearchRun:
         number: Number of the search among those of the run.
         method: Its name.
         seed: Its seed, also of its noise.
-        members: What is combined.
+        initial: Names and coefficients, ``(K,)``, that it starts from.
         parameters: Settings.
         history: All evaluations so far; new ones are added.
     """
@@ -64,121 +92,132 @@ class SearchRun:
         number: int,
         method: str,
         seed: int,
-        members: Members,
+        initial: dict[str, np.ndarray],
         parameters: Combination,
         history: History,
     ) -> None:
         self.number, self.method, self.seed = number, method, seed
-        self.search = build_search(method, seed, members, parameters)
-        self._parameters, self._history = parameters, history
-        self._initial_names = list(initial_alphas(members, parameters))
-        self._alphas = self.search.ask()
+        self.search = build_search(method, seed, initial, parameters)
+        self._initial, self._history = list(initial), history
+        self._settings, self._full = parameters.search, parameters.fitness.num_images
 
-    def next_work(self) -> Work | None:
-        """Return what is missing of this generation; None where the search can be told."""
-        request = self._request()
-        known = self._known(request)
-        if len(known) == len(self._alphas):
-            return None
-        return Work(self._alphas, request, frozenset(known))
+    def evaluations(self, measure: Measure) -> Iterator[None]:
+        """Search to the end; yield when the history has a new evaluation.
 
-    def add(
-        self, candidate: int, work: Work, score: Score, gradient: np.ndarray | None
-    ) -> None:
-        """Keep an evaluation."""
-        search = self.search
-        self._history.add(
-            SearchEvaluation(
-                method=self.method,
-                seed=self.seed,
-                search=self.number,
-                kind=self._kind(),
-                split=SEARCH_SPLIT,
-                noise=work.request.purpose,
-                generation=search.generation,
-                candidate=candidate,
-                name=self._names()[candidate],
-                num_images=work.request.num_images,
-                fitness=score.fitness,
-                frechet=score.frechet,
-                kernel=math.nan if score.kernel is None else score.kernel,
-                alpha=self._alphas[candidate],
-                spent=search.spent_after(len(self._alphas)),
-                gradient=gradient,
-            )
-        )
-
-    def tell(self) -> float:
-        """Tell the search its generation; return the least fitness of it."""
-        request = self._request()
-        known = [found for _, found in sorted(self._known(request).items())]
-        fitness = np.array([found.fitness for found in known])
-        gradients = None
-        if request.gradients:
-            gradients = np.stack([np.asarray(found.gradient) for found in known])
-        self.search.tell(self._alphas, fitness, gradients)
-        if not self.search.stop:
-            self._alphas = self.search.ask()
-        return float(fitness.min())
+        Args:
+            measure: Measures the candidates that are not known yet.
+        """
+        title = f"search by {self.method}, seed {self.seed}"
+        nothing: list[int] = []
+        total = self._settings.num_evaluations
+        with track(nothing, title, "evaluation", total=total) as bar:
+            while not self.search.stop:
+                alphas, request = self.search.ask(), self._request()
+                known = self._known(alphas, request)
+                if len(known) < len(alphas):
+                    for found in measure(alphas, request, frozenset(known)):
+                        self._add(alphas, request, *found)
+                        yield
+                    known = self._known(alphas, request)
+                fitness = np.array([found.fitness for found in known.values()])
+                gradients = [found.gradient for found in known.values()]
+                self.search.tell(
+                    alphas, fitness, np.array(gradients) if request.gradients else None
+                )
+                bar.update(int(self.search.spent) - bar.n)
+                bar.set_postfix_str(f"{fitness.min():.3g}", refresh=False)
 
     def _request(self) -> Request:
         """Return how this generation is measured."""
         first, last = self.search.generation == 0, self.search.asks_mean
         if first or last or not self.search.needs_gradients:
-            return Request("search", self._parameters.fitness.num_images, self.seed)
+            return Request("search", self._full, self.seed)
         # new noise for each step: what fits one set of noise alone is not learnt
         purpose = f"search step {self.search.generation}"
-        num_images = self._parameters.search.gradient.num_images
-        return Request(purpose, num_images, self.seed, True)
+        return Request(purpose, self._settings.gradient.num_images, self.seed, True)
 
-    def _known(self, request: Request) -> dict[int, SearchEvaluation]:
-        return self._history.known(
-            self.number, self.search.generation, request.num_images, self._alphas
+    def _known(
+        self, alphas: np.ndarray, request: Request
+    ) -> dict[int, SearchEvaluation]:
+        """Return the evaluations of this generation by the number of the candidate.
+
+        Raises:
+            ParameterError: Other coefficients were evaluated.
+        """
+        place = self.number, self.search.generation, request.num_images
+        known = {}
+        for candidate, alpha in enumerate(alphas):
+            found = self._history.get((*place, candidate))
+            if found is None:
+                continue
+            if not np.array_equal(found.alpha, alpha):
+                raise ParameterError(
+                    "this search was started with another version of a library and now proposes "
+                    "other coefficients. Remove search_history.parquet of the run to start it anew."
+                )
+            known[candidate] = found
+        return known
+
+    def _add(
+        self,
+        alphas: np.ndarray,
+        request: Request,
+        candidate: int,
+        score: Score,
+        gradient: np.ndarray | None,
+    ) -> None:
+        """Keep an evaluation."""
+        if gradient is not None and not np.isfinite(gradient).all():
+            raise DataError(
+                "the derivative of the fitness is not finite any more: the search has left the "
+                "region where the network works. Lower combination.search.gradient.step_size."
+            )
+        kind, name = self._kind_and_name(candidate)
+        evaluation = SearchEvaluation(
+            method=self.method,
+            seed=self.seed,
+            search=self.number,
+            kind=kind,
+            split=SEARCH_SPLIT,
+            noise=request.purpose,
+            generation=self.search.generation,
+            candidate=candidate,
+            name=name,
+            num_images=request.num_images,
+            fitness=score.fitness,
+            frechet=score.frechet,
+            kernel=math.nan if score.kernel is None else score.kernel,
+            alpha=alphas[candidate],
+            spent=self.search.spent_after(len(alphas)),
+            gradient=gradient,
         )
+        self._history[evaluation.key] = evaluation
 
-    def _kind(self) -> str:
-        if self.search.generation == 0:
-            return "initial"
-        return "mean" if self.search.asks_mean else "candidate"
-
-    def _names(self) -> list[str]:
-        if self.search.generation == 0:
-            return self._initial_names
-        title = f"{self.method} {self.seed}, generation {self.search.generation}"
+    def _kind_and_name(self, candidate: int) -> tuple[str, str]:
+        title, generation = f"{self.method} {self.seed}", self.search.generation
+        if generation == 0:
+            return "initial", self._initial[candidate]
         if self.search.asks_mean:
-            return [f"{self.method} {self.seed}, mean"]
-        return [f"{title}, candidate {n}" for n in range(len(self._alphas))]
+            return "mean", f"{title}, mean"
+        name = f"{title}, generation {generation}, candidate {candidate}"
+        return "candidate", name
 
 
 def build_search(
-    method: str, seed: int, members: Members, parameters: Combination
+    method: str, seed: int, initial: dict[str, np.ndarray], parameters: Combination
 ) -> Search:
     """Return a search at its start."""
-    classes: dict[str, type[Search]] = {
-        "evolution": EvolutionarySearch,
-        "cma": CMASearch,
-        "random": RandomSearch,
-        "gradient": GradientSearch,
-    }
-    settings = parameters.search
-    own: dict[str, dict[str, Any]] = {
-        "evolution": {"num_parents": settings.population // 2},
-        "gradient": {"step_size": settings.gradient.step_size},
-    }
-    return classes[method](
-        np.stack(list(initial_alphas(members, parameters).values())),
+    settings, own = parameters.search, {}
+    if method == "gradient":
+        share = settings.gradient.num_images / parameters.fitness.num_images
+        own = {
+            "cost": GRADIENT_PASSES * share,
+            "step_size": settings.gradient.step_size,
+        }
+    return SEARCHES[method](
+        np.stack(list(initial.values())),
         num_evaluations=settings.num_evaluations,
         population=settings.population,
         seed=seed,
-        cost=candidate_cost(method, parameters),
-        **OPERATORS[method],
-        **own.get(method, {}),
+        **own,
     )
-
-
-def candidate_cost(method: str, parameters: Combination) -> float:
-    """Return what a candidate costs: network passes over those of one full evaluation."""
-    if method != "gradient":
-        return 1.0
-    share = parameters.search.gradient.num_images / parameters.fitness.num_images
-    return GRADIENT_PASSES * share

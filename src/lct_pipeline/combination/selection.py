@@ -10,9 +10,9 @@ import pandas as pd
 from pandas import DataFrame
 
 from lct_pipeline.combination.baselines import candidate_emas
-from lct_pipeline.combination.candidates import best_ema
-from lct_pipeline.combination.fitness import Request, features_of, scored
-from lct_pipeline.combination.scoring import SCORES, with_scores
+from lct_pipeline.combination.candidates import SCORES, best_ema, with_scores
+from lct_pipeline.combination.fitness import scored
+from lct_pipeline.combination.sources import Request
 from lct_pipeline.combination.stage import SELECTION_SPLIT, Stage
 from lct_pipeline.combination.window import check_window
 from lct_pipeline.core.metrics.paired import PairedGain, paired_gain
@@ -114,10 +114,11 @@ def _measured_again(
     real, *checks = (space.references[0] for space in spaces)
     for row in track(rows, "decide on the validation split", "model"):
         values: Pair = [], []
-        source.load(stage.weights.state_dict(np.array(row["alpha"])))
+        weights = stage.weights.state_dict(np.array(row["alpha"]))
         for seed in range(parameters.seed, parameters.seed + num_seeds):
             request = Request("decision", parameters.selection.num_images, seed)
-            found, *others = features_of(source, evaluator, request)
+            batches = source.batches(weights, request)
+            found, *others = evaluator.features(batches, request.num_images)
             values[0].append(scored(found, real, parameters.fitness).fitness)
             for check, other in zip(checks, others, strict=True):
                 values[1].append(check.frechet_distance(other))

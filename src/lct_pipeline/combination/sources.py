@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -25,18 +25,26 @@ from lct_pipeline.models.features.base import FeatureExtractor
 from lct_pipeline.models.importing import imported
 from lct_pipeline.parameters import Combination, Runtime, Sampling
 
+Weights = Mapping[str, Tensor]  # a state dict
+
+
+@dataclass(frozen=True)
+class Request:
+    """How weights are measured: on which noise, and on how many images."""
+
+    purpose: (
+        str  # of the noise; the same purpose and seed are the same noise, and labels
+    )
+    num_images: int
+    seed: int
+    gradients: bool = False
+
 
 class Source(Protocol):
-    """Makes images, or features at once, with the weights it is given."""
+    """Makes images, or features at once, with the weights that it is given."""
 
-    def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Take a state dict."""
-
-    def batches(self, num_images: int, seed: int, purpose: str) -> Iterable[Tensor]:
-        """Yield batches of uint8 images ``(B, 3, H, W)`` or of float features ``(B, D)``.
-
-        The same seed and purpose give the same noise, and labels, whatever the weights.
-        """
+    def batches(self, weights: Weights, request: Request) -> Iterable[Tensor]:
+        """Yield batches of uint8 images ``(B, 3, H, W)`` or of float features ``(B, D)``."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +54,12 @@ class ModelSource:
     generator: Generator
     plan: SamplingPlan
 
-    def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Take a state dict of the network."""
+    def batches(self, weights: Weights, request: Request) -> Iterable[Tensor]:
+        """Yield batches of images.
+
+        Raises:
+            DataError: The weights are of another network.
+        """
         try:
             self.generator.load(weights)
         except RuntimeError as error:
@@ -55,13 +67,13 @@ class ModelSource:
             raise DataError(
                 f"the checkpoints do not fit the network of the run: {reason}"
             ) from error
+        seed, purpose = request.seed, request.purpose
+        return self.generator.images(
+            request.num_images, self.plan, seed=seed, purpose=purpose
+        )
 
-    def batches(self, num_images: int, seed: int, purpose: str) -> Iterable[Tensor]:
-        """Yield batches of uint8 images."""
-        return self.generator.images(num_images, self.plan, seed=seed, purpose=purpose)
 
-
-@dataclass
+@dataclass(frozen=True)
 class FunctionSource:
     """A function of the user: ``generate(weights, *, num_images, seed)`` yields batches.
 
@@ -72,44 +84,54 @@ class FunctionSource:
 
     function: Callable[..., Iterable[Tensor]]
     gives_features: bool
-    weights: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Keep a state dict."""
-        self.weights = weights
-
-    def batches(self, num_images: int, seed: int, purpose: str) -> Iterator[Tensor]:
+    def batches(self, weights: Weights, request: Request) -> Iterator[Tensor]:
         """Yield what the function yields, with a seed for the purpose.
 
         Raises:
             DataError: It is something else, or of another number of images.
         """
-        total, seed = 0, derived_seed(seed, purpose)
-        for batch in self.function(self.weights, num_images=num_images, seed=seed):
-            self._check(batch)
+        total, seed = 0, derived_seed(request.seed, request.purpose)
+        for batch in self.function(weights, num_images=request.num_images, seed=seed):
+            fault = features_fault(batch) if self.gives_features else _fault(batch)
+            if fault:
+                raise DataError(
+                    "combination.generator must yield batches of uint8 images (B, 3, H, W), or, "
+                    f"with combination.references, of float features (B, D); it gave {fault}."
+                )
             total += len(batch)
-            if total > num_images:
+            if total > request.num_images:
                 break
             yield batch
-        if total != num_images:
+        if total != request.num_images:
             raise DataError(
-                f"combination.generator gave {total} images where {num_images} were asked for."
+                f"combination.generator gave {total} images where {request.num_images} were asked "
+                "for."
             )
 
-    def _check(self, batch: Any) -> None:
-        found = type(batch).__name__
-        if isinstance(batch, Tensor):
-            found = f"{batch.dtype} of shape {tuple(batch.shape)}"
-            is_images = batch.dtype == torch.uint8 and batch.shape[1:2] == (3,)
-            is_features = batch.is_floating_point() and batch.ndim == 2
-            if is_features and not batch.isfinite().all():
-                found, is_features = "values that are not finite", False
-            if is_features if self.gives_features else is_images and batch.ndim == 4:
-                return
-        raise DataError(
-            "combination.generator must yield batches of uint8 images (B, 3, H, W), or, with "
-            f"combination.references, of float features (B, D); it gave {found}."
-        )
+
+def features_fault(found: Any) -> str | None:
+    """Return what a value is instead of finite float features ``(N, D)``; None where it is them."""
+    if (
+        not isinstance(found, Tensor)
+        or found.ndim != 2
+        or not found.is_floating_point()
+    ):
+        return _described(found)
+    return None if found.isfinite().all() else "values that are not finite"
+
+
+def _fault(batch: Any) -> str | None:
+    """Return what a value is instead of images."""
+    if isinstance(batch, Tensor) and batch.dtype == torch.uint8 and batch.ndim == 4:
+        return None if batch.shape[1] == 3 else _described(batch)
+    return _described(batch)
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"{value.dtype} of shape {tuple(value.shape)}"
+    return type(value).__name__
 
 
 @dataclass(frozen=True)
@@ -132,23 +154,17 @@ class SourceTask:
         if self.parameters.generator is not None:
             function = imported(self.parameters.generator, "combination.generator")
             return FunctionSource(function, gives_features=self.extractor is None)
-        if self.network is None:
+        network, settings = self.network, self.parameters.fitness
+        if network is None:
             raise DataError(
                 "these checkpoints are of another trainer: name a function that generates with "
                 "them as combination.generator; see docs/other_checkpoints.md."
             )
-        generator = build_generator(
-            self.network, self.decoder, self.sampling, self.runtime
+        deployed = settings.nfe, settings.intermediate_sigma, settings.renoise
+        return ModelSource(
+            build_generator(network, self.decoder, self.sampling, self.runtime),
+            deployed_plan(network, self.sampling, *deployed),
         )
-        fitness = self.parameters.fitness
-        plan = deployed_plan(
-            self.network,
-            self.sampling,
-            fitness.nfe,
-            fitness.intermediate_sigma,
-            fitness.renoise,
-        )
-        return ModelSource(generator, plan)
 
     def built_extractor(self) -> FeatureExtractor:
         """Return the extractor that is searched by."""

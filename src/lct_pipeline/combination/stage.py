@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
-import torch
 from pandas import DataFrame
 
 from lct_pipeline.combination.measuring import Measurer
-from lct_pipeline.combination.sources import SourceTask
+from lct_pipeline.combination.sources import SourceTask, features_fault
 from lct_pipeline.combination.weights import CombinedWeights
 from lct_pipeline.combination.window import Members, members_of
 from lct_pipeline.datasets.checkpoints import CheckpointCatalog
@@ -84,12 +85,23 @@ class Stage:
         return self.extractor.frechet_name
 
     def real(self, split: str) -> RealImages:
-        """Return what is compared with, by the extractor that is searched by."""
+        """Return what is compared with, by the extractor that is searched by.
+
+        Raises:
+            DataError: The function of the user gives no features of as many real images.
+        """
         if self.parameters.references is None:
             return real_images(self.reference.statistics, split)
         path = self.parameters.references
         features = imported(path, "combination.references")(split)
-        check_real_features(features)
+        fault = features_fault(features)
+        if fault is None and len(features) < LEAST:
+            fault = f"{len(features)} of them"
+        if fault:
+            raise DataError(
+                f"combination.references must return float features (N, D) of at least {LEAST} "
+                f"real images; it gave {fault}."
+            )
         return real_images_of(features, "combination.references")
 
     def spaces(self, split: str) -> list[FeatureSpace]:
@@ -104,6 +116,18 @@ class Stage:
     def measurer(self, most: int, split: str) -> Measurer:
         """Return what measures candidates against a split, at most so many at a time."""
         return Measurer(self.weights, self.task, self.real(split), most)
+
+    @contextmanager
+    def measuring(self, split: str) -> Iterator[Callable[..., Iterator[Any]]]:
+        """Give :meth:`Measurer.measure`, for which nothing is read before it is first called."""
+        with ExitStack() as stack:
+
+            @cache
+            def measurer() -> Measurer:
+                most = self.parameters.search.population
+                return stack.enter_context(closing(self.measurer(most, split)))
+
+            yield lambda *candidates: measurer().measure(*candidates)
 
     def model(self, alpha: Any, name: str, kind: str, **about: Any) -> TensorFile:
         """Return the weights of coefficients over all members, and what is said of them."""
@@ -128,23 +152,3 @@ class Stage:
             "references": None if has_own else self.reference.statistics.metadata,
             "checkpoints": list(rows["digest"]),
         }
-
-
-def check_real_features(features: Any) -> None:
-    """Refuse what is not features of as many real images as all metrics need.
-
-    Raises:
-        DataError: The function of the user gave it.
-    """
-    found = type(features).__name__
-    if isinstance(features, torch.Tensor):
-        is_matrix = features.is_floating_point() and features.ndim == 2
-        if is_matrix and len(features) >= LEAST and features.isfinite().all():
-            return
-        found = f"{features.dtype} of shape {tuple(features.shape)}"
-        if is_matrix and len(features) >= LEAST:
-            found = "values that are not finite"
-    raise DataError(
-        f"combination.references must return float features (N, D) of at least {LEAST} real "
-        f"images; it gave {found}."
-    )

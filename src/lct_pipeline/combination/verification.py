@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 from pandas import DataFrame
 
-from lct_pipeline.combination.candidates import NO_SEED, best_rows
+from lct_pipeline.combination.candidates import NO_SEED, SCORES, best_rows
 from lct_pipeline.combination.selection import Decision
+from lct_pipeline.combination.sources import Request
 from lct_pipeline.combination.stage import TEST_SPLIT, Stage
 from lct_pipeline.core.metrics.feature_sets import FeatureSet
 from lct_pipeline.datasets.results import (
@@ -30,8 +31,6 @@ from lct_pipeline.reporting.words import mean_text, number
 
 logger = logging.getLogger(__name__)
 
-NOISE = "final"  # nothing else is measured on it
-
 
 def report_on_test(
     stage: Stage, candidate_scores: DataFrame, evaluation: Evaluation
@@ -44,12 +43,11 @@ def report_on_test(
     count = evaluation.num_images or spaces[0].references[0].num_images
     evaluator, source = Evaluator(spaces), stage.task.source()
     best = best_rows(candidate_scores)
-    about = ["name", "baseline", "method", "seed", "search_fitness"]
-    about += ["selection_fitness", "selection_frechet"]
-    rows = []
+    about = ["name", "baseline", "method", "seed", "search_fitness", *SCORES]
+    rows, request = [], Request("final", count, evaluation.seed)
     for _, row in track(list(best.iterrows()), "report on the test split", "model"):
-        source.load(stage.weights.state_dict(np.array(row["alpha"])))
-        found = evaluator.features(source.batches(count, evaluation.seed, NOISE), count)
+        weights = stage.weights.state_dict(np.array(row["alpha"]))
+        found = evaluator.features(source.batches(weights, request), count)
         values = {"split": TEST_SPLIT, "num_generated": count}
         for space, features in zip(spaces, found, strict=True):
             values |= _values(space, features)
@@ -80,18 +78,22 @@ def conclusion(
     stage: Stage, decision: Decision, report: DataFrame
 ) -> CombinationResult:
     """Return what was found, what it was compared with, and which of them is the model."""
-    found, metric, check = decision.found, stage.metric, decision.check_gain
-    by_seed = {
-        found["name"]: decision.by_seed[0],
-        decision.baseline["name"]: decision.by_seed[1],
-    }
+    found, baseline, check = decision.found, decision.baseline, decision.check_gain
+    by_seed = dict(
+        zip((found["name"], baseline["name"]), decision.by_seed, strict=True)
+    )
+    rows = report.to_dict("records")
     scores = {
-        str(row["name"]): _scores(row, metric, by_seed.get(row["name"]))
-        for _, row in report.iterrows()
+        row["name"]: Scores(
+            search=None if np.isnan(row["search_fitness"]) else row["search_fitness"],
+            selection=row["selection_fitness"],
+            decision=by_seed.get(row["name"]),
+            test=row[stage.metric],
+        )
+        for row in rows
     }
-    name_of = report.set_index("baseline")["name"]
-    models: tuple[BaselineName, ...] = ("last", "best_ema")
-    same = (report["method"] == found["method"]) & (report["seed"] != NO_SEED)
+    name_of = {row["baseline"]: row["name"] for row in rows}
+    by_method = [row for row in rows if row["method"] == found["method"]]
     window, size = stage.members.window, stage.members.window_size
     return CombinationResult(
         name=found["name"],
@@ -100,18 +102,17 @@ def conclusion(
         steps=window["step"].tolist(),
         checkpoints=window["name"].tolist(),
         digests=window["digest"].tolist(),
-        metric=metric,
+        metric=stage.metric,
         scores=scores[found["name"]],
         baselines={
             model: Baseline(name=name_of[model], scores=scores[name_of[model]])
-            for model in models
+            for model in get_args(BaselineName)
         },
-        best_baseline=decision.baseline["baseline"],
+        best_baseline=baseline["baseline"],
         seeds={
-            str(seed): scores[name]
-            for name, seed in zip(
-                report["name"][same], report["seed"][same], strict=True
-            )
+            str(row["seed"]): scores[row["name"]]
+            for row in by_method
+            if row["seed"] != NO_SEED
         },
         gain=Gain.of_pair(decision.gain),
         check_gain=None if check is None else Gain.of_pair(check),
@@ -119,16 +120,6 @@ def conclusion(
         selected=decision.selected["name"],
         verdict=_verdict(decision),
         parameters=stage.parameters.model_dump(mode="json"),
-    )
-
-
-def _scores(row: pd.Series, metric: str, decision: list[float] | None) -> Scores:
-    searched = row["search_fitness"]
-    return Scores(
-        search=None if np.isnan(searched) else float(searched),
-        selection=float(row["selection_fitness"]),
-        decision=decision,
-        test=float(row[metric]),
     )
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lct_pipeline.core.linear_combination import WeightLayout, WeightMatrix
-from lct_pipeline.datasets.checkpoints import CheckpointStore
+from lct_pipeline.datasets.checkpoints import (
+    CheckpointStore,
+    check_same_tensors,
+    tensor_types,
+)
 from lct_pipeline.datasets.tensors import read_header
 from lct_pipeline.errors import DataError
 from lct_pipeline.progress import track
@@ -34,96 +37,57 @@ def checkpoint_matrix(
         DataError: A checkpoint is damaged, has other tensors than the first, another type than
             float32, or values that are not finite; names the file and the tensor.
     """
-    shapes = _shapes(store.path(names[0]))
-    constants = _constants(_verified(store, names, digests))
+    constants = _constants(store, list(zip(names, digests, strict=True)))
+    entries = read_header(store.path(names[0]))[1].items()
+    in_file = sorted(entries, key=lambda item: item[1]["data_offsets"])
+    shapes = {n: tuple(e["shape"]) for n, e in in_file if e["dtype"] == "F32"}
     matrix = WeightMatrix([_flat(store.path(name)) for name in names])
     return matrix, WeightLayout(shapes, constants)
 
 
-def _verified(
-    store: CheckpointStore, names: Sequence[str], digests: Sequence[str]
-) -> Iterator[dict[str, Tensor]]:
-    """Yield the tensors of each checkpoint, one at a time, after all checks."""
-    rows = list(zip(names, digests, strict=True))
-    expected = _kinds(store.path(names[0]))
-    for name, digest in track(rows, "verify checkpoints", "checkpoint"):
-        path = store.path(name)
+def _constants(
+    store: CheckpointStore, checkpoints: list[tuple[str, str]]
+) -> dict[str, Tensor]:
+    """Verify all checkpoints, one at a time; return the tensors that are not combined.
+
+    These are integer buffers, as the last checkpoint has them, and what is the same in all.
+    """
+    first: dict[str, Tensor] = {}
+    same: set[str] = set()
+    for name, digest in track(checkpoints, "verify checkpoints", "checkpoint"):
         tensors = store.read(name, digest).tensors
-        _check_kinds(path, expected)
-        _check_finite(path, tensors)
-        yield tensors
-
-
-def _entries(path: Path) -> dict[str, Any]:
-    """Return the header's entries in the order of the data; floats have to be float32."""
-    entries = read_header(path)[1]
-    for name, entry in entries.items():
-        dtype = entry["dtype"]
-        if dtype.startswith(("F", "BF")) and dtype != "F32":
-            raise DataError(
-                f"{path}: tensor {name!r} is {dtype}; only float32 can be combined: rounding is "
-                "multiplied by the sum of |alpha|. `kedro run --pipeline=catalog` converts."
-            )
-    return dict(sorted(entries.items(), key=lambda item: item[1]["data_offsets"]))
-
-
-def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the floating-point tensors by name, in the order of the data."""
-    shapes = {
-        name: tuple(entry["shape"])
-        for name, entry in _entries(path).items()
-        if entry["dtype"] == "F32"
+        if not first:
+            first, same = tensors, set(tensors)
+        _check(store.path(name), tensors)
+        check_same_tensors(store.path(name), tensors, tensor_types(first))
+        same = {name for name in same if torch.equal(tensors[name], first[name])}
+    return {
+        name: tensor.clone()
+        for name, tensor in tensors.items()
+        if name in same or not tensor.is_floating_point()
     }
-    if not shapes:
+
+
+def _check(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse what cannot be combined."""
+    floating = {n: t for n, t in tensors.items() if t.is_floating_point()}
+    if not floating:
         raise DataError(
             f"{path} has no floating-point tensor: nothing can be combined."
         )
-    return shapes
-
-
-def _kinds(path: Path) -> dict[str, str]:
-    """Return type and shape of all tensors by name."""
-    return {
-        name: f"{entry['dtype']} {tuple(entry['shape'])}"
-        for name, entry in _entries(path).items()
-    }
-
-
-def _check_kinds(path: Path, expected: dict[str, str]) -> None:
-    """Refuse a checkpoint of another network, naming the first tensor that differs."""
-    found = _kinds(path)
-    for name in [*expected, *found]:
-        if expected.get(name) != found.get(name):
+    for name, tensor in floating.items():
+        if tensor.dtype != torch.float32:
             raise DataError(
-                f"{path} is of another network: tensor {name!r} is {found.get(name, 'missing')}, "
-                f"expected {expected.get(name, 'none')}."
+                f"{path}: tensor {name!r} is {tensor.dtype}; only float32 can be combined: "
+                "rounding is multiplied by the sum of |alpha|. `kedro run --pipeline=catalog` "
+                "converts."
             )
-
-
-def _check_finite(path: Path, tensors: dict[str, Tensor]) -> None:
-    for name, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise DataError(
                 f"{path}: tensor {name!r} has values that are not finite, and a combination with "
                 "them would have nothing else. Remove the file and catalog again: training had "
                 "diverged there."
             )
-
-
-def _constants(checkpoints: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the tensors that are not combined, as the last checkpoint has them.
-
-    These are integer buffers, and what is the same in all checkpoints.
-    """
-    first: dict[str, Tensor] = {}
-    same: set[str] = set()
-    for number, tensors in enumerate(checkpoints):
-        if number == 0:
-            first, same = tensors, set(tensors)
-        same = {name for name in same if torch.equal(tensors[name], first[name])}
-        last = tensors
-    fixed = {name for name, tensor in last.items() if not tensor.is_floating_point()}
-    return {name: last[name].clone() for name in last if name in same | fixed}
 
 
 def _flat(path: Path) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import TablePreview
 from pandas import DataFrame
+from torch import Tensor
 
 from lct_pipeline.datasets.atomic import AtomicDataset
 from lct_pipeline.datasets.parts import (
@@ -89,6 +90,33 @@ class CheckpointHeader:
         if self.network is not None:
             values["network"] = self.network.as_json()
         return values
+
+
+def tensor_types(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return type and shape of all tensors by name."""
+    return {
+        name: f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+        for name, tensor in tensors.items()
+    }
+
+
+def check_same_tensors(
+    path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, str]
+) -> None:
+    """Refuse a checkpoint of another network than the first one, whose types are ``expected``.
+
+    Raises:
+        DataError: It is; names the first tensor that differs.
+    """
+    found = tensor_types(tensors)
+    for name in [*expected, *found]:
+        if expected.get(name) != found.get(name):
+            raise DataError(
+                f"{path} is of another network than the first checkpoint: tensor {name!r} is "
+                f"{found.get(name, 'missing')}, expected {expected.get(name, 'none')}. Combine "
+                "checkpoints of one training run, chosen by cataloging.pattern, or the tensors "
+                "that all of them have, by cataloging.names."
+            )
 
 
 @dataclass(frozen=True)

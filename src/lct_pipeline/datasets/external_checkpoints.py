@@ -2,27 +2,162 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from kedro.io import AbstractDataset
 from torch import Tensor
 
-from lct_pipeline.datasets.checkpoint_layouts import (
-    ExternalCheckpoint,
-    Kind,
-    find_checkpoints,
-)
+from lct_pipeline.datasets.checkpoints import check_same_tensors, tensor_types
 from lct_pipeline.datasets.weight_files import (
     WeightSelection,
-    as_float32,
-    kept_dtype,
     open_weights,
+    weight_paths,
 )
 from lct_pipeline.errors import DataError
+
+Kind = Literal["raw", "ema"]
+
+_DIFFUSERS = r"/diffusion_pytorch_model\.(safetensors|bin)(\.index\.json)?"
+# path relative to the folder, whose first group is the step, by what is said in messages; of
+# those of a kind the first is taken of which there is a file
+LAYOUTS: dict[str, dict[str, str]] = {
+    "raw": {
+        "checkpoint-<step>/{unet,transformer,prior}/diffusion_pytorch_model.*": (
+            r"checkpoint-(\d+)/(unet|transformer|prior)" + _DIFFUSERS
+        ),
+        "checkpoint-<step>/pytorch_lora_weights.*": (
+            r"checkpoint-(\d+)/pytorch_lora_weights\.(safetensors|bin)"
+        ),
+        "*.safetensors, *.pt, *.pth, *.ckpt, *.bin with a number in the name": (
+            r"[^/]*?(\d+)[^/\d]*\.(safetensors|pt|pth|ckpt|bin)"
+        ),
+    },
+    "ema": {
+        "checkpoint-<step>/{unet,transformer,prior}_ema/diffusion_pytorch_model.*": (
+            r"checkpoint-(\d+)/(unet|transformer|prior)_ema" + _DIFFUSERS
+        ),
+    },
+}
+_LAST_INTEGER = r"(\d+)\D*$"
+
+
+@dataclass(frozen=True)
+class ExternalCheckpoint:
+    """A checkpoint of another trainer.
+
+    Attributes:
+        name: Path relative to the source, with ``/``.
+        step: Training step.
+        kind: raw weights, or an average that the trainer kept.
+        paths: Its file; or an index of shards, then the shards.
+    """
+
+    name: str
+    step: int
+    kind: Kind
+    paths: tuple[Path, ...]
+
+
+def find_checkpoints(
+    folder: Path, pattern: str | None, step: str | None, kind: Kind
+) -> tuple[ExternalCheckpoint, ...]:
+    """Return the checkpoints below a folder, sorted by step.
+
+    With a known layout, files without a number where the step stands, such as ``last.ckpt``, are
+    left out; a pattern means every file that it matches.
+
+    Raises:
+        DataError: There is no such folder, it holds fewer than two checkpoints, or a step is
+            unreadable or not unique.
+    """
+    if not folder.is_dir():
+        raise DataError(
+            f"cataloging.source={str(folder)!r} is not a folder. Give the folder that holds the "
+            "checkpoints of one training run."
+        )
+    if pattern is None:
+        names, expression = _of_known_layout(folder, kind)
+    else:
+        names, expression = _matches(folder, pattern), _LAST_INTEGER
+    found = []
+    for name in names:
+        number = _step(name, step or expression)
+        paths = weight_paths(folder / name)
+        found.append(ExternalCheckpoint(name, number, kind, paths))
+    found.sort(key=lambda checkpoint: checkpoint.step)
+    _check_steps(found, folder)
+    return tuple(found)
+
+
+def _of_known_layout(folder: Path, kind: Kind) -> tuple[list[str], str]:
+    """Return the files' relative paths, and the regular expression of their step."""
+    visible = [
+        name for depth in ("*", "*/*", "*/*/*") for name in _files(folder, depth)
+    ]
+    for expression in LAYOUTS[kind].values():
+        if names := [name for name in visible if re.fullmatch(expression, name)]:
+            return names, expression
+    raise DataError(
+        f"cataloging.source={str(folder)!r} holds no checkpoint of a known layout. Looked for, "
+        f"with cataloging.kind={kind}: {'; '.join(LAYOUTS[kind])}. For another layout give "
+        "cataloging.pattern."
+    )
+
+
+def _matches(folder: Path, pattern: str) -> list[str]:
+    """Return the files that a user's glob matches, at least one."""
+    try:
+        names = _files(folder, pattern)
+    except (ValueError, NotImplementedError) as error:
+        raise DataError(f"cataloging.pattern={pattern!r}: {error}.") from error
+    if not names:
+        raise DataError(
+            f"cataloging.pattern={pattern!r} matches no file in {folder}. It is a glob relative to "
+            "cataloging.source, such as run-*/model.pt."
+        )
+    return names
+
+
+def _files(folder: Path, pattern: str) -> list[str]:
+    """Return the relative paths of the visible files that a glob matches, sorted."""
+    paths = [
+        path.relative_to(folder) for path in folder.glob(pattern) if path.is_file()
+    ]
+    visible = [p for p in paths if not any(part.startswith(".") for part in p.parts)]
+    return sorted(path.as_posix() for path in visible)
+
+
+def _step(name: str, expression: str) -> int:
+    found = re.search(expression, name)
+    number = found[1] if found else None
+    if number is None or not number.isdecimal():
+        raise DataError(
+            f"the step of {name!r} cannot be read: the first group of {expression!r} gives "
+            f"{number!r}. Give a regular expression whose first group is the number, such as "
+            r"cataloging.step=step_(\d+), or leave the file out with cataloging.pattern."
+        )
+    return int(number)
+
+
+def _check_steps(found: list[ExternalCheckpoint], folder: Path) -> None:
+    """Refuse two checkpoints of one step, and one checkpoint alone."""
+    for one, other in pairwise(found):
+        if one.step == other.step:
+            raise DataError(
+                f"{one.name} and {other.name} in {folder} both have step {one.step}. Choose one "
+                "kind of file with cataloging.pattern, or say where the step stands with "
+                "cataloging.step."
+            )
+    if len(found) < 2:
+        raise DataError(
+            f"{folder} holds only one checkpoint ({found[0].name}): a combination needs at least "
+            "two. Have the trainer keep more of them."
+        )
 
 
 @dataclass(frozen=True)
@@ -39,8 +174,8 @@ class ExternalCheckpoints:
             DataError: It is damaged, of another network than the first, or not finite.
         """
         tensors = open_weights(checkpoint.paths, self.selection)
-        self._check_layout(checkpoint, _layout(tensors))
-        return as_float32(tensors, checkpoint.paths[0])
+        check_same_tensors(checkpoint.paths[0], tensors, self._first[0])
+        return tensors
 
     def origin(self, checkpoint: ExternalCheckpoint) -> dict[str, Any]:
         """Return what a copy of a checkpoint came from: the file as it is now, and the selection.
@@ -53,50 +188,19 @@ class ExternalCheckpoints:
             "bytes": sum(stat.st_size for stat in stats),
             "modified": max(stat.st_mtime_ns for stat in stats),
             "kind": checkpoint.kind,
-            "entry": self.selection.entry,
-            "names": self.selection.names,
-            "strip_prefix": self.selection.strip_prefix,
+            **vars(self.selection),
         }
 
     @property
     def num_bytes(self) -> int:
         """Bytes of the tensors of one checkpoint as :meth:`read` gives them."""
-        return sum(
-            prod(shape) * dtype.itemsize for dtype, shape in self._first.values()
-        )
+        return self._first[1]
 
     @cached_property
-    def _first(self) -> dict[str, tuple[Any, tuple[int, ...]]]:
-        """The layout of the first checkpoint, which all others must have."""
-        return _layout(open_weights(self.checkpoints[0].paths, self.selection))
-
-    def _check_layout(
-        self,
-        checkpoint: ExternalCheckpoint,
-        found: dict[str, tuple[Any, tuple[int, ...]]],
-    ) -> None:
-        """Refuse a checkpoint of another network, naming the first tensor that differs."""
-        for name in [*self._first, *found]:
-            if self._first.get(name) != found.get(name):
-                raise DataError(
-                    f"{checkpoint.paths[0]} is of another network than "
-                    f"{self.checkpoints[0].name}: tensor {name!r} is "
-                    f"{_described(found.get(name))} and not {_described(self._first.get(name))}. "
-                    "Give checkpoints of one training run by cataloging.pattern, or the tensors "
-                    "that all of them have by cataloging.names."
-                )
-
-
-def _layout(tensors: dict[str, Tensor]) -> dict[str, tuple[Any, tuple[int, ...]]]:
-    """Return dtype, as it is kept, and shape of each tensor."""
-    return {name: (kept_dtype(t), tuple(t.shape)) for name, t in tensors.items()}
-
-
-def _described(entry: tuple[Any, tuple[int, ...]] | None) -> str:
-    if entry is None:
-        return "missing"
-    dtype, shape = entry
-    return f"{str(dtype).removeprefix('torch.')} {shape}"
+    def _first(self) -> tuple[dict[str, str], int]:
+        """Types of the tensors of the first checkpoint, which all have to have, and their bytes."""
+        tensors = open_weights(self.checkpoints[0].paths, self.selection)
+        return tensor_types(tensors), sum(tensor.nbytes for tensor in tensors.values())
 
 
 class ExternalCheckpointsDataset(AbstractDataset[None, ExternalCheckpoints | None]):
@@ -141,9 +245,8 @@ class ExternalCheckpointsDataset(AbstractDataset[None, ExternalCheckpoints | Non
         """
         if self._source is None:
             return None
-        found = find_checkpoints(
-            Path(self._source).expanduser(), self._pattern, self._step, self._kind
-        )
+        folder = Path(self._source).expanduser()
+        found = find_checkpoints(folder, self._pattern, self._step, self._kind)
         return ExternalCheckpoints(found, self._selection)
 
     def save(self, data: None) -> None:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from kedro.io import AbstractDataset
-from kedro_datasets._typing import JSONPreview
 
+from lct_pipeline.datasets.atomic import AtomicDataset
 from lct_pipeline.datasets.checkpoints import CheckpointCatalog
-from lct_pipeline.datasets.files import atomic_path
-from lct_pipeline.datasets.previews import NOTHING
 from lct_pipeline.datasets.tensors import TensorFile, missing
 from lct_pipeline.errors import DataError
 from lct_pipeline.models.description import ModelDescription
-from lct_pipeline.models.digests import file_digest
 
 
 def last_weights(catalog: CheckpointCatalog) -> TensorFile:
@@ -64,7 +59,7 @@ class ModelSet:
         return last_weights(found) if isinstance(found, CheckpointCatalog) else found
 
 
-class ModelSetDataset(AbstractDataset[dict[str, Any], ModelSet | None]):
+class ModelSetDataset(AtomicDataset):
     """``ModelSetDataset`` keeps the plans, and loads them with the models they are of.
 
     Args:
@@ -72,8 +67,7 @@ class ModelSetDataset(AbstractDataset[dict[str, Any], ModelSet | None]):
         last: Configuration of the dataset of the checkpoint index.
         best_ema: Configuration of the dataset of the best EMA.
         combined: Configuration of the dataset of the combination.
-        optional: Whether it loads as None where it was not made, instead of raising.
-        metadata: Anything, for plugins such as kedro-viz.
+        settings: See :class:`~lct_pipeline.datasets.atomic.AtomicDataset`.
     """
 
     def __init__(
@@ -83,16 +77,14 @@ class ModelSetDataset(AbstractDataset[dict[str, Any], ModelSet | None]):
         last: dict[str, Any],
         best_ema: dict[str, Any],
         combined: dict[str, Any],
-        optional: bool = False,
-        metadata: dict[str, Any] | None = None,
+        **settings: Any,
     ) -> None:
-        self._path, self._optional = Path(filepath), optional
+        super().__init__(filepath=filepath, **settings)
         configs = {"last": last, "best_ema": best_ema, "combined": combined}
         self._datasets = {
             name: AbstractDataset.from_config(name, {**config})
             for name, config in configs.items()
         }
-        self.metadata = metadata
 
     def load(self) -> ModelSet | None:
         """Return the models; their weights are read when they are asked for.
@@ -100,29 +92,10 @@ class ModelSetDataset(AbstractDataset[dict[str, Any], ModelSet | None]):
         Raises:
             DataError: Plans were not selected yet.
         """
-        if not self._path.exists():
-            if self._optional:
-                return None
-            raise DataError(missing(self._path, "evaluate"))
-        said = json.loads(self._path.read_text())
+        if not self._optional and not self._exists():
+            raise DataError(missing(self._load_path(), "evaluate"))
+        said = super().load()
+        if said is None:
+            return None
         improves = said.get("two_step_improves", {})
         return ModelSet(said["plans"], improves, self._datasets)
-
-    def save(self, data: dict[str, Any]) -> None:
-        """Write the plans atomically; the models are saved by their own datasets."""
-        with atomic_path(self._path) as temporary:
-            temporary.write_text(json.dumps(data))
-
-    def content_digest(self) -> str:
-        """Return the SHA-256 of the plans."""
-        return file_digest(self._path)
-
-    def preview(self) -> JSONPreview:
-        """Return the plans for kedro-viz."""
-        return JSONPreview(self._path.read_text()) if self._exists() else NOTHING
-
-    def _exists(self) -> bool:
-        return self._path.exists()
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._path)}

@@ -11,7 +11,15 @@ from lct_pipeline.core.search.evolution import EvolutionarySearch
 from lct_pipeline.core.search.gradient import GradientSearch
 from lct_pipeline.core.search.random_search import RandomSearch
 
+SEARCHES: dict[str, type[Search]] = {
+    "evolution": EvolutionarySearch,
+    "cma": CMASearch,
+    "random": RandomSearch,
+    "gradient": GradientSearch,
+}
+
 __all__ = [
+    "SEARCHES",
     "CMASearch",
     "EvolutionarySearch",
     "GradientSearch",

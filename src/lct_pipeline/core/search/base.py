@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import KW_ONLY, dataclass
+from typing import ClassVar
 
 import numpy as np
 from scipy.linalg import helmert
 
 
+@dataclass(eq=False)
 class Search(ABC):
     """Minimises a fitness over coefficients alpha, ``(K,)``, with sum 1.
 
@@ -18,46 +21,38 @@ class Search(ABC):
     What is proposed depends on the seed and on what was told, on nothing else: a new search that is
     told the same again goes on as if the old one had never stopped. Nothing else has to be saved.
 
-    Args:
+    Attributes:
         initial: Initial coefficients, ``(I, K)``, each with sum 1.
         num_evaluations: Budget, in evaluations at full cost.
         population: Candidates of a generation.
         seed: Seed of all that is drawn.
         cost: What one candidate of a generation costs, in evaluations; 1 unless candidates are
             evaluated on fewer images, or with gradients.
+        start: Best of the initial coefficients, ``(K,)``.
+        generation: Number of the generation that is asked for.
+        spent: Budget that is spent.
 
     Raises:
         ValueError: The budget is less than the start and the mean.
     """
 
-    needs_gradients = False
+    initial: np.ndarray
+    _: KW_ONLY
+    num_evaluations: int
+    population: int
+    seed: int
+    cost: float = 1.0
+    needs_gradients: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        initial: np.ndarray,
-        *,
-        num_evaluations: int,
-        population: int,
-        seed: int,
-        cost: float = 1.0,
-    ) -> None:
-        self.initial = np.asarray(initial, dtype=np.float64)
-        if num_evaluations < len(initial) + 1:
+    def __post_init__(self) -> None:
+        if self.num_evaluations < len(self.initial) + 1:
             raise ValueError(
-                f"a budget of {num_evaluations} evaluations does not hold the {len(initial)} of "
-                "the start and that of the search mean"
+                f"a budget of {self.num_evaluations} evaluations does not hold the "
+                f"{len(self.initial)} of the start and that of the search mean"
             )
-        self.num_evaluations, self.population = num_evaluations, population
-        self.seed, self.cost = seed, cost
-        self.generation = 0
-        self.spent = 0.0
+        self.start = self.initial[0]
+        self.generation, self.spent, self.stop = 0, 0.0, False
         self._asked: np.ndarray | None = None
-        self._mean_told = False
-
-    @property
-    def stop(self) -> bool:
-        """Whether the budget is spent."""
-        return self._mean_told
 
     @property
     def asks_mean(self) -> bool:
@@ -102,10 +97,10 @@ class Search(ABC):
         self.ask()  # a search that is told without asking draws as one that asked
         self._asked = None
         fitness = np.where(np.isnan(fitness), np.inf, fitness)
-        spent = self.spent_after(len(fitness))
-        if self.asks_mean:
-            self._mean_told = True
-        else:
+        if self.generation == 0:
+            self.start = alphas[int(np.argmin(fitness))]
+        self.stop, spent = self.asks_mean, self.spent_after(len(fitness))
+        if not self.stop:
             self._learn(alphas, fitness, gradients)
         self.spent = spent
         self.generation += 1

@@ -6,7 +6,7 @@ Trainable weight averaging (Li et al. 2022) does the same for the loss of classi
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from lct_pipeline.core.search.base import Search, sum_zero_basis
 BETAS, EPSILON = (0.9, 0.99), 1e-12
 
 
+@dataclass(eq=False)
 class GradientSearch(Search):
     """Adam (Kingma & Ba 2015) on z, alpha = alpha_0 + B z, with B directions of sum 0.
 
@@ -22,42 +23,36 @@ class GradientSearch(Search):
     evaluated on new noise each: then no set of noise can be overfitted, and the fitness of a step
     is a sample. The search mean is the mean of the last half of the path (Polyak averaging).
 
-    Args:
-        initial: Initial coefficients, ``(I, K)``.
-        step_size: First step size in z, over the square root of K.
-        settings: See :class:`Search`; ``population`` is not used.
+    Attributes:
+        step_size: First step size in z, over the square root of K. ``population`` is not used.
     """
 
     needs_gradients = True
+    _: KW_ONLY
+    step_size: float
 
-    def __init__(
-        self, initial: np.ndarray, *, step_size: float, **settings: Any
-    ) -> None:
-        super().__init__(initial, **settings)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         K = self.initial.shape[1]
-        self._step_size = step_size / np.sqrt(K)
         self._basis = sum_zero_basis(K)
-        self._start = self.initial[0]
         self._path = [np.zeros(K - 1)]
         self._moments = np.zeros((2, K - 1))
-        self._num_steps = max(
-            1, int((self.num_evaluations - 1 - len(initial)) / self.cost + 1e-9)
-        )
+        left = self.num_evaluations - 1 - len(self.initial)
+        self._num_steps = max(1, int(left / self.cost + 1e-9))
 
     @property
     def mean(self) -> np.ndarray:
         """Return the mean of the last half of the path."""
         last_half = self._path[len(self._path) // 2 :]
-        return self._start + self._basis @ np.mean(last_half, axis=0)
+        return self.start + self._basis @ np.mean(last_half, axis=0)
 
     def _propose(self, rng: np.random.Generator, num: int) -> np.ndarray:
-        return (self._start + self._basis @ self._path[-1])[None]
+        return (self.start + self._basis @ self._path[-1])[None]
 
     def _learn(
         self, alphas: np.ndarray, fitness: np.ndarray, gradients: np.ndarray | None
     ) -> None:
         if self.generation == 0:
-            self._start = alphas[int(np.argmin(fitness))]
             return
         assert gradients is not None
         self._path.append(self._path[-1] - self._step(gradients[0] @ self._basis))
@@ -69,5 +64,9 @@ class GradientSearch(Search):
         decay = np.array(BETAS)[:, None]
         self._moments = decay * self._moments + (1 - decay) * powers
         mean, square = self._moments / (1 - decay**number)
-        size = self._step_size * (1 - (number - 1) / self._num_steps)
+        size = (
+            self.step_size
+            / np.sqrt(len(self.start))
+            * (1 - (number - 1) / self._num_steps)
+        )
         return size * mean / (np.sqrt(square) + EPSILON)

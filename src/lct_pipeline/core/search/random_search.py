@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
 from lct_pipeline.core.search.base import Search, sum_zero_basis
 
 
+@dataclass(eq=False)
 class RandomSearch(Search):
     """Gaussian perturbations of the best of the start, which learn nothing from each other.
 
     It has no mean: the best that it found is in its place.
 
-    Args:
-        initial: Initial coefficients, ``(I, K)``.
+    Attributes:
         scale: Standard deviation of the perturbations, over the square root of K, times a
             log-normal factor, so that steps of several sizes are tried.
-        settings: See :class:`Search`.
     """
 
-    def __init__(self, initial: np.ndarray, *, scale: float, **settings: Any) -> None:
-        super().__init__(initial, **settings)
-        self._scale = scale
-        self._basis = sum_zero_basis(self.initial.shape[1])
-        self._start = self._best = self.initial[0]
-        self._best_fitness = np.inf
+    _: KW_ONLY
+    scale: float = 0.6  # found most in searches of the built-in digits
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._best, self._best_fitness = self.start, np.inf
 
     @property
     def mean(self) -> np.ndarray:
@@ -34,9 +33,9 @@ class RandomSearch(Search):
         return self._best
 
     def _propose(self, rng: np.random.Generator, num: int) -> np.ndarray:
-        K = len(self._start)
-        steps = self._scale / np.sqrt(K) * np.exp(rng.normal(size=(num, 1)))
-        return self._start + steps * rng.normal(size=(num, K - 1)) @ self._basis.T
+        K = len(self.start)
+        steps = self.scale / np.sqrt(K) * np.exp(rng.normal(size=(num, 1)))
+        return self.start + steps * rng.normal(size=(num, K - 1)) @ sum_zero_basis(K).T
 
     def _learn(
         self, alphas: np.ndarray, fitness: np.ndarray, gradients: np.ndarray | None
@@ -44,5 +43,3 @@ class RandomSearch(Search):
         best = int(np.argmin(fitness))
         if fitness[best] < self._best_fitness:
             self._best, self._best_fitness = alphas[best], float(fitness[best])
-        if self.generation == 0:
-            self._start = self._best

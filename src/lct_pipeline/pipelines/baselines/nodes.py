@@ -18,11 +18,11 @@ def select_best_ema(
     checkpoint_index: CheckpointCatalog,
     decoder: Decoder | None,
     reference: Reference,
-    previous_ema_selection: DataFrame,
     parameters: Combination,
-    evaluation: Evaluation,
     sampling: Sampling,
     runtime: Runtime,
+    evaluation: Evaluation,
+    previous_ema_selection: DataFrame,
 ) -> tuple[Any, TensorFile]:
     """Return the score of every average of the weights, and the weights of the best."""
     from lct_pipeline.combination import selection

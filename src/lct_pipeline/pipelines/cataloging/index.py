@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import pandas as pd
 from pandas import DataFrame
 
 from lct_pipeline.datasets.checkpoints import CheckpointStore
 from lct_pipeline.errors import DataError
 
-COLUMNS = [
-    "step",
-    "num_images",
-    "num_levels",
-    "kind",
-    "ema_rate",
-    "ema_width",
-    "loss",
-    "parameters_digest",
-]
-NULLABLE = {  # what checkpoints of other trainers do not say, or averages alone
+COLUMNS = {  # as headers say them; of other trainers' checkpoints most are missing
+    "step": "int64",
     "num_images": "Int64",
     "num_levels": "Int64",
+    "kind": "str",
     "ema_rate": "float64",
     "ema_width": "float64",
     "loss": "float64",
@@ -46,5 +37,5 @@ def index_of(checkpoints: CheckpointStore) -> DataFrame:
     ]
     if not rows:
         raise DataError(f"{checkpoints.folder} holds no checkpoint: train first.")
-    index = pd.DataFrame(rows).astype(NULLABLE)
+    index = DataFrame(rows).astype(COLUMNS)
     return index.sort_values(["step", "name"], ignore_index=True)

@@ -21,28 +21,30 @@ def search_combination(
     checkpoint_index: CheckpointCatalog,
     decoder: Decoder | None,
     reference: Reference,
-    previous_search_history: DataFrame,
     parameters: Combination,
     sampling: Sampling,
     runtime: Runtime,
+    previous_search_history: DataFrame,
 ) -> Iterator[Any]:
     """Search, or continue; yield the history again after each evaluation."""
-    from lct_pipeline.combination.searching import Stage, search
+    from lct_pipeline.combination import search_run
 
-    stage = Stage(checkpoint_index, decoder, reference, parameters, sampling, runtime)
-    yield from search(stage, previous_search_history)
+    stage = search_run.Stage(
+        checkpoint_index, decoder, reference, parameters, sampling, runtime
+    )
+    yield from search_run.search(stage, previous_search_history)
 
 
 def score_candidates(
-    search_history: DataFrame,
-    ema_selection: DataFrame,
-    previous_candidate_scores: DataFrame,
     checkpoint_index: CheckpointCatalog,
     decoder: Decoder | None,
     reference: Reference,
     parameters: Combination,
     sampling: Sampling,
     runtime: Runtime,
+    search_history: DataFrame,
+    ema_selection: DataFrame,
+    previous_candidate_scores: DataFrame,
 ) -> Iterator[Any]:
     """Score both baselines, and the best of each search, on the validation split."""
     from lct_pipeline.combination import candidates
@@ -56,14 +58,14 @@ def score_candidates(
 
 
 def select_combination(
-    candidate_scores: DataFrame,
     checkpoint_index: CheckpointCatalog,
     decoder: Decoder | None,
     reference: Reference,
     parameters: Combination,
-    evaluation: Evaluation,
     sampling: Sampling,
     runtime: Runtime,
+    evaluation: Evaluation,
+    candidate_scores: DataFrame,
 ) -> tuple[DataFrame, TensorFile, CombinationResult]:
     """Return the report on the test split, the combined model, and how it was selected."""
     from lct_pipeline.combination import selection, verification
@@ -82,14 +84,14 @@ def select_combination(
 
 
 def measure_landscape(
-    candidate_scores: DataFrame,
-    combination: CombinationResult,
     checkpoint_index: CheckpointCatalog,
     decoder: Decoder | None,
     reference: Reference,
     parameters: Combination,
     sampling: Sampling,
     runtime: Runtime,
+    candidate_scores: DataFrame,
+    combination: CombinationResult,
 ) -> DataFrame:
     """Return the fitness on the validation split along a line and over a plane."""
     from lct_pipeline.combination import landscape

@@ -10,8 +10,14 @@ from lct_pipeline.pipelines.combination.nodes import (
     select_combination,
 )
 
-MODELS = ["checkpoint_index", "decoder", "reference"]
-SETTINGS = ["params:sampling", "params:runtime"]
+STAGE = [
+    "checkpoint_index",
+    "decoder",
+    "reference",
+    "params:combination",
+    "params:sampling",
+    "params:runtime",
+]
 
 
 def create_pipeline() -> Pipeline:
@@ -20,49 +26,30 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 search_combination,
-                inputs=[
-                    *MODELS,
-                    "previous_search_history",
-                    "params:combination",
-                    *SETTINGS,
-                ],
+                inputs=[*STAGE, "previous_search_history"],
                 outputs="search_history",
                 name="search_combination",
             ),
             Node(
                 score_candidates,
                 inputs=[
+                    *STAGE,
                     "search_history",
                     "ema_selection",
                     "previous_candidate_scores",
-                    *MODELS,
-                    "params:combination",
-                    *SETTINGS,
                 ],
                 outputs="candidate_scores",
                 name="score_candidates",
             ),
             Node(
                 select_combination,
-                inputs=[
-                    "candidate_scores",
-                    *MODELS,
-                    "params:combination",
-                    "params:evaluation",
-                    *SETTINGS,
-                ],
+                inputs=[*STAGE, "params:evaluation", "candidate_scores"],
                 outputs=["combination_report", "combined_model", "combination"],
                 name="select_combination",
             ),
             Node(
                 measure_landscape,
-                inputs=[
-                    "candidate_scores",
-                    "combination",
-                    *MODELS,
-                    "params:combination",
-                    *SETTINGS,
-                ],
+                inputs=[*STAGE, "candidate_scores", "combination"],
                 outputs="landscape",
                 name="measure_landscape",
             ),

@@ -14,52 +14,29 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_runs import (
-    Run,
-    last_of,
-    pixel_run,
-    tiny_run,
-    weights,
-)
+from small_runs import Run, last_of, weights
 from torch import Tensor, nn
 
-from lct_pipeline.combination.fitness import Fitness, Request
-from lct_pipeline.combination.sources import (
-    FunctionSource,
-    ModelSource,
-)
+from lct_pipeline.combination.fitness import Fitness
+from lct_pipeline.combination.sources import FunctionSource, ModelSource, Request
 from lct_pipeline.combination.stage import SEARCH_SPLIT
 from lct_pipeline.core.randomness import derived_seed
 from lct_pipeline.datasets.checkpoints import CheckpointCatalog, CheckpointsDataset
 from lct_pipeline.datasets.external_checkpoints import ExternalCheckpointsDataset
 from lct_pipeline.errors import DataError, ParameterError
+from lct_pipeline.evaluation.evaluator import Evaluator
 from lct_pipeline.evaluation.extractors import FEATURES_AS_GIVEN
+from lct_pipeline.evaluation.feature_spaces import FeatureSpace
 from lct_pipeline.evaluation.generator import build_generator, one_step
 from lct_pipeline.pipelines.cataloging.nodes import (
     import_checkpoints,
     index_checkpoints,
 )
 
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return tiny_run(tmp_path_factory.mktemp("sources"))
+REQUEST = Request("search", 12, 0)
 
 
-@pytest.fixture(scope="module")
-def pixels(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return pixel_run(tmp_path_factory.mktemp("pixels"))
-
-
-@pytest.fixture
-def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Return the path of a module of the user, in the current folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    yield tmp_path / "my_model.py"
-    sys.modules.pop("my_model", None)
-
-
+@pytest.mark.parametrize("name", ["generator", "references"])
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
@@ -68,46 +45,28 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     ],
 )
 def test_an_import_path_without_a_function_is_refused_with_the_reason(
-    run: Run, path: str, reason: str
+    tiny: Run, name: str, path: str, reason: str
 ) -> None:
-    message = (
-        rf"combination\.generator='{path}' cannot be imported: .*{reason}.*Give package"
-    )
+    message = rf"combination\.{name}='{path}' cannot be imported: .*{reason}.*Give pack"
     with pytest.raises(ParameterError, match=message):
-        next(run.search({"generator": path}))
-    with pytest.raises(
-        ParameterError, match=message.replace("generator", "references")
-    ):
-        next(run.search({"references": path}))
+        next(tiny.search({name: path}))
 
 
 def test_a_function_gets_weights_number_and_a_seed_for_the_purpose() -> None:
     calls: list[Any] = []
     function = lambda *args, **kwargs: calls.append((args, kwargs)) or []  # noqa: E731
-    source = FunctionSource(function, gives_features=True)
-    source.load(tensors := weights(10))
-    list(source.batches(0, 5, "choice"))
+    source, tensors = FunctionSource(function, gives_features=True), weights(10)
+    list(source.batches(tensors, Request("choice", 0, 5)))
     assert calls == [((tensors,), {"num_images": 0, "seed": derived_seed(5, "choice")})]
-
-
-def test_a_function_that_gives_features_is_compared_with_features(run: Run) -> None:
-    task = run.stage().task
-    assert isinstance(task.source(), FunctionSource)
-    assert task.extractor is None and task.built_extractor() is FEATURES_AS_GIVEN
-    assert set(run.history()["metric"]) == {"frechet_distance"}
 
 
 def test_a_function_that_gives_images_is_compared_by_the_extractor(
     pixels: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is here the project's own model again, so it scores the same."""
-    stage = pixels.stage()
-    generator = build_generator(
-        stage.task.network,
-        pixels.decoder,
-        pixels.parameters.sampling,
-        pixels.parameters.runtime,
-    )
+    stage, parameters = pixels.stage(), pixels.parameters
+    settings = parameters.sampling, parameters.runtime
+    generator = build_generator(stage.task.network, pixels.decoder, *settings)
 
     def again(weights: Any, *, num_images: int, seed: int) -> Iterator[Tensor]:
         generator.load(weights)
@@ -119,48 +78,27 @@ def test_a_function_that_gives_images_is_compared_by_the_extractor(
     assert function.metric == stage.metric == "classifier_frechet_distance"
     tensors = pixels.catalog.store.read("step-0000010-raw").tensors
     one, other = (
-        Fitness(s.task, s.real(SEARCH_SPLIT)).measure(tensors, Request("search", 12, 0))
+        Fitness(s.task, s.real(SEARCH_SPLIT)).measure(tensors, REQUEST)
         for s in (stage, function)
     )
     assert one == other
 
 
-def test_the_weights_that_a_function_gets_have_all_tensors_of_a_checkpoint(
-    run: Run,
-) -> None:
-    stage = run.stage()
-    found = stage.weights.state_dict(np.full(4, 0.25))
-    expected = weights(40)
-    assert found.keys() == expected.keys()
-    for name, tensor in found.items():
-        assert tensor.dtype == expected[name].dtype
-        assert tensor.shape == expected[name].shape
-    for name in ("frozen", "steps"):
-        assert torch.equal(found[name], expected[name])
-
-
 def test_our_own_models_are_sampled_as_they_will_be_used(pixels: Run) -> None:
-    changes = {
-        "fitness.nfe": 2,
-        "fitness.intermediate_sigma": 0.7,
-        "fitness.renoise": "same",
-    }
-    plans = []
-    for chosen in ({}, changes):
-        source = pixels.stage(chosen).task.source()
-        assert isinstance(source, ModelSource)
-        plans.append(source.plan)
-    assert [plan.sigmas for plan in plans] == [(80.0,), (80.0, 0.7)]
-    assert plans[1].renoise == "same"
+    changes = {"fitness.nfe": 2, "fitness.intermediate_sigma": 0.7}
+    one, two = (pixels.stage(chosen).task.source() for chosen in ({}, changes))
+    assert isinstance(one, ModelSource) and isinstance(two, ModelSource)
+    assert (one.plan.sigmas, two.plan.sigmas) == ((80.0,), (80.0, 0.7))
+    assert two.plan.renoise == pixels.combination().fitness.renoise
 
 
 def test_weights_of_another_network_are_refused(pixels: Run) -> None:
     source = pixels.stage().task.source()
-    message = "do not fit the network of the run: .*size mismatch"
     tensors = pixels.catalog.store.read("step-0000010-raw").tensors
-    name = next(iter(tensors))
+    other = {**tensors, next(iter(tensors)): torch.zeros(1, 2, 3)}
+    message = "do not fit the network of the run: .*size mismatch"
     with pytest.raises(DataError, match=message):
-        source.load({**tensors, name: torch.zeros(1, 2, 3)})
+        source.batches(other, REQUEST)
 
 
 def test_without_an_autoencoder_the_command_is_told(pixels: Run) -> None:
@@ -169,10 +107,49 @@ def test_without_an_autoencoder_the_command_is_told(pixels: Run) -> None:
         next(replace(pixels, decoder=None).search())
 
 
-def test_checkpoints_of_another_trainer_need_a_function(run: Run, pixels: Run) -> None:
+def test_checkpoints_of_another_trainer_need_a_function(tiny: Run, pixels: Run) -> None:
     message = r"combination\.generator; see docs/other_checkpoints\.md"
     with pytest.raises(DataError, match=message):
-        next(replace(pixels, catalog=run.catalog).search({"window": 1.0}))
+        next(replace(pixels, catalog=tiny.catalog).search({"window": 1.0}))
+
+
+def images(*shape: int) -> Tensor:
+    return torch.zeros(shape, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("batches", "gives_images", "message"),
+    [
+        ([images(4, 3, 8, 8)], True, "gave 4 images where 12 were asked for"),
+        ([images(7, 3, 8, 8)] * 2, True, "gave 14 images where 12 were asked for"),
+        ([], True, "gave 0 images where 12 were asked for"),
+        ([images(12, 3, 8)], True, r"it gave torch.uint8 of shape \(12, 3, 8\)"),
+        ([images(12, 8, 8, 3)], True, r"it gave torch.uint8 of shape \(12, 8, 8, 3\)"),
+        ([torch.zeros(12, 3, 8, 8)], True, "it gave torch.float32 of shape"),
+        ([torch.zeros(12, 5)], True, r"with combination\.references, of float features"),
+        ([images(12, 3, 8, 8)], False, "it gave torch.uint8 of shape"),
+        ([torch.zeros(12)], False, r"it gave torch.float32 of shape \(12,\)"),
+        ([np.zeros((12, 3))], False, "it gave ndarray"),
+        ([torch.full((12, 5), math.nan)], False, "values that are not finite"),
+    ],
+    ids=range(11),
+)  # fmt: skip
+def test_what_a_generator_should_not_give_is_named(
+    batches: list[Any], gives_images: bool, message: str
+) -> None:
+    source = FunctionSource(lambda *_, **__: iter(batches), not gives_images)
+    with pytest.raises(DataError, match=rf"combination\.generator.*{message}"):
+        list(source.batches({}, REQUEST))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.bfloat16])
+def test_features_of_any_float_type_are_taken(dtype: torch.dtype) -> None:
+    given = torch.full((12, 2), 0.5, dtype=dtype, requires_grad=True)
+    source = FunctionSource(lambda *_, **__: iter([given]), gives_features=True)
+    space = FeatureSpace(FEATURES_AS_GIVEN, ())
+    (found,) = Evaluator((space,)).features(source.batches({}, REQUEST), 12)
+    assert torch.equal(found.kept, torch.full((12, 2), 0.5))
+    assert not found.kept.requires_grad
 
 
 @pytest.mark.parametrize(
@@ -180,31 +157,28 @@ def test_checkpoints_of_another_trainer_need_a_function(run: Run, pixels: Run) -
     [
         (torch.zeros(40, 3).int(), r"it gave torch\.int32 of shape \(40, 3\)"),
         (torch.zeros(40), r"it gave torch\.float32 of shape \(40,\)"),
-        (torch.zeros(1, 3), r"it gave torch\.float32 of shape \(1, 3\)"),
+        (torch.zeros(5, 3), r"of at least 6 real images; it gave 5 of them"),
         ([[0.0, 0.0]], "it gave list"),
         (torch.full((40, 3), math.nan), "it gave values that are not finite"),
-        (
-            torch.randn(40, 5),
-            r"have 3 features each, those of combination\.references 5",
-        ),
+        (torch.randn(40, 5), r"have 3 features each, those of combination\.references 5"),
     ],
     ids=range(6),
-)
+)  # fmt: skip
 def test_what_references_should_not_give_is_named(
-    run: Run, monkeypatch: pytest.MonkeyPatch, features: Any, message: str
+    tiny: Run, monkeypatch: pytest.MonkeyPatch, features: Any, message: str
 ) -> None:
     monkeypatch.setattr(sys.modules["small_runs"], "references", lambda _: features)
     with pytest.raises(DataError, match=message):
-        next(run.search())
+        next(tiny.search())
 
 
-def test_a_task_can_be_sent_to_another_process(pixels: Run) -> None:
-    task = pixels.stage().task
-    copy = pickle.loads(pickle.dumps(task))
-    assert copy.parameters == task.parameters
+def test_a_task_can_be_sent_to_another_process(pixels: Run, tiny: Run) -> None:
+    copy = pickle.loads(pickle.dumps(pixels.stage().task))
     assert isinstance(copy.source(), ModelSource)
-    extractor = copy.built_extractor()
-    assert extractor.name == "classifier"
+    assert copy.built_extractor().name == "classifier"
+    features = pickle.loads(pickle.dumps(tiny.stage().task))
+    assert isinstance(features.source(), FunctionSource)
+    assert features.built_extractor() is FEATURES_AS_GIVEN
 
 
 # a trainer that knows nothing of this project, and a module of its user
@@ -234,6 +208,17 @@ def generate(weights, *, num_images, seed):
 
 
 @pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Write a module of the user into the current folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "my_model.py").write_text(MODULE.format(file=Path(__file__).stem))
+    importlib.invalidate_caches()
+    yield
+    sys.modules.pop("my_model", None)
+
+
+@pytest.fixture
 def theirs(tmp_path: Path) -> Path:
     folder = tmp_path / "theirs"
     folder.mkdir()
@@ -247,17 +232,14 @@ def theirs(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("module")
 @pytest.mark.parametrize("method", ["cma", "evolution", "random"])
 def test_checkpoints_of_another_trainer_are_combined_into_its_own_model(
-    pixels: Run, theirs: Path, module: Path, method: str
+    pixels: Run, theirs: Path, method: str
 ) -> None:
-    module.write_text(MODULE.format(file=Path(__file__).stem))
-    importlib.invalidate_caches()
+    nothing = dict.fromkeys(("pattern", "step", "names", "strip_prefix"))
     found = ExternalCheckpointsDataset(
-        source=str(theirs),
-        **dict.fromkeys(("pattern", "step", "names", "strip_prefix")),
-        entry="model",
-        kind="raw",
+        source=str(theirs), **nothing, entry="model", kind="raw"
     ).load()
     ours = CheckpointsDataset(path=str(theirs.parent / "run" / "checkpoints"))
     for part in import_checkpoints(found, ours.load()):
