@@ -61,9 +61,10 @@ def _check_stored(
         raise DataError(
             f"{place}, which this project trained itself: give another run_id."
         )
-    difference = f"other than now: {first_difference(stored, origin)}"
     if origin is None:
         difference = f"{stored['file']}, which cataloging.source does not have"
+    else:
+        difference = f"other than now: {first_difference(stored, origin)}"
     raise DataError(
         f"{place}, which was imported from {difference}. Give another run_id, or remove that "
         "folder to import anew."
