@@ -59,7 +59,7 @@ def everything(folder: Path) -> list[tuple[Any, str]]:
             for name, dataset, kind in ATOMIC
         ),
         (TensorFileDataset(filepath=path), "JSONPreview"),
-        (ModelSetDataset(filepath=path, **models), "JSONPreview"),
+        (ModelSetDataset(filepath=f"{path}.json", **models), "JSONPreview"),
         (AutoencoderDataset(path=path), "JSONPreview"),
         (RunRecordsDataset(path=path), "JSONPreview"),
         (CheckpointsDataset(path=path), "TablePreview"),
