@@ -96,7 +96,8 @@ def test_every_parameter_has_default_bounds_and_meaning() -> None:
         "`training.optimizer.learning_rate`",
         "`0.0015`",
         "number > 0",
-        "Constant; paper: 1e-4 for 158 M parameters; small networks learn faster with more.",
+        "Learning rate, constant; paper: 1e-4 for 158 M parameters; small networks learn "
+        "faster with more.",
     ] in rows
 
 

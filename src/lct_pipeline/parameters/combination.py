@@ -29,11 +29,11 @@ class Fitness(Group):
     renoise: Literal["fresh", "same", "coupled"]
     """Noise of the second evaluation: the same as of the first, fresh, or coupled."""
     num_images: AtLeastTwo
-    """Of an evaluation. With 400, searches fitted the noise and gained nothing."""
+    """Images of an evaluation. With 400, searches fitted the noise and gained nothing."""
     frechet_weight: NonNegativeFloat
-    """The fitness is the weighted sum of Frechet and kernel distance."""
+    """Weight of the Frechet distance in the fitness, a sum of it and the kernel distance."""
     kernel_weight: NonNegativeFloat
-    """Of the kernel distance in that sum; 0: it is not measured."""
+    """Weight of the kernel distance in that sum; 0: it is not measured."""
 
     def faults(self) -> Iterator[str]:
         """Something has to be measured."""
@@ -45,17 +45,17 @@ class Gradient(Group):
     """The search along the derivative of the fitness."""
 
     step_size: PositiveFloat
-    """Over the square root of the number of checkpoints; falls to 0."""
+    """Size of the first step, over the square root of the number of checkpoints; falls to 0."""
     num_images: AtLeastTwo
-    """Of each step, from new noise."""
+    """Images of each step, from new noise."""
 
 
 class Search(Group):
     """Searches over coefficients: which, how often, with which budget."""
 
     methods: tuple[Method, ...] = Field(min_length=1)
-    """gradient takes one step and our own models, and found much more with the same budget;
-    evolution and cma take any; random is to compare with."""
+    """Kinds of search. gradient takes one step and our own models, and found much more with the
+    same budget; evolution and cma take any; random is to compare with."""
     num_seeds: PositiveInt
     """Searches of each method, with seeds from `seed` on."""
     num_evaluations: PositiveInt
@@ -65,9 +65,9 @@ class Search(Group):
     """Candidates of a generation, and survivors of the evolutionary search; half of those
     breed."""
     initial_ema_rates: tuple[Rate, ...] = Field(min_length=1)
-    """EMA profiles of the start."""
+    """Rates of the exponential averages that the start holds, projected on the checkpoints."""
     initial_sigma_rels: tuple[Width, ...]
-    """Power-function averages (EDM2) of the start, projected on the checkpoints."""
+    """Relative widths of the power-function averages (EDM2) that the start holds."""
     gradient: Gradient
 
     def faults(self) -> Iterator[str]:
@@ -87,11 +87,11 @@ class Selection(Group):
     """Scores on the validation split, by which weights are selected."""
 
     num_candidates: PositiveInt
-    """Of each search, that are measured again: among the best of many noisy evaluations some are
-    there by luck."""
+    """Candidates of each search that are measured again: among the best of many noisy evaluations
+    some are there by luck."""
     num_images: AtLeastTwo
-    """Of an evaluation: of averages, candidates, and of the decision between the best candidate
-    and the best baseline."""
+    """Images of an evaluation: of averages, candidates, and of the decision between the best
+    candidate and the best baseline."""
 
 
 class Combination(Group):
@@ -104,7 +104,7 @@ class Combination(Group):
     window: PositiveShare
     """Share of the training steps, at the end, whose checkpoints are combined."""
     memory_mib: PositiveInt
-    """Bounds the combinations that are made together (1,024: 24 of 10 M weights)."""
+    """Memory of the combinations that are made together, MiB (1,024: 24 of 10 M weights)."""
     generator: ImportPath | None
     """package.module:function that generates with another trainer's checkpoints; null: this
     project's models. See docs/other_checkpoints.md."""
@@ -114,11 +114,11 @@ class Combination(Group):
     search: Search
     selection: Selection
     num_line_points: NonNegativeInt
-    """Of the chart from the best EMA to the combination; 0: none."""
+    """Points of the chart from the best EMA to the combination; 0: none."""
     landscape_size: NonNegativeInt
-    """Squared: points of the chart over three checkpoints; 0: none."""
+    """Side of the grid of points of the chart over three checkpoints; 0: none."""
     seed: NonNegativeInt
-    """Of the first search; its noise differs from that of selection and report."""
+    """Seed of the first search; its noise differs from that of selection and report."""
 
     def faults(self) -> Iterator[str]:
         """Custom generators and the gradient search have their needs."""

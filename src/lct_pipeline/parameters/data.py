@@ -14,9 +14,9 @@ class Splits(Group):
     """Shares of the images, drawn by their content; the rest is for training."""
 
     validation: Share
-    """For searching and selecting."""
+    """Share by which is selected."""
     test: Share
-    """For final values only."""
+    """Share on which final values are measured, and nothing else."""
 
     def faults(self) -> Iterator[str]:
         """Training needs images too."""
@@ -28,17 +28,18 @@ class Ingestion(Group):
     """Which images, and how they become squares of one size."""
 
     source: str = Field(min_length=1)
-    """digits (built in); a folder, .zip, .tar, .npy, .npz or .parquet; a folder of .tar
+    """The images: digits (built in); a folder, .zip, .tar, .npy, .npz or .parquet; a folder of .tar
     (WebDataset) or .parquet files; hf://datasets/<id>; a saved Hugging Face data set."""
     labels: Text
-    """folders: the folder (or .cls of a WebDataset) is the label; column: label_column of a table
-    or array file; none; or a .csv of image names and labels."""
+    """Class labels. folders: the folder (or .cls of a WebDataset) is the label; column:
+    label_column of a table or array file; none; or a .csv of image names and labels."""
     image_column: Text | None
-    """Of a table, array file or .csv; null: the only one that can be meant."""
+    """Column with the images, or their names, of a table, array file or .csv; null: the only one
+    that can be meant."""
     label_column: Text
-    """Of a table, array file or .csv, with labels=column or a .csv."""
+    """Column with the labels, of a table or array file with labels=column, or of the .csv."""
     hub_split: Text
-    """Of a Hugging Face data set."""
+    """Split to take of a Hugging Face data set."""
     image_size: int = Field(ge=8, multiple_of=8)
     """Side in pixels after centre crop and resize."""
     splits: Splits
@@ -47,30 +48,34 @@ class Ingestion(Group):
     max_problem_share: Share
     """More files than this share that cannot be used stop the run."""
     min_side: PositiveInt
-    """Pixels; smaller images are not used."""
+    """Least side in pixels; smaller images are not used."""
     max_pixels: int = Field(gt=0, le=178_956_970)  # where Pillow itself refuses
-    """Larger images are refused before they are decoded (decompression bombs)."""
+    """Most pixels of an image; larger ones are refused before they are decoded (decompression
+    bombs)."""
     max_mib: PositiveInt
-    """Larger files are refused before they are read."""
+    """Largest file, MiB; larger ones are refused before they are read."""
     shard_mib: PositiveInt
-    """Of pixels in a shard: 16 are 5,461 images at 32 pixels, 85 at 256."""
+    """MiB of pixels in a shard: 16 are 5,461 images at 32 pixels, 85 at 256."""
 
 
 class TrainedAutoencoder(Group):
     """The small AutoencoderKL that is trained here when no autoencoder is named."""
 
     block_channels: tuple[PositiveInt, ...] = Field(min_length=1)
-    """Of each level. Each but the last halves the side: four make 8x, as in Stable Diffusion."""
+    """Channels of each level. Each but the last halves the side: four make 8x, as in Stable
+    Diffusion."""
     latent_channels: PositiveInt
-    """The digits lose nothing with 4; colour photographs want 4 and more steps."""
+    """Channels of the latents. The digits lose nothing with 4; colour photographs want 4 and more
+    steps."""
     num_steps: PositiveInt
-    """450 take about 50 s on two cores."""
+    """Steps of the optimiser; 450 take about 50 s on two cores."""
     batch_size: PositiveInt
     """Images a step."""
     learning_rate: PositiveFloat
     """Peak of a one-cycle schedule."""
     kl_weight: NonNegativeFloat
-    """With 1e-3 latents stay near unit variance; 1e-6 (Stable Diffusion) leaves outliers."""
+    """Weight of the KL divergence. With 1e-3 latents stay near unit variance; 1e-6 (Stable
+    Diffusion) leaves outliers."""
 
     def faults(self) -> Iterator[str]:
         """Group norms need channels that their groups divide."""
@@ -89,15 +94,16 @@ class Encoding(Group):
     """Store each image's mirror image too, encoded: twice the training latents."""
     trained: TrainedAutoencoder
     warn_below_psnr: NonNegativeFloat
-    """dB on the validation split; below 24, samples are visibly blurred."""
+    """PSNR on the validation split, dB, below which there is a warning; below 24, samples are
+    visibly blurred."""
     lpips_path: Text | None
     """File alexnet-owt-7be5be79.pth, for LPIPS; null: torch hub's folder. LPIPS is left out where
     there is none."""
     precision: Literal["auto", "float32", "bfloat16"]
-    """Of the autoencoder; auto: bfloat16 on GPUs that have it, else float32."""
+    """Precision of the autoencoder; auto: bfloat16 on GPUs that have it, else float32."""
     stored_as: Literal["float32", "float16"]
-    """Of the latents' moments; float16 halves them."""
+    """Precision of the stored means and standard deviations of latents; float16 halves them."""
     batch_size: NonNegativeInt
     """Images at a time; 0: 512 at most, 4 million pixels on a GPU, 131,072 on a CPU."""
     seed: NonNegativeInt
-    """Of the training of the autoencoder: weights, order of images, noise."""
+    """Seed of the training of the autoencoder: weights, order of images, noise."""

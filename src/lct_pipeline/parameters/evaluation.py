@@ -27,17 +27,17 @@ class Statistics(Group):
     num_td_levels: AtLeastTwo
     """Pairs of levels, evenly over the stage's grid; the paper's figure 1 has 21."""
     num_td_images: NonNegativeInt
-    """Training images; 0: all. Their values at one level are held in memory: 16 KiB an image at
-    4x32x32."""
+    """Training images that are measured; 0: all. Their values at one level are held in memory: 16
+    KiB an image at 4x32x32."""
 
 
 class DiffusionSampling(Group):
     """How models of objective.kind=diffusion generate."""
 
     sampler: Literal["heun", "dpm_solver"]
-    """dpm_solver: DPM-Solver++(2M); or heun (EDM)."""
+    """Sampler. dpm_solver: DPM-Solver++(2M); or heun (EDM)."""
     num_evaluations: tuple[PositiveInt, ...] = Field(min_length=1)
-    """Of the network for an image; each is evaluated."""
+    """Evaluations of the network for an image; the model is measured with each."""
 
     def faults(self) -> Iterator[str]:
         """Heun's method takes two evaluations a step."""
@@ -50,17 +50,17 @@ class Sampling(Group):
     """How trained models generate."""
 
     intermediate_sigmas: tuple[PositiveFloat, ...] = Field(min_length=1)
-    """Tried as noise level of the second evaluation, on the validation split; the best is used.
-    The paper's best was 0.53."""
+    """Noise levels tried for the second evaluation, on the validation split; the best is used. The
+    paper's best was 0.53."""
     renoise: tuple[Literal["fresh", "same", "coupled"], ...] = Field(min_length=1)
-    """Noise of the second evaluation, tried likewise: fresh, or the same as of the first."""
+    """Noise tried for the second evaluation: fresh, or the same as of the first."""
     guidance: PositiveFloat
-    """Classifier-free guidance of conditional models; 1: none."""
+    """Scale of classifier-free guidance, of conditional models; 1: none."""
     diffusion: DiffusionSampling
     batch_size: PositiveInt
     """Images generated at a time."""
     grid_size: PositiveInt
-    """Sample grids have grid_size x grid_size images."""
+    """Side of a sample grid: grid_size x grid_size images."""
 
 
 class TrainedClassifier(Group):
@@ -72,9 +72,9 @@ class TrainedClassifier(Group):
     width: int = Field(ge=8, multiple_of=8)
     """Channels of the first convolution."""
     num_features: PositiveInt
-    """That are compared."""
+    """Features that are compared."""
     num_steps: PositiveInt
-    """Of its training."""
+    """Steps of its training."""
     batch_size: PositiveInt
     """Images a step of its training."""
 
@@ -100,18 +100,18 @@ class Extractor(Group):
     """A network whose features are compared; the last three are for custom networks."""
 
     kind: Annotated[Text, AfterValidator(_known)]
-    """classifier: a small one, trained here; inception: clean-fid's, gives FID; inception_pytorch:
-    pytorch-fid's; dinov2; package.module:name of a function that returns a network; a TorchScript
-    or .onnx file."""
+    """Network. classifier: a small one, trained here; inception: clean-fid's, gives FID;
+    inception_pytorch: pytorch-fid's; dinov2; package.module:name of a function that returns a
+    network; a TorchScript or .onnx file."""
     path: Text | None = None
     """Weights: inception-2015-12-05.pt, pt_inception-2015-12-05-6726825d.pth, a folder or hub id
     of DINOv2, or what the function is given; null: the usual place."""
     size: Annotated[int, Field(ge=8)] | None = None
-    """Of a custom network: side that images are resized to; null: as they are."""
+    """Side to which images are resized for a custom network; null: as they are."""
     mean: Triple = UNCHANGED[0]
-    """Of a custom network: subtracted from images in [0, 1]."""
+    """Mean subtracted from images in [0, 1], for a custom network."""
     std: PositiveTriple = UNCHANGED[1]
-    """Of a custom network: what they are then divided by."""
+    """Standard deviation by which they are then divided, for a custom network."""
 
     @property
     def is_file(self) -> bool:
@@ -151,18 +151,18 @@ class Features(Group):
     batch_size: PositiveInt
     """Images at a time through the extractor."""
     seed: NonNegativeInt
-    """Of the training of the classifier, and of which features are kept."""
+    """Seed of the training of the classifier, and of which features are kept."""
 
 
 class ReferenceStatistics(Group):
     """Mean and covariance of features of real images that others published."""
 
     path: Text | None
-    """.npz with mu and sigma, of clean-fid or others, for features.extractor."""
+    """File .npz with mu and sigma, of clean-fid or others, for features.extractor."""
     protocol: Text | None
-    """How they were made, as text."""
+    """Text that says how the statistics were made."""
     num_images: PositiveInt | None
-    """Of how many images they are."""
+    """Number of images that the statistics are of."""
 
     def faults(self) -> Iterator[str]:
         """A file of statistics does not say what it is."""
@@ -174,14 +174,14 @@ class ReferenceStatistics(Group):
 
 
 class Neighbours(Group):
-    """The figure of generated images beside the nearest training images."""
+    """The picture of generated images beside the nearest training images."""
 
     num_images: NonNegativeInt
-    """Generated images whose nearest training images are searched; 0: no figure."""
+    """Generated images whose nearest training images are searched; 0: no picture."""
     num_shown: PositiveInt
-    """Of them, those nearest to a training image."""
+    """Images shown: of those, the ones nearest to a training image."""
     num_neighbours: PositiveInt
-    """Training images beside each."""
+    """Training images shown beside each."""
 
     def faults(self) -> Iterator[str]:
         """What is shown was searched for."""
@@ -193,26 +193,26 @@ class Evaluation(Group):
     """What is selected on the validation split, and the final values."""
 
     protocol: Literal["clean", "slct_paper"]
-    """clean: images as they are, rounded to 8 bits; slct_paper: the paper's, pytorch-fid on JPEG
-    files, 8 bits by truncation, compared with all images."""
+    """How images are stored. clean: images as they are, rounded to 8 bits; slct_paper: the paper's,
+    pytorch-fid on JPEG files, 8 bits by truncation, compared with all images."""
     split: Literal["test", "train", "all"]
     """Real images that generated ones are compared with. Literature mostly has train or all, which
     the models have seen."""
     extractors: tuple[AnyExtractor, ...]
-    """More of them, beside that of features: inception, dinov2, {kind: ..., path: ...}."""
+    """Further extractors, beside that of features: inception, dinov2, {kind: ..., path: ...}."""
     reference: ReferenceStatistics
     num_images: NonNegativeInt
-    """Generated per model, NFE and seed; 0: as many as the split has. Paper: 50,176."""
+    """Images generated per model, NFE and seed; 0: as many as the split has. Paper: 50,176."""
     num_seeds: PositiveInt
-    """Of noise: values are means over them, with standard deviations."""
+    """Seeds of noise: values are means over them, with standard deviations."""
     num_selection_images: NonNegativeInt
-    """Generated for each sampling plan on the validation split; 0: as many as it has."""
+    """Images generated for each sampling plan on the validation split; 0: as many as it has."""
     posthoc_sigma_rels: tuple[Width, ...]
-    """Averages made afterwards, of EDM2's relative widths, that compete with those kept in
+    """Relative widths (EDM2) of averages made afterwards, that compete with those kept in
     training."""
     neighbours: Neighbours
     seed: NonNegativeInt
-    """Noise that the search never saw: combination has its own streams."""
+    """Seed of noise that the search never saw: combination has its own streams."""
 
     def faults(self) -> Iterator[str]:
         """Some metrics need more than a few images."""
@@ -229,7 +229,7 @@ class Comparison(Group):
     generated: Text | None
     """Folder, .zip or any other source of images."""
     reference: Text | None
-    """Another one, unless statistics are given."""
+    """Another such source, unless statistics are given."""
     statistics: ReferenceStatistics
 
     def faults(self) -> Iterator[str]:

@@ -9,10 +9,10 @@ class Export(Group):
     """Which model is exported, and what is written beside it."""
 
     model: Text
-    """best: the combination where its gain survived, else the best baseline; or combined,
+    """Model. best: the combination where it was selected, else the best baseline; or combined,
     best_ema, last, or the name of a checkpoint."""
     license: Text | None
-    """Of the weights, for the model card, such as apache-2.0; null: it says that one is missing,
-    since the images have a say in it."""
+    """Licence of the weights, for the model card, such as apache-2.0; null: it says that one is
+    missing, since the images have a say in it."""
     onnx: bool
-    """true: generator.onnx too, one step from noise to image (extra onnx)."""
+    """Whether to write generator.onnx too, one step from noise to image (extra onnx)."""

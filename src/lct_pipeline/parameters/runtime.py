@@ -18,13 +18,13 @@ class Runtime(Group):
     """Where and how the work runs; no result depends on it, up to rounding."""
 
     device: Literal["auto", "cpu", "cuda", "mps"]
-    """auto: cuda, else mps, else cpu."""
+    """Where networks compute; auto: cuda, else mps, else cpu."""
     num_threads: NonNegativeInt
-    """0: all cores. Give fewer when something else is running."""
+    """CPU threads; 0: one for each core. Give fewer when something else is running."""
     num_workers: NonNegativeInt
     """Threads that read and decode images; 0: as many as cores, at most 16."""
     num_processes: PositiveInt
-    """Of training, encoding and searches, one per GPU."""
+    """Processes that share training, encoding and searches, one per GPU."""
     gradient_accumulation: PositiveInt
     """Parts in which a batch is computed, one after the other: less memory."""
     compile: bool
@@ -56,4 +56,4 @@ class Cataloging(Group):
     strip_prefix: Text | None
     """Start of names that is removed: "module." of DataParallel, "_orig_mod."."""
     kind: Literal["raw", "ema"]
-    """raw: what training wrote; ema: the averages of diffusers' *_ema folders."""
+    """Weights to take. raw: what training wrote; ema: the averages of diffusers' *_ema folders."""

@@ -33,7 +33,7 @@ class MLPSize(Group):
     """A residual MLP over the flattened latents."""
 
     width: int = Field(ge=16, multiple_of=4)
-    """Of the hidden layers."""
+    """Width of the hidden layers."""
     num_blocks: PositiveInt
     """Residual blocks."""
 
@@ -44,7 +44,7 @@ class UNetSize(Group):
     width: int = Field(ge=16, multiple_of=16)
     """Channels of the first level."""
     multipliers: tuple[PositiveInt, ...] = Field(min_length=1)
-    """Of the channels, for each level; each level halves the side."""
+    """Factor of the channels for each level; each level halves the side."""
     num_blocks: PositiveInt
     """Residual blocks of a level on the way down; one more on the way up."""
     attention_sizes: tuple[PositiveInt, ...]
@@ -59,15 +59,15 @@ class DiTSize(Group):
     patch_size: PositiveInt
     """Side of a patch, which is one token."""
     depth: PositiveInt
-    """Blocks."""
+    """Number of blocks."""
     width: int = Field(ge=16, multiple_of=4)
-    """Of a token."""
+    """Width of a token."""
     head_width: int = Field(ge=4, multiple_of=4)
-    """Of an attention head."""
+    """Channels of an attention head."""
     positions: Literal["sinusoidal", "rotary"]
     """How tokens know their place. The authors' follow-up prefers rotary."""
     activation: Literal["gelu", "relu"]
-    """Of the blocks' MLPs. The authors' follow-up prefers relu."""
+    """Activation of the blocks' MLPs. The authors' follow-up prefers relu."""
 
 
 class Network(Group):
@@ -81,7 +81,7 @@ class Network(Group):
     dropout: Probability
     """Share of activations set to 0; the paper's run with 0.2 collapsed."""
     conditional: bool
-    """true: class labels, from the folders' names."""
+    """Whether the network takes class labels, which ingestion.labels finds."""
     label_dropout: Probability
     """Share of labels that training hides, for classifier-free guidance."""
     mlp: MLPSize
@@ -108,9 +108,9 @@ class Noise(Group):
     sigma_max: PositiveFloat
     """Where sampling starts, EDM's."""
     sigma_data: PositiveFloat
-    """Latents are normalised to this standard deviation."""
+    """Standard deviation to which latents are normalised."""
     rho: PositiveFloat
-    """Above 1 the grid is finer at small levels; EDM's."""
+    """Exponent of the grid; above 1 it is finer at small levels; EDM's."""
     s0: PositiveInt
     """Intervals of the grid in the first stage: N(k) doubles from s0 to s1."""
     s1: PositiveInt
@@ -142,20 +142,21 @@ class Objective(Group):
     kind: Literal["consistency", "diffusion", "distillation", "truncated"]
     """consistency (sLCT, iCT), diffusion (EDM), distillation, truncated (TCM)."""
     loss: Literal["cauchy", "pseudo_huber", "geman_mcclure", "l2"]
-    """Of the temporal difference: cauchy is sLCT's, pseudo_huber iCT's."""
+    """Robust loss of the temporal difference: cauchy is sLCT's, pseudo_huber iCT's."""
     c_schedule: Literal["paper", "fitted", "constant"]
     """Scale of the loss. paper: the authors' law; fitted: the same law, measured; constant:
     iCT's."""
     residual: Literal["mean", "sum"]
-    """What the loss is of. mean: the mean of squares over a sample (sLCT's code); sum: as iCT
-    derived its c."""
+    """How the temporal difference of a sample is reduced. mean: the mean of squares over a sample
+    (sLCT's code); sum: as iCT derived its c."""
     diffusion_weight: NonNegativeFloat
-    """Of the diffusion loss at small noise; 0 switches it off."""
+    """Weight of the diffusion loss at small noise; 0 switches it off."""
     diffusion_threshold: Share
     """Share of the grid, from sigma_max down, without the diffusion loss: with 0.75 it acts on
     levels below 0.17."""
     coupling: Literal["independent", "batch", "process"]
-    """Optimal transport over the batch; process: over each process's part; independent: none."""
+    """Coupling of latents and noise. batch: optimal transport over the batch; process: over each
+    process's part; independent: none."""
     truncation: Truncation
 
 
@@ -163,13 +164,14 @@ class Optimizer(Group):
     """How weights follow gradients."""
 
     name: Literal["radam", "adamw"]
-    """radam is iCT's and sLCT's."""
+    """Optimiser; radam is iCT's and sLCT's."""
     learning_rate: PositiveFloat
-    """Constant; paper: 1e-4 for 158 M parameters; small networks learn faster with more."""
+    """Learning rate, constant; paper: 1e-4 for 158 M parameters; small networks learn faster with
+    more."""
     weight_decay: NonNegativeFloat
     """Pull of all weights towards 0; paper: 1e-4."""
     warmup_steps: NonNegativeInt
-    """In which the learning rate grows linearly from 0."""
+    """Steps in which the learning rate grows linearly from 0."""
     clip_norm: PositiveFloat | None
     """Largest norm of a gradient; the paper's code does not clip."""
 
@@ -178,9 +180,9 @@ class InitFrom(Group):
     """A finished run whose weights are the start, the teacher or the frozen first stage."""
 
     run: RunName | None
-    """Its name, a folder of data/06_models; distillation and truncated need one."""
+    """Name of the run, a folder of data/06_models; distillation and truncated need one."""
     checkpoint: str | None
-    """Which of its checkpoints; null: the last average of the first EMA."""
+    """Checkpoint of that run; null: the last average of the first EMA."""
 
 
 class EMA(Group):
@@ -189,7 +191,8 @@ class EMA(Group):
     rates: tuple[Rate, ...]
     """Decay of each average by step; paper: 0.99993 at 294,000 steps."""
     sigma_rels: tuple[Width, ...]
-    """Power-function averages (EDM2), from which any other can be made afterwards."""
+    """Relative widths of power-function averages (EDM2), from which any other can be made
+    afterwards."""
     snapshot_interval: PositiveInt
     """Steps between stored power-function averages."""
 
@@ -203,13 +206,15 @@ class Training(Group):
     """Training of one model. The paper's values, where they differ, stand behind each text."""
 
     num_steps: PositiveInt
-    """Of the optimiser; paper: 294,000 for CelebA-HQ."""
+    """Steps of the optimiser; paper: 294,000 for CelebA-HQ."""
     batch_size: AtLeastTwo
     """Samples of a step, over all processes; paper: 128, LSUN Church 256."""
     precision: Literal["float32", "bfloat16"]
-    """bfloat16: matrix products; norms, levels and losses stay float32."""
+    """Precision of the network. bfloat16: of matrix products; norms, levels and losses stay
+    float32."""
     resample_posterior: bool
-    """A new posterior sample each time; paper: one fixed sample per image."""
+    """Whether a latent is drawn from its posterior anew each time; paper: one fixed sample per
+    image."""
     init_from: InitFrom
     network: Network
     noise: Noise
@@ -224,7 +229,7 @@ class Training(Group):
     metrics_interval: PositiveInt
     """Steps between rows of training_metrics."""
     seed: NonNegativeInt
-    """Of weights, order of samples, noise, levels and dropout."""
+    """Seed of weights, order of samples, noise, levels and dropout."""
 
     def faults(self) -> Iterator[str]:
         """Each objective has its needs."""
