@@ -1,6 +1,5 @@
 """Stores of shards: written as a stream, continued, gathered from."""
 
-import hashlib
 import json
 import threading
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import torch
 from kedro.io import DatasetError
 
 from lct_pipeline.datasets import shards as shards_module
-from lct_pipeline.datasets.shard_file import ShardFile, write_shard
+from lct_pipeline.datasets.shard_file import write_shard
 from lct_pipeline.datasets.shards import (
     Shard,
     ShardsDataset,
@@ -232,23 +231,6 @@ def test_what_older_and_killed_runs_left_is_not_read_and_removed(
     assert set(contents(store.folder)) == {"index.json", *names_of(0)}
     found = ShardStore(store.folder)
     assert (len(found), found.fingerprint) == (1, "other")
-
-
-def test_reading_and_writing_to_what_was_read_leaves_the_file_as_it_is(
-    store: ShardStore,
-) -> None:
-    path = shard_path(store.folder, 0)
-    before = hashlib.sha256(path.read_bytes()).hexdigest()
-    arrays = ShardFile(path).arrays
-    assert isinstance(arrays["images"], np.memmap)
-    arrays["images"][:] = 7
-    torch.from_numpy(arrays["halves"]).fill_(3)
-    store.gather("images", np.array([0, 1])).zero_()
-    del arrays
-    assert hashlib.sha256(path.read_bytes()).hexdigest() == before
-    np.testing.assert_array_equal(
-        ShardStore(store.folder).gather("images", np.arange(9)).numpy(), VALUES
-    )
 
 
 def test_a_shard_that_is_not_the_indexed_one_is_refused(store: ShardStore) -> None:

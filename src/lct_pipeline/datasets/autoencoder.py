@@ -165,10 +165,9 @@ def _from_pretrained(source: str) -> Autoencoder:
 
     try:
         config = diffusers.AutoencoderKL.load_config(source)
-        found = getattr(diffusers, _checked_class(source, config))
-        return found.from_pretrained(
-            source, use_safetensors=True, low_cpu_mem_usage=False
-        )
+        kind = getattr(diffusers, _checked_class(source, config))
+        options = {"use_safetensors": True, "low_cpu_mem_usage": False}
+        return kind.from_pretrained(source, **options)
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(
             f"encoding.autoencoder={source!r} is neither a folder nor a hub id of a diffusers "

@@ -1,4 +1,4 @@
-"""One shard of a series of records: read by record or mapped, and verified once in a process.
+"""One shard of a series of records: read by record or whole, and verified once in a process.
 
 Its rows, which say what is known of its records, are a Parquet file beside its tensors.
 """
@@ -105,13 +105,13 @@ class ShardFile:
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """The tensors as maps of the file, which last as long as the caller holds them.
+        """All tensors, read from the file each time.
 
         Raises:
             DataError: The content does not have the digest that was written with it.
         """
         self._verify()
-        return self._maps()
+        return self._loaded()
 
     def read(self, name: str, places: np.ndarray) -> np.ndarray:
         """Return the records at ``places``, ``(B,)``, of the tensor ``name``, in that order.
@@ -137,7 +137,7 @@ class ShardFile:
         status = self.path.stat()
         state = (self.path, status.st_ino, status.st_mtime_ns, status.st_size)
         if state not in _VERIFIED:
-            content = {name: torch.from_numpy(a) for name, a in self._maps().items()}
+            content = {n: torch.from_numpy(a) for n, a in self._loaded().items()}
             if content_digest(content, self._about) != self.digest:
                 raise self._altered(self.path)
         _VERIFIED.add(state)
@@ -148,14 +148,12 @@ class ShardFile:
             f"{path} was altered after it was written. Remove {self.path} and run again."
         )
 
-    def _maps(self) -> dict[str, np.ndarray]:
-        # mode "c": pages are private copies, so torch may wrap them and the file stays as it is
-        return {
-            name: np.empty(shape, dtype)
-            if 0 in shape
-            else np.memmap(self.path, dtype, "c", start, shape)
-            for name, (dtype, shape, start) in self._tensors.items()
-        }
+    def _loaded(self) -> dict[str, np.ndarray]:
+        arrays = {}
+        for name, (dtype, shape, at) in self._tensors.items():
+            values = np.fromfile(self.path, dtype, math.prod(shape), offset=at)
+            arrays[name] = values.reshape(shape)
+        return arrays
 
 
 def _runs(places: np.ndarray) -> Iterator[tuple[int, int, int]]:

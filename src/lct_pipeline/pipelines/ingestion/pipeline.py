@@ -4,6 +4,8 @@ from kedro.pipeline import Node, Pipeline
 
 from lct_pipeline.pipelines.ingestion.nodes import build_image_manifest, ingest_images
 
+PARAMETERS = ["params:ingestion", "params:runtime"]
+
 
 def create_pipeline() -> Pipeline:
     """Return the nodes from a source to images and their manifest."""
@@ -11,12 +13,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 ingest_images,
-                inputs=[
-                    "image_source",
-                    "previous_images",
-                    "params:ingestion",
-                    "params:runtime",
-                ],
+                inputs=["image_source", "previous_images", *PARAMETERS],
                 outputs="images",
                 name="ingest_images",
             ),
