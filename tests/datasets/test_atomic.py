@@ -125,12 +125,12 @@ def test_a_leftover_temporary_file_is_not_read(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_says_which_and_what_writes_it(tmp_path: Path) -> None:
-    dataset = AtomicDataset(filepath=str(tmp_path / "a.json"))
+    dataset = AtomicDataset(filepath=str(tmp_path / "a.json"), written_by="evaluate")
     with pytest.raises(DatasetError) as caught:
         dataset.load()
     fault = user_error_in(caught.value)
     assert str(tmp_path / "a.json") in str(fault)
-    assert "kedro run --pipeline=train" in str(fault)
+    assert "kedro run --pipeline=evaluate" in str(fault)
 
 
 def test_two_runs_keep_theirs_and_the_last_one_is_above(tmp_path: Path) -> None:

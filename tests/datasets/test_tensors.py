@@ -154,15 +154,6 @@ def test_a_tensor_file_comes_back_as_saved(tmp_path: Path) -> None:
     assert dataset.content_digest() == content_digest(found.tensors, found.metadata)
 
 
-def test_a_missing_file_is_named_with_the_command_that_writes_it(
-    tmp_path: Path,
-) -> None:
-    path = tmp_path / "model.safetensors"
-    dataset = TensorFileDataset(filepath=str(path), written_by="combine")
-    with pytest.raises(DatasetError, match=r"model\.safetensors is not there\. .*comb"):
-        dataset.load()
-
-
 def test_an_optional_file_loads_as_none_where_it_is_missing_not_damaged(
     tmp_path: Path,
 ) -> None:

@@ -24,7 +24,7 @@ from kedro_datasets._typing import (
     TablePreview,
 )
 
-from lct_pipeline.datasets.files import atomic_path
+from lct_pipeline.datasets.files import atomic_path, missing
 from lct_pipeline.datasets.previews import NOTHING, table
 from lct_pipeline.errors import DataError
 from lct_pipeline.models.digests import file_digest
@@ -84,6 +84,7 @@ class AtomicDataset(AbstractVersionedDataset[Any, Any]):
         version: Which version to load and to save.
         optional: Whether a missing file loads as None instead of raising.
         latest: Whether each save is also copied to the folder above, as that of the last run.
+        written_by: Name of the pipeline that writes it, for the message when it is missing.
         metadata: Anything, for plugins such as kedro-viz.
     """
 
@@ -95,15 +96,16 @@ class AtomicDataset(AbstractVersionedDataset[Any, Any]):
         version: Version | None = None,
         optional: bool = False,
         latest: bool = False,
+        written_by: str = "train",
         metadata: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(filepath=PurePosixPath(filepath), version=version)
         self._dataset = dataset or BY_SUFFIX[Path(filepath).suffix]
         self._optional, self._latest = optional, latest
-        self.metadata = metadata
+        self._written_by, self.metadata = written_by, metadata
         read = PREVIEWS.get(self._dataset)
         if read is not None:  # kedro-viz goes by the annotation of what it returns
-            self.preview = wraps(read)(partial(self._preview, read))
+            self.preview: Any = wraps(read)(partial(self._preview, read))
 
     def load(self) -> Any:
         """Return what is in the file, or None where it may be missing and is.
@@ -111,47 +113,53 @@ class AtomicDataset(AbstractVersionedDataset[Any, Any]):
         Raises:
             DataError: The file is not there.
         """
-        if self._optional and not self._exists():
+        path = self._found()
+        if path is not None:
+            return self._read(path)
+        if self._optional:
             return None
-        path = self._load_path()
-        if not path.exists():
-            raise DataError(
-                f"{path} is not there: an earlier stage writes it. "
-                "`kedro run --pipeline=train` works from nothing."
-            )
-        if path.suffix == ".png":  # kedro's dataset of figures only saves
-            return path.read_bytes()
-        return self._at(path).load()
+        raise DataError(missing(Path(self._filepath), self._written_by))
 
     def save(self, data: Any) -> None:
         """Write beside the file and rename; the copy above comes first, the file means done."""
         path = Path(self._get_save_path())
         with atomic_path(path) as temporary:
-            self._at(temporary).save(data)
+            self._write(data, temporary)
             if self._latest:
                 with atomic_path(path.parents[1] / path.name) as copy:
                     shutil.copyfile(temporary, copy)
 
     def content_digest(self) -> str:
         """Return the SHA-256 of the file."""
-        return file_digest(self._load_path())
+        return file_digest(Path(self._get_load_path()))
+
+    def _read(self, path: Path) -> Any:
+        if path.suffix == ".png":  # kedro's dataset of figures only saves
+            return path.read_bytes()
+        return self._at(path).load()
+
+    def _write(self, data: Any, path: Path) -> None:
+        self._at(path).save(data)
 
     def _at(self, path: Path) -> AbstractDataset:
         config = {"type": self._dataset, "filepath": str(path)}
         options = OPTIONS.get(self._dataset, {})
         return AbstractDataset.from_config(path.name, config | options)
 
-    def _load_path(self) -> Path:
-        return Path(self._get_load_path())
+    def _found(self) -> Path | None:
+        """Return the file, the newest version of it, or None where there is none."""
+        try:
+            path = Path(self._get_load_path())
+        except DatasetError:  # no version yet
+            return None
+        return path if path.exists() else None
 
     def _preview(self, read: Callable[..., Any], **options: Any) -> Any:
-        return read(self._load_path(), **options) if self._exists() else NOTHING
+        path = self._found()
+        return NOTHING if path is None else read(path, **options)
 
     def _exists(self) -> bool:
-        try:
-            return self._load_path().exists()
-        except DatasetError:  # no version yet
-            return False
+        return self._found() is not None
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "dataset": self._dataset}

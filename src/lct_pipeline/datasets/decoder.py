@@ -69,7 +69,7 @@ class DecoderDataset(AtomicDataset):
         normalisation: dict[str, Any],
         **options: Any,
     ) -> None:
-        super().__init__(**options)
+        super().__init__(written_by="encode", **options)
         self._parts = [
             AbstractDataset.from_config("decoder", {**config})
             for config in (autoencoder, normalisation)

@@ -33,3 +33,8 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def missing(path: Path, written_by: str) -> str:
+    """Return the message for a result that is not there yet, and the pipeline that writes it."""
+    return f"{path} is not there. Run `kedro run --pipeline={written_by}` first."

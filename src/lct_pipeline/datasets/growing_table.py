@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -35,14 +36,15 @@ class GrowingTableDataset(AtomicDataset):
         """Write the table atomically; one without rows is no file."""
         table, is_last = opened(data)
         if table.empty:
-            self._load_path().unlink(missing_ok=True)
+            Path(self._filepath).unlink(missing_ok=True)
             return
         copy = table.copy(deep=False)
         copy.attrs = {**table.attrs, COMPLETE_KEY: is_last}
         super().save(copy)
 
     def _exists(self) -> bool:
-        if not super()._exists():
+        path = self._found()
+        if path is None:
             return False
-        stored: dict[str, Any] = pq.read_schema(self._load_path()).pandas_metadata or {}
+        stored: dict[str, Any] = pq.read_schema(path).pandas_metadata or {}
         return stored.get("attributes", {}).get(COMPLETE_KEY, False)

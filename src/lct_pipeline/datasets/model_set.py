@@ -9,7 +9,7 @@ from kedro.io import AbstractDataset
 
 from lct_pipeline.datasets.atomic import AtomicDataset
 from lct_pipeline.datasets.checkpoints import CheckpointCatalog
-from lct_pipeline.datasets.tensors import TensorFile, missing
+from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError
 from lct_pipeline.models.description import ModelDescription
 
@@ -79,7 +79,7 @@ class ModelSetDataset(AtomicDataset):
         combined: dict[str, Any],
         **settings: Any,
     ) -> None:
-        super().__init__(filepath=filepath, **settings)
+        super().__init__(filepath=filepath, written_by="evaluate", **settings)
         configs = {"last": last, "best_ema": best_ema, "combined": combined}
         self._datasets = {
             name: AbstractDataset.from_config(name, {**config})
@@ -92,8 +92,6 @@ class ModelSetDataset(AtomicDataset):
         Raises:
             DataError: Plans were not selected yet.
         """
-        if not self._optional and not self._exists():
-            raise DataError(missing(self._load_path(), "evaluate"))
         said = super().load()
         if said is None:
             return None

@@ -8,6 +8,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset
 
+from lct_pipeline.datasets.files import missing
 from lct_pipeline.datasets.parts import (
     INDEX,
     Last,
@@ -20,7 +21,6 @@ from lct_pipeline.datasets.tensors import (
     DIGEST_KEY,
     TensorFile,
     content_digest,
-    missing,
     read_header,
     read_tensors,
     write_tensors,

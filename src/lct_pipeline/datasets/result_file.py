@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from lct_pipeline.datasets.atomic import AtomicDataset
@@ -27,11 +28,8 @@ class ResultDataset(AtomicDataset):
         super().__init__(filepath=filepath, **settings)
         self._result = RESULTS[result]
 
-    def load(self) -> Any:
-        """Return the result, or None where it may be missing and is."""
-        value = super().load()
-        return None if value is None else self._result.of(value)
+    def _read(self, path: Path) -> Result:
+        return self._result.of(super()._read(path))
 
-    def save(self, data: Any) -> None:
-        """Write the result atomically."""
-        super().save(json.loads(data.model_dump_json()))
+    def _write(self, data: Result, path: Path) -> None:
+        super()._write(json.loads(data.model_dump_json()), path)

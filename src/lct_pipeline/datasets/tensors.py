@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kedro.io import AbstractDataset
 from kedro_datasets._typing import JSONPreview
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from lct_pipeline.datasets.atomic import AtomicDataset
 from lct_pipeline.datasets.files import atomic_path
 from lct_pipeline.datasets.parts import Last, opened
 from lct_pipeline.datasets.previews import NOTHING, header
@@ -128,12 +128,6 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, metadata
 
 
-def missing(path: Path, written_by: str | None) -> str:
-    """Return the message for a result that is not there yet."""
-    hint = f" Run `kedro run --pipeline={written_by}` first." if written_by else ""
-    return f"{path} is not there.{hint}"
-
-
 @dataclass(frozen=True)
 class TensorFile:
     """Tensors by name, and JSON values about them."""
@@ -142,9 +136,7 @@ class TensorFile:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-class TensorFileDataset(
-    AbstractDataset[TensorFile | Last[TensorFile], TensorFile | None]
-):
+class TensorFileDataset(AtomicDataset):
     """``TensorFileDataset`` keeps tensors and metadata in one file, verified on load.
 
     Example for the catalog:
@@ -159,55 +151,38 @@ class TensorFileDataset(
 
     Args:
         filepath: The file.
-        optional: Whether a missing file loads as None instead of raising.
         in_parts: Whether a node saves it again and again: it exists when the
             :class:`~lct_pipeline.datasets.parts.Last` is saved, and loads before that too.
-        written_by: Name of the pipeline that writes it, for the message when it is missing.
-        metadata: Anything, for plugins such as kedro-viz.
+        settings: See :class:`~lct_pipeline.datasets.atomic.AtomicDataset`.
     """
 
     def __init__(
-        self,
-        *,
-        filepath: str,
-        optional: bool = False,
-        in_parts: bool = False,
-        written_by: str | None = None,
-        metadata: dict[str, Any] | None = None,
+        self, *, filepath: str, in_parts: bool = False, **settings: Any
     ) -> None:
-        self._path = Path(filepath)
-        self._optional, self._in_parts = optional, in_parts
-        self._written_by = written_by
-        self.metadata = metadata
-
-    def load(self) -> TensorFile | None:
-        """Return the content, or None where it may be missing and is."""
-        if not self._path.exists():
-            if self._optional:
-                return None
-            raise DataError(missing(self._path, self._written_by))
-        tensors, metadata = read_tensors(self._path)
-        metadata.pop(COMPLETE_KEY, None)
-        return TensorFile(tensors, metadata)
-
-    def save(self, data: TensorFile | Last[TensorFile]) -> None:
-        """Write the file atomically."""
-        file, is_last = opened(data)
-        mark = {COMPLETE_KEY: is_last} if self._in_parts else {}
-        write_tensors(self._path, file.tensors, file.metadata | mark)
+        super().__init__(filepath=filepath, dataset="safetensors", **settings)
+        self._in_parts = in_parts
 
     def content_digest(self) -> str:
         """Return the digest that the file carries."""
-        return read_header(self._path)[0][DIGEST_KEY]
+        return read_header(Path(self._filepath))[0][DIGEST_KEY]
 
     def preview(self) -> JSONPreview:
         """Return what the file says of itself for kedro-viz."""
-        return header(*read_header(self._path)[:2]) if self._path.exists() else NOTHING
+        path = self._found()
+        return NOTHING if path is None else header(*read_header(path)[:2])
+
+    def _read(self, path: Path) -> TensorFile:
+        tensors, metadata = read_tensors(path)
+        metadata.pop(COMPLETE_KEY, None)
+        return TensorFile(tensors, metadata)
+
+    def _write(self, data: TensorFile | Last[TensorFile], path: Path) -> None:
+        file, is_last = opened(data)
+        mark = {COMPLETE_KEY: is_last} if self._in_parts else {}
+        write_tensors(path, file.tensors, file.metadata | mark)
 
     def _exists(self) -> bool:
-        if not self._path.exists():
-            return False
-        return not self._in_parts or read_header(self._path)[0].get(COMPLETE_KEY, True)
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._path), "optional": self._optional}
+        path = self._found()
+        if path is None or not self._in_parts:
+            return path is not None
+        return read_header(path)[0].get(COMPLETE_KEY, True)
