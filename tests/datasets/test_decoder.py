@@ -73,7 +73,10 @@ def refused(dataset: DecoderDataset, words: str) -> None:
 def test_both_come_back_as_saved(parts: Parts) -> None:
     assert not parts.dataset().exists()
     assert parts.dataset(optional=True).load() is None
-    refused(parts.dataset(), "decoder.json is not there. Run `kedro run --pipeline=encode` first")
+    refused(
+        parts.dataset(),
+        "decoder.json is not there. Run `kedro run --pipeline=encode` first",
+    )
     saved = parts.save()
     assert parts.dataset().exists()
     found = parts.dataset().load()
