@@ -124,12 +124,6 @@ def test_a_summary_has_the_key_numbers(tmp_path: Path) -> None:
     assert summary.headline is not None and "classifier" in summary.headline
 
 
-@pytest.mark.parametrize("env", [None, "local"])
-def test_without_a_recipe_it_is_the_base(tmp_path: Path, env: str | None) -> None:
-    make_run(tmp_path, "a", make_record(env=env))
-    assert summarise(find_run(tmp_path, "a")).recipe == "base"
-
-
 def test_key_figures_are_of_trained_models_at_the_fewest_evaluations_by_one_protocol() -> (
     None
 ):

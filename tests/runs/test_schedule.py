@@ -12,7 +12,6 @@ from lct_pipeline.runs.schedule import (
     Decision,
     Start,
     decide,
-    finished_nodes,
     slug,
     unless_unchanged,
 )
@@ -139,21 +138,24 @@ def test_a_killed_session_that_could_not_note_its_images_goes_on() -> None:
     assert decide(starting(images="B"), [past(noted)]).run_id == "train-tuesday"
 
 
-def test_threads_and_names_are_no_other_parameters() -> None:
-    start = starting(changed(runtime__num_threads=8))
-    assert decide(start, [past()]).nothing_to_do
-
-
-def test_parameters_of_later_stages_are_none_of_a_training() -> None:
-    assert decide(starting(changed(combination__seed=1)), [past()]).nothing_to_do
-
-
-def test_changed_parameters_make_a_run_beside_the_old() -> None:
-    decision = decide(starting(changed(training__num_steps=20)), [past()])
-    assert decision == Decision(
-        "train-tuesday",
-        "new run train-tuesday: there is none with these parameters.",
-    )
+@pytest.mark.parametrize(
+    ("changes", "is_other"),
+    [
+        ({"runtime__num_threads": 8}, False),
+        ({"combination__seed": 1}, False),  # of a later stage
+        ({"training__num_steps": 20}, True),
+        ({"training__init_from": {"run": "mine", "checkpoint": None}}, True),
+    ],
+    ids=str,
+)
+def test_other_parameters_that_a_pipeline_takes_make_a_run_beside_the_old(
+    changes: dict[str, Any], is_other: bool
+) -> None:
+    decision = decide(starting(changed(**changes)), [past()])
+    assert decision.nothing_to_do != is_other
+    if is_other:
+        reason = "new run train-tuesday: there is none with these parameters."
+        assert decision == Decision("train-tuesday", reason)
 
 
 def test_a_session_that_was_refused_does_not_hide_a_run() -> None:
@@ -196,12 +198,8 @@ def test_changed_images_continue_from_the_newest_weights() -> None:
     decision = decide(starting(images="B"), runs)
     assert (decision.run_id, decision.continues) == ("train-tuesday", "newer")
     assert "starts from the last weights of newer" in decision.reason
-
-
-def test_changed_images_without_weights_start_afresh() -> None:
-    decision = decide(starting(images="B"), [past(checkpoints=[])])
-    assert decision.continues is None
-    assert "no weights are there" in decision.reason
+    afresh = decide(starting(images="B"), runs[2:])
+    assert (afresh.continues, "no weights are there" in afresh.reason) == (None, True)
 
 
 @pytest.mark.parametrize(
@@ -241,14 +239,6 @@ def test_a_run_that_the_schedule_continued_is_found_again() -> None:
     decision = decide(starting(images="B"), [past(), unfinished])
     assert (decision.run_id, decision.continues) == ("second", "old")
     assert decide(starting(images="C"), runs).continues == "second"
-
-
-def test_what_a_user_starts_from_is_another_parameter() -> None:
-    first = {"run": "mine", "checkpoint": None}
-    record = session(
-        parameters=changed(training__init_from=first), schedule=scheduled("x")
-    )
-    assert decide(starting(), [past(record)]).run_id == "train-tuesday"
 
 
 def test_the_same_start_again_goes_where_it_went() -> None:
@@ -299,50 +289,41 @@ def test_combining_needs_a_trained_run(run_id: str | None) -> None:
 
 
 INPUTS = {"checkpoints": "1", "images": "2"}
+NEW = {**INPUTS, "combined_model": "4"}
 
 
-class TestUnlessUnchanged:
-    def decision(self, run: Run, digests: dict[str, str], **start: Any) -> Decision:
-        return unless_unchanged(Decision("old", "."), run, combining(**start), digests)
+def combined(*more: dict[str, Any], **changes: Any) -> Run:
+    """Return a trained run that was combined in two sessions, and more."""
+    first = session(COMBINE[:1], inputs={"images": "2"})
+    second = session(COMBINE[1:], inputs={"checkpoints": "1"})
+    return past(session(), first, {**second, **changes}, *more)
 
-    def combined(self, **changes: Any) -> Run:
-        first = session(COMBINE[:1], inputs={"images": "2"})
-        second = session(COMBINE[1:], inputs={"checkpoints": "1"})
-        return past(session(), first, {**second, **changes})
 
-    def test_the_same_inputs_leave_nothing_to_do(self) -> None:
-        decision = self.decision(self.combined(), INPUTS)
-        assert decision.nothing_to_do
+AGAIN = session(COMBINE[1:], inputs={"checkpoints": "3"})
+
+
+@pytest.mark.parametrize(
+    ("run", "digests", "nothing_to_do"),
+    [
+        (combined(), INPUTS, True),
+        (combined(), {**INPUTS, "checkpoints": "3"}, False),
+        (combined(), NEW, False),  # it was not there then
+        (combined(outputs={"combined_model": "4"}), NEW, True),  # made by the session
+        (combined(status="running"), {"images": "2"}, False),
+        (combined(AGAIN), INPUTS, False),  # the last session of a node counts
+        (combined(AGAIN), {**INPUTS, "checkpoints": "3"}, True),
+    ],
+)
+def test_a_combination_is_done_where_its_last_sessions_saw_the_same_inputs(
+    run: Run, digests: dict[str, str], nothing_to_do: bool
+) -> None:
+    asked = Decision("old", ".")
+    decision = unless_unchanged(asked, run, combining(), digests)
+    assert decision.nothing_to_do == nothing_to_do
+    if nothing_to_do:
         assert "nothing to do: run old has finished combine" in decision.reason
-
-    def test_other_checkpoints_are_combined_again(self) -> None:
-        digests = {**INPUTS, "checkpoints": "3"}
-        assert not self.decision(self.combined(), digests).nothing_to_do
-
-    def test_an_input_that_was_not_there_is_new(self) -> None:
-        digests = {**INPUTS, "combined_model": "4"}
-        assert not self.decision(self.combined(), digests).nothing_to_do
-
-    def test_what_the_same_session_made_was_seen(self) -> None:
-        made = self.combined(outputs={"combined_model": "4"})
-        digests = {**INPUTS, "combined_model": "4"}
-        assert self.decision(made, digests).nothing_to_do
-
-    def test_an_unfinished_one_goes_on(self) -> None:
-        killed = self.combined(status="running")
-        assert not self.decision(killed, {"images": "2"}).nothing_to_do
-        assert not set(COMBINE) <= finished_nodes(killed, combining())
-
-    def test_other_parameters_are_run(self) -> None:
-        other = changed(combination__seed=1)
-        start = {"parameters": other}
-        assert not self.decision(self.combined(), INPUTS, **start).nothing_to_do
-
-    def test_the_last_session_of_a_node_counts(self) -> None:
-        again = session(COMBINE[1:], inputs={"checkpoints": "3"})
-        run = past(*self.combined().records, again)
-        assert not self.decision(run, INPUTS).nothing_to_do
-        assert self.decision(run, {**INPUTS, "checkpoints": "3"}).nothing_to_do
+    other = combining(changed(combination__seed=1))
+    assert unless_unchanged(asked, run, other, digests) == asked
 
 
 @pytest.mark.parametrize(

@@ -63,16 +63,6 @@ def test_parameters_are_told_by_name_from_a_to_b(folder: Path) -> None:
     )
 
 
-def test_fingerprints_are_told_short_and_unknown_commits_as_such(folder: Path) -> None:
-    changes = {"inputs.image_source": "0" * 64, "commit": None, "dirty": True}
-    two_runs(folder, [row("last", 3.0)], **changes)
-    text = invoke("a", "b")
-    assert f"fingerprint  {'f' * 12} -> {'0' * 12}\n" in text
-    assert f"commit  {'a' * 12} -> unknown\n" in text
-    assert "not both commits are in this repository" in text
-    assert "dirty: files were changed and not committed" in text
-
-
 @pytest.mark.parametrize(
     ("value", "verdict"),
     [(2.9, "within the noise"), (2.0, "B is better"), (4.0, "A is better")],
@@ -117,11 +107,6 @@ def test_a_run_that_was_not_evaluated_is_named(folder: Path) -> None:
     assert "Results: b was not evaluated: `kedro run --pipeline=evaluate`" in invoke(
         "a", "b"
     )
-
-
-def test_runs_without_a_common_figure_say_so(folder: Path) -> None:
-    two_runs(folder, [row("last", 3.0, nfe=5)])
-    assert "no value is of both" in invoke("a", "b")
 
 
 def test_it_fits_100_columns_without_colours(folder: Path) -> None:

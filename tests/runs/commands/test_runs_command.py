@@ -94,11 +94,6 @@ def test_figures_have_the_letter_of_how_they_were_made(folder: Path) -> None:
     assert letters == ["a", "a", "b"]
 
 
-def test_of_a_failed_run_the_error_is_told(folder: Path) -> None:
-    several(folder)
-    assert "broken (failed): DataError: photos.zip is damaged.\n" in invoke()
-
-
 def test_a_run_of_another_version_is_listed_as_such_and_hides_no_other(
     folder: Path,
 ) -> None:

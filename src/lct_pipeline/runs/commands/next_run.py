@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 from kedro.framework.project import pipelines
@@ -46,8 +46,8 @@ def next_run(
     nothing to do, and the exit code is 99. Changed images or parameters make a new run.
     """
     slug(name)  # refuses an empty one
-    project, values = Path(ctx.obj.project_path), parsed(ctx, PARAMS, params)
-    start, decision = _decide(project, _pipeline(pipeline), pipeline, name, env, values)
+    known = _Asked(Path(ctx.obj.project_path), env, parsed(ctx, PARAMS, params))
+    start, decision = _decide(known, pipeline, name)
     click.echo(decision.reason[0].upper() + decision.reason[1:], err=True)
     if not (plain and decision.nothing_to_do):
         given = _params_for(decision, params)
@@ -77,38 +77,40 @@ def _answer(start: Start, decision: Decision, params: str) -> dict[str, Any]:
     }
 
 
-def _decide(
-    project: Path,
-    pipeline: Any,
-    title: str,
-    name: str,
-    env: str | None,
-    values: dict[str, Any],
-) -> tuple[Start, Decision]:
-    context = _context(project, env, values)
-    reads_images = "image_source" in pipeline.inputs()
+class _Asked(NamedTuple):
+    """A project with what is given to ``kedro run``."""
+
+    project: Path
+    env: str | None
+    params: dict[str, Any]
+
+    def context(self, **more: Any) -> Any:
+        session = KedroSession.create(
+            self.project, env=self.env, runtime_params={**self.params, **more}
+        )
+        return session.load_context()
+
+
+def _decide(asked: _Asked, title: str, name: str) -> tuple[Start, Decision]:
+    pipeline, context = _pipeline(title), asked.context()
+    images = None
+    if "image_source" in pipeline.inputs():
+        images = context.catalog.load("image_source").fingerprint
     start = Start(
         pipeline=title,
         nodes=frozenset(node.name for node in pipeline.nodes),
         groups=_groups(pipeline),
         parameters=context.config_loader.checked.model_dump(mode="json"),
-        images=context.catalog.load("image_source").fingerprint
-        if reads_images
-        else None,
+        images=images,
         scheduled_as=name,
     )
-    runs = {run.name: run for run in find_runs(project) if run.records}
+    runs = {run.name: run for run in find_runs(asked.project) if run.records}
     decision = decide(start, runs.values())
     if not start.trains:
-        catalog = _context(project, env, {**values, "run_id": decision.run_id}).catalog
+        catalog = asked.context(run_id=decision.run_id).catalog
         digests = content_digests(catalog, from_outside(pipeline))
         decision = unless_unchanged(decision, runs[decision.run_id], start, digests)
     return start, decision
-
-
-def _context(project: Path, env: str | None, values: dict[str, Any]) -> Any:
-    session = KedroSession.create(project_path=project, env=env, runtime_params=values)
-    return session.load_context()
 
 
 def _pipeline(name: str) -> Any:
