@@ -32,12 +32,11 @@ def slope(x: float, y: float) -> float:
     return 10 + x - 2 * y
 
 
-def place(figure: go.Figure, text: str) -> tuple[float, float]:
-    """Return where the point with a text stands; its text stands there too."""
-    (point,) = [trace for trace in figure.data if trace.name == text]
-    (written,) = [note for note in figure.layout.annotations if note.text == text]
-    assert (written.x, written.y) == (point.x[0], point.y[0])
-    return point.x[0], point.y[0]
+def points(figure: go.Figure) -> dict[str, tuple[float, float]]:
+    """Return where the points of the plane stand, by their texts."""
+    found = figure.data[-1]
+    places = zip(found.x, found.y, strict=True)
+    return dict(zip(found.text, places, strict=True))
 
 
 def test_the_line_shows_fitness_by_place_and_names_the_metric() -> None:
@@ -91,36 +90,27 @@ def test_colours_of_a_wide_range_are_logarithmic_with_true_values_beside_them() 
     assert float(bar.ticktext[0]) == 2 and float(bar.ticktext[-1]) == 20_000
 
 
-def test_checkpoints_and_their_mean_are_marked_at_their_coordinates() -> None:
+def test_checkpoints_their_mean_and_the_best_of_the_grid_are_marked() -> None:
     figure = draw_landscape(plane_of(slope), COMBINATION)
-    assert place(figure, "first: step 10") == (0, 0)
-    assert place(figure, "middle: step 30") == (1, 0)
-    assert place(figure, "last: step 50") == (0, 1)
-    assert place(figure, "uniform average") == pytest.approx((1 / 3, 1 / 3))
-
-
-def test_the_best_point_of_the_grid_is_marked_with_its_value() -> None:
-    figure = draw_landscape(plane_of(slope), COMBINATION)
-    assert place(figure, "best: 6.50") == (-0.5, 1.5)
-    assert list(figure.layout.xaxis.range) == [
-        -0.5,
-        1.5,
-    ]  # a point on an edge is no reason
-    assert list(figure.layout.yaxis.range) == [
-        -0.5,
-        1.5,
-    ]  # to show what was not measured
+    assert points(figure) == {
+        "first: step 10": (0, 0),
+        "middle: step 30": (1, 0),
+        "last: step 50": (0, 1),
+        "uniform average": (1 / 3, 1 / 3),
+        "best: 6.50": (-0.5, 1.5),
+    }
+    # a point on an edge is no reason to show what was not measured
+    for axis in (figure.layout.xaxis, figure.layout.yaxis):
+        assert list(axis.range) == [-0.5, 1.5]
 
 
 @pytest.mark.parametrize("x", AXIS)
 @pytest.mark.parametrize("y", AXIS)
 def test_the_text_of_the_best_point_stays_inside(x: float, y: float) -> None:
     table = plane_of(lambda *place: 1.0 if place == (x, y) else 2.0)
-    notes = draw_landscape(table, COMBINATION).layout.annotations
-    (note,) = [note for note in notes if note.text.startswith("best")]
-    assert note.xanchor == {-0.5: "left", 0.5: "center", 1.5: "right"}[x]
-    if x == 0.5:
-        assert note.yanchor == ("top" if y == 1.5 else "bottom")
+    *_, side = draw_landscape(table, COMBINATION).data[-1].textposition
+    inside = {-0.5: "middle right", 1.5: "middle left"}
+    assert side == inside.get(x, "bottom center" if y == 1.5 else "top center")
 
 
 @pytest.mark.parametrize(

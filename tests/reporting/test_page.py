@@ -156,8 +156,11 @@ def test_a_note_says_what_the_combined_model_is() -> None:
 
 def test_each_protocol_is_told_once() -> None:
     found = protocols(rows())
-    assert [text[:8] for text in found] == ["aaaa1111", "bbbb2222"]
-    assert "2,000 images against 385 of the test split" in found[0]
+    assert [text.partition(";")[0] for text in found] == [
+        "protocol: aaaa1111",
+        "protocol: bbbb2222",
+    ]
+    assert "num generated: 2000; num real: 385" in found[0]
 
 
 def test_heavy_tails_are_called_so() -> None:

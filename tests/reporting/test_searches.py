@@ -56,10 +56,10 @@ def highest(figure: go.Figure) -> float:
 EVOLUTION = ("evolution", 0, [[3.5, 4.5], [3.6, 3.0]], 3.2)
 
 
-def test_evaluations_are_spread_over_what_their_generation_spent() -> None:
+def test_evaluations_stand_where_their_generation_was_told() -> None:
     figure = draw_search_progress(history_of(EVOLUTION))
     points = marks(figure, "candidate", METHOD_COLORS["evolution"])
-    assert list(points.x) == [3, 4, 5, 6]
+    assert list(points.x) == [4, 4, 6, 6]
     assert list(points.y) == [3.5, 4.5, 3.6, 3.0]
 
 
@@ -76,7 +76,7 @@ def test_the_line_of_the_gradient_search_is_the_median_of_its_last_five_steps() 
     assert y == [3.0, 3.5, 3.0, 2.5, 3.0, 2.0, 1.9]
 
 
-def test_the_centre_is_a_star_at_the_end_of_the_budget() -> None:
+def test_the_search_mean_is_a_star_at_the_end_of_the_budget() -> None:
     figure = draw_search_progress(history_of(EVOLUTION))
     star = marks(figure, "mean", METHOD_COLORS["evolution"])
     assert (list(star.x), list(star.y)) == ([7], [3.2])

@@ -18,9 +18,7 @@ from lct_pipeline.datasets.pictures import tile
 NOTHING: Any = None  # of any kind of preview: the file is not there yet
 MAX_CELL = 40  # characters
 NUM_THUMBNAILS = 64
-_OUTER = (
-    1.0  # percent of values at each end that may be cut when latents become colours
-)
+OUTER = 1.0  # percent of values at each end that may be cut when latents become colours
 
 
 def table(rows: DataFrame) -> TablePreview:
@@ -46,17 +44,11 @@ def header(about: dict[str, Any], entries: dict[str, Any]) -> JSONPreview:
 def table_of_headers(found: dict[str, dict[str, Any]]) -> TablePreview:
     """Return what checkpoints say of themselves, a row for each, without what is nested."""
     rows = [{"name": name, **about} for name, about in found.items()]
-    columns = [
-        k for k in dict.fromkeys(k for r in rows for k in r) if not _nested(rows, k)
-    ]
+    nested = {k for row in rows for k, v in row.items() if isinstance(v, dict | list)}
+    columns = [k for k in dict.fromkeys(k for r in rows for k in r) if k not in nested]
     data = [[row.get(column) for column in columns] for row in rows]
-    return TablePreview(
-        {"columns": columns, "index": [*range(len(rows))], "data": data}
-    )
-
-
-def _nested(rows: list[dict[str, Any]], column: str) -> bool:
-    return any(isinstance(row.get(column), dict | list) for row in rows)
+    index = list(range(len(rows)))
+    return TablePreview({"columns": columns, "index": index, "data": data})
 
 
 def thumbnails(records: np.ndarray) -> ImagePreview:
@@ -71,7 +63,6 @@ def thumbnails(records: np.ndarray) -> ImagePreview:
 def _false_colours(x: np.ndarray) -> np.ndarray:
     """Return the first three channels of ``(N, C, H, W)``, the last repeated, as uint8."""
     chosen = x[:, [min(channel, x.shape[1] - 1) for channel in range(3)]]
-    low, high = np.percentile(chosen, [_OUTER, 100 - _OUTER])
-    return (np.clip((chosen - low) / max(high - low, 1e-12), 0, 1) * 255).astype(
-        np.uint8
-    )
+    low, high = np.percentile(chosen, [OUTER, 100 - OUTER])
+    colours = np.clip((chosen - low) / max(high - low, 1e-12), 0, 1) * 255
+    return colours.astype(np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -49,22 +50,30 @@ class RunFolder:
         """Return the records of its sessions, the oldest first."""
         return read_records(self.reporting / "records")
 
-    def values(self, name: str) -> Any:
-        """Return what a JSON file says."""
-        path = self._find(f"{name}.json")
-        return None if path is None else json.loads(path.read_text())
-
     @cached_property
     def evaluation(self) -> list[EvaluationRow]:
         """Return the rows of the evaluation; there may be none."""
-        value = self.values("evaluation")
-        return [] if value is None else EvaluationResult.of(value).rows
+        return EvaluationResult.of(self.values("evaluation") or {"rows": []}).rows
 
     @cached_property
     def combination(self) -> CombinationResult | None:
         """Return the combination, where there is one."""
         value = self.values("combination")
         return None if value is None else CombinationResult.of(value)
+
+    def values(self, name: str) -> Any:
+        """Return what a JSON file says."""
+        return self._read(f"{name}.json", lambda path: json.loads(path.read_text()))
+
+    def picture(self, name: str) -> bytes | None:
+        """Return the bytes of a PNG file."""
+        return self._read(f"{name}.png", Path.read_bytes)
+
+    def tensors(self, name: str) -> TensorFile | None:
+        """Return a file of tensors, verified."""
+        return self._read(
+            f"{name}.safetensors", lambda path: TensorFile(*read_tensors(path))
+        )
 
     def table(self, name: str) -> pd.DataFrame | None:
         """Return a table: one file, its newest version, or the parts of a folder."""
@@ -77,15 +86,9 @@ class RunFolder:
         tables = [pd.read_parquet(part) for part in parts]
         return pd.concat(tables, ignore_index=True) if tables else None
 
-    def tensors(self, name: str) -> TensorFile | None:
-        """Return a file of tensors, verified."""
-        path = self._find(f"{name}.safetensors")
-        return None if path is None else TensorFile(*read_tensors(path))
-
-    def picture(self, name: str) -> bytes | None:
-        """Return the bytes of a PNG file."""
-        path = self._find(f"{name}.png")
-        return None if path is None else path.read_bytes()
+    def _read(self, name: str, read: Callable[[Path], Any]) -> Any:
+        path = self._find(name)
+        return None if path is None else read(path)
 
     def _find(self, name: str) -> Path | None:
         paths = (folder / name for folder in (self.reporting, self.models))

@@ -9,15 +9,7 @@ import plotly.graph_objects as go
 from pandas import DataFrame
 
 from lct_pipeline.core.losses import PAPER_LAW
-from lct_pipeline.reporting.theme import (
-    BLUE,
-    GREEN,
-    ORANGE,
-    VERMILION,
-    chart,
-    nothing,
-    panels,
-)
+from lct_pipeline.reporting import theme
 
 NO_DIFFERENCES = (
     "There are none: no stage is trained yet, or the model is a diffusion model."
@@ -25,9 +17,9 @@ NO_DIFFERENCES = (
 TAILS = ("share_beyond_inner", "share_beyond_outer", "excess_kurtosis")
 TICK, DOT = "line-ew-open", "circle"
 MARKS = {
-    "inner fences (1.5 IQR)": ("inner_low", "inner_high", GREEN, TICK),
-    "outer fences (3 IQR)": ("outer_low", "outer_high", ORANGE, TICK),
-    "extremes": ("minimum", "maximum", VERMILION, DOT),
+    "inner fences (1.5 IQR)": ("inner_low", "inner_high", theme.GREEN, TICK),
+    "outer fences (3 IQR)": ("outer_low", "outer_high", theme.ORANGE, TICK),
+    "extremes": ("minimum", "maximum", theme.VERMILION, DOT),
 }
 SIZES = {TICK: 20, DOT: 7}
 
@@ -39,7 +31,7 @@ def draw_box_plot(statistics: DataFrame, title: str) -> go.Figure:
         statistics: Rows of ``outlier_statistics``.
         title: What the values are.
     """
-    figure = chart(
+    figure = theme.chart(
         title,
         _tails_text(statistics.tail(1)),
         xaxis={"title": "channel", "type": "category"},
@@ -56,14 +48,14 @@ def draw_td_box_plot(td_statistics: DataFrame) -> go.Figure:
     """
     stages = [rows for _, rows in td_statistics.groupby("num_levels")][::-1]
     if not stages:
-        return nothing("Temporal differences", NO_DIFFERENCES)
+        return theme.nothing("Temporal differences", NO_DIFFERENCES)
     title = f"Temporal differences, {td_statistics['space'].iloc[0]}"
-    figure = panels(title, [_stage_title(rows) for rows in stages])
+    figure = theme.panels(title, [_stage_title(rows) for rows in stages])
     for number, rows in enumerate(stages, start=1):
         for trace in _traces([f"{t:.4g}" for t in rows["t"]], rows):
             trace.showlegend = number == 1
             figure.add_trace(trace, row=number, col=1)
-    figure.update_xaxes(type="category", tickangle=-45, title_text="noise level t")
+    figure.update_xaxes(type="category", title_text="noise level t")
     return figure.update_yaxes(title_text="f(x<sub>t</sub>, t) - f(x<sub>r</sub>, r)")
 
 
@@ -75,14 +67,17 @@ def draw_td_spread(td_summary: DataFrame) -> go.Figure:
     """
     title = "RMS of the temporal differences"
     if td_summary.empty:
-        return nothing(title, NO_DIFFERENCES)
+        return theme.nothing(title, NO_DIFFERENCES)
     row, num_levels = td_summary.iloc[0], td_summary["num_levels"]
-    figure = chart(
+    figure = theme.chart(
         f"{title}, {row.space}",
         xaxis={"type": "log", "tickvals": num_levels, "title": "levels N"},
         yaxis={"type": "log", "dtick": "D2", "title": "RMS, and c of the loss"},
     )
-    for name, law, color in (("fitted", row, ORANGE), ("paper", PAPER_LAW, GREEN)):
+    for name, law, color in (
+        ("fitted", row, theme.ORANGE),
+        ("paper", PAPER_LAW, theme.GREEN),
+    ):
         figure.add_scatter(
             x=num_levels,
             y=td_summary[f"c_{name}"],
@@ -94,7 +89,7 @@ def draw_td_spread(td_summary: DataFrame) -> go.Figure:
         x=num_levels,
         y=td_summary["spread"],
         mode="markers",
-        marker={"size": 10, "color": BLUE},
+        marker={"size": 10, "color": theme.BLUE},
         name="measured",
     )
 
@@ -139,7 +134,7 @@ def _traces(labels: list[str], rows: DataFrame) -> Iterator[Any]:
         upperfence=rows["inner_high"].clip(upper=rows["maximum"]),
         mean=rows["mean"],
         name="quartiles",
-        marker_color=BLUE,
+        marker_color=theme.BLUE,
     )
     for name, (low, high, color, symbol) in MARKS.items():
         marker = {"symbol": symbol, "size": SIZES[symbol], "color": color}

@@ -6,17 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 from pandas import DataFrame
 
-from lct_pipeline.reporting.theme import (
-    BLUE,
-    GREEN,
-    GREY,
-    INK,
-    MODEL_COLORS,
-    VERMILION,
-    chart,
-    mark_place,
-    panels,
-)
+from lct_pipeline.reporting import theme
 from lct_pipeline.reporting.words import metric_title, model_name, number
 
 MAX_POINTS = 1000  # of a line
@@ -27,7 +17,7 @@ PANELS = {
     "images per second": ["images_per_second"],
 }
 NAMES = {"num_levels": "N", "spread": "RMS"}  # of columns, where it is not their own
-RENOISE_COLORS = {"fresh": BLUE, "same": VERMILION, "coupled": GREEN}
+RENOISE_COLORS = {"fresh": theme.BLUE, "same": theme.VERMILION, "coupled": theme.GREEN}
 SYMBOLS = {0: "x", 1: "circle", 2: "circle-open"}  # by number of evaluations
 
 
@@ -36,11 +26,13 @@ def draw_training_curves(training_metrics: DataFrame) -> go.Figure:
 
     Vertical lines are where the stages of the curriculum begin.
     """
-    figure = panels("Training", list(PANELS), columns=2)
+    figure = theme.panels("Training", list(PANELS), columns=2)
     table = thinned(training_metrics)
     for place, names in enumerate(PANELS.values()):
         row, column = place // 2 + 1, place % 2 + 1
-        for name, color in zip(names, (BLUE, VERMILION, GREEN), strict=False):
+        for name, color in zip(
+            names, (theme.BLUE, theme.VERMILION, theme.GREEN), strict=False
+        ):
             figure.add_scatter(
                 x=table["step"],
                 y=table[name],
@@ -53,7 +45,7 @@ def draw_training_curves(training_metrics: DataFrame) -> go.Figure:
         if names != ["images_per_second"]:
             figure.update_yaxes(type="log", row=row, col=column)
     for step, num_levels in stages(training_metrics):
-        mark_place(figure, step, f"N={num_levels}")
+        theme.mark_place(figure, step, f"N={num_levels}")
     return figure.update_xaxes(title_text="training step")
 
 
@@ -81,14 +73,14 @@ def draw_two_step_sweep(two_step_selection: DataFrame) -> go.Figure:
     final = two_step_selection["model"].iloc[-1]
     table = two_step_selection[two_step_selection["model"] == final]
     name = metric_title(str(table["metric"].iloc[0]))
-    figure = chart("A second evaluation, validation split", yaxis_title=name)
+    figure = theme.chart("A second evaluation, validation split", yaxis_title=name)
     if table["intermediate_sigma"].isna().all():
         figure.update_xaxes(title_text="number of evaluations")
         return figure.add_scatter(
             x=table["nfe"],
             y=table["distance"],
             mode="lines+markers",
-            line_color=BLUE,
+            line_color=theme.BLUE,
             name=model_name(str(final), 0),
         )
     for renoise, rows in table[table["nfe"] == 2].groupby("renoise"):
@@ -104,7 +96,7 @@ def draw_two_step_sweep(two_step_selection: DataFrame) -> go.Figure:
         x=[levels.min(), levels.max()],
         y=[one, one],
         mode="lines",
-        line={"color": INK, "dash": "dot"},
+        line={"color": theme.INK, "dash": "dot"},
         name=f"one step: {number(one)}",
     )
     title = "noise level of the second step"
@@ -126,7 +118,7 @@ def draw_size_bias(distance_by_size: DataFrame) -> go.Figure:
         for first in (rows.iloc[0] for rows in groups)
     ]
     title = "Distance by the number of images; at 0, of infinitely many"
-    figure = panels(title, titles)
+    figure = theme.panels(title, titles)
     for row, table in enumerate(groups, start=1):
         for _, points in table.groupby(["model", "nfe"], sort=False):
             for trace in _points_and_line(points):
@@ -142,7 +134,7 @@ def draw_size_bias(distance_by_size: DataFrame) -> go.Figure:
 def _points_and_line(points: DataFrame) -> tuple[go.Scatter, go.Scatter]:
     """Return the distances of a model with their standard deviations, and the fitted line."""
     first = points.iloc[0]
-    color = MODEL_COLORS.get(str(first.model), GREY)
+    color = theme.MODEL_COLORS.get(str(first.model), theme.GREY)
     name = model_name(str(first.model), int(first.nfe))
     symbol = SYMBOLS.get(int(first.nfe), "diamond")
     at_first = first.infinity + first.slope / first.num_images

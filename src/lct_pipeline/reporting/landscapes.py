@@ -10,27 +10,12 @@ import plotly.graph_objects as go
 from pandas import DataFrame
 
 from lct_pipeline.datasets.results import CombinationResult
-from lct_pipeline.reporting.theme import (
-    GREY,
-    INK,
-    METHOD_COLORS,
-    chart,
-    fitness_axis,
-    is_wide,
-    log_ticks,
-    mark_place,
-    nothing,
-)
+from lct_pipeline.reporting import theme
 from lct_pipeline.reporting.words import metric_title, number
 
 OFF = "This measurement is switched off: combination.{} = 0"
-HALO = "rgba(255, 255, 255, 0.75)"
-SIDES: dict[str, dict[str, Any]] = {
-    "left": {"xanchor": "right", "xshift": -12},
-    "right": {"xanchor": "left", "xshift": 12},
-    "top": {"yanchor": "bottom", "yshift": 12, "xanchor": "center"},
-    "bottom": {"yanchor": "top", "yshift": -12, "xanchor": "center"},
-}  # of a point, where its text stands
+
+HALO = ", ".join(["0 0 4px white"] * 4)
 
 
 def draw_line(landscape: DataFrame, combination: CombinationResult) -> go.Figure:
@@ -43,27 +28,28 @@ def draw_line(landscape: DataFrame, combination: CombinationResult) -> go.Figure
     title = "Quality along the line from the best EMA to the combination"
     rows = landscape[landscape["figure"] == "line"].sort_values("x")
     if rows.empty:
-        return nothing(title, OFF.format("num_line_points"))
+        return theme.nothing(title, OFF.format("num_line_points"))
     fitness, best = rows["fitness"], rows.iloc[rows["fitness"].argmin()]
     name = metric_title(str(best.metric))
-    ema, color = combination.baselines["best_ema"], METHOD_COLORS[combination.method]
-    figure = chart(
+    ema = combination.baselines["best_ema"]
+    figure = theme.chart(
         title,
         f"validation split; lowest {number(best.fitness)} at x = {best.x:.3g}; best EMA: "
         f"{ema.name}; combination: {combination.name}",
         xaxis_title="x: alpha = (1 - x) alpha<sub>EMA</sub> + x alpha<sub>combination</sub>",
-        yaxis={"title": name, **fitness_axis(fitness.min(), fitness.max())},
+        yaxis={"title": name, **theme.fitness_axis(fitness.min(), fitness.max())},
     )
     figure.add_scatter(
         x=rows["x"],
         y=fitness,
-        line={"color": GREY, "width": 2},
+        line={"color": theme.GREY, "width": 2},
         mode="lines+markers",
         marker_size=8,
         name=name,
     )
-    mark_place(figure, 0, "best EMA", INK)
-    mark_place(figure, 1, "combination", color)
+    theme.mark_place(figure, 0, "best EMA", theme.INK)
+    color = theme.METHOD_COLORS[combination.method]
+    theme.mark_place(figure, 1, "combination", color)
     return figure
 
 
@@ -80,8 +66,8 @@ def draw_landscape(landscape: DataFrame, combination: CombinationResult) -> go.F
     title = "Quality over the plane of three checkpoints"
     rows = landscape[landscape["figure"] == "plane"]
     if rows.empty:
-        return nothing(title, OFF.format("landscape_size"))
-    figure = chart(
+        return theme.nothing(title, OFF.format("landscape_size"))
+    figure = theme.chart(
         title,
         "validation split; theta = theta<sub>first</sub> + x (theta<sub>middle</sub> - "
         "theta<sub>first</sub>) + y (theta<sub>last</sub> - theta<sub>first</sub>)",
@@ -97,9 +83,7 @@ def draw_landscape(landscape: DataFrame, combination: CombinationResult) -> go.F
         hoverinfo="skip",
         showlegend=False,
     )
-    _mark_checkpoints(figure, combination.steps)
-    _mark_best(figure, rows)
-    return figure
+    return figure.add_trace(_points(combination.steps, rows))
 
 
 def _axis(title: str, places: pd.Series) -> dict[str, Any]:
@@ -115,8 +99,8 @@ def _contours(rows: DataFrame) -> go.Contour:
     grid = rows.pivot(index="y", columns="x", values="fitness")
     values, ticks = grid.to_numpy(), {}
     low, high = values.min(), values.max()
-    if wide := is_wide((low, high)):
-        ticks = log_ticks(low, high)
+    if wide := theme.is_wide((low, high)):
+        ticks = theme.log_ticks(low, high)
         ticks["tickvals"] = np.log10(ticks["tickvals"])
     title = metric_title(str(rows["metric"].iloc[0]))
     return go.Contour(
@@ -132,42 +116,36 @@ def _contours(rows: DataFrame) -> go.Contour:
     )
 
 
-def _mark_checkpoints(figure: go.Figure, steps: list[int]) -> None:
-    """Add the three checkpoints, and their mean."""
-    first, middle, last = steps[0], steps[len(steps) // 2], steps[-1]
-    _mark_point(figure, 0, 0, f"first: step {first}", "left")
-    _mark_point(figure, 1, 0, f"middle: step {middle}", "right")
-    _mark_point(figure, 0, 1, f"last: step {last}", "left")
-    _mark_point(figure, 1 / 3, 1 / 3, "uniform average", "right", "diamond")
-
-
-def _mark_best(figure: go.Figure, rows: DataFrame) -> None:
-    """Add the best point of the grid; its text keeps clear of the others and of the edges."""
+def _points(steps: list[int], rows: DataFrame) -> go.Scatter:
+    """Return the three checkpoints, their mean and the best of the grid, with their texts."""
     best = rows.iloc[rows["fitness"].argmin()]
-    left, right = _ends(rows["x"])
-    if best.x in (left, right):
-        side = "right" if best.x == left else "left"
-    else:
-        side = "top" if (best.y >= 0.5) != (best.y in _ends(rows["y"])) else "bottom"
-    text = f"best: {number(best.fitness)}"
-    _mark_point(figure, best.x, best.y, text, side, "star")
-
-
-def _mark_point(
-    figure: go.Figure, x: float, y: float, text: str, side: str, symbol: str = "circle"
-) -> None:
-    """Add a point with a text beside it."""
+    middle = steps[len(steps) // 2]
+    points = [
+        (0, 0, f"first: step {steps[0]}", "middle left", "circle"),
+        (1, 0, f"middle: step {middle}", "middle right", "circle"),
+        (0, 1, f"last: step {steps[-1]}", "middle left", "circle"),
+        (1 / 3, 1 / 3, "uniform average", "middle right", "diamond"),
+        (best.x, best.y, f"best: {number(best.fitness)}", _side(best, rows), "star"),
+    ]
+    x, y, texts, sides, symbols = zip(*points, strict=True)
     outline = {"color": "black", "width": 1.5}
-    size = 16 if symbol == "star" else 10
-    figure.add_scatter(
-        x=[x],
-        y=[y],
-        mode="markers",
-        marker={"symbol": symbol, "size": size, "color": "white", "line": outline},
+    return go.Scatter(
+        x=x,
+        y=y,
+        mode="markers+text",
+        text=texts,
+        textposition=sides,
+        textfont={"color": "black", "shadow": HALO},
+        marker={"symbol": symbols, "size": 12, "color": "white", "line": outline},
         cliponaxis=False,
-        name=text,
         showlegend=False,
     )
-    figure.add_annotation(
-        x=x, y=y, text=text, showarrow=False, bgcolor=HALO, **SIDES[side]
-    )
+
+
+def _side(best: pd.Series, rows: DataFrame) -> str:
+    """Return where the text of the best point keeps clear of the others and of the edges."""
+    left, right = _ends(rows["x"])
+    if best.x in (left, right):
+        return "middle right" if best.x == left else "middle left"
+    above = (best.y >= 0.5) != (best.y in _ends(rows["y"]))
+    return "top center" if above else "bottom center"

@@ -11,11 +11,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from lct_pipeline.datasets.run_folder import RunFolder
 from lct_pipeline.errors import DataError
 from lct_pipeline.models.description import ModelDescription
-from lct_pipeline.reporting import pictures, record, sentences, svg, tables
+from lct_pipeline.reporting import pictures, record, sentences, svg, tables, words
 from lct_pipeline.reporting.curves import draw_training_curves, stages
 from lct_pipeline.reporting.searches import draw_search_progress
 from lct_pipeline.reporting.verdict import standing, verdict_of
-from lct_pipeline.reporting.words import MODELS, in_sentence, number, steps
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +83,7 @@ def _view(run: RunFolder, ingestion: Record, training: Record) -> dict[str, Any]
         "summary": sentences.summary(run, network, num_weights, ingestion),
         "verdict": num_weights and verdict_of(evaluation, combination),
         "standing": standing(evaluation),
-        "models": MODELS,
+        "models": words.MODELS,
         "scores": bars,
         "notes": {model: sentences.note(model, combination) for model in bars},
         "score_caption": evaluation and sentences.score_caption(evaluation[0]),
@@ -142,13 +141,13 @@ def _samples(run: RunFolder) -> dict[str, Any]:
     panels = found.metadata["panels"]
     strips: dict[str, list[tuple[str, pictures.Picture]]] = {}
     for panel in panels:
-        group = f"In {steps(panel['nfe'])}" if panel["nfe"] else "For comparison"
+        group = f"In {words.steps(panel['nfe'])}" if panel["nfe"] else "For comparison"
         images = found.tensors[f"{panel['model']}-{panel['nfe']}"]
         picture = pictures.strip(images, STRIP)
         strips.setdefault(group, []).append((panel["model"], picture))
     first = [panel for panel in panels if panel["nfe"] == panels[0]["nfe"]]
     best = min(first, key=lambda panel: BEST_FIRST.index(panel["model"]))
-    title = f"{in_sentence(MODELS[best['model']])}, {steps(best['nfe'])} each"
+    title = f"{words.in_sentence(words.MODELS[best['model']])}, {words.steps(best['nfe'])} each"
     sheet = pictures.strip(found.tensors[f"{best['model']}-{best['nfe']}"], *HERO)
     return {"hero": sheet, "hero_title": title, "strips": strips}
 
@@ -170,7 +169,7 @@ def _training(run: RunFolder) -> dict[str, Any]:
     metrics, copying = run.table("training_metrics"), run.values("copying") or {}
     speed, in_stages = "", False
     if metrics is not None and len(metrics):
-        speed = number(float(metrics["images_per_second"].median()))
+        speed = words.number(float(metrics["images_per_second"].median()))
         in_stages = len(stages(metrics)) > 1
     return {
         "speed": speed,

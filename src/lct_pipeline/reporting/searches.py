@@ -11,18 +11,12 @@ import plotly.graph_objects as go
 from pandas import DataFrame
 
 from lct_pipeline.datasets.results import CombinationResult
-from lct_pipeline.reporting.theme import (
-    GREY,
-    INK,
-    METHOD_COLORS,
-    chart,
-    fitness_axis,
-)
+from lct_pipeline.reporting import theme
 from lct_pipeline.reporting.words import METHODS, metric_title, number
 
 MEDIAN_STEPS = 5  # of the gradient search, whose single steps are noisy
 MARKS: dict[str, dict[str, Any]] = {
-    "initial": {"size": 4, "opacity": 0.4, "color": GREY},  # all methods share it
+    "initial": {"size": 4, "opacity": 0.4, "color": theme.GREY},  # all methods share it
     "candidate": {"size": 4, "opacity": 0.3},
     "mean": {"size": 13, "symbol": "star", "line": {"color": "black", "width": 1}},
 }
@@ -31,22 +25,21 @@ MARKS: dict[str, dict[str, Any]] = {
 def draw_search_progress(search_history: DataFrame) -> go.Figure:
     """Return fitness over the spent budget: evaluations, a line and a star for each search.
 
-    The evaluations of a generation are spread over what it has spent; lines and search means stand
-    where it was told. The axis ends a little above the best of the start and what the searches
-    ended with; the subtitle says how many evaluations lie beyond.
+    The evaluations of a generation stand where it was told. The axis ends a little above the best
+    of the start and what the searches ended with; the subtitle counts the evaluations beyond.
 
     Args:
         search_history: Rows of ``search_combination``.
     """
-    history = _placed(search_history)
+    history = search_history.sort_values("evaluation")
     name, start = _best_of_start(history)
     lines = {str(key): _line(rows) for key, rows in history.groupby("search")}
     low, high = history["fitness"].min(), _highest_shown(history, lines, start)
-    figure = chart(
+    figure = theme.chart(
         f"Search over the coefficients of {len(history['alpha'].iloc[0])} checkpoints",
         _progress_details(history, high),
         xaxis_title="budget spent (full evaluations)",
-        yaxis={"title": _fitness_title(history), **fitness_axis(low, high)},
+        yaxis={"title": _fitness_title(history), **theme.fitness_axis(low, high)},
     )
     figure.add_traces([*_marks(history, "initial"), *_marks(history, "candidate")])
     figure.add_traces(list(_lines(history, lines)))
@@ -54,23 +47,10 @@ def draw_search_progress(search_history: DataFrame) -> go.Figure:
         x=[0, history["spent"].max()],
         y=[start, start],
         mode="lines",
-        line={"dash": "dot", "color": INK, "width": 2},
+        line={"dash": "dot", "color": theme.INK, "width": 2},
         name=f"best of the start: {name}, {number(start)}",
     )
     return figure.add_traces(list(_marks(history, "mean")))
-
-
-def _placed(history: DataFrame) -> DataFrame:
-    """Return the evaluations with their place in the budget."""
-    generation = ["search", "generation"]
-    history = history.sort_values("evaluation")
-    told = history.groupby(generation)["spent"].first()
-    before = told.groupby("search").shift(fill_value=0.0).rename("before")
-    history = history.join(before, on=generation)
-    of_generation = history.groupby(generation)["spent"]
-    share = (of_generation.cumcount() + 1) / of_generation.transform("size")
-    spent = history["spent"] - history["before"]
-    return history.assign(place=history["before"] + share * spent)
 
 
 def _best_of_start(history: DataFrame) -> tuple[str, float]:
@@ -124,10 +104,10 @@ def _marks(history: DataFrame, kind: str) -> Iterator[go.Scatter]:
     rows = history[history["kind"] == kind]
     for method, of_method in rows.groupby("method", sort=False):
         yield go.Scatter(
-            x=of_method["place"],
+            x=of_method["spent"],
             y=of_method["fitness"],
             mode="markers",
-            marker={"color": METHOD_COLORS[str(method)], **MARKS[kind]},
+            marker={"color": theme.METHOD_COLORS[str(method)], **MARKS[kind]},
             text=of_method["name"],
             name=kind,
             legendgroup=METHODS[str(method)],
@@ -146,7 +126,7 @@ def _lines(history: DataFrame, lines: dict[str, pd.Series]) -> Iterator[go.Scatt
             x=line.index,
             y=line,
             mode="lines",
-            line={"color": METHOD_COLORS[method], "width": 2.5, "shape": shape},
+            line={"color": theme.METHOD_COLORS[method], "width": 2.5, "shape": shape},
             name=f"{METHODS[method]}: {what}",
             legendgroup=METHODS[method],
             showlegend=key == str(methods.eq(method).idxmax()),
@@ -164,7 +144,7 @@ def draw_coefficients(
             baseline made of averages alone has no coefficients to draw.
     """
     alpha = np.array(combination.alpha)
-    figure = chart(
+    figure = theme.chart(
         f"Coefficients of the combination, {_fate(combination)}",
         f"sum {alpha.sum():.3f}, sum of |alpha| {np.abs(alpha).sum():.2f}, "
         f"largest |alpha| {np.abs(alpha).max():.2f}",
@@ -175,7 +155,7 @@ def draw_coefficients(
     figure.add_bar(
         x=combination.steps,
         y=combination.alpha,
-        marker_color=METHOD_COLORS[combination.method],
+        marker_color=theme.METHOD_COLORS[combination.method],
         opacity=0.5,
         name=f"combination: {combination.name}",
     )
@@ -198,16 +178,20 @@ def _other_lines(
     combination: CombinationResult, by_score: DataFrame
 ) -> Iterator[tuple[str, np.ndarray, dict[str, Any]]]:
     """Yield name, coefficients and line of the best of each other search, and of the baseline."""
-    searched = by_score[by_score["method"].isin(list(METHOD_COLORS))]
+    searched = by_score[by_score["method"].isin(list(theme.METHOD_COLORS))]
     for _, of_search in searched.groupby(["method", "seed"], sort=False):
         best = of_search.iloc[0]
         if combination.name not in set(of_search["name"]):
-            line = {"color": METHOD_COLORS[best["method"]], "width": 1}
+            line = {"color": theme.METHOD_COLORS[best["method"]], "width": 1}
             yield f"other search: {METHODS[best['method']]}", best["alpha"], line
     name = combination.baseline.name
     alpha = by_score.loc[by_score["name"] == name, "alpha"].iloc[0]
     if np.any(alpha[: len(combination.steps)]):
-        yield f"best baseline: {name}", alpha, {"color": INK, "width": 2, "dash": "dot"}
+        yield (
+            f"best baseline: {name}",
+            alpha,
+            {"color": theme.INK, "width": 2, "dash": "dot"},
+        )
 
 
 def _fate(combination: CombinationResult) -> str:

@@ -11,19 +11,9 @@ from lct_pipeline.datasets.results import CombinationResult, EvaluationRow
 from lct_pipeline.datasets.run_folder import RunFolder
 from lct_pipeline.datasets.run_records import TRAIN_NODE
 from lct_pipeline.models.description import ModelDescription
+from lct_pipeline.reporting import words
 from lct_pipeline.reporting.box_plots import tails
 from lct_pipeline.reporting.record import node_seconds
-from lct_pipeline.reporting.words import (
-    METHODS,
-    NETWORKS,
-    TIMES,
-    duration,
-    extractor_name,
-    large,
-    metric_name,
-    number,
-    share,
-)
 
 NOTES = {  # what models and controls are
     "last": "the weights at the end of training, as they are",
@@ -54,16 +44,16 @@ def summary(
     """Return in one or two sentences what was trained on what, how long and where."""
     if num_weights is None or not run.records:
         return "No model has been trained in this run yet."
-    size = f"{large(num_weights)} weights"
+    size = f"{words.large(num_weights)} weights"
     if network is None:
         return f"Checkpoints of another trainer, of {size} each."
     parameters = run.records[-1]["parameters"]
     side = parameters["ingestion"]["image_size"]
-    latent = f" {TIMES} ".join(str(n) for n in network.sample_shape)
+    latent = f" {words.TIMES} ".join(str(n) for n in network.sample_shape)
     space = "pixels" if parameters["encoding"]["autoencoder"] == "pixels" else "latents"
     return (
-        f"Images of {side} {TIMES} {side} pixels, made by a {network.model} model of {size} "
-        f"({NETWORKS[network.kind]}, on {latent} {space}).{_training(run, ingestion)}"
+        f"Images of {side} {words.TIMES} {side} pixels, made by a {network.model} model of {size} "
+        f"({words.NETWORKS[network.kind]}, on {latent} {space}).{_training(run, ingestion)}"
     )
 
 
@@ -76,7 +66,7 @@ def _training(run: RunFolder, ingestion: dict[str, Any] | None) -> str:
     if ingestion is not None:
         text += f", from {ingestion['splits']['train']:,} training images"
     if seconds := node_seconds(run.records)[TRAIN_NODE]:
-        text += f", in {duration(seconds)}"
+        text += f", in {words.duration(seconds)}"
     device = "CPU" if record["device"] == "cpu" else record["device"]
     return f"{text} on {device} ({record['machine']})."
 
@@ -93,13 +83,13 @@ def note(model: str, combination: CombinationResult | None) -> str:
 
 def score_caption(row: EvaluationRow) -> str:
     """Return what the bars show, of how many images, by what."""
-    seeds, name = len(row.seeds), metric_name(row.metric)
+    seeds, name = len(row.seeds), words.metric_name(row.metric)
     over = f", mean ± standard deviation over {seeds} seeds of noise" * (seeds > 1)
     plain = " This is not FID, and not comparable with published ones."
     return (
         f"A step is one evaluation of the network. {name} of {row.num_generated:,} generated "
         f"images to {row.num_real:,} real ones of {row.reference}{over}; less is better. It "
-        f"compares features of {extractor_name(row.extractor)}."
+        f"compares features of {words.extractor_name(row.extractor)}."
         f"{'' if name == 'FID' else plain}"
     )
 
@@ -108,7 +98,7 @@ def searched(combination: CombinationResult) -> str:
     """Return what was searched, selected and reported on what."""
     p = combination.parameters
     search = p["search"]
-    methods = ", ".join(METHODS[method] for method in search["methods"])
+    methods = ", ".join(words.METHODS[method] for method in search["methods"])
     seeds = "" if search["num_seeds"] == 1 else f"; {search['num_seeds']} of each"
     return (
         f"Searches ({methods}{seeds}) looked for coefficients of the last "
@@ -129,23 +119,25 @@ def tails_sentence(what: str, statistics: DataFrame) -> str:
     """
     outer = tails(statistics)["share_beyond_outer"]
     gaussian = float(statistics["gaussian_share_beyond_outer"].iloc[-1])
-    text = f"{share(outer)} of the {what} lie beyond the outer fences"
+    text = f"{words.share(outer)} of the {what} lie beyond the outer fences"
     if outer > HEAVY * gaussian:
         return (
-            f"{text}, against {share(gaussian)} of Gaussian noise: heavy tails, which a squared "
-            "loss would follow and a robust one does not."
+            f"{text}, against {words.share(gaussian)} of Gaussian noise: heavy tails, which a "
+            "squared loss would follow and a robust one does not."
         )
-    return f"{text}, as of Gaussian noise ({share(gaussian)}): no outliers to speak of."
+    return f"{text}, as of Gaussian noise ({words.share(gaussian)}): no outliers to speak of."
 
 
 def reconstruction(quality: dict[str, Any]) -> str:
     """Return what is lost by the autoencoder."""
     if quality["exact"]:
         return "The model works on the pixels: nothing is lost by an autoencoder."
-    lpips = "" if quality["lpips"] is None else f", LPIPS {number(quality['lpips'])}"
+    lpips = (
+        "" if quality["lpips"] is None else f", LPIPS {words.number(quality['lpips'])}"
+    )
     return (
         f"The autoencoder gives {quality['num_images']:,} images of the validation split back with "
-        f"{number(quality['psnr_db'])} dB PSNR{lpips}: samples cannot be sharper than that."
+        f"{words.number(quality['psnr_db'])} dB PSNR{lpips}: samples cannot be sharper than that."
     )
 
 
@@ -154,8 +146,9 @@ def copied(copying: dict[str, Any]) -> str:
     ours, real = copying["share_below_half"], copying["held_out_share_below_half"]
     found = "Some may be copies" if ours > 2 * real + 0.01 else "Nothing looks copied"
     return (
-        f"{found}: generated images are {number(copying['median_ratio'])} times as far from the "
-        f"nearest of {copying['num_training']:,} training images as new real images are (median "
-        f"of {copying['num_images']:,}), the nearest {number(copying['smallest_ratio'])} times; "
-        f"{share(ours)} are less than half as far, of new real images {share(real)}."
+        f"{found}: generated images are {words.number(copying['median_ratio'])} times as far from "
+        f"the nearest of {copying['num_training']:,} training images as new real images are "
+        f"(median of {copying['num_images']:,}), the nearest "
+        f"{words.number(copying['smallest_ratio'])} times; "
+        f"{words.share(ours)} are less than half as far, of new real images {words.share(real)}."
     )

@@ -9,20 +9,14 @@ from typing import Any
 from pandas import DataFrame
 
 from lct_pipeline.datasets.results import CombinationResult, EvaluationRow
+from lct_pipeline.reporting import words
 from lct_pipeline.reporting.verdict import fewest_nfe, main_rows
-from lct_pipeline.reporting.words import (
-    METHODS,
-    MODELS,
-    NONE,
-    extractor_name,
-    metric_name,
-    number,
-    row_text,
-    steps,
-    value_table,
-)
 
 Rows = list[EvaluationRow]
+MADE = {  # what says how a value was made
+    *("protocol", "extractor", "extractor_digest", "resize", "quantisation"),
+    *("file_format", "reference", "num_generated", "num_real", "seeds", "versions"),
+}
 DISTANCES = ("frechet_distance", "fid")
 
 
@@ -66,17 +60,17 @@ def evaluation_tables(evaluation: Rows) -> list[Table]:
 
 
 def _evaluation_table(rows: Rows) -> Table:
-    metrics = list(dict.fromkeys(metric_name(row.metric) for row in rows))
+    metrics = list(dict.fromkeys(words.metric_name(row.metric) for row in rows))
     lines = []
     for same in _grouped(rows, "protocol"):
         lines.append(Line(f"{_against(same[0])} [{same[0].protocol}]"))
         models = dict.fromkeys((row.model, row.nfe) for row in same)
         for (model, _), (name, texts) in zip(
-            models, value_table(same).items(), strict=True
+            models, words.value_table(same).items(), strict=True
         ):
-            cells = [texts.get(metric, NONE) for metric in metrics]
+            cells = [texts.get(metric, words.NONE) for metric in metrics]
             lines.append(Line(name, cells, f"s-{model}"))
-    title = f"By features of {extractor_name(rows[0].extractor)}"
+    title = f"By features of {words.extractor_name(rows[0].extractor)}"
     return Table(["", *metrics], lines, title)
 
 
@@ -94,17 +88,12 @@ def _against(row: EvaluationRow) -> str:
 
 def protocols(evaluation: Rows) -> list[str]:
     """Return in words how the values of each protocol were made."""
-    return [_protocol(rows[0]) for rows in _grouped(evaluation, "protocol")]
-
-
-def _protocol(row: EvaluationRow) -> str:
-    resize = "not resized" if row.resize == "none" else f"resized: {row.resize}"
-    seeds = ", ".join(map(str, row.seeds)) or "none"
-    return (
-        f"{row.protocol}: {_against(row)}; extractor {row.extractor} "
-        f"({row.extractor_digest[:8]}), images {resize}, {row.quantisation} to 8 bits, "
-        f"stored {row.file_format}; seeds of noise: {seeds}; {row.versions}."
-    )
+    found = []
+    for rows in _grouped(evaluation, "protocol"):
+        made = rows[0].model_dump(include=MADE)
+        told = (f"{name.replace('_', ' ')}: {value}" for name, value in made.items())
+        found.append("; ".join(told))
+    return found
 
 
 def score_bars(evaluation: Rows) -> dict[str, list[Bar]]:
@@ -112,11 +101,11 @@ def score_bars(evaluation: Rows) -> dict[str, list[Bar]]:
     rows = main_rows(evaluation)
     longest = max((row.value + (row.std or 0) for row in rows), default=0.0) or 1.0
     fewest = fewest_nfe(rows)
-    bars: dict[str, list[Bar]] = {model: [] for model in MODELS}
+    bars: dict[str, list[Bar]] = {model: [] for model in words.MODELS}
     for row in rows:
         bar = Bar(
-            steps(row.nfe) if row.nfe else f"{row.num_generated:,} images",
-            row_text(row),
+            words.steps(row.nfe) if row.nfe else f"{row.num_generated:,} images",
+            words.row_text(row),
             max(0.0, 100 * row.value / longest),
             100 * (row.std or 0.0) / longest,
             row.nfe > fewest,
@@ -135,7 +124,7 @@ def baseline_table(report: DataFrame, combination: CombinationResult) -> Table:
     lines = [
         Line(
             row["name"],
-            [*(number(row[column]) for column in names), _found_by(row)],
+            [*(words.number(row[column]) for column in names), _found_by(row)],
             "s-combined" if row["name"] in marked else "",
         )
         for row in report.sort_values("selection_fitness").to_dict("records")
@@ -144,4 +133,4 @@ def baseline_table(report: DataFrame, combination: CombinationResult) -> Table:
 
 
 def _found_by(row: dict[Any, Any]) -> str:
-    return MODELS.get(row["baseline"], METHODS[row["method"]])
+    return words.MODELS.get(row["baseline"], words.METHODS[row["method"]])

@@ -60,9 +60,10 @@ def panels(title: str, titles: list[str], *, columns: int = 1) -> go.Figure:
     """Return a chart of titled panels, row by row; ``row`` and ``col`` of a trace choose one."""
     rows = max(1, -(-len(titles) // columns))
     figure = make_subplots(
-        rows, columns, subplot_titles=titles, vertical_spacing=0.3 / rows
+        rows, columns, subplot_titles=titles, vertical_spacing=0.4 / rows
     )
-    height, legend = 150 + 270 * rows, {"orientation": "h", "y": -0.2 / rows}
+    figure.update_annotations(font_size=13)
+    height, legend = 150 + 290 * rows, {"orientation": "h", "y": -0.25 / rows}
     return figure.update_layout(
         title=title, template="plotly_white", height=height, legend=legend
     )

@@ -6,15 +6,7 @@ from dataclasses import dataclass, replace
 
 from lct_pipeline.core.metrics.paired import PairedGain, paired_gain
 from lct_pipeline.datasets.results import CombinationResult, EvaluationRow
-from lct_pipeline.reporting.words import (
-    MODELS,
-    in_sentence,
-    metric_name,
-    number,
-    row_text,
-    steps,
-    value_text,
-)
+from lct_pipeline.reporting import words
 
 Rows = list[EvaluationRow]
 UNSEEN = "the test split"
@@ -85,18 +77,18 @@ def verdict_of(evaluation: Rows, combination: CombinationResult | None) -> Verdi
             f"{combination.verdict} `kedro run --pipeline=evaluate` measures it on the test split.",
         )
     ours, baseline = models["combined"], models[combination.best_baseline]
-    where = f"{metric_name(ours.metric)} to {ours.reference} in {steps(ours.nfe)}"
+    where = f"{words.metric_name(ours.metric)} to {ours.reference} in {words.steps(ours.nfe)}"
     values = (
-        f"{where}: {row_text(ours)} against {row_text(baseline)} of the "
-        f"{in_sentence(MODELS[baseline.model])}, the best baseline by the validation split (less "
-        "is better)"
+        f"{where}: {words.row_text(ours)} against {words.row_text(baseline)} of the "
+        f"{words.in_sentence(words.MODELS[baseline.model])}, the best baseline by the validation "
+        "split (less is better)"
     )
     if no_better_than_noise(rows):
         headline = "Nothing helped: no model is better than decoded noise."
         return Verdict("no", headline, f"{values}.")
     if not combination.is_selected:
         headline = "Combining checkpoints did not help."
-        kept = f"{where}: {row_text(ours)} (less is better)"
+        kept = f"{where}: {words.row_text(ours)} (less is better)"
         return Verdict("no", headline, f"{combination.verdict} {kept}.")
     gain, check = _gain(ours, baseline), _checked(evaluation, ours, baseline)
     said = conclude(gain, check, combination.alpha, len(ours.seeds))
@@ -118,11 +110,8 @@ def conclude(
     outcome, headline = OUTCOMES[found], HEADLINES[found].format(closer)
     difference, agreement = f"The difference is {_gain_text(gain)}", _agreement(check)
     if found == "one seed":
-        return Verdict(
-            outcome,
-            headline,
-            f"{difference}. Nobody knows how much of it is chance.{agreement}",
-        )
+        note = f"{difference}. Nobody knows how much of it is chance.{agreement}"
+        return Verdict(outcome, headline, note)
     difference += f" (standard error) over {num_seeds} seeds of common noise"
     if found == "none":
         below = "below two standard errors, or below 1%"
@@ -165,7 +154,7 @@ def _closer(gain: float) -> str:
 
 def _gain_text(gain: PairedGain) -> str:
     """Return a paired difference in percent ± its standard error where that is known."""
-    return value_text(100 * gain.share, 100 * gain.standard_error) + " %"
+    return words.value_text(100 * gain.share, 100 * gain.standard_error) + " %"
 
 
 def _agreement(check: PairedGain | None) -> str:
@@ -180,8 +169,8 @@ def _warning(alpha: list[float]) -> str:
     if total <= LARGE:
         return ""
     return (
-        f" Its coefficients have a sum of absolute values of {number(total)}: what is wrong with "
-        "single checkpoints is enlarged as much, and the gain may be one of this metric alone."
+        f" Its coefficients have a sum of absolute values of {words.number(total)}: what is wrong "
+        "with single checkpoints is enlarged as much, and the gain may be one of this metric alone."
     )
 
 
@@ -197,7 +186,7 @@ def standing(evaluation: Rows) -> str:
     rows = main_rows(evaluation)
     controls = {row.model: row for row in rows if row.model in CONTROLS}
     parts = [
-        f"{row_text(controls[model])} of {title}"
+        f"{words.row_text(controls[model])} of {title}"
         for model, title in CONTROLS.items()
         if model in controls
     ]
