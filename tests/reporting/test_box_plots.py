@@ -132,7 +132,9 @@ def test_a_stages_title_has_the_shares_over_all_its_levels(
     assert titles[0].startswith("N = 20, step 100: 2.50% beyond the inner fences")
 
 
-def test_the_rms_is_drawn_with_both_laws(td_summary: pd.DataFrame) -> None:
+def test_the_standard_deviation_is_drawn_with_both_laws(
+    td_summary: pd.DataFrame,
+) -> None:
     figure = draw_td_spread(td_summary)
     drawn = {trace.name: list(trace.y) for trace in figure.data}
     assert drawn == {

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import plotly.graph_objects as go
 import pytest
 
-from lct_pipeline.reporting.svg import INNER_HEIGHT, INNER_WIDTH, Axis, Chart, draw
+from lct_pipeline.reporting.svg import INNER_HEIGHT, INNER_WIDTH, Chart, draw
 from lct_pipeline.reporting.theme import BLUE, GREEN, chart, mark_place, nothing, panels
 
 PATH = re.compile(r"[MHVhvmlza-]|-?[\d.]+")
@@ -125,20 +125,3 @@ def test_texts_of_plotly_lose_their_marks_and_others_are_escaped() -> None:
     found = drawn(figure.add_scatter(x=[1], y=[1], mode="lines", name="<script>"))
     assert found.title == "f(x_t)<i>"
     assert "<script>" not in found.svg and "&lt;script&gt;" in found.svg
-
-
-@pytest.mark.parametrize("log", [True, False])
-@pytest.mark.parametrize("values", [(0.002, 80.0), (1.0, 1.3), (17.0, 6e4), (2.0,)])
-def test_ticks_lie_within_an_axis(log: bool, values: tuple[float, ...]) -> None:
-    axis = Axis(go.layout.XAxis(type="log" if log else "linear"), values)
-    places = [axis(value) for value in values]
-    assert all(0 < place < 1 for place in places) and places == sorted(places)
-    ticks = axis.ticks()
-    assert 1 <= len(ticks) <= 7
-    assert all(-1e-6 <= axis(value) <= 1 + 1e-6 for value, _ in ticks)
-    assert len({label for _, label in ticks}) == len(ticks)
-
-
-def test_ticks_that_are_near_each_other_are_told_apart() -> None:
-    axis = Axis(go.layout.YAxis(range=[1.708, 1.722]), [1.71])
-    assert [label for _, label in axis.ticks()] == ["1.710", "1.715", "1.720"]

@@ -1,4 +1,4 @@
-"""Box plots with inner and outer fences, as in figure 1 of sLCT, and the RMS behind its c."""
+"""Box plots with inner and outer fences, as in figure 1 of sLCT, and what is behind its c."""
 
 from __future__ import annotations
 
@@ -60,19 +60,23 @@ def draw_td_box_plot(td_statistics: DataFrame) -> go.Figure:
 
 
 def draw_td_spread(td_summary: DataFrame) -> go.Figure:
-    """Return the RMS of temporal differences against N, and the laws of c, log-log.
+    """Return the standard deviation of temporal differences against N, and the laws of c, log-log.
 
     Args:
         td_summary: A row for each N; may be empty.
     """
-    title = "RMS of the temporal differences"
+    title = "Standard deviation of the temporal differences"
     if td_summary.empty:
         return theme.nothing(title, NO_DIFFERENCES)
     row, num_levels = td_summary.iloc[0], td_summary["num_levels"]
     figure = theme.chart(
         f"{title}, {row.space}",
         xaxis={"type": "log", "tickvals": num_levels, "title": "levels N"},
-        yaxis={"type": "log", "dtick": "D2", "title": "RMS, and c of the loss"},
+        yaxis={
+            "type": "log",
+            "dtick": "D2",
+            "title": "standard deviation, c of the loss",
+        },
     )
     for name, law, color in (
         ("fitted", row, theme.ORANGE),

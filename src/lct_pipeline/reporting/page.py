@@ -8,6 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from lct_pipeline.datasets.results import CombinationResult
 from lct_pipeline.datasets.run_folder import RunFolder
 from lct_pipeline.errors import DataError
 from lct_pipeline.models.description import ModelDescription
@@ -91,7 +92,9 @@ def _view(run: RunFolder, ingestion: Record, training: Record) -> dict[str, Any]
         "evaluation": tables.evaluation_tables(evaluation),
         "protocols": tables.protocols(evaluation),
         "charts": {name: _charts(run, charts) for name, charts in CHARTS.items()},
-        **_combination(run),
+        "combination": combination,
+        "searched": combination and sentences.searched(combination),
+        "baselines": combination and _baselines(run, combination),
         **_training(run),
         **_data(run, ingestion),
         "nearest_neighbours": _figure(run, "nearest_neighbours"),
@@ -152,17 +155,9 @@ def _samples(run: RunFolder) -> dict[str, Any]:
     return {"hero": sheet, "hero_title": title, "strips": strips}
 
 
-def _combination(run: RunFolder) -> dict[str, Any]:
-    combination, report = run.combination, run.table("combination_report")
-    if combination is None:
-        return {"combination": None, "searched": "", "baselines": None}
-    return {
-        "combination": combination,
-        "searched": sentences.searched(combination),
-        "baselines": None
-        if report is None
-        else tables.baseline_table(report, combination),
-    }
+def _baselines(run: RunFolder, combination: CombinationResult) -> tables.Table | None:
+    report = run.table("combination_report")
+    return None if report is None else tables.baseline_table(report, combination)
 
 
 def _training(run: RunFolder) -> dict[str, Any]:

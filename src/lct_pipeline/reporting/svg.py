@@ -8,23 +8,20 @@ becomes as many.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import plotly.graph_objects as go
 from markupsafe import Markup
-from matplotlib.ticker import MaxNLocator
 
-from lct_pipeline.reporting.theme import COLORS, log_ticks
-from lct_pipeline.reporting.words import MINUS, number
+from lct_pipeline.reporting.axes import Axis, listed, plain
+from lct_pipeline.reporting.theme import COLORS
+from lct_pipeline.reporting.words import number
 
 WIDTH, HEIGHT = 360, 236  # about a phone's width: text keeps its size there
 LEFT, RIGHT, TOP, BOTTOM = 48, 12, 34, 38
 INNER_WIDTH, INNER_HEIGHT = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
-MAX_TICKS = 6
 MAX_TITLES = 60  # points of a trace that say their values when pointed at
 CLASSES = {color: name for name, color in COLORS.items()}
 DOT = "h0"  # a stroke without length, whose round ends make a point
@@ -34,7 +31,6 @@ SYMBOLS = {  # paths from the place of a point
     "circle-open": "m-3,0a3,3 0 1,0 6,0a3,3 0 1,0 -6,0",
     "star": "m0,-6l2,4 4,0 -3,3 1,4 -4,-2 -4,2 1,-4 -3,-3 4,0z",
 }
-TAGS = re.compile("</?(?:b|br|sub)>")  # that plotly understands in texts
 
 
 @dataclass(frozen=True)
@@ -61,13 +57,9 @@ def draw(figure: go.Figure) -> list[Chart]:
         own, sign = (titles[place], ": ") if titles else (text, "<br><sub>")
         title, _, details = own.partition(sign)
         panel = Panel(figure, name, traces)
-        svg = panel.svg(_plain(f"{text}, {title}" if titles else title))
-        charts.append(Chart(_plain(title), _plain(details), svg, panel.legend()))
+        svg = panel.svg(plain(f"{text}, {title}" if titles else title))
+        charts.append(Chart(plain(title), plain(details), svg, panel.legend()))
     return charts
-
-
-def _plain(text: str) -> str:
-    return TAGS.sub("", text.replace("<sub>", "_").replace("<br>", " "))
 
 
 def _values(trace: Any, axis: str) -> list[Any]:
@@ -75,73 +67,8 @@ def _values(trace: Any, axis: str) -> list[Any]:
     columns = [axis]
     if axis == "y" and trace.type == "box":
         columns = ["q1", "q3", "lowerfence", "upperfence"]
-    values = [value for column in columns for value in _listed(trace[column])]
+    values = [value for column in columns for value in listed(trace[column])]
     return [value for value in values if isinstance(value, str) or math.isfinite(value)]
-
-
-def _listed(values: Any) -> list[Any]:
-    found = [] if values is None else np.asarray(values).tolist()
-    return [math.nan if value is None else value for value in found]
-
-
-class Axis:
-    """Maps values to [0, 1]: linearly, by their logarithm, or by the place of a category.
-
-    Args:
-        layout: The axis in the layout of the chart.
-        values: All that has to be on it.
-    """
-
-    def __init__(self, layout: Any, values: Sequence[Any]) -> None:
-        self.title = _plain(layout.title.text or "")
-        self.log = layout.type == "log"
-        self.categories = list(dict.fromkeys(v for v in values if isinstance(v, str)))
-        given = _listed(layout.tickvals)
-        texts = _listed(layout.ticktext) or [f"{value:g}" for value in given]
-        self._given = dict(zip(given, texts, strict=True))
-        self.low, self.high = self._ends(layout, values)
-
-    def _ends(self, layout: Any, values: Sequence[Any]) -> tuple[float, float]:
-        if self.categories:
-            return -0.6, len(self.categories) - 0.4
-        if layout.range is not None:
-            return layout.range[0], layout.range[1]
-        known = [v for v in map(self._of, values) if math.isfinite(v)]
-        low, high = min(known), max(known)
-        room = 0.06 * ((high - low) or abs(high) or 1.0)
-        return (0.0 if layout.rangemode == "tozero" else low - room), high + room
-
-    def _of(self, value: Any) -> float:
-        if isinstance(value, str):
-            return self.categories.index(value)
-        if self.log:
-            return math.log10(value) if value > 0 else math.nan
-        return value
-
-    def __call__(self, value: Any) -> float:
-        """Return the place of a value: between 0 and 1 on the axis; NaN has none."""
-        return (self._of(value) - self.low) / (self.high - self.low)
-
-    def ticks(self) -> list[tuple[Any, str]]:
-        """Return values with their labels, not too many of them."""
-        found = list(self._labels().items())
-        inside = [(v, label) for v, label in found if -1e-6 <= self(v) <= 1 + 1e-6]
-        return inside[:: -(-len(inside) // MAX_TICKS) or 1]
-
-    def _labels(self) -> dict[Any, str]:
-        if self.categories:
-            return {name: name for name in self.categories}
-        if self._given:
-            return self._given
-        if self.log:
-            return dict(
-                zip(*log_ticks(10**self.low, 10**self.high).values(), strict=True)
-            )
-        places = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(self.low, self.high)
-        if max(map(abs, places)) >= 1e6:
-            return {value: f"{value:g}" for value in places}
-        decimals = max(0, -math.floor(math.log10(places[1] - places[0]) + 1e-9))
-        return {v: f"{v + 0.0:,.{decimals}f}".replace("-", MINUS) for v in places}
 
 
 class Panel:
@@ -217,7 +144,7 @@ class Panel:
             yield from self._scatter(trace)
 
     def _scatter(self, trace: Any) -> Iterator[Markup]:
-        xs, ys = _listed(trace.x), _listed(trace.y)
+        xs, ys = listed(trace.x), listed(trace.y)
         places = [(self._px(x), self._py(y)) for x, y in zip(xs, ys, strict=True)]
         if "lines" in (trace.mode or ""):
             yield self._line(trace, [p for p in places if math.isfinite(p[1])])
@@ -237,7 +164,7 @@ class Panel:
     ) -> Iterator[Markup]:
         symbol = SYMBOLS.get(trace.marker.symbol, DOT)
         css = _css(trace) + (" dot" if symbol == DOT else "")
-        errors = _listed(trace.error_y.array) or [0.0] * len(places)
+        errors = listed(trace.error_y.array) or [0.0] * len(places)
         titles = list(self._titles(trace)) if len(places) <= MAX_TITLES else []
         scale = INNER_HEIGHT / (self._y.high - self._y.low)
         for number_, ((x, y), error) in enumerate(zip(places, errors, strict=True)):
@@ -248,14 +175,14 @@ class Panel:
             yield _path(css, f"M{x:.1f},{y:.1f}{symbol}{bar}", title)
 
     def _titles(self, trace: Any) -> Iterator[str]:
-        names = _listed(trace.text) or [trace.name] * len(trace.y)
-        for name, x, y in zip(names, _listed(trace.x), _listed(trace.y), strict=True):
+        names = listed(trace.text) or [trace.name] * len(trace.y)
+        for name, x, y in zip(names, listed(trace.x), listed(trace.y), strict=True):
             yield f"{name}, {x if isinstance(x, str) else number(x)}: {number(y)}"
 
     def _bars(self, trace: Any) -> Iterator[Markup]:
         width = min(20.0, 220.0 / len(trace.x))
         for title, x, y in zip(
-            self._titles(trace), _listed(trace.x), _listed(trace.y), strict=True
+            self._titles(trace), listed(trace.x), listed(trace.y), strict=True
         ):
             yield self._box(_css(trace), x, width, 0.0, y, title)
         yield _path("rule ink", f"M0,{self._py(0.0):.1f}H{INNER_WIDTH}")
@@ -263,7 +190,7 @@ class Panel:
     def _boxes(self, trace: Any) -> Iterator[Markup]:
         columns = ("x", "lowerfence", "q1", "median", "q3", "upperfence")
         width = min(34.0, 200.0 / len(trace.x))
-        rows = zip(*(_listed(trace[name]) for name in columns), strict=True)
+        rows = zip(*(listed(trace[name]) for name in columns), strict=True)
         for x, low, q1, median, q3, high in rows:
             middle, css = self._px(x), _css(trace)
             whisker = f"M{middle:.1f},{self._py(low):.1f}V{self._py(high):.1f}"
@@ -294,7 +221,7 @@ class Panel:
 
     def _notes(self) -> Iterator[Markup]:
         for note in self._texts:
-            yield _text(LEFT + self._px(note.x), TOP - 5, _plain(note.text), "middle")
+            yield _text(LEFT + self._px(note.x), TOP - 5, plain(note.text), "middle")
 
 
 def _css(mark: Any) -> str:
@@ -314,7 +241,7 @@ def _css(mark: Any) -> str:
 
 
 def _path(css: str, path: str, title: str = "") -> Markup:
-    tooltip = Markup("<title>{}</title>").format(_plain(title)) if title else ""
+    tooltip = Markup("<title>{}</title>").format(plain(title)) if title else ""
     return Markup('<path class="{}" d="{}">{}</path>').format(css, path, tooltip)
 
 

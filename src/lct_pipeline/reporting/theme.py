@@ -62,7 +62,7 @@ def panels(title: str, titles: list[str], *, columns: int = 1) -> go.Figure:
     figure = make_subplots(
         rows, columns, subplot_titles=titles, vertical_spacing=0.4 / rows
     )
-    figure.update_annotations(font_size=13)
+    figure.update_annotations(font_size=13, yshift=14)  # above the texts of places
     height, legend = 150 + 290 * rows, {"orientation": "h", "y": -0.25 / rows}
     return figure.update_layout(
         title=title, template="plotly_white", height=height, legend=legend
