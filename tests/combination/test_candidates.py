@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 from small_runs import Run, last_of
 
-from conftest import SmokeResults
 from lct_pipeline.combination.candidates import SCORES, best_rows, candidate_rows
 from lct_pipeline.datasets.checkpoints import CheckpointStore
 
@@ -178,17 +177,3 @@ def test_the_best_row_of_each_search_and_each_baseline_is_by_its_score() -> None
     found = best_rows(pd.DataFrame(rows, columns=columns))
     expected = [rows[place][0] for place in (3, 0, 4, 5, 1)]
     assert found["name"].tolist() == expected
-
-
-def test_the_smoke_run_selected_among_baselines_and_every_search(
-    results: SmokeResults,
-) -> None:
-    scores = results.catalog.load("candidate_scores")
-    parameters = results.parameters.combination
-    best = results.catalog.load("best_ema").metadata["name"]
-    baselines = scores[scores["baseline"].notna()]
-    assert baselines["name"].tolist() == ["last", best]
-    of_searches = scores[scores["seed"] >= 0].groupby(["method", "seed"]).size()
-    search = parameters.search
-    assert len(of_searches) == len(search.methods) * search.num_seeds
-    assert of_searches.max() <= parameters.selection.num_candidates

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from small_runs import Run
 
-from conftest import SmokeResults
 from lct_pipeline.combination.candidates import selection_request
 from lct_pipeline.combination.landscape import line, plane
 from lct_pipeline.combination.stage import SELECTION_SPLIT
@@ -96,13 +95,3 @@ def test_what_is_switched_off_has_no_rows(
     table = landscape(tiny, points, size)
     assert table["figure"].value_counts().to_dict() == counts
     assert "fitness" in table
-
-
-def test_the_smoke_runs_landscape_has_all_its_points(results: SmokeResults) -> None:
-    table, parameters = (
-        results.catalog.load("landscape"),
-        results.parameters.combination,
-    )
-    line, plane = parameters.num_line_points, parameters.landscape_size**2
-    assert table.groupby("figure").size().to_dict() == {"line": line, "plane": plane}
-    assert np.isfinite(table["fitness"]).all()

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from small_runs import Run, last_of, tiny_run, weights
 
-from conftest import SmokeResults, changed
+from conftest import changed
 from lct_pipeline.combination.baselines import initial_alphas
 from lct_pipeline.combination.fitness import Score
 from lct_pipeline.combination.history import History, history_of, table_of
@@ -290,36 +289,6 @@ def test_each_method_is_searched_with_each_seed_and_the_same_budget(
     assert searches["spent"].between(6, 7).all()
     assert history["evaluation"].tolist() == list(range(len(history)))
     assert (history["split"] == "train").all()
-
-
-def test_the_smoke_run_searched_by_all_methods_and_no_file_of_it_is_a_pickle(
-    results: SmokeResults,
-) -> None:
-    history = results.catalog.load("search_history")
-    search = results.parameters.combination.search
-    assert set(history["method"]) == set(search.methods)
-    assert history["search"].nunique() == len(search.methods) * search.num_seeds
-    assert (history["metric"] == "classifier_frechet_distance").all()
-    suffixes = {path.suffix for path in results.run.rglob("*") if path.is_file()}
-    assert suffixes <= {".safetensors", ".json", ".parquet"}
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"scale": torch.tensor([1.0, math.nan, 1.0])}, r"'scale'.*not finite"),
-        ({"scale": torch.ones(5)}, r"another network.*'scale' is float32 \(5,\), expected"),
-        ({"scale": torch.ones(3).half()}, "'scale' is .*float16; only float32"),
-        ({"other": torch.ones(3)}, "another network.*'other' is .*, expected none"),
-    ],
-    ids=range(4),
-)  # fmt: skip
-def test_a_checkpoint_that_cannot_be_combined_is_named(
-    tmp_path: Path, changes: dict[str, Any], message: str
-) -> None:
-    states = {step: weights(step) for step in (10, 20)} | {30: weights(30) | changes}
-    with pytest.raises(DataError, match=rf"step-0000030-raw.*{message}"):
-        next(tiny_run(tmp_path, states).search())
 
 
 def test_one_checkpoint_alone_and_one_that_was_replaced_are_refused(

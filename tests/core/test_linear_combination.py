@@ -169,16 +169,6 @@ def test_projections_are_the_plain_product_in_float64(block_size: int) -> None:
     np.testing.assert_allclose(found, slow, atol=atol)
 
 
-def test_a_projected_gradient_is_that_by_the_coefficients() -> None:
-    array, coefficients = random_weights(4, 60), alphas(1, 4)
-    alpha = torch.from_numpy(coefficients[0]).requires_grad_()
-    theta = alpha @ torch.from_numpy(array).double()
-    theta.sin().sum().backward()
-    by_weight = np.cos(combine(WeightMatrix(array), coefficients, block_size=7)[0])
-    found = project(WeightMatrix(array), by_weight, block_size=7)
-    np.testing.assert_allclose(found, alpha.grad, rtol=1e-4, atol=1e-5)
-
-
 def trained(num_steps: int) -> tuple[list[dict[str, Tensor]], EMABank]:
     """Return the weights before and after every step of a small training, and its averages."""
     torch.manual_seed(0)

@@ -86,6 +86,7 @@ PIXEL_CHECKPOINTS = {
     for step in steps
 }
 
+NO_ROWS = pd.DataFrame()
 generated: list[tuple[int, int]] = []  # num_images and seed of each call of `generate`
 
 
@@ -129,15 +130,11 @@ class Run:
     def search(
         self,
         changes: dict[str, Any] | None = None,
-        previous: pd.DataFrame | None = None,
+        previous: pd.DataFrame = NO_ROWS,
         **other: Any,
     ) -> Generator[pd.DataFrame]:
         """Search as the node does; ``other`` replaces other parameter groups."""
-        outputs = search_combination(
-            *self.inputs(changes, **other),
-            pd.DataFrame() if previous is None else previous,
-        )
-        return opened_each(outputs)
+        return opened_each(search_combination(*self.inputs(changes, **other), previous))
 
     def history(self, changes: dict[str, Any] | None = None) -> pd.DataFrame:
         """Return the history of a whole search."""
@@ -146,31 +143,22 @@ class Run:
     def emas(
         self,
         changes: dict[str, Any] | None = None,
-        previous: pd.DataFrame | None = None,
-        **other: Any,
+        previous: pd.DataFrame = NO_ROWS,
     ) -> tuple[pd.DataFrame, TensorFile]:
         """Select the best EMA as the node does."""
-        table, best = select_best_ema(
-            *self.inputs(changes),
-            other.get("evaluation", self.parameters.evaluation),
-            pd.DataFrame() if previous is None else previous,
-        )
+        inputs = self.inputs(changes)
+        table, best = select_best_ema(*inputs, self.parameters.evaluation, previous)
         return opened(table)[0], best
 
     def score(
         self,
         history: pd.DataFrame,
         changes: dict[str, Any] | None = None,
-        previous: pd.DataFrame | None = None,
+        previous: pd.DataFrame = NO_ROWS,
     ) -> Generator[pd.DataFrame]:
         """Score candidates as the node does."""
-        outputs = score_candidates(
-            *self.inputs(changes),
-            history,
-            self.emas(changes)[0],
-            pd.DataFrame() if previous is None else previous,
-        )
-        return opened_each(outputs)
+        emas, inputs = self.emas(changes)[0], self.inputs(changes)
+        return opened_each(score_candidates(*inputs, history, emas, previous))
 
     def select(
         self,
@@ -200,11 +188,10 @@ class Run:
 
     def inputs(self, changes: dict[str, Any] | None = None, **other: Any) -> Any:
         """Return the inputs that all nodes of the stage begin with."""
-        groups = {"sampling": self.parameters.sampling}
-        groups |= {"runtime": self.parameters.runtime}
-        settings = [other.get(name, value) for name, value in groups.items()]
+        sampling = other.get("sampling", self.parameters.sampling)
+        runtime = other.get("runtime", self.parameters.runtime)
         models = (self.catalog, self.decoder, self.reference)
-        return (*models, self.combination(changes), *settings)
+        return (*models, self.combination(changes), sampling, runtime)
 
 
 @cache

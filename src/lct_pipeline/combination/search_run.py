@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -73,12 +74,13 @@ def _of_window(stage: Stage, measure: Any) -> Measure:
     return found
 
 
+@dataclass
 class SearchRun:
     """A search and its evaluations.
 
     What was evaluated before is told again without measuring: so a search is continued.
 
-    Args:
+    Attributes:
         number: Number of the search among those of the run.
         method: Its name.
         seed: Its seed, also of its noise.
@@ -87,19 +89,17 @@ class SearchRun:
         history: All evaluations so far; new ones are added.
     """
 
-    def __init__(
-        self,
-        number: int,
-        method: str,
-        seed: int,
-        initial: dict[str, np.ndarray],
-        parameters: Combination,
-        history: History,
-    ) -> None:
-        self.number, self.method, self.seed = number, method, seed
-        self.search = build_search(method, seed, initial, parameters)
-        self._initial, self._history = list(initial), history
-        self._settings, self._full = parameters.search, parameters.fitness.num_images
+    number: int
+    method: str
+    seed: int
+    initial: dict[str, np.ndarray]
+    parameters: Combination
+    history: History
+
+    def __post_init__(self) -> None:
+        self.search = build_search(
+            self.method, self.seed, self.initial, self.parameters
+        )
 
     def evaluations(self, measure: Measure) -> Iterator[None]:
         """Search to the end; yield when the history has a new evaluation.
@@ -109,14 +109,14 @@ class SearchRun:
         """
         title = f"search by {self.method}, seed {self.seed}"
         nothing: list[int] = []
-        total = self._settings.num_evaluations
+        total = self.parameters.search.num_evaluations
         with track(nothing, title, "evaluation", total=total) as bar:
             while not self.search.stop:
                 alphas, request = self.search.ask(), self._request()
                 known = self._known(alphas, request)
                 if len(known) < len(alphas):
                     for found in measure(alphas, request, frozenset(known)):
-                        self._add(alphas, request, *found)
+                        self._add(alphas, request, found)
                         yield
                     known = self._known(alphas, request)
                 fitness = np.array([found.fitness for found in known.values()])
@@ -131,10 +131,11 @@ class SearchRun:
         """Return how this generation is measured."""
         first, last = self.search.generation == 0, self.search.asks_mean
         if first or last or not self.search.needs_gradients:
-            return Request("search", self._full, self.seed)
+            return Request("search", self.parameters.fitness.num_images, self.seed)
         # new noise for each step: what fits one set of noise alone is not learnt
         purpose = f"search step {self.search.generation}"
-        return Request(purpose, self._settings.gradient.num_images, self.seed, True)
+        num_images = self.parameters.search.gradient.num_images
+        return Request(purpose, num_images, self.seed, gradients=True)
 
     def _known(
         self, alphas: np.ndarray, request: Request
@@ -147,7 +148,7 @@ class SearchRun:
         place = self.number, self.search.generation, request.num_images
         known = {}
         for candidate, alpha in enumerate(alphas):
-            found = self._history.get((*place, candidate))
+            found = self.history.get((*place, candidate))
             if found is None:
                 continue
             if not np.array_equal(found.alpha, alpha):
@@ -158,15 +159,9 @@ class SearchRun:
             known[candidate] = found
         return known
 
-    def _add(
-        self,
-        alphas: np.ndarray,
-        request: Request,
-        candidate: int,
-        score: Score,
-        gradient: np.ndarray | None,
-    ) -> None:
+    def _add(self, alphas: np.ndarray, request: Request, found: Found) -> None:
         """Keep an evaluation."""
+        candidate, score, gradient = found
         if gradient is not None and not np.isfinite(gradient).all():
             raise DataError(
                 "the derivative of the fitness is not finite any more: the search has left the "
@@ -191,12 +186,12 @@ class SearchRun:
             spent=self.search.spent_after(len(alphas)),
             gradient=gradient,
         )
-        self._history[evaluation.key] = evaluation
+        self.history[evaluation.key] = evaluation
 
     def _kind_and_name(self, candidate: int) -> tuple[str, str]:
         title, generation = f"{self.method} {self.seed}", self.search.generation
         if generation == 0:
-            return "initial", self._initial[candidate]
+            return "initial", list(self.initial)[candidate]
         if self.search.asks_mean:
             return "mean", f"{title}, mean"
         name = f"{title}, generation {generation}, candidate {candidate}"

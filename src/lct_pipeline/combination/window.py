@@ -27,11 +27,6 @@ class Members:
         """Rows of the window, by step."""
         return self.rows.iloc[: self.window_size]
 
-    @property
-    def averages(self) -> DataFrame:
-        """Rows of the averages."""
-        return self.rows.iloc[self.window_size :]
-
     def padded(self, alphas: np.ndarray) -> np.ndarray:
         """Return coefficients of the window, ``(..., K)``, as coefficients of all members."""
         wider = np.zeros((*alphas.shape[:-1], len(self.rows)))

@@ -18,11 +18,4 @@ SEARCHES: dict[str, type[Search]] = {
     "gradient": GradientSearch,
 }
 
-__all__ = [
-    "SEARCHES",
-    "CMASearch",
-    "EvolutionarySearch",
-    "GradientSearch",
-    "RandomSearch",
-    "Search",
-]
+__all__ = ["SEARCHES", "Search"]
