@@ -12,8 +12,8 @@ SHAPE = (2, 3, 3)
 
 def posteriors(num: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    spread = 1 + 4 * torch.rand(SHAPE, generator=generator)
-    means = 100 + spread * torch.randn(num, *SHAPE, generator=generator)
+    deviation = 1 + 4 * torch.rand(SHAPE, generator=generator)
+    means = 100 + deviation * torch.randn(num, *SHAPE, generator=generator)
     return means, 0.5 + torch.rand(num, *SHAPE, generator=generator)
 
 

@@ -213,8 +213,8 @@ def test_a_share_of_the_classes_is_hidden_behind_the_null_class(
     )
     hidden = found == len(COUNTS)
     assert torch.equal(found[~hidden], true[~hidden])
-    spread = np.sqrt(0.3 * 0.7 / len(found))
-    assert hidden.double().mean().item() == pytest.approx(0.3, abs=4 * spread)
+    deviation = np.sqrt(0.3 * 0.7 / len(found))
+    assert hidden.double().mean().item() == pytest.approx(0.3, abs=4 * deviation)
 
 
 def test_a_cpu_keeps_less_than_a_gibibyte_in_memory(latents: ShardStore) -> None:

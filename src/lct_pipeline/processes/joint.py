@@ -16,7 +16,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -45,9 +44,7 @@ class _Joint:
     device: torch.device
     num_threads: int
     folder: str
-    outputs: (
-        Any  # queue of the first process's items, of any process's error, and of None
-    )
+    outputs: Any  # queue: items of the first process, an error of any, None at the end
     taken: Any  # semaphore: items that are done with
 
 
@@ -154,7 +151,7 @@ def _process_group(rank: int, joint: _Joint) -> Iterator[Ranks]:
     on_gpu = joint.device.type == "cuda"
     distributed.init_process_group(
         "nccl" if on_gpu else "gloo",
-        init_method=(Path(joint.folder) / "store").as_uri(),
+        store=distributed.FileStore(f"{joint.folder}/store", joint.num_processes),
         rank=rank,
         world_size=joint.num_processes,
     )
