@@ -2,42 +2,21 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
-from scipy import stats
+from paper_training import GRID
 
 from lct_pipeline.core.schedules import (
     curriculum,
     curriculum_stage,
     karras_sigmas,
-    level_probabilities,
     num_stages,
     small_noise_pairs,
 )
 
-EDM = {"sigma_min": 0.002, "sigma_max": 80.0, "rho": 7.0}
-ICT = {"P_mean": -1.1, "P_std": 2.0}
-
-
-def sigmas_from_noisiest(num_levels: int) -> np.ndarray:
-    """The grid as the reference writes it: i = 0 is sigma_max."""
-    i = np.arange(num_levels + 1)
-    high, low = 80 ** (1 / 7), 0.002 ** (1 / 7)
-    return (high + i / num_levels * (low - high)) ** 7
-
-
-@pytest.mark.parametrize("num_levels", [1, 2, 10, 20, 640])
-def test_grid_is_the_reference_grid_reversed(num_levels: int) -> None:
-    sigmas = karras_sigmas(num_levels, **EDM)
-    assert sigmas.dtype == torch.float64
-    np.testing.assert_allclose(
-        sigmas.numpy(), sigmas_from_noisiest(num_levels)[::-1], rtol=1e-12
-    )
-
 
 def test_grid_ends_exactly_and_increases() -> None:
-    sigmas = karras_sigmas(640, **EDM)
+    sigmas = karras_sigmas(640, **GRID)
     assert sigmas[0] == 0.002
     assert sigmas[-1] == 80.0
     assert (sigmas.diff() > 0).all()
@@ -48,9 +27,8 @@ def test_grid_ends_exactly_and_increases() -> None:
     [(300, 3.309), (320, 2.515), (360, 1.404), (420, 0.529), (480, 0.170)],
 )
 def test_grid_has_the_levels_of_the_two_step_sweep(index: int, sigma: float) -> None:
-    sigmas = karras_sigmas(640, **EDM)
+    sigmas = karras_sigmas(640, **GRID)
     assert sigmas.flip(0)[index].item() == pytest.approx(sigma, abs=5e-4)
-    assert sigmas_from_noisiest(640)[index] == pytest.approx(sigma, abs=5e-4)
 
 
 @pytest.mark.parametrize(("num_steps", "s0", "s1"), [(100, 10, 640), (7, 3, 50)])
@@ -65,20 +43,6 @@ def test_curriculum_is_ict_equation_11(num_steps: int, s0: int, s1: int) -> None
 def test_a_run_shorter_than_its_stages_still_has_one_step_each() -> None:
     stages = [curriculum_stage(k, num_steps=3, num_stages=7) for k in range(10)]
     assert stages == [0, 1, 2, 3, 4, 5, 6, 6, 6, 6]
-
-
-@pytest.mark.parametrize("num_levels", [10, 20, 640])
-def test_level_probabilities_are_a_log_normal_between_the_levels(
-    num_levels: int,
-) -> None:
-    sigmas = karras_sigmas(num_levels, **EDM)
-    probabilities = level_probabilities(sigmas, **ICT)
-    cdf = stats.norm(ICT["P_mean"], ICT["P_std"]).cdf(np.log(sigmas.numpy()))
-    np.testing.assert_allclose(
-        probabilities, np.diff(cdf) / (cdf[-1] - cdf[0]), rtol=1e-9
-    )
-    assert probabilities.shape == (num_levels,)
-    assert probabilities.sum().item() == pytest.approx(1, abs=1e-12)
 
 
 @pytest.mark.parametrize("num_levels", [1, 7, 10, 20])

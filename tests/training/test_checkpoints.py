@@ -47,12 +47,6 @@ COLUMNS = (
 )
 
 
-def changes_alone(value: Any) -> str | None:
-    """Return the id of changes; sets, which have no order, get a number from pytest."""
-    is_changes = isinstance(value, dict) and all(isinstance(key, str) for key in value)
-    return str(value) if is_changes else None
-
-
 def names_by_step(
     results: SmokeResults, changes: dict[str, Any]
 ) -> dict[int, set[str]]:
@@ -84,7 +78,6 @@ def names_by_step(
         (DIFFUSION, {5: NONE, 6: POWER, 10: RAW, 12: ALL}),
         ({"num_steps": 1}, {1: ALL}),
     ],
-    ids=changes_alone,
 )
 def test_checkpoints_are_due_at_intervals_of_the_window_snapshots_and_ends_of_stages(
     results: SmokeResults, changes: dict[str, Any], expected: dict[int, set[str]]

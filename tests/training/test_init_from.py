@@ -90,14 +90,6 @@ def test_a_model_of_the_other_kind_is_refused(
         next(results.train(changes, init_from=store))
 
 
-def test_the_longest_average_of_a_fixed_rate_at_the_last_step_is_taken(
-    results: SmokeResults, finished: CheckpointStore
-) -> None:
-    chosen = init_weights(finished, results.training(START))
-    assert chosen is not None
-    assert (chosen.metadata["step"], chosen.metadata["ema_rate"]) == (60, 0.95)
-
-
 def test_where_no_rate_was_kept_the_last_weights_are_taken(
     results: SmokeResults, tmp_path: Path
 ) -> None:
