@@ -14,10 +14,11 @@ from small_autoencoders import images as smooth_images
 from torch import Tensor, nn
 
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
+from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.shards import Shard, ShardsDataset, ShardStore, ShardStream
 from lct_pipeline.models.digests import tensors_digest
 from lct_pipeline.parameters import Encoding, Runtime
-from lct_pipeline.pipelines.encoding.nodes import encode_images
+from lct_pipeline.pipelines.encoding.nodes import encode_images, measure_reconstruction
 
 BASE = Path(__file__).parents[2] / "conf" / "base"
 SIZES = [4, 4, 3]
@@ -86,3 +87,11 @@ def encode_into(
         )
     )
     return dataset.load()
+
+
+def measured(
+    images: ShardStore, latents: ShardStore, decoder: Decoder, parameters: Encoding
+) -> dict[str, Any]:
+    """Measure the reconstruction of all images as the node does."""
+    rows = manifest_of(images, "validation")
+    return measure_reconstruction(images, latents, rows, decoder, parameters, runtime())

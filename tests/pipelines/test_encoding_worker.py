@@ -23,6 +23,7 @@ from small_encoding import (
     encoding,
     kl,
     manifest_of,
+    measured,
     runtime,
     store_images,
     stored,
@@ -32,11 +33,9 @@ from lct_pipeline.core.outliers import outlier_statistics
 from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.shards import Shard, ShardsDataset, ShardStore, ShardStream
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.models.batch_sizes import batch_size_for
 from lct_pipeline.parameters.training import Noise
 from lct_pipeline.pipelines.encoding.nodes import (
     encode_images,
-    measure_reconstruction,
     prepare_autoencoder,
 )
 from lct_pipeline.pipelines.encoding.steps import measure_normalisation
@@ -49,27 +48,6 @@ NOISE = Noise.model_validate(base("training")["noise"])
 @pytest.fixture
 def images(tmp_path: Path) -> ShardStore:
     return store_images(tmp_path / "images")
-
-
-@pytest.mark.parametrize(
-    ("given", "side", "on_gpu", "on_cpu"),
-    [
-        (7, 1024, 7, 7),
-        (0, 8, 512, 512),
-        (0, 32, 512, 128),
-        (0, 128, 256, 8),
-        (0, 256, 64, 2),
-        (0, 1024, 4, 1),
-        (0, 4096, 1, 1),
-    ],
-)
-def test_a_batch_is_as_large_as_said_or_has_as_many_pixels_as_suit_the_device(
-    given: int, side: int, on_gpu: int, on_cpu: int
-) -> None:
-    shape = (3, side, side)
-    assert batch_size_for(given, shape, torch.device("cuda")) == on_gpu
-    assert batch_size_for(given, shape, torch.device("cpu")) == on_cpu
-    assert batch_size_for(given, shape) == on_cpu
 
 
 @pytest.mark.parametrize("make", MAKERS)
@@ -92,14 +70,7 @@ def test_every_class_goes_from_images_to_normalised_latents_and_back(
     normalisation = measure_normalisation(latents, rows, parameters, NOISE)
     decoder = Decoder(autoencoder, normalisation)
     assert normalisation.tensors["mean"].shape == mean.shape[1:]
-    quality = measure_reconstruction(
-        images,
-        latents,
-        manifest_of(images, "validation"),
-        decoder,
-        parameters,
-        runtime(),
-    )
+    quality = measured(images, latents, decoder, parameters)
     rounded = ((decoded.clamp(-1, 1) + 1) * 127.5).round()
     original = smooth_images(len(EVERY), 16).float()
     mse = (rounded - original).square().mean().item()
@@ -131,9 +102,7 @@ def test_latents_in_half_precision_are_the_rounded_ones_and_measured_as_they_are
     for row, (_, other) in zip(expected, statistics.iterrows(), strict=True):
         assert other["std"] == pytest.approx(row["std"])
         assert other["median"] == row["median"]
-    validation = manifest_of(images, "validation")
-    decoder = Decoder(autoencoder, normalisation)
-    measure_reconstruction(images, half, validation, decoder, parameters, runtime())
+    measured(images, half, Decoder(autoencoder, normalisation), parameters)
 
 
 def test_latents_that_do_not_fit_into_half_precision_are_refused(

@@ -13,8 +13,7 @@ from small_encoding import (
     encode_into,
     encoding,
     kl,
-    manifest_of,
-    runtime,
+    measured,
     store_images,
 )
 
@@ -25,7 +24,6 @@ from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError
 from lct_pipeline.models.autoencoder.coding import decode, encode, to_uint8
 from lct_pipeline.models.autoencoder.lpips_distance import ALEXNET_FILE, lpips_distance
-from lct_pipeline.pipelines.encoding.nodes import measure_reconstruction
 from lct_pipeline.pipelines.encoding.quality import reconstruction_quality
 
 CPU = torch.device("cpu")
@@ -69,17 +67,10 @@ def latents(
 def measure(
     images: ShardStore, latents: ShardStore, autoencoder: StoredAutoencoder
 ) -> Any:
-    def measured(**changes: Any) -> dict[str, Any]:
-        return measure_reconstruction(
-            images,
-            latents,
-            manifest_of(images, "validation"),
-            Decoder(autoencoder, TensorFile({})),  # raw latents are decoded
-            encoding(warn_below_psnr=0, **changes),
-            runtime(),
-        )
-
-    return measured
+    decoder = Decoder(autoencoder, TensorFile({}))  # raw latents are decoded
+    return lambda **changes: measured(
+        images, latents, decoder, encoding(warn_below_psnr=0, **changes)
+    )
 
 
 def test_lpips_is_the_mean_distance_of_images_and_reconstructions(
@@ -144,11 +135,8 @@ def test_lpips_of_small_images_is_left_out_with_the_reason(
     images = store_images(tmp_path / "images", [2], 32)
     parameters = encoding(lpips_path=str(weights))
     latents = encode_into(tmp_path / "latents", images, autoencoder, parameters)
-    rows = manifest_of(images, "validation")
     decoder = Decoder(autoencoder, TensorFile({}))
     with caplog.at_level(logging.INFO):
-        quality = measure_reconstruction(
-            images, latents, rows, decoder, parameters, runtime()
-        )
+        quality = measured(images, latents, decoder, parameters)
     assert quality["lpips"] is None
     assert "images of 32 pixels; it needs 64" in caplog.text

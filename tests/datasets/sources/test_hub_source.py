@@ -68,12 +68,6 @@ def test_of_several_splits_the_named_one_is_read(tmp_path: Path) -> None:
         open_source(str(tmp_path / "pets"), options(hub_split="dev"))
 
 
-def test_a_column_of_plain_bytes_holds_images_too(tmp_path: Path) -> None:
-    columns = {"content": [png(1), png(2)], "n": [1, 2]}
-    datasets.Dataset.from_dict(columns).save_to_disk(str(tmp_path / "plain"))
-    assert [raw.content for raw in read(tmp_path / "plain")] == [png(1), png(2)]
-
-
 def test_files_that_rows_of_a_saved_set_name_are_not_opened(tmp_path: Path) -> None:
     """The library puts the bytes of files into what it saves; another writer need not."""
     write_folder(tmp_path, {"secret.png": png(1)})

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import tarfile
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from lct_pipeline.datasets.sources.base import (
     ImageSource,
@@ -21,18 +22,18 @@ from lct_pipeline.datasets.sources.base import (
     refuse_large,
     stamp,
 )
-from lct_pipeline.datasets.sources.labels import Labels, choose_labels
+from lct_pipeline.datasets.sources.labels import LONGEST_LABEL, Labels, choose_labels
 from lct_pipeline.datasets.sources.names import (
     folder_of,
     is_image_name,
     readable,
     refused_name,
 )
-from lct_pipeline.datasets.sources.sample_labels import LABEL_FILES, sample_label
 from lct_pipeline.datasets.sources.tar_stream import LARGEST_HEADER, open_tar, scan_tar
 
 logger = logging.getLogger(__name__)
 
+_LABEL_FILES = (".cls", ".json")  # suffixes
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2")
 
 
@@ -127,7 +128,7 @@ def _list_images(
         for _, members in groupby(scan_tar(stream), _key):
             images, about, others = _read_sample(stream, members)
             num_others += others
-            label = sample_label(about, options)
+            label = _sample_label(about, options)
             for image in images:
                 by_folder = options.labels == "folders" and label is None
                 yield image, folder_of(readable(image.name)) if by_folder else label
@@ -153,7 +154,7 @@ def _read_sample(
         may_be_label = member.isreg() and member.size <= LARGEST_HEADER
         if is_image_name(member.name) and not member.isdir():
             images.append(member)
-        elif suffix in LABEL_FILES and may_be_label:
+        elif suffix in _LABEL_FILES and may_be_label:
             stream.seek(member.offset_data)
             about.setdefault(suffix, stream.read(member.size))
         elif not member.isdir():
@@ -168,3 +169,30 @@ def _refused_kind(info: tarfile.TarInfo) -> str | None:
     if info.issparse():
         return "a sparse file"
     return None if info.isreg() else "not a regular file"
+
+
+def _sample_label(about: dict[str, bytes], options: SourceOptions) -> str | None:
+    """Return the label of a sample, None if there is none.
+
+    Args:
+        about: Contents of its members by the suffixes ``_LABEL_FILES``.
+        options: With ``labels: folders``, ``.cls`` comes before ``label`` and ``cls`` of
+            ``.json``; with ``column`` it is ``label_column`` of ``.json``; else there is none.
+    """
+    keys = {"folders": ("label", "cls"), "column": (options.label_column,)}
+    fields = _parsed(about.get(".json", b""), json.loads)
+    there = fields if isinstance(fields, dict) else {}
+    found = [there[key] for key in keys.get(options.labels, ()) if key in there]
+    if options.labels == "folders":
+        found.insert(0, _parsed(about.get(".cls", b""), str.strip))
+    texts = (str(value) for value in found if isinstance(value, str | int))
+    usable = (readable(text) for text in texts if 0 < len(text) <= LONGEST_LABEL)
+    return next(usable, None)
+
+
+def _parsed(content: bytes, parse: Callable[[str], Any]) -> Any:
+    """Return what a text says, None for what is no text or not of its kind."""
+    try:
+        return parse(content.decode())
+    except (ValueError, RecursionError):
+        return None
