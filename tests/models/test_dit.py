@@ -141,25 +141,6 @@ def turned(x: Tensor, rotation: Tensor) -> Tensor:
     return torch.view_as_real(pairs * torch.complex(cosines, sines)).flatten(1)
 
 
-def test_scores_depend_on_the_offset_of_two_positions_alone() -> None:
-    side, head_width = 5, 16
-    generator = torch.Generator().manual_seed(0)
-    rotation = rotary_positions(side, head_width)
-    q, k = (
-        turned(v.expand(side**2, -1), rotation)
-        for v in torch.randn(2, 1, head_width, generator=generator)
-    )
-    by_offset: dict[tuple[int, int], list[float]] = {}
-    for i, j in torch.cartesian_prod(*[torch.arange(side**2)] * 2).tolist():
-        offset = (i // side - j // side, i % side - j % side)
-        by_offset.setdefault(offset, []).append((q[i] @ k[j]).item())
-    assert len(by_offset) == (2 * side - 1) ** 2
-    for scores in by_offset.values():
-        assert scores == pytest.approx([scores[0]] * len(scores), abs=1e-5)
-    distinct = {round(scores[0], 4) for scores in by_offset.values()}
-    assert len(distinct) > 0.95 * len(by_offset)
-
-
 @pytest.mark.parametrize("rotates", [True, False])
 def test_attention_is_softmax_over_tokens_for_each_head(rotates: bool) -> None:
     torch.manual_seed(0)

@@ -8,8 +8,7 @@ import torch
 from describing import network, new_network, noisy_latents, num_parameters
 from torch import nn
 
-from lct_pipeline.models import unet
-from lct_pipeline.models.norms import NonScalingLayerNorm, NormName, build_norm
+from lct_pipeline.models.norms import NonScalingLayerNorm, NormName
 from lct_pipeline.models.unet import ResidualBlock, SelfAttention
 
 
@@ -65,23 +64,6 @@ def test_the_papers_network_attends_at_16_8_and_in_the_middle() -> None:
     assert sorted(set(sides)) == [4, 8, 16]
     assert [sides.count(side) for side in (16, 8, 4)] == [9, 9, 1]
     assert all(b.qkv.in_channels == 64 * b.num_heads for b in blocks)
-
-
-def test_one_norm_stands_everywhere_and_its_own_before_the_output(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    names: list[NormName] = []
-
-    def recorded(name: NormName, shape: tuple[int, ...]) -> nn.Module:
-        names.append(name)
-        return build_norm(name, shape)
-
-    monkeypatch.setattr(unet, "build_norm", recorded)
-    net = new_network("unet", norm="rms_norm", output_norm="group_norm")
-    kinds = [type(module) for module in net.modules()]
-    inner = 2 * kinds.count(ResidualBlock) + kinds.count(SelfAttention)
-    assert names == ["rms_norm"] * inner + ["group_norm"]
-    assert isinstance(net.output_norm, nn.GroupNorm)
 
 
 @pytest.mark.parametrize("multipliers", [(1,), (1, 2), (1, 1, 2, 2)])

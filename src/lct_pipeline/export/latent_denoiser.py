@@ -65,18 +65,13 @@ class LatentDenoiser(ModelMixin, ConfigMixin):
 
     def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """Map noisy latents ``(B, C, H, W)`` at levels ``(B,)`` to clean ones, all normalised."""
-        self._adapt_to(next(self.model.parameters()).dtype)
+        narrow = next(self.model.parameters()).dtype
+        self.model.autocast = None if narrow == torch.float32 else narrow
+        if self.model.autocast is not None:  # in which all but norms compute
+            norms = (m for m in self.modules() if type(m).__name__.endswith("Norm"))
+            for norm in norms:
+                norm.float()
         return self.model(x_t, t, labels)
-
-    def _adapt_to(self, narrow: torch.dtype) -> None:
-        """Compute in the type of the weights where that is not float32, norms excepted."""
-        if narrow == torch.float32:
-            self.model.autocast = None
-            return
-        self.model.autocast = narrow
-        for module in self.model.modules():
-            if type(module).__name__.endswith("Norm"):
-                module.float()
 
     def denormalise(self, x: Tensor) -> Tensor:
         """Map normalised latents to those of the autoencoder."""

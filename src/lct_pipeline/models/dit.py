@@ -39,16 +39,6 @@ def _small(embedding: nn.Module) -> None:
             nn.init.zeros_(p)
 
 
-def _token_norm(name: NormName, width: int) -> nn.Module:
-    """Return a norm over the channels of each token."""
-    if name not in TOKEN_NORMS:
-        raise ValueError(
-            f"a DiT normalises the channels of each token, by {', '.join(TOKEN_NORMS)}: "
-            f"{name} is none of them"
-        )
-    return build_norm(name, (width,))
-
-
 def _modulated(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return x * (1 + scale) + shift
 
@@ -123,9 +113,9 @@ class DiTBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.modulation = zeroed(nn.Linear(width, 6 * width))
-        self.norm0 = _token_norm(norm, width)
+        self.norm0 = build_norm(norm, (width,))
         self.attention = Attention(width, head_width)
-        self.norm1 = _token_norm(norm, width)
+        self.norm1 = build_norm(norm, (width,))
         self.mlp = nn.Sequential(
             _xavier(nn.Linear(width, 4 * width)),
             {"gelu": nn.GELU("tanh"), "relu": nn.ReLU()}[activation],
@@ -183,6 +173,7 @@ class DiTNetwork(nn.Module):
     ) -> None:
         super().__init__()
         _check_sizes(sample_shape, patch_size, width, head_width)
+        _check_norms(norm, output_norm)
         channels, side, _ = sample_shape
         self.patch_size = patch_size
         self.num_rows = side // patch_size
@@ -208,7 +199,7 @@ class DiTNetwork(nn.Module):
             for _ in range(depth)
         )
         self.modulation = zeroed(nn.Linear(width, 2 * width))
-        self.output_norm = _token_norm(output_norm, width)
+        self.output_norm = build_norm(output_norm, (width,))
         self.output = zeroed(nn.Linear(width, channels * patch_size**2))
 
     def forward(
@@ -241,3 +232,12 @@ def _check_sizes(
         raise ValueError(
             f"width={width} must be a multiple of head_width={head_width}, and that of 4"
         )
+
+
+def _check_norms(*names: NormName) -> None:
+    for name in names:
+        if name not in TOKEN_NORMS:
+            raise ValueError(
+                f"a DiT normalises the channels of each token, by {', '.join(TOKEN_NORMS)}: "
+                f"{name} is none of them"
+            )
