@@ -24,8 +24,9 @@ from lct_pipeline.core.metrics.frechet import FrechetReference, feature_statisti
 from lct_pipeline.core.sample_quality import features_of
 from lct_pipeline.evaluation.extractors import extractor_of
 from lct_pipeline.evaluation.generator import build_generator
-from lct_pipeline.evaluation.models import TITLES, gaussian_images, plans_of
+from lct_pipeline.evaluation.models import gaussian_images, plans_of
 from lct_pipeline.parameters import check_parameters
+from lct_pipeline.reporting.words import MODELS
 
 BATCH = 64
 REAL, GAUSSIAN = "real, other half", "Gaussian latents, matched"
@@ -72,7 +73,7 @@ def measure(catalog: Any, parameters: Any, num_seeds: int) -> Iterator[dict[str,
             for plan in plans_of(models, name):
                 images = generator.images(half, plan, seed=seed, purpose="benchmark")
                 features = features_of(images, extract)
-                found.append((TITLES[name], plan.num_evaluations, features))
+                found.append((MODELS[name], plan.num_evaluations, features))
         gaussian = gaussian_images(generator, half, seed)
         found.append((GAUSSIAN, 0, features_of(gaussian, extract)))
         for what, nfe, features in found:

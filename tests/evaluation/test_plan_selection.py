@@ -74,17 +74,14 @@ def test_the_second_step_of_the_least_distance_is_selected(
     assert models.improves[model] == improves
 
 
-@pytest.mark.parametrize("combined", [True, False])
-def test_each_model_is_tried_with_its_own_weights(
-    results: SmokeResults, combined: bool
-) -> None:
+def test_each_model_is_tried_with_its_own_weights(results: SmokeResults) -> None:
     load = results.catalog.load
     models = {
         "last": load("checkpoints").read("step-0000060-raw"),
         "best_ema": load("best_ema"),
-        **({"combined": load("combined_model")} if combined else {}),
+        "combined": load("combined_model"),
     }
-    table, selected = second_step(results, combined=combined)
+    table, selected = second_step(results, combined=True)
     assert list(selected["plans"]) == list(models)
     one_step = table[table["nfe"] == 1].set_index("model")["distance"]
     expected = {

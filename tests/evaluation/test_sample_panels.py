@@ -26,10 +26,10 @@ def test_the_grid_shows_each_model_and_the_second_step_of_the_final_one(
         parameters.runtime,
     )
     figure = draw_sample_grid(panels)
-    models = ["last checkpoint", "best EMA", "combined (LCSC)"][: 2 + combined]
+    models = ["Last checkpoint", "Best EMA", "Combination"][: 2 + combined]
     assert [axis.get_title() for axis in figure.axes if axis.images] == [
         *(f"{model}, NFE 1" for model in models),
         f"{models[-1]}, NFE 2",
-        "no model: decoded noise",
-        "real images (test split)",
+        "No model",
+        "Real images",
     ]

@@ -16,11 +16,6 @@ from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.evaluation.generator import Generator
 from lct_pipeline.models.digests import tensors_digest
 
-TITLES = {
-    "last": "last checkpoint",
-    "best_ema": "best EMA",
-    "combined": "combined (LCSC)",
-}
 NO_PLAN = {"nfe": 0, "intermediate_sigma": None, "renoise": None, "solver": None}
 
 

@@ -29,7 +29,7 @@ SPLIT, NOISE = "validation", "second step"
 
 def select_sampling_plan(
     best_ema: TensorFile,
-    combined_model: TensorFile | None,
+    combined: TensorFile | None,
     catalog: CheckpointCatalog,
     decoder: Decoder,
     reference: Reference,
@@ -47,8 +47,8 @@ def select_sampling_plan(
     real = real_images(reference.statistics, SPLIT)
     space = FeatureSpace(extractor_of(reference.extractor, runtime), (real,))
     files = {"last": last_weights(catalog), "best_ema": best_ema}
-    if combined_model is not None:
-        files["combined"] = combined_model
+    if combined is not None:
+        files["combined"] = combined
     weights = [(name, file.tensors) for name, file in files.items()]
     plans = candidate_plans(network, sampling)
     is_diffusion = network.model == "diffusion"

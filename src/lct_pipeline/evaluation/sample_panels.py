@@ -14,15 +14,12 @@ from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.splits import indices_of
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.evaluation.generator import build_generator
-from lct_pipeline.evaluation.models import TITLES, gaussian_images, plans_of
+from lct_pipeline.evaluation.models import gaussian_images, plans_of
 from lct_pipeline.parameters import Runtime, Sampling
 from lct_pipeline.reporting.grids import draw_panels
+from lct_pipeline.reporting.words import MODELS
 
 NO_MODEL, REAL = "gaussian_latents", "real_test_images"
-OTHER_TITLES = {
-    NO_MODEL: "no model: decoded noise",
-    REAL: "real images (test split)",
-}
 
 
 def sample_panels(
@@ -51,7 +48,7 @@ def sample_panels(
     found[NO_MODEL, 0] = noise.cpu()
     test = indices_of(image_manifest, "test")[:count]
     found[REAL, 0] = images.gather("images", test)
-    titles = TITLES | OTHER_TITLES
+    titles = {**MODELS}
     combined = files["combined"].metadata if "combined" in files else {}
     if combined.get("kind") == "baseline":
         titles["combined"] = f"best baseline: {combined['name']}"
@@ -68,7 +65,7 @@ def panel_key(panel: dict[str, Any]) -> str:
 def draw_sample_grid(sample_panels: TensorFile) -> Figure:
     """Draw each model with the fewest evaluations, the final one with the most, and the others."""
     panels = sample_panels.metadata["panels"]
-    trained = [p for p in panels if p["model"] in TITLES]
+    trained = [p for p in panels if p["nfe"] > 0]
     first = [p for p in trained if p["nfe"] == trained[0]["nfe"]]
     shown = [*first, *([trained[-1]] if trained[-1] not in first else [])]
     drawn = {

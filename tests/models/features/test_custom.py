@@ -146,17 +146,13 @@ def test_an_import_path_that_leads_nowhere_is_refused(module: Path) -> None:
 # TorchScript files
 
 
-@pytest.fixture(params=["mine.pt", "mine.ts", "mine.pth"])
-def script(request: pytest.FixtureRequest, module: Path) -> Path:
+@pytest.mark.parametrize("name", ["mine.pt", "mine.ts", "mine.pth"])
+def test_a_torchscript_file_is_used_as_it_would_be_by_import(
+    module: Path, name: str
+) -> None:
     own_weights(module)
-    path = module.with_name(request.param)
-    network = sys.modules["my_networks"].network()
-    torch.jit.script(network).save(str(path))
-    return path
-
-
-def test_a_torchscript_file_is_used_as_it_would_be_by_import(script: Path) -> None:
-    given = images(2, 32)
+    script, given = module.with_name(name), images(2, 32)
+    torch.jit.script(sys.modules["my_networks"].network()).save(str(script))
     imported = built("my_networks:network", size=40, **IMAGENET)
     found = built(str(script), size=40, **IMAGENET)
     torch.testing.assert_close(found.extract(given), imported.extract(given))

@@ -9,9 +9,9 @@ from lct_pipeline.parameters.evaluation import Comparison, Features
 
 
 def compare_images(
-    compared_images: ImageSource | None,
-    reference_images: ImageSource | None,
-    compared_statistics: TensorFile | None,
+    generated: ImageSource | None,
+    reference: ImageSource | None,
+    statistics: TensorFile | None,
     parameters: Comparison,
     ingestion: Ingestion,
     features: Features,
@@ -21,13 +21,7 @@ def compare_images(
     from lct_pipeline.evaluation import comparing, protocol
 
     found = comparing.compared(
-        compared_images,
-        reference_images,
-        compared_statistics,
-        parameters,
-        ingestion,
-        features,
-        runtime,
+        generated, reference, statistics, parameters, ingestion, features, runtime
     )
     protocol.log_by_protocol(found.table())
     return found.result()

@@ -21,8 +21,8 @@ from lct_pipeline.parameters import Evaluation, Features, Runtime, Sampling
 
 def select_sampling_plan(
     best_ema: TensorFile,
-    combined_model: TensorFile | None,
-    checkpoint_index: CheckpointCatalog,
+    combined: TensorFile | None,
+    catalog: CheckpointCatalog,
     decoder: Decoder,
     reference: Reference,
     parameters: Evaluation,
@@ -33,20 +33,13 @@ def select_sampling_plan(
     from lct_pipeline.evaluation import plan_selection
 
     return plan_selection.select_sampling_plan(
-        best_ema,
-        combined_model,
-        checkpoint_index,
-        decoder,
-        reference,
-        parameters,
-        sampling,
-        runtime,
+        best_ema, combined, catalog, decoder, reference, parameters, sampling, runtime
     )
 
 
 def measure_further_references(
     images: ShardStore,
-    image_manifest: DataFrame,
+    manifest: DataFrame,
     given_reference: TensorFile | None,
     previous_further_references: TensorFile | None,
     parameters: Evaluation,
@@ -56,7 +49,7 @@ def measure_further_references(
     """Return what further extractors find in the real images, stored as the protocol says."""
     from lct_pipeline.evaluation import further
 
-    real = further.RealSplits(images, image_manifest, features, runtime)
+    real = further.RealSplits(images, manifest, features, runtime)
     return further.further_references(
         real, given_reference, previous_further_references, parameters
     )
@@ -66,7 +59,7 @@ def evaluate_models(
     models: ModelSet,
     decoder: Decoder,
     latents: ShardStore,
-    image_manifest: DataFrame,
+    manifest: DataFrame,
     reference: Reference,
     further_references: TensorFile,
     parameters: Evaluation,
@@ -84,7 +77,7 @@ def evaluate_models(
         models,
         decoder,
         latents,
-        image_manifest,
+        manifest,
         spaces,
         parameters,
         features.num_retained,
@@ -98,7 +91,7 @@ def find_nearest_neighbours(
     models: ModelSet,
     decoder: Decoder,
     images: ShardStore,
-    image_manifest: DataFrame,
+    manifest: DataFrame,
     reference: Reference,
     parameters: Evaluation,
     sampling: Sampling,
@@ -108,14 +101,7 @@ def find_nearest_neighbours(
     from lct_pipeline.evaluation.copying import nearest_training_images
 
     return nearest_training_images(
-        models,
-        decoder,
-        images,
-        image_manifest,
-        reference,
-        parameters,
-        sampling,
-        runtime,
+        models, decoder, images, manifest, reference, parameters, sampling, runtime
     )
 
 
@@ -123,14 +109,14 @@ def make_sample_panels(
     models: ModelSet,
     decoder: Decoder,
     images: ShardStore,
-    image_manifest: DataFrame,
+    manifest: DataFrame,
     sampling: Sampling,
     runtime: Runtime,
 ) -> tuple[Figure, TensorFile]:
     """Return a grid of samples of all models from the same noise, and what is drawn on it."""
     from lct_pipeline.evaluation.sample_panels import draw_sample_grid, sample_panels
 
-    panels = sample_panels(models, decoder, images, image_manifest, sampling, runtime)
+    panels = sample_panels(models, decoder, images, manifest, sampling, runtime)
     return draw_sample_grid(panels), panels
 
 

@@ -11,19 +11,21 @@ from lct_pipeline.pipelines.evaluation.nodes import (
     select_sampling_plan,
 )
 
+TRAINED = ["best_ema", "combined_model", "checkpoint_index"]
+MODELS = ["models", "decoder"]
+IMAGES = ["images", "image_manifest"]
+FEATURES = ["params:evaluation", "params:features"]
 SETTINGS = ["params:sampling", "params:runtime"]
 
 
 def create_pipeline() -> Pipeline:
-    """Return the nodes from models to choices, the final numbers and pictures."""
+    """Return the nodes from models to selections, the final values and pictures."""
     return Pipeline(
         [
             Node(
                 select_sampling_plan,
                 inputs=[
-                    "best_ema",
-                    "combined_model",
-                    "checkpoint_index",
+                    *TRAINED,
                     "decoder",
                     "reference",
                     "params:evaluation",
@@ -35,12 +37,10 @@ def create_pipeline() -> Pipeline:
             Node(
                 measure_further_references,
                 inputs=[
-                    "images",
-                    "image_manifest",
+                    *IMAGES,
                     "given_reference",
                     "previous_further_references",
-                    "params:evaluation",
-                    "params:features",
+                    *FEATURES,
                     "params:runtime",
                 ],
                 outputs="further_references",
@@ -49,14 +49,12 @@ def create_pipeline() -> Pipeline:
             Node(
                 evaluate_models,
                 inputs=[
-                    "models",
-                    "decoder",
+                    *MODELS,
                     "latents",
                     "image_manifest",
                     "reference",
                     "further_references",
-                    "params:evaluation",
-                    "params:features",
+                    *FEATURES,
                     *SETTINGS,
                 ],
                 outputs=["evaluation", "evaluation_table", "distance_by_size"],
@@ -64,21 +62,13 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 find_nearest_neighbours,
-                inputs=[
-                    "models",
-                    "decoder",
-                    "images",
-                    "image_manifest",
-                    "reference",
-                    "params:evaluation",
-                    *SETTINGS,
-                ],
+                inputs=[*MODELS, *IMAGES, "reference", "params:evaluation", *SETTINGS],
                 outputs=["nearest_neighbours", "copying"],
                 name="find_nearest_neighbours",
             ),
             Node(
                 make_sample_panels,
-                inputs=["models", "decoder", "images", "image_manifest", *SETTINGS],
+                inputs=[*MODELS, *IMAGES, *SETTINGS],
                 outputs=["sample_grid", "sample_panels"],
                 name="make_sample_panels",
             ),

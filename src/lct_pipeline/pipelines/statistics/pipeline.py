@@ -9,6 +9,9 @@ from lct_pipeline.pipelines.statistics.nodes import (
     measure_temporal_differences,
 )
 
+LATENTS = ["latents", "latent_manifest"]
+TABLES = ["pixel_statistics", "latent_statistics", "td_statistics"]
+
 
 def create_pipeline() -> Pipeline:
     """Return the nodes from images, latents and checkpoints to their outlier statistics.
@@ -26,7 +29,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 measure_latents,
-                inputs=["latents", "latent_manifest", "params:encoding"],
+                inputs=[*LATENTS, "params:encoding"],
                 outputs="latent_statistics",
                 name="measure_latents",
             ),
@@ -34,8 +37,7 @@ def create_pipeline() -> Pipeline:
                 measure_temporal_differences,
                 inputs=[
                     "checkpoints",
-                    "latents",
-                    "latent_manifest",
+                    *LATENTS,
                     "latent_normalisation",
                     "params:encoding",
                     "params:training",
@@ -47,12 +49,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 conclude_statistics,
-                inputs=[
-                    "pixel_statistics",
-                    "latent_statistics",
-                    "td_statistics",
-                    "td_summary",
-                ],
+                inputs=[*TABLES, "td_summary"],
                 outputs=[
                     "pixel_box_plot_chart",
                     "latent_box_plot_chart",
