@@ -34,7 +34,7 @@ class Reference:
     """Two extractors, and what they find in the real images of each split.
 
     Attributes:
-        extractor: That of search, choices and evaluation; what it finds has no prefix.
+        extractor: That of search, selections and evaluation; what it finds has no prefix.
         check_extractor: By which nothing is searched; what it finds begins with
             ``check.``.
         statistics: What both find.

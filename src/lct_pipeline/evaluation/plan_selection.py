@@ -40,7 +40,7 @@ def select_sampling_plan(
     """Return the distance at each level and kind of noise of a second step, and the best plans.
 
     Each model gets its own, so that values of two evaluations are fair to all. Diffusion models
-    have no such choice: the table has the plans of the final one alone.
+    need no selection: the table has the plans of the final one alone.
     """
     network = ModelDescription.from_json(best_ema.metadata["network"])
     generator = build_generator(network, decoder, sampling, runtime)

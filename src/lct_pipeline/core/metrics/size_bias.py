@@ -4,7 +4,7 @@ The distance of few images is too large: their covariance is that of a sample. T
 1/N, so a line over 1/N meets the distance of infinitely many images at 0 (Chong & Forsyth 2020,
 arXiv 1911.07023, FID-infinity). They take random subsets of 5,000 to 50,000 features in memory, one
 of each size, and fit an unweighted line. Here the groups of a size are disjoint and so independent,
-which gives a spread, and they are merged from blocks of moments, so that no features are kept.
+which gives a standard deviation, and they are merged from blocks of moments, so that no features are kept.
 """
 
 from __future__ import annotations
@@ -81,10 +81,10 @@ def extrapolate(points: Sequence[SizePoint]) -> Extrapolation:
         ValueError: All points have the same number of images.
     """
     num_images = np.array([point.num_images for point in points])
-    if len(np.unique(num_images)) < 2:
+    num_sizes = len(np.unique(num_images))
+    if num_sizes < 2:
         raise ValueError(
-            "distances of two numbers of images at least are needed to extrapolate, got "
-            f"{len(np.unique(num_images))}"
+            f"a line needs distances of two numbers of images at least, got {num_sizes}"
         )
     scale = (num_images / num_images.max()) ** 2  # square roots of the weights
     design = np.stack([scale, scale / num_images], axis=1)

@@ -1,6 +1,6 @@
 """A small classifier whose features measure generated images where Inception is not at hand.
 
-It is fitted on the training split: to the images' labels, or, where there are none, to the four
+It is trained on the training split: on the images' labels, or, where there are none, on the four
 right-angle rotations (Gidaris et al. 2018). Its Frechet distance is never called FID.
 """
 

@@ -1,4 +1,4 @@
-"""What an evaluation ends with: tables in the log, charts, and a record of the main figures."""
+"""What an evaluation ends with: tables in the log, charts, and a record of the main values."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def conclusion(
     sample_panels: TensorFile,
     copying: dict[str, Any],
 ) -> tuple[Figure, Figure, dict[str, Any]]:
-    """Log the figures by protocol; return two charts and the record.
+    """Log the values by protocol; return two charts and the record.
 
     Raises:
-        DataError: There is no figure.
+        DataError: There is no value.
     """
     if evaluation_table.empty:
         raise DataError("the evaluation has no rows.")
