@@ -4,7 +4,8 @@ The distance of few images is too large: their covariance is that of a sample. T
 1/N, so a line over 1/N meets the distance of infinitely many images at 0 (Chong & Forsyth 2020,
 arXiv 1911.07023, FID-infinity). They take random subsets of 5,000 to 50,000 features in memory, one
 of each size, and fit an unweighted line. Here the groups of a size are disjoint and so independent,
-which gives a standard deviation, and they are merged from blocks of moments, so that no features are kept.
+which gives a standard deviation, and they are merged from blocks of moments, so that no features
+are kept.
 """
 
 from __future__ import annotations
