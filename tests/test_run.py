@@ -144,7 +144,7 @@ def test_the_same_command_again_trains_and_searches_nothing(
         run_stages(project, run_id="tested")
     assert _digests(project) == digests
     assert _alpha(project) == alpha
-    for message in ("already ingested", "already encoded", "steps are already done"):
+    for message in ("already ingested", "are already there", "steps are already done"):
         assert message in caplog.text
     assert measured == ["choice"] * (3 + 9)  # the landscape alone
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kedro.framework.hooks import hook_impl
+from kedro.io.core import generate_timestamp
 
 from lct_pipeline.runs.mlflow_store import log_run, opened
 from lct_pipeline.runs.reading import Run, check_version
@@ -16,7 +17,6 @@ from lct_pipeline.runs.record import (
     content_digests,
     from_outside,
     new_record,
-    now,
     peak_memory_mib,
 )
 
@@ -100,7 +100,9 @@ class RunHook:
 
     def _end(self, status: str, error: str | None, pipeline: Any, catalog: Any) -> None:
         outputs = content_digests(catalog, pipeline.all_outputs())
-        self._record.update(status=status, error=error, ended=now(), outputs=outputs)
+        self._record.update(
+            status=status, error=error, ended=generate_timestamp(), outputs=outputs
+        )
         self._records.save(self._record)
         self._lock.release()
 

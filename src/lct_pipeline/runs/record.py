@@ -8,7 +8,6 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -62,12 +61,6 @@ def new_record(
         "outputs": {},
         "nodes": [],
     }
-
-
-def now() -> str:
-    """Return the time, in UTC and in the format in which Kedro names sessions."""
-    time = datetime.now(UTC)
-    return f"{time:%Y-%m-%dT%H.%M.%S}.{time.microsecond // 1000:03d}Z"
 
 
 def from_outside(pipeline: Any) -> set[str]:
