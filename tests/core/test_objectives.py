@@ -189,17 +189,6 @@ def test_consistency_training_is_the_reference_written_as_a_loop(
     assert_close(found, as_loop(batch, levels, robust, 0.03, target))
 
 
-@every_objective
-def test_each_sample_has_its_own_loss(objective: Loss) -> None:
-    whole = objective(model(), batch=samples(labels=True))
-    for j in range(SIZE):
-        own = slice(j, j + 1)
-        batch, levels = samples(labels=True).part(own), pairs().part(own)
-        alone = objective(model(), batch=batch, levels=levels)
-        for mine, all_of_them in zip(alone, whole, strict=True):
-            torch.testing.assert_close(mine, all_of_them[own])
-
-
 # gradients
 
 
@@ -261,24 +250,6 @@ def test_student_and_target_share_the_dropout_mask(
     assert torch.equal(student, target)
     assert 0 < (student == 0).sum() < student.numel()
     assert (found.squared_difference[levels.r >= 1] == 0).all()
-
-
-@every_objective
-def test_the_mask_follows_the_seed(objective: Loss) -> None:
-    first: list[Tensor] = []
-    for seed in (3, 3, 4):
-        outputs: list[Tensor] = []
-        objective(dropout_alone(outputs), seed=seed)
-        first.append(outputs[0])
-    assert torch.equal(first[0], first[1])
-    assert not torch.equal(first[0], first[2])
-
-
-@every_objective
-def test_the_global_generator_is_left_as_it_was(objective: Loss) -> None:
-    before = torch.get_rng_state()
-    objective(dropout_alone([]))
-    assert torch.equal(torch.get_rng_state(), before)
 
 
 # what the models are given

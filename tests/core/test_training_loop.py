@@ -356,32 +356,6 @@ def test_a_fitted_scale_follows_the_rms_of_the_stages_before(
 # runs that repeat, and runs that continue
 
 
-@pytest.mark.parametrize(
-    ("kind", "scale"), [("consistency", "paper"), *((kind, "fitted") for kind in KINDS)]
-)
-@pytest.mark.parametrize("step", [0, 5, 7])
-def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(
-    kind: str, step: int, scale: str
-) -> None:
-    settings = replace(ADAMW if step == 7 else RADAM, warmup_steps=7, clip_norm=1.0)
-    changes = {"scale": scale, "settings": settings, "gradient_accumulation": 3}
-    whole = trainer_of(None, kind, **changes)
-    in_one = train(whole, kind)
-    first = trainer_of(None, kind, **changes)
-    train(first, kind, step)
-    saved = kept(first.state_tensors())
-
-    torch.manual_seed(step)  # another process: another global generator, other weights
-    second = trainer_of(mlp(seed=step + 1), kind, **changes)
-    second.load_state(saved, step)
-    continued = train(second, kind)
-    assert [(m.step, m.loss, m.c) for m in continued] == [
-        (m.step, m.loss, m.c) for m in in_one[step:]
-    ]
-    assert_same_state(second.state_tensors(), whole.state_tensors())
-    assert second.fitted_c == whole.fitted_c
-
-
 def test_a_state_has_tensors_of_network_averages_and_moments_by_name() -> None:
     trainer = trainer_of()
     train(trainer, num_steps=1)

@@ -66,15 +66,6 @@ def test_the_tolerance_tells_one_mask_of_dropout_from_another(
     assert apart > 20 * TOLERANCE
 
 
-@pytest.mark.parametrize("changes", [{}, {"network.conditional": True}], ids=str)
-def test_a_batch_in_parts_trains_the_same(
-    results: SmokeResults, changes: dict[str, Any]
-) -> None:
-    given = {**LIVELY, **changes}
-    parts = list(results.train(given, gradient_accumulation=3))
-    assert_same_run(parts, list(results.train(given)))
-
-
 def test_latents_kept_on_the_device_or_not_train_the_same(
     results: SmokeResults, plain: list[TrainingPiece]
 ) -> None:

@@ -128,9 +128,7 @@ class ContinuousSchedule:
         self, step: int, num_samples: int, generator: torch.Generator, above: float = 0
     ) -> Levels:
         """Draw t, and r below it."""
-        t = log_normal_levels(
-            num_samples, generator, P_mean=self.P_mean, P_std=self.P_std, above=above
-        )
+        t = log_normal_levels(num_samples, generator, self.P_mean, self.P_std, above)
         return self.pairs(step, t)
 
     def pairs(self, step: int, t: Tensor) -> Levels:
@@ -154,9 +152,7 @@ class DiffusionSchedule:
         self, step: int, num_samples: int, generator: torch.Generator, above: float = 0
     ) -> Levels:
         """Draw t."""
-        t = log_normal_levels(
-            num_samples, generator, P_mean=self.P_mean, P_std=self.P_std, above=above
-        )
+        t = log_normal_levels(num_samples, generator, self.P_mean, self.P_std, above)
         return Levels(t, torch.zeros_like(t), torch.zeros_like(t, dtype=torch.bool))
 
 
@@ -201,7 +197,6 @@ class TruncatedSchedule:
 def log_normal_levels(
     num_samples: int,
     generator: torch.Generator,
-    *,
     P_mean: float,
     P_std: float,
     above: float = 0,
