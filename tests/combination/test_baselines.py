@@ -51,10 +51,8 @@ def test_coefficients_of_the_window_are_none_of_the_averages(pixels: Run) -> Non
     np.testing.assert_array_equal(members.padded(alphas[0]), padded[0])
 
 
-def test_searches_start_from_averages_of_the_checkpoints(pixels: Run) -> None:
-    rates = {"search.initial_ema_rates": (0.9, 0.95)}
-    parameters = pixels.combination({**rates, "search.initial_sigma_rels": (0.1,)})
-    initial = initial_alphas(members_of(pixels.catalog.rows, 0.75), parameters)
+def test_searches_start_from_averages_of_the_checkpoints() -> None:
+    initial = initial_alphas([20, 30, 40], (0.9, 0.95), (0.1,))
     steps, gamma = STEPS[1:], gamma_of(0.1)
     # a checkpoint stands for the steps since the one before it, the first for all older ones
     expected: dict[str, Any] = {
@@ -73,8 +71,8 @@ def test_the_best_ema_is_among_stored_ones_made_ones_and_those_of_the_window(
     pixels: Run, tiny: Run
 ) -> None:
     def found(run: Run, window: float, widths: tuple[float, ...]) -> dict[str, Any]:
-        members = members_of(run.catalog.rows, window)
-        emas = candidate_emas(members, run.combination(), widths)
+        stage = run.stage({"window": window})
+        emas = candidate_emas(stage.members, stage.initial, widths)
         assert all(ema.alpha.sum() == pytest.approx(1) for ema in emas)
         return {ema.name: (ema.kind, ema.alpha.tolist()) for ema in emas}
 
@@ -132,9 +130,10 @@ def test_an_average_made_afterwards_is_the_one_that_training_would_have_kept(
     assert nearest > 1e-2 * expected.norm()  # no stored one comes near to it
 
 
-def test_the_base_recipe_has_at_least_ten_averages_of_different_profiles(
-    tiny: Run,
-) -> None:
-    index = tiny.catalog.rows.assign(step=[2500, 3000, 4000, 5000])
-    found = candidate_emas(members_of(index, 1.0), recipe("base").combination, ())
-    assert len({tuple(ema.alpha.round(6)) for ema in found}) >= 10
+def test_the_base_recipe_has_at_least_ten_averages_of_different_profiles() -> None:
+    search, steps = recipe("base").combination.search, [2500, 3000, 4000, 5000]
+    rates, widths = search.initial_ema_rates, search.initial_sigma_rels
+    found = initial_alphas(steps, rates, widths).values()
+    assert (
+        len({tuple(alpha.round(6)) for alpha in found}) >= 11
+    )  # and the last checkpoint

@@ -14,7 +14,6 @@ import pytest
 from small_runs import Run, last_of, tiny_run, weights
 
 from conftest import changed
-from lct_pipeline.combination.baselines import initial_alphas
 from lct_pipeline.combination.fitness import Score
 from lct_pipeline.combination.history import History, history_of, table_of
 from lct_pipeline.combination.search_run import SearchRun
@@ -77,10 +76,10 @@ class Driven:
 def start(run: Run, method: str, seed: int = 0, **changes: Any) -> Driven:
     own = {"num_evaluations": NUM_EVALUATIONS, "population": 6, "methods": (method,)}
     search = {f"search.{name}": value for name, value in {**own, **changes}.items()}
-    parameters = run.combination({"generator": None, "references": None, **search})
-    initial = initial_alphas(run.stage().members, parameters)
-    history: History = {}
-    return Driven(SearchRun(0, method, seed, initial, parameters, history), history)
+    settings = run.combination({"generator": None, "references": None, **search}).search
+    initial, history = run.stage().initial, History()
+    search_run = SearchRun(0, method, seed, initial, settings, FULL, history)
+    return Driven(search_run, history)
 
 
 @each_method

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +10,6 @@ from pandas import DataFrame
 
 from lct_pipeline.combination.window import Members
 from lct_pipeline.core.ema.profiles import Profile, posthoc_coefficients, raw_basis
-from lct_pipeline.parameters import Combination
 
 
 class Ema(NamedTuple):
@@ -21,7 +21,7 @@ class Ema(NamedTuple):
 
 
 def candidate_emas(
-    members: Members, parameters: Combination, widths: tuple[float, ...]
+    members: Members, initial: dict[str, np.ndarray], widths: tuple[float, ...]
 ) -> list[Ema]:
     """Return all averages of a run, among which one is the best EMA.
 
@@ -30,26 +30,27 @@ def candidate_emas(
 
     Args:
         members: What is combined.
-        parameters: Rates and widths of the profiles.
+        initial: What searches start from, see :func:`initial_alphas`.
         widths: Relative widths sigma_rel (EDM2) of averages made afterwards.
     """
-    emas = stored_emas(members.rows, widths)
-    if members.window_size < 2:
-        return emas
-    profiles = initial_alphas(members, parameters)
-    del profiles["last"]
-    padded = {name: members.padded(alpha) for name, alpha in profiles.items()}
-    return emas + [Ema(name, "window", alpha) for name, alpha in padded.items()]
+    profiles = {name: alpha for name, alpha in initial.items() if name != "last"}
+    of_window = [Ema(n, "window", members.padded(a)) for n, a in profiles.items()]
+    return stored_emas(members.rows, widths) + of_window
 
 
-def initial_alphas(members: Members, parameters: Combination) -> dict[str, np.ndarray]:
-    """Return the names and coefficients, over the window, that every search starts from."""
-    num, search = members.window_size, parameters.search
-    steps = [int(step) for step in members.window["step"]]
-    basis, end = raw_basis(steps), steps[-1]
-    targets = {f"EMA {r}": Profile.rate(end, r) for r in search.initial_ema_rates}
-    for width in search.initial_sigma_rels:
-        targets[f"power {width}"] = Profile.power(end, width)
+def initial_alphas(
+    steps: Sequence[int], ema_rates: Iterable[float], sigma_rels: Iterable[float]
+) -> dict[str, np.ndarray]:
+    """Return the names and coefficients, ``(K,)``, that every search starts from.
+
+    Args:
+        steps: Training steps of the K checkpoints, increasing.
+        ema_rates: Rates of the EMA profiles among them.
+        sigma_rels: Relative widths (EDM2) of the power-function profiles.
+    """
+    basis, end, num = raw_basis(steps), steps[-1], len(steps)
+    targets = {f"EMA {rate}": Profile.rate(end, rate) for rate in ema_rates}
+    targets |= {f"power {width}": Profile.power(end, width) for width in sigma_rels}
     profiles = {name: posthoc_coefficients(basis, p) for name, p in targets.items()}
     return {**profiles, "uniform": np.full(num, 1 / num), "last": np.eye(num)[-1]}
 

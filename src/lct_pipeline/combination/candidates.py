@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from pandas import DataFrame
 
-from lct_pipeline.combination.baselines import initial_alphas
 from lct_pipeline.combination.history import ORIGIN
 from lct_pipeline.combination.sources import Request
 from lct_pipeline.combination.stage import SELECTION_SPLIT, Stage
@@ -87,11 +86,9 @@ def selection_request(parameters: Combination) -> Request:
 
 def _origin(stage: Stage) -> dict[str, Any]:
     """Return all that scores depend on, beside coefficients."""
-    included: dict[str, Any] = dict.fromkeys(
-        ("window", "generator", "references", "fitness", "seed"), True
-    )
-    included["selection"] = {"num_images": True}
+    included = {"window", "generator", "references", "fitness", "seed"}
     parameters = stage.parameters.model_dump(mode="json", include=included)
+    parameters["selection"] = {"num_images": stage.parameters.selection.num_images}
     return stage.origin(parameters, stage.members.rows)
 
 
@@ -120,8 +117,7 @@ def candidate_rows(
     members, num = stage.members, stage.parameters.selection.num_candidates
     initial = search_history[search_history["kind"] == "initial"]
     searched = initial.groupby("name")["fitness"].mean()
-    last = initial_alphas(members, stage.parameters)["last"]
-    ema = best_ema(ema_selection)
+    last, ema = stage.initial["last"], best_ema(ema_selection)
     rows = [
         _row(name, "baseline", model, "baseline", NO_SEED, alpha, searched.get(name))
         for model, name, alpha in (

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from pandas import DataFrame
 
-from lct_pipeline.combination.baselines import initial_alphas
 from lct_pipeline.combination.fitness import Score
 from lct_pipeline.combination.history import (
     History,
@@ -25,7 +24,7 @@ from lct_pipeline.combination.window import check_window
 from lct_pipeline.core.search import SEARCHES, Search
 from lct_pipeline.datasets.parts import Last
 from lct_pipeline.errors import DataError, ParameterError
-from lct_pipeline.parameters import Combination
+from lct_pipeline.parameters.combination import Search as Settings
 from lct_pipeline.progress import track
 
 GRADIENT_PASSES = 4  # features, then again with a graph, and back, which costs two
@@ -46,12 +45,12 @@ def search(stage: Stage, previous: DataFrame) -> Iterator[DataFrame | Last[DataF
     depends_on = parameters.model_dump(mode="json", exclude=later)
     origin = stage.origin(depends_on, stage.members.window)
     history = history_of(previous, origin)
-    initial = initial_alphas(stage.members, parameters)
     seeds = range(parameters.seed, parameters.seed + parameters.search.num_seeds)
     searches = product(parameters.search.methods, seeds)
     with stage.measuring(SEARCH_SPLIT) as measure:
         for number, (method, seed) in enumerate(searches):
-            run = SearchRun(number, method, seed, initial, parameters, history)
+            about = number, method, seed, stage.initial, parameters.search
+            run = SearchRun(*about, parameters.fitness.num_images, history)
             for _ in run.evaluations(_of_window(stage, measure)):
                 yield table_of(history, stage.metric, origin)
     yield Last(table_of(history, stage.metric, origin))
@@ -85,7 +84,8 @@ class SearchRun:
         method: Its name.
         seed: Its seed, also of its noise.
         initial: Names and coefficients, ``(K,)``, that it starts from.
-        parameters: Settings.
+        settings: Budget, population, and what is the method's own.
+        num_images: Of an evaluation.
         history: All evaluations so far; new ones are added.
     """
 
@@ -93,12 +93,13 @@ class SearchRun:
     method: str
     seed: int
     initial: dict[str, np.ndarray]
-    parameters: Combination
+    settings: Settings
+    num_images: int
     history: History
 
     def __post_init__(self) -> None:
         self.search = build_search(
-            self.method, self.seed, self.initial, self.parameters
+            self.method, self.seed, self.initial, self.settings, self.num_images
         )
 
     def evaluations(self, measure: Measure) -> Iterator[None]:
@@ -109,7 +110,7 @@ class SearchRun:
         """
         title = f"search by {self.method}, seed {self.seed}"
         nothing: list[int] = []
-        total = self.parameters.search.num_evaluations
+        total = self.settings.num_evaluations
         with track(nothing, title, "evaluation", total=total) as bar:
             while not self.search.stop:
                 alphas, request = self.search.ask(), self._request()
@@ -131,10 +132,10 @@ class SearchRun:
         """Return how this generation is measured."""
         first, last = self.search.generation == 0, self.search.asks_mean
         if first or last or not self.search.needs_gradients:
-            return Request("search", self.parameters.fitness.num_images, self.seed)
+            return Request("search", self.num_images, self.seed)
         # new noise for each step: what fits one set of noise alone is not learnt
         purpose = f"search step {self.search.generation}"
-        num_images = self.parameters.search.gradient.num_images
+        num_images = self.settings.gradient.num_images
         return Request(purpose, num_images, self.seed, gradients=True)
 
     def _known(
@@ -199,12 +200,16 @@ class SearchRun:
 
 
 def build_search(
-    method: str, seed: int, initial: dict[str, np.ndarray], parameters: Combination
+    method: str,
+    seed: int,
+    initial: dict[str, np.ndarray],
+    settings: Settings,
+    num_images: int,
 ) -> Search:
     """Return a search at its start."""
-    settings, own = parameters.search, {}
+    own = {}
     if method == "gradient":
-        share = settings.gradient.num_images / parameters.fitness.num_images
+        share = settings.gradient.num_images / num_images
         own = {
             "cost": GRADIENT_PASSES * share,
             "step_size": settings.gradient.step_size,

@@ -37,7 +37,7 @@ def select_best_ema(
     Raises:
         DataError: There is no average, and too few checkpoints to make one.
     """
-    emas = candidate_emas(stage.members, stage.parameters, widths)
+    emas = candidate_emas(stage.members, stage.initial, widths)
     if not emas or stage.members.window_size == 0:
         check_window(stage.members)
     rows = [ema._asdict() for ema in emas]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from pandas import DataFrame
 
+from lct_pipeline.combination.baselines import initial_alphas
 from lct_pipeline.combination.measuring import Measurer
 from lct_pipeline.combination.sources import SourceTask, features_fault
 from lct_pipeline.combination.weights import CombinedWeights
@@ -52,6 +53,15 @@ class Stage:
     def members(self) -> Members:
         """Return the checkpoints that coefficients run over."""
         return members_of(self.catalog.rows, self.parameters.window)
+
+    @cached_property
+    def initial(self) -> dict[str, np.ndarray]:
+        """Return what searches start from; of fewer than two checkpoints nothing."""
+        search, window = self.parameters.search, self.members.window
+        if len(window) < 2:
+            return {}
+        rates, widths = search.initial_ema_rates, search.initial_sigma_rels
+        return initial_alphas(window["step"].tolist(), rates, widths)
 
     @cached_property
     def weights(self) -> CombinedWeights:
