@@ -57,7 +57,7 @@ def test_classes_are_drawn_as_often_as_in_training() -> None:
         ("classes", {"class_labels": [0, 1], "batch_size": 3}, "do not go together"),
     ],
 )
-def test_arguments_that_do_not_fit_are_told(
+def test_arguments_that_do_not_fit_are_refused(
     model: str, arguments: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):

@@ -71,7 +71,7 @@ class EvaluationRow(Result):
         num_real: Number of real images.
         kept_generated: Of how many generated images there are features, not moments alone: for
             kernel distance, precision, recall, density and coverage.
-        kept_real: Likewise of real images.
+        kept_real: Of how many real images there are features.
         seeds: Of the noise.
         versions: Of libraries that change pixels or features.
     """
@@ -108,7 +108,8 @@ class Scores(Result):
     Attributes:
         search: Mean fitness on the training images; None of what no search measured.
         selection: Fitness on the validation split, by which it was selected.
-        decision: Likewise with new noise, by seed; None of what was not compared.
+        decision: Fitness on the validation split with new noise, by seed; None of what was not
+            compared.
         test: Frechet distance to the test split, by which nothing is selected.
     """
 

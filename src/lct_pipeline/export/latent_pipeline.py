@@ -177,7 +177,7 @@ def _count(
         "latents": None if latents is None else latents.shape[-4],
         "generator": len(generator) if isinstance(generator, list) else None,
     }
-    told = {name: size for name, size in sizes.items() if size is not None}
-    if len(set(told.values())) > 1:
-        raise ValueError(f"these numbers of images do not go together: {told}.")
-    return next(iter(told.values()), 1)
+    given = {name: size for name, size in sizes.items() if size is not None}
+    if len(set(given.values())) > 1:
+        raise ValueError(f"these numbers of images do not go together: {given}.")
+    return next(iter(given.values()), 1)

@@ -21,7 +21,7 @@ from lct_pipeline import __version__
 PACKAGE = "lct_pipeline"
 HEADER = '''"""{title}
 
-Made by `kedro run --pipeline=export` of the source of {package} {version}: do not edit.
+Made by `kedro run --pipeline=export` of the source of lct_pipeline {version}: do not edit.
 SPDX-License-Identifier: Apache-2.0
 """
 
@@ -70,7 +70,6 @@ def single_file(thing: Callable[..., Any]) -> str:
     }
     header = HEADER.format(
         title=_read(main).docstring.splitlines()[0],
-        package=PACKAGE,
         version=__version__,
         imports="\n".join(_imports(taken)),
     )

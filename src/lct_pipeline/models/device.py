@@ -29,7 +29,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def describe_device(name: str) -> str:
-    """Return the device that ``runtime.device`` names, in words: ``cpu``, or the GPU's name."""
+    """Return the device that ``runtime.device`` names as text: ``cpu``, or the GPU's name."""
     device = choose_device(name)
     if device.type == "cuda":
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(device)}"
