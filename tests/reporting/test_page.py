@@ -92,7 +92,7 @@ def test_the_page_needs_nothing_else_and_follows_the_device(whole: str) -> None:
     [
         "A generator of images: photos",
         "32 \N{MULTIPLICATION SIGN} 32 pixels",
-        "model of 1.9 million weights",
+        "model of 1,900,000 weights",
         "100 steps of 128 images, from 2 training images, in 1 min 1 s on CPU",
         "Combining checkpoints helped",
         "60.4 ± 0.9",

@@ -53,10 +53,10 @@ def draw_td_box_plot(td_statistics: DataFrame) -> go.Figure:
     figure = theme.panels(title, [_stage_title(rows) for rows in stages])
     for number, rows in enumerate(stages, start=1):
         for trace in _traces([f"{t:.4g}" for t in rows["t"]], rows):
-            trace.showlegend = number == 1
             figure.add_trace(trace, row=number, col=1)
     figure.update_xaxes(type="category", title_text="noise level t")
-    return figure.update_yaxes(title_text="f(x<sub>t</sub>, t) - f(x<sub>r</sub>, r)")
+    figure.update_yaxes(title_text="f(x<sub>t</sub>, t) - f(x<sub>r</sub>, r)")
+    return theme.name_once(figure)
 
 
 def draw_td_spread(td_summary: DataFrame) -> go.Figure:
@@ -148,5 +148,4 @@ def _traces(labels: list[str], rows: DataFrame) -> Iterator[Any]:
             mode="markers",
             marker={**marker, "line": {"width": 2 if symbol == TICK else 0}},
             name=name,
-            legendgroup=name,
         )

@@ -123,12 +123,8 @@ def draw_size_bias(distance_by_size: DataFrame) -> go.Figure:
         for _, points in table.groupby(["model", "nfe"], sort=False):
             for trace in _points_and_line(points):
                 figure.add_trace(trace, row=row, col=1)
-    shown: set[str] = set()
-    for trace in figure.data:
-        trace.showlegend = trace.mode == "markers" and trace.name not in shown
-        shown.add(trace.name)
-    axis = "1 / number of generated images"
-    return figure.update_xaxes(title_text=axis, rangemode="tozero")
+    figure.update_xaxes(title_text="1 / number of generated images", rangemode="tozero")
+    return theme.name_once(figure)
 
 
 def _points_and_line(points: DataFrame) -> tuple[go.Scatter, go.Scatter]:
@@ -145,7 +141,6 @@ def _points_and_line(points: DataFrame) -> tuple[go.Scatter, go.Scatter]:
             error_y={"array": points["std"].fillna(0)},
             mode="markers",
             name=name,
-            legendgroup=name,
             marker={"color": color, "symbol": symbol, "size": 8},
         ),
         go.Scatter(
@@ -153,7 +148,6 @@ def _points_and_line(points: DataFrame) -> tuple[go.Scatter, go.Scatter]:
             y=[first.infinity, at_first],
             mode="lines",
             name=name,
-            legendgroup=name,
             line={"color": color, "dash": "dot"},
         ),
     )

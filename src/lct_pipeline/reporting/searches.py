@@ -41,7 +41,6 @@ def draw_search_progress(search_history: DataFrame) -> go.Figure:
         xaxis_title="budget spent (full evaluations)",
         yaxis={"title": _fitness_title(history), **theme.fitness_axis(low, high)},
     )
-    figure.add_traces([*_marks(history, "initial"), *_marks(history, "candidate")])
     figure.add_traces(list(_lines(history, lines)))
     figure.add_scatter(
         x=[0, history["spent"].max()],
@@ -50,7 +49,8 @@ def draw_search_progress(search_history: DataFrame) -> go.Figure:
         line={"dash": "dot", "color": theme.INK, "width": 2},
         name=f"best of the start: {name}, {number(start)}",
     )
-    return figure.add_traces(list(_marks(history, "mean")))
+    figure.add_traces(list(_marks(history)))
+    return theme.name_once(figure)
 
 
 def _best_of_start(history: DataFrame) -> tuple[str, float]:
@@ -99,16 +99,15 @@ def _fitness_title(history: DataFrame) -> str:
     return f"fitness: {metric} and kernel distance, weighted"
 
 
-def _marks(history: DataFrame, kind: str) -> Iterator[go.Scatter]:
-    """Yield the evaluations of one kind for each method."""
-    rows = history[history["kind"] == kind]
-    for method, of_method in rows.groupby("method", sort=False):
+def _marks(history: DataFrame) -> Iterator[go.Scatter]:
+    """Yield the evaluations of each kind and method."""
+    for (kind, method), rows in history.groupby(["kind", "method"], sort=False):
         yield go.Scatter(
-            x=of_method["spent"],
-            y=of_method["fitness"],
+            x=rows["spent"],
+            y=rows["fitness"],
             mode="markers",
-            marker={"color": theme.METHOD_COLORS[str(method)], **MARKS[kind]},
-            text=of_method["name"],
+            marker={"color": theme.METHOD_COLORS[str(method)], **MARKS[str(kind)]},
+            text=rows["name"],
             name=kind,
             legendgroup=METHODS[str(method)],
             showlegend=False,
@@ -116,9 +115,9 @@ def _marks(history: DataFrame, kind: str) -> Iterator[go.Scatter]:
 
 
 def _lines(history: DataFrame, lines: dict[str, pd.Series]) -> Iterator[go.Scatter]:
-    """Yield the line of each search; the first of each method stands in the legend."""
+    """Yield the line of each search."""
     methods = history.groupby("search")["method"].first()
-    for (key, line), method in zip(lines.items(), methods, strict=True):
+    for line, method in zip(lines.values(), methods, strict=True):
         gradient = method == "gradient"
         what = f"median of {MEDIAN_STEPS} steps" if gradient else "best so far"
         shape = "linear" if gradient else "hv"
@@ -129,7 +128,6 @@ def _lines(history: DataFrame, lines: dict[str, pd.Series]) -> Iterator[go.Scatt
             line={"color": theme.METHOD_COLORS[method], "width": 2.5, "shape": shape},
             name=f"{METHODS[method]}: {what}",
             legendgroup=METHODS[method],
-            showlegend=key == str(methods.eq(method).idxmax()),
         )
 
 
@@ -161,17 +159,14 @@ def draw_coefficients(
     )
     by_score = candidate_scores.sort_values("selection_fitness", kind="stable")
     for name, alpha, line in _other_lines(combination, by_score):
-        seen = {trace.name for trace in figure.data}
         figure.add_scatter(
             x=combination.steps,
             y=list(alpha[: len(combination.steps)]),
             mode="lines",
             line=line,
             name=name,
-            legendgroup=name,
-            showlegend=name not in seen,
         )
-    return figure
+    return theme.name_once(figure)
 
 
 def _other_lines(

@@ -44,7 +44,7 @@ def summary(
     """Return in one or two sentences what was trained on what, how long and where."""
     if num_weights is None or not run.records:
         return "No model has been trained in this run yet."
-    size = f"{words.large(num_weights)} weights"
+    size = f"{num_weights:,} weights"
     if network is None:
         return f"Checkpoints of another trainer, of {size} each."
     parameters = run.records[-1]["parameters"]

@@ -83,6 +83,16 @@ def mark_place(figure: go.Figure, x: float, text: str, color: str = GREY) -> Non
     )
 
 
+def name_once(figure: go.Figure) -> go.Figure:
+    """Leave each name in the legend once, for all traces that have it."""
+    seen: set[str] = set()
+    for trace in figure.data:
+        trace.legendgroup = trace.legendgroup or trace.name
+        trace.showlegend = trace.showlegend is not False and trace.name not in seen
+        seen.add(trace.name)
+    return figure
+
+
 def nothing(title: str, reason: str) -> go.Figure:
     """Return an empty chart that says why."""
     figure = chart(title, xaxis_visible=False, yaxis_visible=False)

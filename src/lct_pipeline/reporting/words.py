@@ -135,14 +135,6 @@ def in_sentence(title: str) -> str:
     return title[0].lower() + title[1:]
 
 
-def large(count: int) -> str:
-    """Return a count in words: 1.9 million, 0.84 million, 45,000."""
-    if count < 100_000:
-        return f"{count:,}"
-    size, word = (1e9, "billion") if count >= 1e9 else (1e6, "million")
-    return f"{number(count / size, 3 if count >= 10 * size else 2)} {word}"
-
-
 def duration(seconds: float) -> str:
     """Return a time in the two largest of days, hours, minutes and seconds."""
     if seconds < 10:
