@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lct_pipeline.core.metrics.feature_sets import FeatureReducer, FeatureSet
 from lct_pipeline.core.metrics.frechet import FeatureMoments
+from lct_pipeline.core.metrics.manifolds import ManifoldMetrics
 from lct_pipeline.core.metrics.size_bias import (
     Extrapolation,
     distance_by_size,
@@ -231,10 +232,9 @@ def _values(
         of_kernel = _over_seeds([kernel.value for kernel in kernels])
         found[extractor.kernel_name] = of_kernel | {"standard_error": error}
         manifolds = [reference.manifold_metrics(some) for some in sets]
-        for field_name, values in zip(
-            manifolds[0]._fields, zip(*manifolds, strict=True), strict=True
-        ):
-            found[field_name] = _over_seeds(values)
+        by_metric = zip(*manifolds, strict=True)
+        for metric, values in zip(ManifoldMetrics._fields, by_metric, strict=True):
+            found[metric] = _over_seeds(values)
     scores = [some.class_score.value for some in sets if some.class_score is not None]
     return found | ({extractor.score_name: _over_seeds(scores)} if scores else {})
 

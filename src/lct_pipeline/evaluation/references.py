@@ -51,24 +51,19 @@ class RealSplits:
 
         What was made before in the same way is yielded as it is.
         """
-        kind, seed = self.features.extractor, self.features.seed
-        if kind.kind == TRAINED_HERE:
+        seed, wanted = self.features.seed, self.features.extractor
+        if wanted.kind == TRAINED_HERE:
             labels = self._training_labels()
             name = "rotation_classifier" if labels is None else "classifier"
-            extractor = self._classifier(
-                previous.get("extractor"), labels, name=name, seed=seed
-            )
+            known = previous.get("extractor")
+            extractor = self._classifier(known, labels, name=name, seed=seed)
         else:
-            extractor = described(kind, self.runtime)
+            extractor = described(wanted, self.runtime)
         yield {"extractor": extractor}
         # by which nothing is searched: what fits the first extractor alone shows in its
         # distances. It has another seed, so it is another one even where both are of rotations
-        check_extractor = self._classifier(
-            previous.get("check_extractor"),
-            None,
-            name="check_rotation_classifier",
-            seed=seed + 1,
-        )
+        known, name = previous.get("check_extractor"), "check_rotation_classifier"
+        check_extractor = self._classifier(known, None, name=name, seed=seed + 1)
         yield {"check_extractor": check_extractor}
         stored = {"": extractor, CHECK: check_extractor}
         digests = {p: content_digest(f.tensors, f.metadata) for p, f in stored.items()}
