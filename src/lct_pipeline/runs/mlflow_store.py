@@ -127,7 +127,7 @@ def _log_metrics(mlflow: Any, client: Any, run_id: str, run: Run) -> None:
     points = [(k, v, 0) for k, v in metrics_of(run).items() if known.get(k) != v]
     of_training = [name for name in known if name.startswith("training/")]
     histories = {name: client.get_metric_history(run_id, name) for name in of_training}
-    last = {name: max(m.step for m in points) for name, points in histories.items()}
+    last = {name: max(m.step for m in found) for name, found in histories.items()}
     for step, row in training_rows(run):
         points += [(k, v, step) for k, v in row.items() if step > last.get(k, -1)]
     now = round(time.time() * 1000)
