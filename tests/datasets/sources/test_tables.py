@@ -115,6 +115,16 @@ def test_of_several_columns_of_bytes_one_must_be_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
         open_source(str(path), options())
     assert read(path, image_column="right")[0].content == b"r"
+    for right in ({"_type": "Image"}, [], 7):  # what is no description says nothing
+        features = {"left": {"_type": "Audio"}, "right": right}
+        about = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+        pq.write_table(pa.table(columns).replace_schema_metadata(about), path)
+        if isinstance(right, dict):
+            assert read(path)[0].content == b"r"
+            assert read(path, image_column="left")[0].content == b"l"
+        else:
+            with pytest.raises(DataError, match=message):
+                open_source(str(path), options())
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,8 @@ class TableSource(ImageSource):
         self._folders = [os.path.realpath(folder) for folder in folders]
         self._images = [_image_column(table, options) for table in tables]
         self._label = options.label_column if options.labels == "column" else None
-        self._classes = [_class_names(table, self._label) for table in tables]
+        features = (_features(table.schema) for table in tables)
+        self._classes = [f.get(self._label or "", {}).get("names") for f in features]
         self.fingerprint = self.fingerprint_of(0, len(self))
 
     def __len__(self) -> int:
@@ -214,13 +215,16 @@ def _image_column(table: Table, options: SourceOptions) -> str:
             f"ingestion.image_column={given!r}: {table.name} has no such column of image bytes; "
             f"its columns are: {', '.join(columns)}."
         )
-    if given is None and len(images) != 1:
+    features = _features(table.schema)  # sound and video look like images
+    marked = [c for c in images if features.get(c, {}).get("_type") == "Image"]
+    candidates = marked or images
+    if given is None and len(candidates) != 1:
         raise DataError(
-            f"{table.name} has {len(images)} columns that could be images "
-            f"({', '.join(images) or 'none holds bytes'}) of: {', '.join(columns)}. Set "
+            f"{table.name} has {len(candidates)} columns that could be images "
+            f"({', '.join(candidates) or 'none holds bytes'}) of: {', '.join(columns)}. Set "
             "ingestion.image_column."
         )
-    return given or images[0]
+    return given or candidates[0]
 
 
 def _holds_images(kind: pa.DataType) -> bool:
@@ -237,11 +241,14 @@ def _holds_labels(kind: pa.DataType) -> bool:
     return types.is_dictionary(kind) or any(test(kind) for test in tests)
 
 
-def _class_names(table: Table, column: str | None) -> list[str] | None:
-    """Return the names of classes that Hugging Face writes beside a table, None without them."""
-    about = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
-    feature = about.get("info", {}).get("features", {}).get(column, {})
-    return feature.get("names")
+def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
+    """Return what Hugging Face writes of its columns beside a table, nothing without that."""
+    try:
+        about = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = about["info"]["features"].items()
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return {}
+    return {name: about for name, about in features if isinstance(about, dict)}
 
 
 def _label_of(value: Any, class_names: Sequence[str] | None) -> str | None:

@@ -1,6 +1,8 @@
 """A tar file as a stream that is read forwards, decompressed where it is, in bounded memory.
 
-Gzip and bzip2 are known. The standard library reads an .xz with as much memory as it asks for, so
+``tarfile`` reads the headers; what it would do with hostile ones is kept from it here: it reads a
+long name of any size in one piece, follows a negative size for ever (until 3.11.14), and takes a
+damaged header for the end. Gzip and bzip2 are known. An .xz asks for as much memory as it likes, so
 none is opened.
 """
 
