@@ -270,6 +270,13 @@ def test_figures_of_one_seed_have_bars_too(tmp_path: Path) -> None:
     assert "8.40" in Reader(html).text
 
 
+def test_a_diffusion_model_has_a_report_too(tmp_path: Path) -> None:
+    zeros = dict.fromkeys(("consistency_loss", "spread", "c"), 0.0)
+    html = made_page(tmp_path, training_metrics=metrics().assign(**zeros))
+    assert "images per second" in html
+    assert "scale c" not in html
+
+
 def test_a_long_training_has_short_curves(tmp_path: Path) -> None:
     long = pd.concat([metrics()] * 1000, ignore_index=True)
     long = long.assign(step=range(len(long)), num_levels=10)

@@ -120,6 +120,14 @@ def test_what_shows_nothing_is_not_drawn() -> None:
     assert draw(nothing("t", "why")) == draw(empty) == []
 
 
+def test_on_a_logarithmic_axis_zeros_are_left_out() -> None:
+    figure = chart("t", yaxis_type="log").add_scatter(x=[1, 2], y=[0.0, 0.0])
+    assert draw(figure) == []
+    figure.add_scatter(x=[1, 2, 3], y=[0.0, 10.0, 20.0], mode="lines", line_color=BLUE)
+    (path,) = paths(drawn(figure), "blue")
+    assert len(path.split()) == 2
+
+
 def test_texts_of_plotly_lose_their_marks_and_others_are_escaped() -> None:
     figure = chart("f(x<sub>t</sub>)<i>", xaxis_title='<b>"')
     found = drawn(figure.add_scatter(x=[1], y=[1], mode="lines", name="<script>"))

@@ -49,7 +49,9 @@ def draw(figure: go.Figure) -> list[Chart]:
     titles = [note.text for note in figure.layout.annotations if note.xref == "paper"]
     found: dict[str, list[Any]] = {}
     for trace in figure.data:
-        if _values(trace, "y"):
+        axis = figure.layout[f"yaxis{(trace.yaxis or 'y')[1:]}"]
+        values = _values(trace, "y")
+        if any(value > 0 for value in values) or (values and axis.type != "log"):
             found.setdefault(trace.xaxis or "x", []).append(trace)
     charts = []
     for name, traces in found.items():
