@@ -36,7 +36,7 @@ needs_mlflow = pytest.mark.skipif(
     importlib.util.find_spec("mlflow") is None,
     reason="MLflow is not installed: pip install 'lct_pipeline[mlflow]'",
 )
-FIGURE = "last/1/classifier/frechet_distance"
+VALUE = "last/1/classifier/frechet_distance"
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_values_against_several_references_have_names_of_their_own(
     rows = [row("last", 3.0), row("last", 4.0, std=None, protocol="2")]
     make_run(tmp_path, "a", make_record(), rows=rows)
     found = metrics_of(find_run(tmp_path, "a"))
-    assert found == {FIGURE: 3.0, f"{FIGURE}_std": 0.1, f"{FIGURE}/2": 4.0}
+    assert found == {VALUE: 3.0, f"{VALUE}_std": 0.1, f"{VALUE}/2": 4.0}
 
 
 def test_training_metrics_are_the_finite_numbers_by_step(tmp_path: Path) -> None:
@@ -172,17 +172,17 @@ def test_a_second_time_the_same_entry_is_brought_up_to_date(store: Path) -> None
     first = log_run(run)
     assert log_run(Run("a", store)) == first
     client, _ = store_of()
-    assert [m.value for m in client.get_metric_history(first, FIGURE)] == [3.0]
+    assert [m.value for m in client.get_metric_history(first, VALUE)] == [3.0]
 
     text = (run.reporting / "evaluation.json").read_text().replace("3.0", "2.0")
     (run.reporting / "evaluation.json").write_text(text)
     assert log_run(Run("a", store)) == first
-    assert client.get_run(first).data.metrics[FIGURE] == 2.0
+    assert client.get_run(first).data.metrics[VALUE] == 2.0
     assert len(entries()) == 1
 
 
 @needs_mlflow
-def test_curves_figures_tags_status_and_files_are_kept(
+def test_curves_values_tags_status_and_files_are_kept(
     store: Path, smoke_run: Path
 ) -> None:
     run = find_run(smoke_run, "tested")

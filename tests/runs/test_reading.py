@@ -124,7 +124,7 @@ def test_a_summary_has_the_key_numbers(tmp_path: Path) -> None:
     assert summary.headline is not None and "classifier" in summary.headline
 
 
-def test_key_figures_are_of_trained_models_at_the_fewest_evaluations_by_one_protocol() -> (
+def test_key_values_are_of_trained_models_at_the_fewest_evaluations_by_one_protocol() -> (
     None
 ):
     validation = {"reference": "the validation split", "protocol": "22222222"}
@@ -144,7 +144,7 @@ def test_key_figures_are_of_trained_models_at_the_fewest_evaluations_by_one_prot
     assert key_rows([]) == []
 
 
-def test_the_smoke_run_is_found_with_its_figures(results: SmokeResults) -> None:
+def test_the_smoke_run_is_found_with_its_values(results: SmokeResults) -> None:
     run = find_run(results.project, "tested")
     assert run.rows == results.catalog.load("evaluation").rows
     summary = summarise(run)

@@ -76,7 +76,7 @@ def test_a_difference_has_a_verdict(folder: Path, value: float, verdict: str) ->
     assert "over seeds of" in text
 
 
-def test_figures_made_otherwise_are_not_compared(folder: Path) -> None:
+def test_values_made_otherwise_are_not_compared(folder: Path) -> None:
     other = row("last", 1.0, protocol="22222222", num_generated=50_000)
     two_runs(folder, [other])
     text = invoke("a", "b")

@@ -51,7 +51,7 @@ def test_without_runs_it_says_how_to_make_one(folder: Path) -> None:
     assert json.loads(invoke("--json")) == []
 
 
-def test_the_table_has_each_run_with_its_figures(folder: Path) -> None:
+def test_the_table_has_each_run_with_its_values(folder: Path) -> None:
     several(folder)
     lines = invoke().splitlines()
     ends = ("finished", "failed")
@@ -78,7 +78,7 @@ def test_the_table_fits_100_columns_and_has_no_colours_in_a_file(folder: Path) -
     assert text.count("1,234 ± 12") == 3
 
 
-def test_figures_have_the_letter_of_how_they_were_made(folder: Path) -> None:
+def test_values_have_the_letter_of_how_they_were_made(folder: Path) -> None:
     make_run(folder, "one", make_record(), rows=[row("last", 1.0)])
     other = row("last", 1.0, protocol="22222222", num_generated=50_000)
     make_run(folder, "two", make_record(started=LATER), rows=[other])
