@@ -29,7 +29,7 @@ from lct_pipeline.datasets.results import CombinationResult, Scores
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.evaluation.extractors import extractor_of
 from lct_pipeline.evaluation.generator import build_generator, first_plan
-from lct_pipeline.models.description import ModelDescription
+from lct_pipeline.models.denoiser import ModelDescription
 
 Verified = tuple[pd.DataFrame, TensorFile, CombinationResult]
 SEARCHED: dict[str, Any] = {

@@ -29,7 +29,7 @@ from lct_pipeline.evaluation.further import feature_spaces_of
 from lct_pipeline.evaluation.generator import Generator, SamplingPlan, build_generator
 from lct_pipeline.evaluation.models import plans_of
 from lct_pipeline.models.autoencoder.coding import decode, to_uint8
-from lct_pipeline.models.description import ModelDescription
+from lct_pipeline.models.denoiser import ModelDescription
 from lct_pipeline.models.features.image_files import through_jpeg
 
 FRECHET = "classifier_frechet_distance"

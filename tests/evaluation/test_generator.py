@@ -28,7 +28,7 @@ from lct_pipeline.evaluation.generator import (
     two_step_plans,
 )
 from lct_pipeline.models.autoencoder.coding import to_uint8
-from lct_pipeline.models.description import ModelDescription
+from lct_pipeline.models.denoiser import ModelDescription
 from lct_pipeline.parameters import Sampling
 from lct_pipeline.parameters.evaluation import DiffusionSampling
 

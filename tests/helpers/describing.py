@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lct_pipeline.models.denoiser import build_network
-from lct_pipeline.models.description import ModelDescription
+from lct_pipeline.models.denoiser import ModelDescription, build_network
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "mlp": {"width": 16, "num_blocks": 1},

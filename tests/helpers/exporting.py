@@ -18,8 +18,7 @@ from lct_pipeline.core.normalisation import LatentNormalisation
 from lct_pipeline.core.sample_quality import label_batches, noise_batches
 from lct_pipeline.core.sampling_plans import SamplingPlan
 from lct_pipeline.evaluation.generator import Generator
-from lct_pipeline.export.assembly import build_pipeline
-from lct_pipeline.export.folder import ExportedModel
+from lct_pipeline.export.folder import ExportedModel, build_pipeline
 from lct_pipeline.export.latent_pipeline import LatentPipeline
 from lct_pipeline.export.model_card import Story
 from lct_pipeline.models.autoencoder.coding import (
@@ -30,8 +29,7 @@ from lct_pipeline.models.autoencoder.coding import (
     to_uint8,
 )
 from lct_pipeline.models.autoencoder.fitting import build_autoencoder
-from lct_pipeline.models.denoiser import build_network
-from lct_pipeline.models.description import ModelDescription
+from lct_pipeline.models.denoiser import ModelDescription, build_network
 from lct_pipeline.parameters import Sampling
 
 COUNT = 5

@@ -13,7 +13,7 @@ from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.evaluation.extractors import extractor_of
 from lct_pipeline.evaluation.generator import SamplingPlan, build_generator
 from lct_pipeline.evaluation.references import RealSplits
-from lct_pipeline.models.description import ModelDescription
+from lct_pipeline.models.denoiser import ModelDescription
 
 ONE_STEP = SamplingPlan(1, (80.0,))
 

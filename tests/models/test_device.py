@@ -5,7 +5,7 @@ import torch
 from threadpoolctl import threadpool_info
 
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.models.device import choose_device, limit_threads
+from lct_pipeline.models.device import batch_size_for, choose_device, limit_threads
 
 
 def pretend(patch: pytest.MonkeyPatch, *, cuda: bool, mps: bool) -> None:
@@ -52,3 +52,24 @@ def test_threads_are_those_of_torch_and_of_linear_algebra() -> None:
     assert torch.get_num_threads() == 1
     blas = [lib for lib in threadpool_info() if lib["user_api"] == "blas"]
     assert {lib["num_threads"] for lib in blas} == {1}
+
+
+@pytest.mark.parametrize(
+    ("given", "side", "on_gpu", "on_cpu"),
+    [
+        (7, 1024, 7, 7),
+        (0, 8, 512, 512),
+        (0, 32, 512, 128),
+        (0, 128, 256, 8),
+        (0, 256, 64, 2),
+        (0, 1024, 4, 1),
+        (0, 4096, 1, 1),
+    ],
+)
+def test_a_batch_is_as_large_as_said_or_has_as_many_pixels_as_suit_the_device(
+    given: int, side: int, on_gpu: int, on_cpu: int
+) -> None:
+    shape = (3, side, side)
+    assert batch_size_for(given, shape, torch.device("cuda")) == on_gpu
+    assert batch_size_for(given, shape, torch.device("cpu")) == on_cpu
+    assert batch_size_for(given, shape) == on_cpu

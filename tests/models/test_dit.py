@@ -15,7 +15,7 @@ from lct_pipeline.models.dit import (
     rotary_positions,
     sinusoidal_positions,
 )
-from lct_pipeline.models.norms import NormName
+from lct_pipeline.models.layers import NormName
 
 POSITIONS = ["sinusoidal", "rotary"]
 

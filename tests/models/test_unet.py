@@ -8,7 +8,7 @@ import torch
 from describing import network, new_network, noisy_latents, num_parameters
 from torch import nn
 
-from lct_pipeline.models.norms import NonScalingLayerNorm, NormName
+from lct_pipeline.models.layers import NonScalingLayerNorm, NormName
 from lct_pipeline.models.unet import ResidualBlock, SelfAttention
 
 

@@ -29,8 +29,7 @@ from lct_pipeline.export.model_card import model_card
 from lct_pipeline.parameters.export import Export
 from lct_pipeline.pipelines.cataloging.index import index_of
 from lct_pipeline.pipelines.export import create_pipeline
-from lct_pipeline.pipelines.export.choice import Chosen, choose_model
-from lct_pipeline.pipelines.export.story import record_of_training
+from lct_pipeline.pipelines.export.model import Chosen, choose_model, record_of_training
 
 MODEL = MODELS["pixels"]
 LAST = "step-0000060-raw"

@@ -18,8 +18,7 @@ from lct_pipeline.core.randomness import derived_generator, derived_seed
 from lct_pipeline.datasets.checkpoints import CheckpointStore
 from lct_pipeline.datasets.splits import indices_of
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.models.denoiser import build_model
-from lct_pipeline.models.description import ModelDescription
+from lct_pipeline.models.denoiser import ModelDescription, build_model
 from lct_pipeline.pipelines.statistics.measures import summary_of
 from lct_pipeline.pipelines.statistics.nodes import measure_temporal_differences
 

@@ -13,7 +13,7 @@ import pytest
 from conftest import DIFFUSION, SmokeResults, run_stages
 from lct_pipeline.datasets.checkpoints import CheckpointStore
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.models.description import ModelDescription
+from lct_pipeline.models.denoiser import ModelDescription
 from lct_pipeline.training.description import class_counts, describe_model
 
 CONDITIONAL = {"network.conditional": True}

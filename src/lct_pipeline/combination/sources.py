@@ -20,7 +20,7 @@ from lct_pipeline.evaluation.generator import (
     build_generator,
     deployed_plan,
 )
-from lct_pipeline.models.description import ModelDescription
+from lct_pipeline.models.denoiser import ModelDescription
 from lct_pipeline.models.features.base import FeatureExtractor
 from lct_pipeline.models.importing import imported
 from lct_pipeline.parameters import Combination, Runtime, Sampling

@@ -29,7 +29,7 @@ from lct_pipeline.datasets.tensors import (
     write_tensors,
 )
 from lct_pipeline.errors import DataError
-from lct_pipeline.models.description import ModelDescription, check_keys
+from lct_pipeline.models.denoiser import ModelDescription, check_keys
 from lct_pipeline.models.digests import digest_of_digests
 
 

@@ -11,7 +11,7 @@ from lct_pipeline.datasets.atomic import AtomicDataset
 from lct_pipeline.datasets.checkpoints import CheckpointCatalog
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError
-from lct_pipeline.models.description import ModelDescription
+from lct_pipeline.models.denoiser import ModelDescription
 
 
 def last_weights(catalog: CheckpointCatalog) -> TensorFile:

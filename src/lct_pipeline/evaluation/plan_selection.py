@@ -19,7 +19,7 @@ from lct_pipeline.evaluation.extractors import extractor_of
 from lct_pipeline.evaluation.feature_spaces import FeatureSpace, real_images
 from lct_pipeline.evaluation.generator import build_generator, candidate_plans
 from lct_pipeline.evaluation.models import Subject, trained_models
-from lct_pipeline.models.description import ModelDescription
+from lct_pipeline.models.denoiser import ModelDescription
 from lct_pipeline.parameters import Runtime, Sampling
 from lct_pipeline.parameters.evaluation import Evaluation
 from lct_pipeline.progress import track

@@ -4,25 +4,96 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
+from lct_pipeline.core.normalisation import LatentNormalisation
+from lct_pipeline.core.sampling_plans import SamplingPlan
 from lct_pipeline.datasets.pictures import tile
+from lct_pipeline.export.latent_denoiser import (
+    DiTDenoiser,
+    LatentDenoiser,
+    MLPDenoiser,
+    UNetDenoiser,
+)
 from lct_pipeline.export.latent_pipeline import LatentPipeline
+from lct_pipeline.export.latent_scheduler import LatentScheduler
 from lct_pipeline.export.model_card import Story, model_card
 from lct_pipeline.export.onnx_file import write_onnx
 from lct_pipeline.export.single_file import single_file
+from lct_pipeline.models.autoencoder.coding import Autoencoder, PixelAutoencoder
+from lct_pipeline.models.denoiser import ModelDescription
 from lct_pipeline.models.digests import file_digest
 
+DENOISERS = {"mlp": MLPDenoiser, "unet": UNetDenoiser, "dit": DiTDenoiser}
 WEIGHTS = "denoiser/diffusion_pytorch_model.safetensors"
-SAMPLES = "samples.png"
 MAX_SAMPLES_BYTES = 300 * 1024
 MAX_SAMPLES_SIDE = 768  # pixels
+
+
+def build_pipeline(
+    network: ModelDescription,
+    tensors: Mapping[str, Tensor],
+    normalisation: LatentNormalisation,
+    autoencoder: Autoencoder,
+    plans: list[SamplingPlan],
+    guidance: float,
+) -> LatentPipeline:
+    """Return a pipeline of diffusers that generates as this project does.
+
+    Args:
+        network: Description of the network.
+        tensors: State dict of the raw network.
+        normalisation: Of the latents.
+        autoencoder: Of the images; a ``PixelAutoencoder`` is left out, the latents being pixels.
+        plans: How the model generates with each number of evaluations.
+        guidance: Weight of classifier-free guidance.
+    """
+    has_autoencoder = not isinstance(autoencoder, PixelAutoencoder)
+    return LatentPipeline(
+        build_denoiser(network, tensors, normalisation),
+        build_scheduler(network, plans, guidance),
+        autoencoder if has_autoencoder else None,
+    )
+
+
+def build_denoiser(
+    network: ModelDescription,
+    tensors: Mapping[str, Tensor],
+    normalisation: LatentNormalisation,
+) -> LatentDenoiser:
+    """Return the denoiser of a description, with these weights."""
+    own = ("norm", "output_norm", "dropout", "num_classes", "sigma_data", "boundary")
+    denoiser = DENOISERS[network.kind](
+        sample_shape=list(network.sample_shape),
+        class_names=list(network.class_counts),
+        class_counts=list(network.class_counts.values()),
+        network=network.network,
+        **{name: getattr(network, name) for name in own},
+    )
+    denoiser.model.network.load_state_dict(tensors)
+    denoiser.latent_mean.copy_(normalisation.mean)
+    denoiser.latent_std.copy_(normalisation.std)
+    return denoiser.eval()
+
+
+def build_scheduler(
+    network: ModelDescription, plans: list[SamplingPlan], guidance: float
+) -> LatentScheduler:
+    """Return the scheduler of a description."""
+    own = ("model", "boundary", "sigma_min", "sigma_max", "rho", "lowest_level")
+    return LatentScheduler(
+        plans=[asdict(plan) for plan in plans],
+        guidance=guidance,
+        **{name: getattr(network, name) for name in own},
+    )
 
 
 @dataclass(frozen=True)
@@ -48,7 +119,7 @@ class ExportedModel:
         index["_diffusers_version"] = "0.36.0"  # the oldest that is known to load it
         (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
         (folder / "pipeline.py").write_text(single_file(type(pipeline)))
-        _write_samples(pipeline, folder / SAMPLES)
+        _write_samples(pipeline, folder / "samples.png")
         if self.onnx:
             write_onnx(pipeline, folder / "generator.onnx")
         card = model_card(self.story, pipeline, file_digest(folder / WEIGHTS))

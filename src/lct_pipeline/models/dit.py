@@ -13,9 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lct_pipeline.models.embedding import ClassEmbedding, LevelEmbedding
-from lct_pipeline.models.initialisation import zeroed
-from lct_pipeline.models.norms import NormName, build_norm
+from lct_pipeline.models.layers import (
+    ClassEmbedding,
+    LevelEmbedding,
+    NormName,
+    build_norm,
+    zeroed,
+)
 
 Positions = Literal["sinusoidal", "rotary"]
 Activation = Literal["gelu", "relu"]
@@ -149,7 +153,7 @@ class DiTNetwork(nn.Module):
         output_norm: Norm before the last layer; one of ``TOKEN_NORMS``.
         dropout: Probability inside the MLPs.
         num_classes: Number of classes, 0 for an unconditional network; see
-            :class:`~lct_pipeline.models.embedding.ClassEmbedding`.
+            :class:`~lct_pipeline.models.layers.ClassEmbedding`.
 
     Raises:
         ValueError: Latents are not square or do not divide into patches, channels do not divide

@@ -11,9 +11,13 @@ import math
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lct_pipeline.models.embedding import ClassEmbedding, LevelEmbedding
-from lct_pipeline.models.initialisation import zeroed
-from lct_pipeline.models.norms import NormName, build_norm
+from lct_pipeline.models.layers import (
+    ClassEmbedding,
+    LevelEmbedding,
+    NormName,
+    build_norm,
+    zeroed,
+)
 
 
 class ResidualBlock(nn.Module):
@@ -48,7 +52,7 @@ class MLPNetwork(nn.Module):
         output_norm: Norm before the last layer.
         dropout: Probability inside the blocks.
         num_classes: Number of classes, 0 for an unconditional network; see
-            :class:`~lct_pipeline.models.embedding.ClassEmbedding`.
+            :class:`~lct_pipeline.models.layers.ClassEmbedding`.
 
     Raises:
         ValueError: The norm needs channels with positions.

@@ -14,9 +14,13 @@ from typing import Literal
 from torch import Tensor, cat, nn
 from torch.nn import functional as F
 
-from lct_pipeline.models.embedding import ClassEmbedding, LevelEmbedding
-from lct_pipeline.models.initialisation import zeroed
-from lct_pipeline.models.norms import NormName, build_norm
+from lct_pipeline.models.layers import (
+    ClassEmbedding,
+    LevelEmbedding,
+    NormName,
+    build_norm,
+    zeroed,
+)
 
 Resample = Literal["keep", "down", "up"]
 
@@ -158,7 +162,7 @@ class UNetNetwork(nn.Module):
         output_norm: Norm before the last convolution.
         dropout: Probability inside the blocks.
         num_classes: Number of classes, 0 for an unconditional network; see
-            :class:`~lct_pipeline.models.embedding.ClassEmbedding`.
+            :class:`~lct_pipeline.models.layers.ClassEmbedding`.
 
     Raises:
         ValueError: The latents are not square or cannot be halved so often, channels do not

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from lct_pipeline.datasets.results import CombinationResult
 from lct_pipeline.datasets.run_folder import RunFolder
 from lct_pipeline.errors import DataError
-from lct_pipeline.models.description import ModelDescription
+from lct_pipeline.models.denoiser import ModelDescription
 from lct_pipeline.reporting import pictures, record, sentences, svg, tables, words
 from lct_pipeline.reporting.curves import draw_training_curves, stages
 from lct_pipeline.reporting.searches import draw_search_progress

@@ -10,7 +10,7 @@ from pandas import DataFrame
 from lct_pipeline.datasets.results import CombinationResult, EvaluationRow
 from lct_pipeline.datasets.run_folder import RunFolder
 from lct_pipeline.datasets.run_records import TRAIN_NODE
-from lct_pipeline.models.description import ModelDescription
+from lct_pipeline.models.denoiser import ModelDescription
 from lct_pipeline.reporting import words
 from lct_pipeline.reporting.box_plots import tails
 from lct_pipeline.reporting.record import node_seconds

@@ -13,7 +13,7 @@ from lct_pipeline.core.ema.bank import Track
 from lct_pipeline.core.training_loop import StepMetrics, Trainer
 from lct_pipeline.datasets.checkpoints import CheckpointHeader
 from lct_pipeline.datasets.tensors import TensorFile
-from lct_pipeline.models.description import ModelDescription
+from lct_pipeline.models.denoiser import ModelDescription
 from lct_pipeline.parameters import Training, parameters_digest
 
 NOT_AVERAGED = ("step", "num_levels", "c")

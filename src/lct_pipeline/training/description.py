@@ -8,7 +8,7 @@ from pandas import DataFrame
 
 from lct_pipeline.datasets.splits import usable_rows
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.models.description import ModelDescription
+from lct_pipeline.models.denoiser import ModelDescription
 from lct_pipeline.parameters.training import Training
 
 

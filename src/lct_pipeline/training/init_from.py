@@ -8,8 +8,7 @@ from lct_pipeline.core.preconditioning import Denoiser
 from lct_pipeline.datasets.checkpoints import CheckpointStore
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.models.denoiser import build_model
-from lct_pipeline.models.description import ModelDescription
+from lct_pipeline.models.denoiser import ModelDescription, build_model
 from lct_pipeline.parameters.training import Training
 
 

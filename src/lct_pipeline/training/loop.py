@@ -33,8 +33,7 @@ from lct_pipeline.core.training_loop import (
 )
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import ParameterError, TrainingError
-from lct_pipeline.models.denoiser import build_model
-from lct_pipeline.models.description import ModelDescription
+from lct_pipeline.models.denoiser import ModelDescription, build_model
 from lct_pipeline.parameters import Training
 from lct_pipeline.progress import gibibytes, track
 from lct_pipeline.training.checkpoints import CheckpointPlan, MetricsRecorder

@@ -13,7 +13,7 @@ from lct_pipeline.datasets.checkpoints import CheckpointStore
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.models.description import ModelDescription
+from lct_pipeline.models.denoiser import ModelDescription
 from lct_pipeline.parameters import Runtime, Training, first_difference
 from lct_pipeline.training.description import class_counts, describe_model
 from lct_pipeline.training.init_from import check_init_from, init_weights

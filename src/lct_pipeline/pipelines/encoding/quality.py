@@ -27,8 +27,7 @@ from lct_pipeline.models.autoencoder.lpips_distance import (
     alexnet_file,
     lpips_distance,
 )
-from lct_pipeline.models.batch_sizes import batch_size_for
-from lct_pipeline.models.device import choose_device
+from lct_pipeline.models.device import batch_size_for, choose_device
 from lct_pipeline.parameters import Runtime
 from lct_pipeline.parameters.data import Encoding
 

@@ -15,8 +15,7 @@ from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.models.autoencoder.coding import Autoencoder, place, side_divisor
 from lct_pipeline.models.autoencoder.fitting import build_autoencoder, fit_autoencoder
-from lct_pipeline.models.batch_sizes import batch_size_for
-from lct_pipeline.models.device import choose_device
+from lct_pipeline.models.device import batch_size_for, choose_device
 from lct_pipeline.parameters import Runtime
 from lct_pipeline.parameters.data import Encoding
 from lct_pipeline.parameters.training import Noise

@@ -30,8 +30,7 @@ from lct_pipeline.models.autoencoder.coding import (
     copy_for_encoding,
     encode,
 )
-from lct_pipeline.models.batch_sizes import batch_size_for
-from lct_pipeline.models.device import choose_device
+from lct_pipeline.models.device import batch_size_for, choose_device
 from lct_pipeline.parameters import Runtime
 from lct_pipeline.parameters.data import Encoding
 from lct_pipeline.processes.children import check_devices

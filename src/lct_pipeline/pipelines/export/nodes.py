@@ -20,6 +20,6 @@ def export_model(
     sampling: Sampling,
 ) -> ExportedModel:
     """Return the model that is chosen, as diffusers takes it, and what its card tells."""
-    from lct_pipeline.pipelines.export.story import exported_model
+    from lct_pipeline.pipelines.export.model import exported_model
 
     return exported_model(run_folder, checkpoint_index, decoder, parameters, sampling)

@@ -31,9 +31,8 @@ from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.splits import indices_of
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.models.batch_sizes import batch_size_for
-from lct_pipeline.models.description import ModelDescription
-from lct_pipeline.models.device import choose_device
+from lct_pipeline.models.denoiser import ModelDescription
+from lct_pipeline.models.device import batch_size_for, choose_device
 from lct_pipeline.parameters import (
     Encoding,
     Runtime,
