@@ -155,8 +155,8 @@ def print_search(kept: dict[str, Path]) -> None:
             cells = {"": title, "seeds": len(group)}
             for column in ("search_fitness", "selection_fitness", *values):
                 found = group[column].astype(float)
-                spread = f" ± {found.std():.2g}" if len(found) > 1 else ""
-                cells[column.replace("_", " ")] = f"{found.mean():.3g}{spread}"
+                std = f" ± {found.std():.2g}" if len(found) > 1 else ""
+                cells[column.replace("_", " ")] = f"{found.mean():.3g}{std}"
             rows.append(cells)
         print_table(rows)
         print(f"{combination.verdict}\n")

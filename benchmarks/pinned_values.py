@@ -35,6 +35,10 @@ RENAMED = {
     "second_sigma": "intermediate_sigma",
     "second_step_improves": "two_step_improves",
 }
+RENAMED_COLUMNS = {  # likewise, of one file alone
+    "td_summary.parquet": {"spread": "std"},
+    "training_metrics.parquet": {"spread": "td_rms"},
+}
 # JSON files with results; the others are charts, indices and descriptions
 RECORDS = {
     "combination.json",
@@ -172,7 +176,7 @@ def plain(value: Any) -> Any:
 
 def compared(old: Pins, new: Pins) -> list[Comparison]:
     """Return how each value of two versions compares, both under the names of today."""
-    old, new = in_new_words(old), in_new_words(new)
+    old, new = renamed(old), renamed(new)
     return [
         Comparison(file, name, *change(before, after, name))
         for file in sorted({*old, *new})
@@ -181,16 +185,29 @@ def compared(old: Pins, new: Pins) -> list[Comparison]:
     ]
 
 
-def in_new_words(value: Any) -> Any:
-    """Return values with the names that they have today."""
+def renamed(pins: Pins) -> Pins:
+    """Return pinned values with the names that they have today."""
+    return {
+        in_new_words(file, RENAMED): in_new_words(
+            values, RENAMED | RENAMED_COLUMNS.get(file, {})
+        )
+        for file, values in pins.items()
+    }
+
+
+def in_new_words(value: Any, names: dict[str, str]) -> Any:
+    """Return a value with its words and those of its entries as ``names`` has them."""
     if isinstance(value, dict):
-        return {in_new_words(key): in_new_words(part) for key, part in value.items()}
+        return {
+            in_new_words(key, names): in_new_words(part, names)
+            for key, part in value.items()
+        }
     if isinstance(value, list):
-        return [in_new_words(part) for part in value]
+        return [in_new_words(part, names) for part in value]
     if not isinstance(value, str):
         return value
-    words = "|".join(map(re.escape, RENAMED))
-    return re.sub(rf"\b({words})\b", lambda word: RENAMED[word[0]], value)
+    words = "|".join(map(re.escape, names))
+    return re.sub(rf"\b({words})\b", lambda word: names[word[0]], value)
 
 
 def change(before: dict[str, Any], after: dict[str, Any], name: str) -> tuple[str, str]:

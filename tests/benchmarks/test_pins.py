@@ -90,6 +90,14 @@ def test_a_renamed_file_is_the_same(tmp_path: Path) -> None:
     assert differences(tmp_path, make) == []
 
 
+def test_a_column_has_a_new_name_in_each_file() -> None:
+    old = {"td_summary.parquet": {"spread": [1]}, "a.parquet": {"spread": [2]}}
+    old |= {"training_metrics.parquet": {"spread": [3]}}
+    new = {"td_summary.parquet": {"std": [1]}, "a.parquet": {"spread": [2]}}
+    new |= {"training_metrics.parquet": {"td_rms": [3]}}
+    assert {value.kind for value in compared(old, new)} == {"same"}
+
+
 @pytest.mark.parametrize(
     ("name", "change", "what"),
     [

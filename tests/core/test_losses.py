@@ -120,8 +120,8 @@ TABLE = [  # N and c of the reference, section 2.4
 def fitted(rms: dict[int, float], num_samples: int = 50) -> FittedC:
     """Statistics in which each N has the given root mean square."""
     c = FittedC()
-    for n, spread in rms.items():
-        c.add(n, spread**2 * num_samples, num_samples)
+    for n, value in rms.items():
+        c.add(n, value**2 * num_samples, num_samples)
     return c
 
 

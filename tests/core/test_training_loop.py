@@ -315,7 +315,7 @@ def test_the_loss_is_consistency_plus_weighted_diffusion(kind: str) -> None:
 
 
 @pytest.mark.parametrize("num_parts", [1, 3])
-def test_the_column_spread_is_the_rms_of_the_temporal_difference(
+def test_the_column_td_rms_is_the_rms_of_the_temporal_difference(
     num_parts: int,
 ) -> None:
     model = denoiser(WideNetwork())
@@ -326,7 +326,7 @@ def test_the_column_spread_is_the_rms_of_the_temporal_difference(
     trainer = trainer_of(model, gradient_accumulation=num_parts)
     metrics = trainer.train_step(item, 0.0)
     expected = np.sqrt(np.mean(d.numpy() ** 2))
-    assert metrics.spread == pytest.approx(expected, rel=1e-6)
+    assert metrics.td_rms == pytest.approx(expected, rel=1e-6)
 
 
 # the fitted scale
@@ -339,7 +339,7 @@ def test_a_fitted_scale_follows_the_rms_of_the_stages_before(
     trainer = trainer_of(scale="fitted", gradient_accumulation=num_parts)
     metrics = train(trainer)
     rms = {
-        n: math.sqrt(np.mean([m.spread**2 for m in metrics if m.num_levels == n]))
+        n: math.sqrt(np.mean([m.td_rms**2 for m in metrics if m.num_levels == n]))
         for n in (4, 8, 16)
     }
     assert trainer.fitted_c.rms() == pytest.approx(rms, rel=1e-6)

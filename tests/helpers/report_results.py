@@ -80,7 +80,7 @@ def metrics() -> pd.DataFrame:
             "diffusion_loss": [1.0 / s for s in steps],
             "num_levels": [10] * 5 + [20] * 5,
             "c": [0.05] * 10,
-            "spread": [0.1] * 10,
+            "td_rms": [0.1] * 10,
             "images_per_second": [3800.0] * 10,
         }
     )

@@ -198,7 +198,7 @@ def test_checkpoints_of_other_parameters_are_refused(results: SmokeResults) -> N
         measure(results, training=training)
 
 
-def test_the_summary_has_the_spread_over_all_levels_and_the_law_through_it(
+def test_the_summary_has_the_std_over_all_levels_and_the_law_through_it(
     results: SmokeResults,
 ) -> None:
     table, summary = (
@@ -209,9 +209,9 @@ def test_the_summary_has_the_spread_over_all_levels_and_the_law_through_it(
         levels = table[table["num_levels"] == row.num_levels]
         square = (levels["weight"] * (levels["std"] ** 2 + levels["mean"] ** 2)).sum()
         mean = (levels["weight"] * levels["mean"]).sum()
-        assert row.spread == pytest.approx(math.sqrt(square - mean**2))
-    N, spread = np.log(summary["num_levels"]), np.log(summary["spread"])
-    slope, intercept = np.polyfit(N, spread, 1)
+        assert row.std == pytest.approx(math.sqrt(square - mean**2))
+    N, std = np.log(summary["num_levels"]), np.log(summary["std"])
+    slope, intercept = np.polyfit(N, std, 1)
     assert summary["slope"].tolist() == pytest.approx([slope] * 3)
     np.testing.assert_allclose(summary["c_fitted"], np.exp(slope * N + intercept))
 

@@ -7,7 +7,7 @@ import pytest
 from lct_pipeline.reporting.box_plots import (
     draw_box_plot,
     draw_td_box_plot,
-    draw_td_spread,
+    draw_td_std,
     tails,
 )
 
@@ -94,7 +94,7 @@ def td_summary() -> pd.DataFrame:
     return pd.DataFrame(
         {
             "num_levels": [10, 20, 40],
-            "spread": [0.1, 0.06, 0.03],
+            "std": [0.1, 0.06, 0.03],
             "c_fitted": [0.11, 0.05, 0.03],
             "c_paper": [0.03, 0.014, 0.006],
             "slope": [-0.875] * 3,
@@ -135,7 +135,7 @@ def test_a_stages_title_has_the_shares_over_all_its_levels(
 def test_the_standard_deviation_is_drawn_with_both_laws(
     td_summary: pd.DataFrame,
 ) -> None:
-    figure = draw_td_spread(td_summary)
+    figure = draw_td_std(td_summary)
     drawn = {trace.name: list(trace.y) for trace in figure.data}
     assert drawn == {
         "fitted: exp(-0.88 ln N +0.25)": [0.11, 0.05, 0.03],
@@ -149,7 +149,7 @@ def test_the_standard_deviation_is_drawn_with_both_laws(
 def test_without_temporal_differences_the_figures_say_why(
     td_statistics: pd.DataFrame, td_summary: pd.DataFrame
 ) -> None:
-    for figure in (draw_td_box_plot(td_statistics[:0]), draw_td_spread(td_summary[:0])):
+    for figure in (draw_td_box_plot(td_statistics[:0]), draw_td_std(td_summary[:0])):
         assert not figure.data
         assert "diffusion model" in figure.layout.annotations[0].text
 

@@ -271,7 +271,7 @@ def test_figures_of_one_seed_have_bars_too(tmp_path: Path) -> None:
 
 
 def test_a_diffusion_model_has_a_report_too(tmp_path: Path) -> None:
-    zeros = dict.fromkeys(("consistency_loss", "spread", "c"), 0.0)
+    zeros = dict.fromkeys(("consistency_loss", "td_rms", "c"), 0.0)
     html = made_page(tmp_path, training_metrics=metrics().assign(**zeros))
     assert "images per second" in html
     assert "scale c" not in html

@@ -49,7 +49,7 @@ def test_it_is_compared_with_the_best_baseline_that_validation_found() -> None:
 
 
 def test_what_the_noise_has_in_common_cancels() -> None:
-    """The spread of each is ten times the difference, which is the same for all seeds."""
+    """Each has ten times the standard deviation of the difference of the seeds."""
     verdict = verdict_of(by_seed([5.0, 9.0, 7.0], [5.5, 9.5, 7.5]), combination())
     assert verdict.outcome == "helped"
 

@@ -44,7 +44,7 @@ def test_what_is_no_number_is_a_dash() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "spread", "text"),
+    ("value", "std", "text"),
     [
         (8.37, 0.48, "8.4 ± 0.5"),
         (60.42, 0.91, "60.4 ± 0.9"),
@@ -59,10 +59,10 @@ def test_what_is_no_number_is_a_dash() -> None:
         (0.0, 0.0, "0 ± 0"),
     ],
 )
-def test_a_mean_has_the_decimals_of_its_spread(
-    value: float, spread: float | None, text: str
+def test_a_mean_has_the_decimals_of_its_std(
+    value: float, std: float | None, text: str
 ) -> None:
-    assert value_text(value, spread) == text
+    assert value_text(value, std) == text
 
 
 def test_units_are_words() -> None:
@@ -93,7 +93,7 @@ def test_only_fid_is_called_fid() -> None:
     assert title == "Frechet distance (check rotation classifier)"
 
 
-def test_a_mean_of_seeds_has_their_spread() -> None:
+def test_a_mean_of_seeds_has_their_std() -> None:
     assert mean_text([5.0, 6.0, 7.0]) == "6.0 ± 1.0"
     assert mean_text([5.0]) == "5.00"
 

@@ -39,7 +39,7 @@ COLUMNS = (
     "diffusion_loss",
     "num_levels",
     "c",
-    "spread",
+    "td_rms",
     "gradient_norm",
     "coupling_seconds",
     "wait_seconds",
@@ -165,7 +165,7 @@ def test_rows_are_means_over_their_intervals(results: SmokeResults) -> None:
     assert list(each) == list(fours) == list(COLUMNS)
     assert each["step"].tolist() == list(range(1, 13))
     assert fours["step"].tolist() == [4, 8, 12]
-    for name in ("loss", "consistency_loss", "diffusion_loss", "spread"):
+    for name in ("loss", "consistency_loss", "diffusion_loss", "td_rms"):
         means = each[name].to_numpy().reshape(3, 4).mean(1)
         assert fours[name].tolist() == pytest.approx(means.tolist())
     for name in ("num_levels", "c"):

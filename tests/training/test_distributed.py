@@ -43,7 +43,7 @@ PLAIN: dict[str, Any] = {**LIVELY, "objective.coupling": "independent"}
 
 
 def losses(pieces: list[TrainingPiece]) -> np.ndarray:
-    parts = ["consistency_loss", "diffusion_loss", "spread", "c", "gradient_norm"]
+    parts = ["consistency_loss", "diffusion_loss", "td_rms", "c", "gradient_norm"]
     columns = ["step", "loss", *parts]
     return pd.concat([piece.rows for piece in pieces])[columns].to_numpy()
 

@@ -27,7 +27,7 @@ LIVELY: dict[str, Any] = {
     "optimizer.learning_rate": 0.01,
 }
 DROPOUT = {**LIVELY, "network.dropout": 0.3}
-LOSSES = ["loss", "consistency_loss", "diffusion_loss", "spread", "c", "gradient_norm"]
+LOSSES = ["loss", "consistency_loss", "diffusion_loss", "td_rms", "c", "gradient_norm"]
 
 
 def losses(pieces: list[TrainingPiece]) -> np.ndarray:

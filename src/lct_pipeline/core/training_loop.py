@@ -87,7 +87,7 @@ class OptimizerSettings:
 class StepMetrics:
     """What one step reports.
 
-    ``spread`` is the root mean square of the temporal difference; ``coupling_seconds`` is what
+    ``td_rms`` is the root mean square of the temporal difference; ``coupling_seconds`` is what
     optimal transport took, and ``wait_seconds`` how long the step waited for its batch: transport
     is hidden behind the step before where the second is near 0.
     """
@@ -98,7 +98,7 @@ class StepMetrics:
     diffusion_loss: float
     num_levels: int
     c: float
-    spread: float
+    td_rms: float
     gradient_norm: float
     coupling_seconds: float
     wait_seconds: float
@@ -173,7 +173,7 @@ class Trainer:
             diffusion_loss=diffusion,
             num_levels=num_levels,
             c=c,
-            spread=math.sqrt(squares / max(num_pairs, 1)),
+            td_rms=math.sqrt(squares / max(num_pairs, 1)),
             gradient_norm=norm.item(),
             coupling_seconds=prepared.coupling_seconds,
             wait_seconds=wait_seconds,

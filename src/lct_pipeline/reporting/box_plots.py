@@ -59,7 +59,7 @@ def draw_td_box_plot(td_statistics: DataFrame) -> go.Figure:
     return theme.name_once(figure)
 
 
-def draw_td_spread(td_summary: DataFrame) -> go.Figure:
+def draw_td_std(td_summary: DataFrame) -> go.Figure:
     """Return the standard deviation of temporal differences against N, and the laws of c, log-log.
 
     Args:
@@ -91,7 +91,7 @@ def draw_td_spread(td_summary: DataFrame) -> go.Figure:
         )
     return figure.add_scatter(
         x=num_levels,
-        y=td_summary["spread"],
+        y=td_summary["std"],
         mode="markers",
         marker={"size": 10, "color": theme.BLUE},
         name="measured",

@@ -13,10 +13,10 @@ MAX_POINTS = 1000  # of a line
 PANELS = {
     "loss": ["loss", "consistency_loss", "diffusion_loss"],
     "curriculum N(k)": ["num_levels"],
-    "scale c, RMS of the temporal differences": ["c", "spread"],
+    "scale c, RMS of the temporal differences": ["c", "td_rms"],
     "images per second": ["images_per_second"],
 }
-NAMES = {"num_levels": "N", "spread": "RMS"}  # of columns, where it is not their own
+NAMES = {"num_levels": "N", "td_rms": "RMS"}  # of columns, where it is not their own
 RENOISE_COLORS = {"fresh": theme.BLUE, "same": theme.VERMILION, "coupled": theme.GREEN}
 SYMBOLS = {0: "x", 1: "circle", 2: "circle-open"}  # by number of evaluations
 

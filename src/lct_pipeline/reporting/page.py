@@ -27,7 +27,7 @@ CHARTS = {  # of each section, by their names in the catalog
     "evaluation": ("size_bias", "two_step_sweep"),
     "combination": ("search_progress", "coefficients", "quality_along_line"),
     "training": ("training_curves",),
-    "data": ("pixel_box_plot", "latent_box_plot", "td_spread", "td_box_plot"),
+    "data": ("pixel_box_plot", "latent_box_plot", "td_std", "td_box_plot"),
 }
 GROWING = {  # charts of tables that are shown while they grow
     "search_progress": ("search_history", draw_search_progress),

@@ -191,7 +191,7 @@ def _rows(
 def summary_of(td_statistics: DataFrame) -> DataFrame:
     """Return the standard deviation at each N, and two laws of c.
 
-    ``spread`` is that of all elements over all levels as training draws them; ``c_fitted`` is the
+    ``std`` is that of all elements over all levels as training draws them; ``c_fitted`` is the
     law exp(``slope`` ln N + ``intercept``) through it, ``c_paper`` the authors'.
     """
     keys = ["num_levels", "step", "space", "c_paper"]
@@ -199,8 +199,8 @@ def summary_of(td_statistics: DataFrame) -> DataFrame:
         (*key, pooled_std(*(rows[c].to_numpy() for c in ("mean", "std", "weight"))))
         for key, rows in td_statistics.groupby(keys)
     ]
-    table = pd.DataFrame(stages, columns=[*keys, "spread"])
-    law = fit_power_law(dict(zip(table["num_levels"], table["spread"], strict=True)))
+    table = pd.DataFrame(stages, columns=[*keys, "std"])
+    law = fit_power_law(dict(zip(table["num_levels"], table["std"], strict=True)))
     return table.assign(
         c_fitted=table["num_levels"].map(law),
         slope=law.slope,

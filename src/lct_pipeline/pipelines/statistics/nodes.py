@@ -71,7 +71,7 @@ def conclude_statistics(
         box_plots.draw_box_plot(pixel_statistics, "Pixels"),
         box_plots.draw_box_plot(latent_statistics, "Latents"),
         box_plots.draw_td_box_plot(td_statistics),
-        box_plots.draw_td_spread(td_summary),
+        box_plots.draw_td_std(td_summary),
         {
             "pixels": box_plots.tails(pixel_statistics),
             "latents": box_plots.tails(latent_statistics),

@@ -54,7 +54,7 @@ def create_pipeline() -> Pipeline:
                     "pixel_box_plot_chart",
                     "latent_box_plot_chart",
                     "td_box_plot_chart",
-                    "td_spread_chart",
+                    "td_std_chart",
                     "statistics_record",
                 ],
                 name="conclude_statistics",
