@@ -46,7 +46,7 @@ LONGEST = (
     "evaluation/test_final.py",
     "pipelines/test_export.py",
     "pipelines/test_evaluation.py",
-    "runs/commands/test_next_run.py",
+    "runs/test_next_run.py",
     "training/test_description.py",
 )
 

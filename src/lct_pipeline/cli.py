@@ -1,4 +1,4 @@
-"""The project's commands: ``lct``, and ``run`` with one message for each fault of a user."""
+"""The project's commands: ``lct <command>``, and ``run`` with one message for a user's fault."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from kedro.framework.cli.project import run as kedro_run
 
 from lct_pipeline.errors import one_message
 from lct_pipeline.pipeline_registry import STAGES
-from lct_pipeline.runs.commands import lct
-from lct_pipeline.runs.commands.options import PARAMS
+from lct_pipeline.runs.diff import diff
+from lct_pipeline.runs.listing import runs
+from lct_pipeline.runs.mlflow_store import mlflow
+from lct_pipeline.runs.next_run import PARAMS, next_run
 
 
 def _run(*args: Any, **kwargs: Any) -> Any:
@@ -29,13 +31,29 @@ def _run(*args: Any, **kwargs: Any) -> Any:
         return kedro_run.callback(*args, **kwargs)
 
 
+class ProjectCommands(click.Group):
+    """Commands that end with one message, without a traceback, for what a user can mend."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        with one_message():
+            return super().invoke(ctx)
+
+
 @click.group(name="lct_pipeline")
 def cli() -> None:
     """Commands of lct_pipeline."""
 
 
+@click.group(cls=ProjectCommands)
+def lct() -> None:
+    """Runs of this project."""
+
+
 run = copy(kedro_run)
 run.callback = _run
 run.params = [PARAMS if p.name == "params" else p for p in kedro_run.params]
+for command in (next_run, diff, mlflow, runs):
+    lct.add_command(command)
 cli.add_command(run)
 cli.add_command(lct)

@@ -1,23 +1,48 @@
-"""How two runs differ."""
+"""How two runs differ, and ``kedro lct diff A B``, which says so."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from made_results import row
 from making_runs import make_record, make_run
 
 from conftest import git
-from lct_pipeline.runs.diff import Result, compare
+from lct_pipeline.cli import cli
+from lct_pipeline.datasets.results import EvaluationRow
+from lct_pipeline.runs.diff import Comparison, Result, compare
 from lct_pipeline.runs.reading import find_run
 
 
-def compared(project: Path, **changes: Any) -> Any:
-    make_run(project, "a", make_record(), rows=[row("last", 3.0)])
-    make_run(project, "b", make_record(**changes), rows=[row("last", 2.0)])
+def two_runs(
+    project: Path,
+    rows: list[EvaluationRow] | None = None,
+    others: list[EvaluationRow] | None = None,
+    **changes: Any,
+) -> None:
+    """Make run a with a Frechet distance of 3 unless it has other rows, and run b with changes."""
+    rows = [row("last", 3.0)] if rows is None else rows
+    make_run(project, "a", make_record(), rows=rows)
+    make_run(project, "b", make_record(**changes), rows=others or rows)
+
+
+def compared(project: Path) -> Comparison:
     return compare(find_run(project, "a"), find_run(project, "b"))
+
+
+def said(
+    project: Path, monkeypatch: pytest.MonkeyPatch, *words: str, code: int = 0
+) -> str:
+    """Return what the command says of runs a and b, or of those that are named."""
+    monkeypatch.chdir(project)
+    names = words if words and not words[0].startswith("--") else ("a", "b", *words)
+    result = CliRunner().invoke(cli, ["lct", "diff", *names])
+    assert result.exit_code == code, result.output
+    return result.output
 
 
 def test_each_difference_is_in_its_group(tmp_path: Path) -> None:
@@ -30,7 +55,8 @@ def test_each_difference_is_in_its_group(tmp_path: Path) -> None:
         "python": "3.12.0",
         "device": "cuda",
     }
-    found = compared(tmp_path, **changes)
+    two_runs(tmp_path, **changes)
+    found = compared(tmp_path)
     assert found.parameters == {"training.num_steps": (60, 80)}
     assert found.runtime == {"runtime.num_threads": (1, 2)}
     assert found.data == {"fingerprint": ("f" * 64, "0" * 64)}
@@ -43,7 +69,8 @@ def test_each_difference_is_in_its_group(tmp_path: Path) -> None:
 
 
 def test_what_an_interrupted_run_does_not_know_is_no_difference(tmp_path: Path) -> None:
-    assert compared(tmp_path, inputs={}).data == {}
+    two_runs(tmp_path, inputs={})
+    assert compared(tmp_path).data == {}
 
 
 def test_git_tells_what_changed_in_sources_and_recipes(repository: Path) -> None:
@@ -52,11 +79,10 @@ def test_git_tells_what_changed_in_sources_and_recipes(repository: Path) -> None
     (repository / "notes.txt").write_text("not of interest")
     git(repository, "add", "--all")
     git(repository, "commit", "--quiet", "--message=second")
-    make_run(
-        repository, "a", make_record(commit=git(repository, "rev-parse", "HEAD~1"))
-    )
-    make_run(repository, "b", make_record(commit=git(repository, "rev-parse", "HEAD")))
-    changes = compare(find_run(repository, "a"), find_run(repository, "b")).changes
+    for name, commit in (("a", "HEAD~1"), ("b", "HEAD")):
+        record = make_record(commit=git(repository, "rev-parse", commit))
+        make_run(repository, name, record)
+    changes = compared(repository).changes
     assert changes is not None
     assert "src/code.py" in changes[0]
     assert not any("notes" in line for line in changes)
@@ -66,7 +92,8 @@ def test_git_tells_what_changed_in_sources_and_recipes(repository: Path) -> None
 def test_a_commit_from_elsewhere_has_no_statistics(
     repository: Path, commit: str | None
 ) -> None:
-    assert compared(repository, commit=commit).changes is None
+    two_runs(repository, commit=commit)
+    assert compared(repository).changes is None
 
 
 def result(a: float, b: float, **changes: Any) -> Result:
@@ -106,14 +133,108 @@ def test_less_is_better_of_distances_alone(metric: str, better: str) -> None:
 def test_results_are_of_the_values_of_both_and_trained_models_come_first(
     tmp_path: Path,
 ) -> None:
-    a = [
-        row("gaussian_latents", 9.0, nfe=0),
-        row("last", 3.0),
-        row("x", 1),
-    ]
+    a = [row("gaussian_latents", 9.0, nfe=0), row("last", 3.0), row("x", 1)]
     b = [row("last", 2.0), row("gaussian_latents", 8.0, nfe=0)]
-    make_run(tmp_path, "a", make_record(), rows=a)
-    make_run(tmp_path, "b", make_record(), rows=b)
-    found = compare(find_run(tmp_path, "a"), find_run(tmp_path, "b")).results
+    two_runs(tmp_path, a, b)
+    found = compared(tmp_path).results
     assert [r.model for r in found] == ["last", "gaussian_latents"]
     assert [r.difference for r in found] == [-1.0, -1.0]
+
+
+def test_what_is_equal_is_said_in_a_line_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_runs(tmp_path)
+    lines = said(tmp_path, monkeypatch).splitlines()
+    assert {
+        "Parameters: equal",
+        "Data: equal (6 train + 3 validation + 2 test)",
+        "Code: equal (commit aaaaaaaaaa)",
+        "Versions: equal",
+        "Device: equal (cpu)",
+    } <= {*lines}
+    assert any(line.startswith("Last checkpoint") and "equal" in line for line in lines)
+
+
+def test_parameters_are_told_by_name_from_a_to_b(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {
+        "parameters.training.num_steps": 80,
+        "parameters.encoding.autoencoder": "models/vae",
+        "parameters.training.ema.rates": [0.9],
+        "parameters.runtime.num_threads": 4,
+    }
+    two_runs(tmp_path, **changes)
+    text = said(tmp_path, monkeypatch)
+    assert "Parameters: 3 differ" in text
+    assert "training.num_steps    60 -> 80" in text
+    assert "encoding.autoencoder  null -> models/vae" in text
+    assert "training.ema.rates    [0.9, 0.95] -> [0.9]" in text
+    assert "no result depends: 1 differs\n  runtime.num_threads  1 -> 4" in text
+    found = json.loads(said(tmp_path, monkeypatch, "--json"))
+    assert found["parameters"]["training.num_steps"] == [60, 80]
+    assert found["results"][0]["values"] == [3.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("value", "verdict"),
+    [(2.9, "within the noise"), (2.0, "B is better"), (4.0, "A is better")],
+)
+def test_a_difference_has_a_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float, verdict: str
+) -> None:
+    two_runs(tmp_path, others=[row("last", value)])
+    text = said(tmp_path, monkeypatch)
+    (line,) = (line for line in text.splitlines() if line.startswith("Last checkpoint"))
+    assert line.rstrip().endswith(verdict)
+    assert f"{value - 3.0:+.3g}" in line
+    assert "over seeds of" in text
+
+
+def test_values_made_otherwise_are_not_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = row("last", 1.0, protocol="22222222", num_generated=50_000)
+    two_runs(tmp_path, others=[other])
+    text = said(tmp_path, monkeypatch)
+    assert "made differently" in text
+    assert "-2" not in text.partition("Results")[2].partition("cannot be compared")[0]
+    assert "A  classifier, 2,000 images against" in text
+    assert "B  classifier, 50,000 images against" in text
+
+
+def test_controls_and_other_metrics_are_shown_on_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [
+        row("last", 3.0),
+        row("gaussian_latents", 9.0, nfe=0),
+        row("last", 0.5, metric="precision"),
+        row("last", 0.4, metric="coverage"),
+        row("best_ema", 1.0, extractor="check_rotation_classifier"),
+    ]
+    two_runs(tmp_path, rows)
+    text, everything = (said(tmp_path, monkeypatch, *more) for more in ((), ("--all",)))
+    assert "Precision" in text
+    for name in ("Coverage", "No model", "check_rotation"):
+        assert name not in text and name in everything
+    assert max(map(len, everything.splitlines())) <= 100
+    assert "\x1b" not in everything
+
+
+def test_a_run_that_was_not_evaluated_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run(tmp_path, "a", make_record(), rows=[row("last", 3.0)])
+    make_run(tmp_path, "b", make_record())
+    text = said(tmp_path, monkeypatch)
+    assert "Results: b was not evaluated: `kedro run --pipeline=evaluate`" in text
+
+
+def test_an_unknown_run_ends_with_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_runs(tmp_path)
+    text = said(tmp_path, monkeypatch, "a", "c", code=1)
+    assert text == "Error: There is no run 'c'; there are: b, a.\n"

@@ -1,4 +1,4 @@
-"""Reading what runs left, and their key numbers."""
+"""Reading what runs left."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from made_results import row
-from making_runs import SPLITS, make_record, make_run
+from making_runs import make_record, make_run
 
-from conftest import SmokeResults
 from lct_pipeline.errors import DataError, UserError
 from lct_pipeline.runs.reading import find_run, find_runs
-from lct_pipeline.runs.summary import key_rows, summarise
 
 LATER = "2026-03-02T10.00.00.000Z"
 MUCH_LATER = "2026-03-03T10.00.00.000Z"
@@ -42,16 +39,11 @@ def test_folders_of_autoencoders_and_extractors_are_no_runs(tmp_path: Path) -> N
     assert names(tmp_path) == []
 
 
-def test_no_data_means_no_runs(tmp_path: Path) -> None:
-    assert find_runs(tmp_path) == []
-
-
 def test_checkpoints_without_a_record_are_an_imported_run(tmp_path: Path) -> None:
     make_run(tmp_path, "theirs", steps=(5,))
     (run,) = find_runs(tmp_path)
     assert (run.status, run.num_steps, run.seconds) == ("imported", 5, 0)
-    summary = summarise(run)
-    assert (summary.recipe, summary.num_images, summary.planned_steps) == (None,) * 3
+    assert (run.recipe, run.images_by_split()) == (None, {})
 
 
 def test_an_unknown_run_is_told_with_those_that_there_are(tmp_path: Path) -> None:
@@ -103,59 +95,6 @@ def test_the_newest_record_that_knows_the_images_says_so(tmp_path: Path) -> None
 
 def test_a_run_of_another_version_is_listed_and_not_used(tmp_path: Path) -> None:
     make_run(tmp_path, "old", make_record(**{"parameters.training.betas": [0.9]}))
-    (run,) = find_runs(tmp_path)
-    assert summarise(run).status == "other version"
+    assert names(tmp_path) == ["old"]
     with pytest.raises(UserError, match="Another version of lct_pipeline made the run"):
         find_run(tmp_path, "old")
-
-
-def test_a_summary_has_the_key_numbers(tmp_path: Path) -> None:
-    rows = [row("last", 3.0), row("combined", 2.0, std=None)]
-    make_run(tmp_path, "a", make_record(), rows=rows, steps=(5, 60))
-    summary = summarise(find_run(tmp_path, "a"))
-    assert summary.figures == {
-        "last": {"value": 3.0, "std": 0.1},
-        "combined": {"value": 2.0, "std": None},
-    }
-    assert (summary.num_steps, summary.planned_steps) == (60, 60)
-    assert (summary.num_images, summary.minutes) == (SPLITS["train"], 1.0)
-    assert summary.recipe == "smoke"
-    assert summary.mebibytes == pytest.approx(2, abs=0.1)
-    assert summary.headline is not None and "classifier" in summary.headline
-
-
-def test_key_values_are_of_trained_models_at_the_fewest_evaluations_by_one_protocol() -> (
-    None
-):
-    validation = {"reference": "the validation split", "protocol": "22222222"}
-    rows = [
-        row("last", 9.0, **validation),
-        row("last", 3.0),
-        row("last", 1.0, nfe=2),
-        row("last", 0.5, metric="precision"),
-        row("last", 0.1, metric="classifier_frechet_distance_infinity"),
-        row("last", 8.0, extractor="dinov2", protocol="33333333"),
-        row("gaussian_latents", 7.0, nfe=0),
-        row("best_ema", 2.0),
-    ]
-    found = {(each.model, each.value) for each in key_rows(rows)}
-    assert found == {("last", 3.0), ("best_ema", 2.0)}
-    assert key_rows([row("last", 4.0, nfe=5, metric="fid")])[0].nfe == 5
-    assert key_rows([]) == []
-
-
-def test_the_smoke_run_is_found_with_its_values(results: SmokeResults) -> None:
-    run = find_run(results.project, "tested")
-    assert run.rows == results.catalog.load("evaluation").rows
-    summary = summarise(run)
-    by_model = {
-        each.model: each.value
-        for each in run.rows
-        if each.nfe == 1 and each.metric == "classifier_frechet_distance"
-    }
-    assert {m: f["value"] for m, f in summary.figures.items()} == by_model
-    assert (summary.status, summary.recipe) == ("finished", "smoke")
-    assert summary.num_steps == results.parameters.training.num_steps
-    manifest = results.catalog.load("image_manifest")
-    assert run.images_by_split() == dict(manifest["split"].value_counts())
-    assert summary.num_images == len(manifest[manifest["split"] == "train"])

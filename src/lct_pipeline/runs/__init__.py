@@ -1,1 +1,1 @@
-"""Runs side by side: what they left behind, and how two of them differ."""
+"""Runs side by side: what they left behind, how two differ, and the commands that say so."""

@@ -1,4 +1,4 @@
-"""Runs in MLflow: logged from their own records, when they end or at any time later.
+"""``kedro lct mlflow``, and runs in MLflow: logged from their own records, as they end or later.
 
 Kedro's plug-in for MLflow is not used: it logs typed parameters as one text each, which cannot be
 searched, and it slows every command. Where runs go is said by MLflow's own variables:
@@ -15,14 +15,39 @@ from contextlib import contextmanager
 from math import isfinite
 from typing import Any
 
+import click
+
 from lct_pipeline.errors import UserError
 from lct_pipeline.parameters import flatten, parameters_digest
-from lct_pipeline.runs.reading import Run, parse_time
+from lct_pipeline.runs.reading import (
+    Run,
+    find_run,
+    find_runs,
+    parse_time,
+    project_folder,
+)
 
 IDENTITY = "lct.identity"  # stands for name and parameters: the same is the same entry
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 SHOWN = (".html", ".png", ".json")
 MAX_VALUE = 5000  # characters of a parameter or tag; MLflow refuses longer ones
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[RUN]...")
+def mlflow(names: tuple[str, ...]) -> None:
+    """Log runs to MLflow, all of them where none is named.
+
+    What was logged before is brought up to date. MLFLOW_TRACKING_URI says where to.
+    """
+    project = project_folder()
+    known = (run for run in find_runs(project) if run.is_of_this_version)
+    named = [find_run(project, name) for name in names]
+    runs = named or [run for run in known if run.records]
+    if not runs:
+        raise UserError("There are no runs to log yet: `kedro run` makes one.")
+    for run in runs:
+        click.echo(f"{run.name}: MLflow run {log_run(run)}")
 
 
 @contextmanager

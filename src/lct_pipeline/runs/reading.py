@@ -6,11 +6,12 @@ import json
 import os
 import re
 import sys
-from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+
+from kedro.utils import find_kedro_project
 
 from lct_pipeline.config_loader import name_of
 from lct_pipeline.datasets.results import EvaluationResult, EvaluationRow
@@ -150,8 +151,20 @@ class Run:
         """Return the number of images of each split; empty where the manifest is not there."""
         if not self.records:
             return {}
+        from pyarrow import parquet
+
         folder = self.project / IMAGES / name_of(self.last["parameters"], "ingestion")
-        return _count_splits(folder / "image_manifest.parquet")
+        manifest = folder / "image_manifest.parquet"
+        if not manifest.exists():
+            return {}
+        splits = parquet.read_table(manifest, columns=["split"])["split"].to_pylist()
+        order = ("train", "validation", "test")
+        return {name: splits.count(name) for name in order if name in splits}
+
+
+def project_folder() -> Path:
+    """Return the project's folder: this one or one above it."""
+    return find_kedro_project(Path.cwd()) or Path.cwd()
 
 
 def find_runs(project: Path) -> list[Run]:
@@ -216,14 +229,3 @@ def _is_alive(process: int) -> bool:
         except PermissionError:  # another user's
             pass
     return True
-
-
-def _count_splits(manifest: Path) -> dict[str, int]:
-    from pyarrow import parquet
-
-    if not manifest.exists():
-        return {}
-    column = parquet.read_table(manifest, columns=["split"])["split"]
-    counted = Counter(column.to_pylist())
-    order = ("train", "validation", "test")
-    return {name: counted[name] for name in order if counted[name]}

@@ -3,20 +3,53 @@
 from __future__ import annotations
 
 import json
+from copy import copy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
+from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
+from omegaconf import OmegaConf
 
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.runs.commands.options import PARAMS, parsed
 from lct_pipeline.runs.reading import find_runs
 from lct_pipeline.runs.record import content_digests, from_outside
 from lct_pipeline.runs.schedule import Decision, Start, decide, slug, unless_unchanged
 
 NOTHING_TO_DO = 99  # the exit code by which Airflow's BashOperator skips what follows
+
+ORIGINAL = next(option for option in kedro_run.params if option.name == "params")
+
+
+def parsed(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """Return ``--params`` as Kedro does, with lists: ``key=[a,b],other=1``."""
+    assert ORIGINAL.callback is not None
+    if not isinstance(value, str):
+        return ORIGINAL.callback(ctx, param, value)
+    items = [item.strip() for item in _split(value) if item.strip()]
+    for item in items:
+        key, equals, _ = item.partition("=")
+        if not (equals and key.strip()):
+            ORIGINAL.callback(ctx, param, item)  # refuses it
+    return OmegaConf.to_container(OmegaConf.from_dotlist(items))
+
+
+def _split(text: str) -> list[str]:
+    """Split at the commas that are outside of brackets."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "[{") - (character in "]}")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
+
+
+PARAMS = copy(ORIGINAL)
+PARAMS.callback = parsed
 
 
 @click.command("next-run")
@@ -46,12 +79,12 @@ def next_run(
     nothing to do, and the exit code is 99. Changed images or parameters make a new run.
     """
     slug(name)  # refuses an empty one
-    known = _Asked(Path(ctx.obj.project_path), env, parsed(ctx, PARAMS, params))
-    start, decision = _decide(known, pipeline, name)
+    given = parsed(ctx, PARAMS, params)
+    start, decision = _decide(ctx.obj.project_path, env, given, pipeline, name)
     click.echo(decision.reason[0].upper() + decision.reason[1:], err=True)
     if not (plain and decision.nothing_to_do):
-        given = _params_for(decision, params)
-        click.echo(given if plain else json.dumps(_answer(start, decision, given)))
+        text = _params_for(decision, params)
+        click.echo(text if plain else json.dumps(_answer(start, decision, text)))
     if decision.nothing_to_do:
         raise SystemExit(NOTHING_TO_DO)
 
@@ -77,49 +110,40 @@ def _answer(start: Start, decision: Decision, params: str) -> dict[str, Any]:
     }
 
 
-class _Asked(NamedTuple):
-    """A project with what is given to ``kedro run``."""
+def _decide(
+    project: Path, env: str | None, params: dict[str, Any], title: str, name: str
+) -> tuple[Start, Decision]:
+    """Return a start of the pipeline ``title`` called ``name``, and where it goes."""
 
-    project: Path
-    env: str | None
-    params: dict[str, Any]
-
-    def context(self, **more: Any) -> Any:
-        session = KedroSession.create(
-            self.project, env=self.env, runtime_params={**self.params, **more}
-        )
+    def context(**more: Any) -> Any:
+        given = {**params, **more}
+        session = KedroSession.create(project, env=env, runtime_params=given)
         return session.load_context()
 
-
-def _decide(asked: _Asked, title: str, name: str) -> tuple[Start, Decision]:
-    pipeline, context = _pipeline(title), asked.context()
+    if title not in pipelines:
+        known = ", ".join(sorted(pipelines))
+        raise ParameterError(
+            f"--pipeline={title}: no such pipeline; there are: {known}."
+        )
+    pipeline, first = pipelines[title], context()
     images = None
     if "image_source" in pipeline.inputs():
-        images = context.catalog.load("image_source").fingerprint
+        images = first.catalog.load("image_source").fingerprint
     start = Start(
         pipeline=title,
         nodes=frozenset(node.name for node in pipeline.nodes),
         groups=_groups(pipeline),
-        parameters=context.config_loader.checked.model_dump(mode="json"),
+        parameters=first.config_loader.checked.model_dump(mode="json"),
         images=images,
         scheduled_as=name,
     )
-    runs = {run.name: run for run in find_runs(asked.project) if run.records}
+    runs = {run.name: run for run in find_runs(Path(project)) if run.records}
     decision = decide(start, runs.values())
     if not start.trains:
-        catalog = asked.context(run_id=decision.run_id).catalog
+        catalog = context(run_id=decision.run_id).catalog
         digests = content_digests(catalog, from_outside(pipeline))
         decision = unless_unchanged(decision, runs[decision.run_id], start, digests)
     return start, decision
-
-
-def _pipeline(name: str) -> Any:
-    if name not in pipelines:
-        known = ", ".join(sorted(pipelines))
-        raise ParameterError(
-            f"--pipeline={name}: no such pipeline; there are: {known}."
-        )
-    return pipelines[name]
 
 
 def _groups(pipeline: Any) -> tuple[str, ...]:

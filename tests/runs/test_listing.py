@@ -1,17 +1,20 @@
-"""``kedro lct runs``."""
+"""The key numbers of runs, and ``kedro lct runs``, which lists them."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from made_results import row
-from making_runs import make_record, make_run
+from making_runs import SPLITS, make_record, make_run
 
+from conftest import SmokeResults
 from lct_pipeline.cli import cli
+from lct_pipeline.runs.listing import key_rows, summarise
+from lct_pipeline.runs.reading import find_run
 
 LATER = "2026-03-02T10.00.00.000Z"
 
@@ -94,10 +97,12 @@ def test_values_have_the_letter_of_how_they_were_made(folder: Path) -> None:
     assert letters == ["a", "a", "b"]
 
 
-def test_a_run_of_another_version_is_listed_as_such_and_hides_no_other(
+def test_a_run_that_this_version_cannot_read_is_listed_and_hides_no_other(
     folder: Path,
 ) -> None:
     several(folder)
+    theirs = make_record(**{"parameters.training.betas": [0.9]})
+    make_run(folder, "theirs", theirs)
     path = folder / "data/08_reporting/old/evaluation.json"
     rows = json.loads(path.read_text())["rows"]
     path.write_text(json.dumps({"rows": [row | {"second_sigma": 1} for row in rows]}))
@@ -107,6 +112,7 @@ def test_a_run_of_another_version_is_listed_as_such_and_hides_no_other(
         "broken": "failed",
         "new": "finished",
         "old": "unreadable",
+        "theirs": "other version",
     }
 
 
@@ -121,14 +127,61 @@ def test_runs_are_sorted_and_limited(folder: Path) -> None:
     assert listed("--sort=name") == ["broken", "new", "old"]
 
 
-def test_programs_get_every_value(folder: Path) -> None:
-    several(folder)
-    old: dict[str, Any] = json.loads(invoke("--json"))[-1]
-    assert old["figures"] == {"last": {"value": 1.0, "std": 0.1}}
-    assert (old["num_images"], old["num_steps"], old["minutes"]) == (6, 60, 1.0)
-
-
 def test_a_damaged_record_ends_with_one_message(folder: Path) -> None:
     several(folder)
     (folder / "data/08_reporting/old/records/x.json").write_text("{")
     assert "x.json is not a readable record" in invoke(code=1)
+
+
+def test_a_summary_has_the_key_numbers(folder: Path) -> None:
+    rows = [row("last", 3.0), row("combined", 2.0, std=None)]
+    make_run(folder, "a", make_record(), rows=rows, steps=(5, 60))
+    summary = summarise(find_run(folder, "a"))
+    (said,) = json.loads(invoke("--json"))
+    assert said == asdict(summary)
+    assert summary.figures == {
+        "last": {"value": 3.0, "std": 0.1},
+        "combined": {"value": 2.0, "std": None},
+    }
+    assert (summary.num_steps, summary.planned_steps) == (60, 60)
+    assert (summary.num_images, summary.minutes) == (SPLITS["train"], 1.0)
+    assert summary.recipe == "smoke"
+    assert summary.mebibytes == pytest.approx(2, abs=0.1)
+    assert summary.headline is not None and "classifier" in summary.headline
+
+
+def test_key_values_are_of_trained_models_at_the_fewest_evaluations_by_one_protocol() -> (
+    None
+):
+    validation = {"reference": "the validation split", "protocol": "22222222"}
+    rows = [
+        row("last", 9.0, **validation),
+        row("last", 3.0),
+        row("last", 1.0, nfe=2),
+        row("last", 0.5, metric="precision"),
+        row("last", 0.1, metric="classifier_frechet_distance_infinity"),
+        row("last", 8.0, extractor="dinov2", protocol="33333333"),
+        row("gaussian_latents", 7.0, nfe=0),
+        row("best_ema", 2.0),
+    ]
+    found = {(each.model, each.value) for each in key_rows(rows)}
+    assert found == {("last", 3.0), ("best_ema", 2.0)}
+    assert key_rows([row("last", 4.0, nfe=5, metric="fid")])[0].nfe == 5
+    assert key_rows([]) == []
+
+
+def test_the_smoke_run_is_found_with_its_values(results: SmokeResults) -> None:
+    run = find_run(results.project, "tested")
+    assert run.rows == results.catalog.load("evaluation").rows
+    summary = summarise(run)
+    by_model = {
+        each.model: each.value
+        for each in run.rows
+        if each.nfe == 1 and each.metric == "classifier_frechet_distance"
+    }
+    assert {m: f["value"] for m, f in summary.figures.items()} == by_model
+    assert (summary.status, summary.recipe) == ("finished", "smoke")
+    assert summary.num_steps == results.parameters.training.num_steps
+    manifest = results.catalog.load("image_manifest")
+    assert run.images_by_split() == dict(manifest["split"].value_counts())
+    assert summary.num_images == len(manifest[manifest["split"] == "train"])

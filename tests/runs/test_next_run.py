@@ -17,7 +17,7 @@ from conftest import ROOT, SmokeResults
 from lct_pipeline import __version__ as VERSION
 from lct_pipeline.cli import cli
 from lct_pipeline.pipeline_registry import register_pipelines
-from lct_pipeline.runs.commands.next_run import NOTHING_TO_DO
+from lct_pipeline.runs.next_run import NOTHING_TO_DO
 from lct_pipeline.runs.record import new_record
 
 
