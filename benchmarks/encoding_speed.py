@@ -29,8 +29,7 @@ from safetensors.torch import save_file
 
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.shards import Shard, ShardsDataset, ShardStore, ShardStream
-from lct_pipeline.models.autoencoder.coding import automatic_precision
-from lct_pipeline.models.autoencoder.fitting import build_autoencoder
+from lct_pipeline.models.autoencoder import automatic_precision, build_autoencoder
 from lct_pipeline.models.device import choose_device
 from lct_pipeline.parameters import Encoding, Runtime
 from lct_pipeline.pipelines.encoding.nodes import encode_images

@@ -30,7 +30,7 @@ from lct_pipeline.core.training_loop import Trainer
 from lct_pipeline.datasets.decoding import decode_image
 from lct_pipeline.datasets.sources.base import SourceOptions
 from lct_pipeline.datasets.sources.opening import open_source
-from lct_pipeline.models.autoencoder.coding import (
+from lct_pipeline.models.autoencoder import (
     automatic_precision,
     copy_for_encoding,
     encode,

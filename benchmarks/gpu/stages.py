@@ -19,7 +19,7 @@ from lct_pipeline.combination.weights import BLOCK_BYTES
 from lct_pipeline.core.linear_combination import WeightMatrix, combine
 from lct_pipeline.core.training_loop import training_steps
 from lct_pipeline.datasets.tensors import TensorFile, TensorFileDataset
-from lct_pipeline.models.autoencoder.coding import (
+from lct_pipeline.models.autoencoder import (
     copy_for_encoding,
     decode,
     encode,

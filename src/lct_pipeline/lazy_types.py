@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lct_pipeline.datasets.sources import ImageSource
     from lct_pipeline.datasets.tensors import TensorFile
     from lct_pipeline.export.folder import ExportedModel
-    from lct_pipeline.models.autoencoder.coding import Autoencoder
+    from lct_pipeline.models.autoencoder import Autoencoder
 
 
 def __getattr__(name: str) -> type:

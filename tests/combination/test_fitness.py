@@ -15,7 +15,7 @@ from lct_pipeline.combination.sources import FunctionSource, Request
 from lct_pipeline.combination.stage import SEARCH_SPLIT, Stage
 from lct_pipeline.core.metrics.frechet import feature_statistics, frechet_distance
 from lct_pipeline.core.metrics.kernel import kernel_distance
-from lct_pipeline.models.autoencoder.coding import PixelAutoencoder
+from lct_pipeline.models.autoencoder import PixelAutoencoder
 
 REQUEST = Request("search", 12, 0)
 

@@ -16,7 +16,7 @@ from lct_pipeline.datasets.autoencoder import (
     StoredAutoencoder,
 )
 from lct_pipeline.errors import DataError
-from lct_pipeline.models.autoencoder.coding import PixelAutoencoder, encode
+from lct_pipeline.models.autoencoder import PixelAutoencoder, encode
 from lct_pipeline.models.digests import tensors_digest
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"

@@ -13,7 +13,7 @@ from lct_pipeline.datasets.autoencoder import AutoencoderDataset
 from lct_pipeline.datasets.decoder import Decoder, DecoderDataset, normalisation_of
 from lct_pipeline.datasets.tensors import TensorFile, TensorFileDataset
 from lct_pipeline.errors import DataError, user_error_in
-from lct_pipeline.models.autoencoder.coding import PixelAutoencoder
+from lct_pipeline.models.autoencoder import PixelAutoencoder
 
 
 def normalisation(std: float = 0.5) -> TensorFile:

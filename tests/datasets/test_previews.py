@@ -35,7 +35,7 @@ from lct_pipeline.datasets.results import EvaluationResult
 from lct_pipeline.datasets.run_records import RunRecordsDataset
 from lct_pipeline.datasets.shards import Shard, ShardsDataset, ShardStream
 from lct_pipeline.datasets.tensors import TensorFile, TensorFileDataset
-from lct_pipeline.models.autoencoder.coding import PixelAutoencoder
+from lct_pipeline.models.autoencoder import PixelAutoencoder
 
 ATOMIC = [
     ("t.parquet", None, "TablePreview"),

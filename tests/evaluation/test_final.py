@@ -7,13 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from kedro.io import MemoryDataset
-from measuring import (
-    ONE_STEP,
-    distance,
-    frechet_by_scipy,
-    frechet_of_sets,
-    real_splits,
-)
+from measuring import ONE_STEP, distance, frechet_by_scipy, frechet_of_sets, real_splits
 
 from conftest import SmokeResults, changed
 from lct_pipeline.core.sample_quality import features_of, noise_batches
@@ -28,9 +22,9 @@ from lct_pipeline.evaluation.final import evaluated
 from lct_pipeline.evaluation.further import feature_spaces_of
 from lct_pipeline.evaluation.generator import Generator, SamplingPlan, build_generator
 from lct_pipeline.evaluation.models import plans_of
-from lct_pipeline.models.autoencoder.coding import decode, to_uint8
+from lct_pipeline.models.autoencoder import decode, to_uint8
 from lct_pipeline.models.denoiser import ModelDescription
-from lct_pipeline.models.features.image_files import through_jpeg
+from lct_pipeline.models.features.base import through_jpeg
 
 FRECHET = "classifier_frechet_distance"
 MODELS = ("last", "best_ema", "combined")

@@ -27,7 +27,7 @@ from lct_pipeline.evaluation.generator import (
     one_step,
     two_step_plans,
 )
-from lct_pipeline.models.autoencoder.coding import to_uint8
+from lct_pipeline.models.autoencoder import to_uint8
 from lct_pipeline.models.denoiser import ModelDescription
 from lct_pipeline.parameters import Sampling
 from lct_pipeline.parameters.evaluation import DiffusionSampling

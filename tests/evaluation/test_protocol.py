@@ -15,7 +15,7 @@ from lct_pipeline.evaluation.protocol import (
     log_by_protocol,
     protocol_columns,
 )
-from lct_pipeline.models.autoencoder.coding import to_uint8
+from lct_pipeline.models.autoencoder import to_uint8
 
 PROTOCOL: dict[str, Any] = {
     "extractor": "inception",

@@ -15,7 +15,7 @@ from exporting import ONE_STEP, SmallModel
 from lct_pipeline.errors import DataError, ParameterError
 from lct_pipeline.export import onnx_file
 from lct_pipeline.export.onnx_file import check_onnx, write_onnx
-from lct_pipeline.models.autoencoder.coding import PixelAutoencoder
+from lct_pipeline.models.autoencoder import PixelAutoencoder
 
 TOLERANCE = 1e-3
 

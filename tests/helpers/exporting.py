@@ -21,14 +21,14 @@ from lct_pipeline.evaluation.generator import Generator
 from lct_pipeline.export.folder import ExportedModel, build_pipeline
 from lct_pipeline.export.latent_pipeline import LatentPipeline
 from lct_pipeline.export.model_card import Story
-from lct_pipeline.models.autoencoder.coding import (
+from lct_pipeline.models.autoencoder import (
     Autoencoder,
     PixelAutoencoder,
+    build_autoencoder,
     decode,
     place,
     to_uint8,
 )
-from lct_pipeline.models.autoencoder.fitting import build_autoencoder
 from lct_pipeline.models.denoiser import ModelDescription, build_network
 from lct_pipeline.parameters import Sampling
 

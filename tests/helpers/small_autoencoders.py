@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lct_pipeline.models.autoencoder.coding import PixelAutoencoder
-from lct_pipeline.models.autoencoder.fitting import build_autoencoder
+from lct_pipeline.models.autoencoder import PixelAutoencoder, build_autoencoder
 
 SIDES = ("encoder", "decoder")
 

@@ -40,7 +40,7 @@ from lct_pipeline.datasets.splits import SPLITS
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.evaluation.extractors import extractor_of
 from lct_pipeline.evaluation.references import CHECK
-from lct_pipeline.models.autoencoder.coding import PixelAutoencoder
+from lct_pipeline.models.autoencoder import PixelAutoencoder
 from lct_pipeline.models.denoiser import build_model
 from lct_pipeline.models.features.classifier import SmallClassifier
 from lct_pipeline.parameters import Combination, Parameters, check_parameters

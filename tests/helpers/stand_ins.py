@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from lct_pipeline.models.features.base import FeatureExtractor
 from lct_pipeline.models.features.extractors import build_extractor
-from lct_pipeline.models.features.inception import INCEPTION_FILE
+from lct_pipeline.models.features.pretrained import INCEPTION_FILE
 from lct_pipeline.parameters.evaluation import Extractor
 
 CPU = torch.device("cpu")

@@ -14,8 +14,7 @@ import yaml
 
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.shards import Shard, ShardsDataset, ShardStore, ShardStream
-from lct_pipeline.models.autoencoder.coding import encode
-from lct_pipeline.models.autoencoder.fitting import build_autoencoder
+from lct_pipeline.models.autoencoder import build_autoencoder, encode
 from lct_pipeline.parameters import Encoding, Runtime
 from lct_pipeline.parameters.training import Noise
 from lct_pipeline.pipelines.encoding.nodes import encode_images

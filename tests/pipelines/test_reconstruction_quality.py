@@ -9,21 +9,15 @@ from typing import Any
 import pytest
 import torch
 from small_autoencoders import images as smooth_images
-from small_encoding import (
-    encode_into,
-    encoding,
-    kl,
-    measured,
-    store_images,
-)
+from small_encoding import encode_into, encoding, kl, measured, store_images
 
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError
-from lct_pipeline.models.autoencoder.coding import decode, encode, to_uint8
-from lct_pipeline.models.autoencoder.lpips_distance import ALEXNET_FILE, lpips_distance
+from lct_pipeline.models.autoencoder import decode, encode, to_uint8
+from lct_pipeline.models.reconstruction import ALEXNET_FILE, lpips_distance
 from lct_pipeline.pipelines.encoding.quality import reconstruction_quality
 
 CPU = torch.device("cpu")

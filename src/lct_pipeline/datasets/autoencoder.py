@@ -13,7 +13,7 @@ from kedro_datasets._typing import JSONPreview
 from lct_pipeline.datasets.files import atomic_path
 from lct_pipeline.datasets.previews import NOTHING
 from lct_pipeline.errors import DataError
-from lct_pipeline.models.autoencoder.coding import (
+from lct_pipeline.models.autoencoder import (
     DIFFUSERS_CLASSES,
     Autoencoder,
     PixelAutoencoder,

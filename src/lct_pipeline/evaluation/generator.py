@@ -9,15 +9,12 @@ import torch
 from torch import Tensor
 
 from lct_pipeline.core.preconditioning import Denoiser
-from lct_pipeline.core.sample_quality import (
-    label_batches,
-    noise_batches,
-)
+from lct_pipeline.core.sample_quality import label_batches, noise_batches
 from lct_pipeline.core.samplers import Renoise, guided
 from lct_pipeline.core.sampling_plans import SamplingPlan, sample_by_plan
 from lct_pipeline.datasets.decoder import Decoder, needed, normalisation_of
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.models.autoencoder.coding import decode, place, to_uint8
+from lct_pipeline.models.autoencoder import decode, place, to_uint8
 from lct_pipeline.models.denoiser import ModelDescription, build_model
 from lct_pipeline.models.device import choose_device
 from lct_pipeline.parameters import Runtime, Sampling

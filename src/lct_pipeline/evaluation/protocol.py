@@ -13,8 +13,8 @@ from typing import Any
 from pandas import DataFrame
 from torch import Tensor
 
-from lct_pipeline.models.autoencoder.coding import to_uint8
-from lct_pipeline.models.features.image_files import through_jpeg, truncate_to_uint8
+from lct_pipeline.models.autoencoder import to_uint8
+from lct_pipeline.models.features.base import through_jpeg, truncate_to_uint8
 from lct_pipeline.reporting.words import value_table
 
 logger = logging.getLogger(__name__)

@@ -28,7 +28,7 @@ from lct_pipeline.export.latent_scheduler import LatentScheduler
 from lct_pipeline.export.model_card import Story, model_card
 from lct_pipeline.export.onnx_file import write_onnx
 from lct_pipeline.export.single_file import single_file
-from lct_pipeline.models.autoencoder.coding import Autoencoder, PixelAutoencoder
+from lct_pipeline.models.autoencoder import Autoencoder, PixelAutoencoder
 from lct_pipeline.models.denoiser import ModelDescription
 from lct_pipeline.models.digests import file_digest
 

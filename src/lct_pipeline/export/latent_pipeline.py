@@ -11,7 +11,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from torch import Tensor
 
-from lct_pipeline.models.autoencoder.coding import decode, place, to_uint8
+from lct_pipeline.models.autoencoder import decode, place, to_uint8
 
 
 class LatentPipeline(DiffusionPipeline):

@@ -6,7 +6,7 @@ import torch
 from stand_ins import CPU, images, require_gradients
 from torch import Tensor
 
-from lct_pipeline.models.autoencoder.coding import to_float
+from lct_pipeline.models.autoencoder import to_float
 from lct_pipeline.models.digests import tensors_digest
 from lct_pipeline.models.features.base import FeatureExtractor
 from lct_pipeline.models.features.classifier import (

@@ -1,14 +1,18 @@
-"""What a feature extractor is, and what those of all kinds share."""
+"""What a feature extractor is, what those of all kinds share, and how images come to them."""
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -170,3 +174,65 @@ def load_torchscript(path: Path, device: torch.device) -> nn.Module:
             "package.module:name of a function that builds one as features.extractor.kind."
         ) from error
     return frozen(network, device)
+
+
+def resized(images: Tensor, side: int) -> Tensor:
+    """Resize float images in [0, 255], ``(B, 3, H, W)``, to a square; clipped, not rounded.
+
+    It is Pillow's bicubic, on any device. Resizing moves the Frechet distance (Parmar et al. 2022):
+    clean-fid has Pillow resize one channel of one image at a time, in floats. A product with two
+    matrices of weights is the same to 1e-4 of 255, and can be differentiated. torch's own bicubic
+    antialiasing computes its weights in float32: it is wrong by up to 1e-2 of 255 on noisy images.
+    """
+    height, width = images.shape[-2:]
+    if (height, width) == (side, side):
+        return images
+    rows, columns = (bicubic_weights(n, side).to(images) for n in (height, width))
+    return (rows @ images @ columns.T).clamp(0, 255)  # it overshoots at edges
+
+
+@lru_cache(maxsize=16)
+def bicubic_weights(size: int, new_size: int) -> Tensor:
+    """Return the weights of old pixels in new ones along one side, ``(new_size, size)``, float64.
+
+    Cubic convolution with a = -1/2 (Keys 1981): with x the distance of an old pixel in new
+    pixels or, where the image grows, in old ones, the weight is 3/2 |x|^3 - 5/2 |x|^2 + 1 up to 1
+    and -1/2 |x|^3 + 5/2 |x|^2 - 4 |x| + 2 up to 2. The weights of a new pixel sum to 1.
+    """
+    ratio = size / new_size
+    old = torch.arange(size, dtype=torch.float64) + 0.5
+    new = (torch.arange(new_size, dtype=torch.float64) + 0.5) * ratio
+    x = (old - new[:, None]).abs()
+    x /= max(ratio, 1)  # wider where it shrinks: antialiasing
+    near = (1.5 * x - 2.5) * x**2 + 1
+    far = ((2.5 - 0.5 * x) * x - 4) * x + 2
+    weights = torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
+    return weights / weights.sum(1, keepdim=True)
+
+
+def truncate_to_uint8(images: Tensor) -> Tensor:
+    """Map float images in [-1, 1] to uint8 by truncation, as sLCT's code does.
+
+    The values 255 (x + 1) / 2 lose their fraction: half a level of brightness on average, where
+    :func:`lct_pipeline.models.autoencoder.to_uint8` rounds to the nearest level. That moves the
+    Frechet distance, as files in JPEG do.
+    """
+    return ((images.clamp(-1, 1) + 1) / 2 * 255).to(torch.uint8)
+
+
+def through_jpeg(images: Tensor) -> Tensor:
+    """Return the pixels that JPEG files of uint8 images ``(B, 3, H, W)`` give back.
+
+    sLCT writes what it generates, and compares with JPEG files of real images. The files are
+    written in memory, as Pillow does by default: of quality 75, colour at half the resolution
+    (4:2:0).
+    """
+    arrays = images.permute(0, 2, 3, 1).cpu().numpy()
+    decoded = np.stack([_through_jpeg(array) for array in arrays])
+    return torch.from_numpy(decoded).permute(0, 3, 1, 2).contiguous().to(images.device)
+
+
+def _through_jpeg(pixels: np.ndarray) -> np.ndarray:
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(file, "JPEG", quality=75)
+    return np.asarray(Image.open(file))

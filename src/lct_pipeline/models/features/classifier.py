@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lct_pipeline.core.randomness import derived_generator
-from lct_pipeline.models.autoencoder.coding import to_float
+from lct_pipeline.models.autoencoder import to_float
 from lct_pipeline.models.digests import tensors_digest
 from lct_pipeline.models.features.base import FeatureExtractor, frozen
 

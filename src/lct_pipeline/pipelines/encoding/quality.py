@@ -14,20 +14,16 @@ from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.splits import indices_of
 from lct_pipeline.errors import DataError
-from lct_pipeline.models.autoencoder.coding import (
-    decode,
-    place,
-    psnr,
-    squared_error,
-    to_uint8,
-)
-from lct_pipeline.models.autoencoder.lpips_distance import (
+from lct_pipeline.models.autoencoder import decode, place, to_uint8
+from lct_pipeline.models.device import batch_size_for, choose_device
+from lct_pipeline.models.reconstruction import (
     MIN_SIDE,
     Distance,
     alexnet_file,
     lpips_distance,
+    psnr,
+    squared_error,
 )
-from lct_pipeline.models.device import batch_size_for, choose_device
 from lct_pipeline.parameters import Runtime
 from lct_pipeline.parameters.data import Encoding
 

@@ -13,8 +13,13 @@ from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.splits import indices_of
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.models.autoencoder.coding import Autoencoder, place, side_divisor
-from lct_pipeline.models.autoencoder.fitting import build_autoencoder, fit_autoencoder
+from lct_pipeline.models.autoencoder import (
+    Autoencoder,
+    build_autoencoder,
+    fit_autoencoder,
+    place,
+    side_divisor,
+)
 from lct_pipeline.models.device import batch_size_for, choose_device
 from lct_pipeline.parameters import Runtime
 from lct_pipeline.parameters.data import Encoding

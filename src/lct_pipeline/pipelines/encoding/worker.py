@@ -23,7 +23,7 @@ from torch import Tensor
 from lct_pipeline.datasets.autoencoder import AutoencoderDataset, StoredAutoencoder
 from lct_pipeline.datasets.shards import Shard, ShardStore, ShardStream
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.models.autoencoder.coding import (
+from lct_pipeline.models.autoencoder import (
     Autoencoder,
     Precision,
     automatic_precision,

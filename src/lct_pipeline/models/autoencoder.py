@@ -1,4 +1,4 @@
-"""Autoencoders between images and latents: three classes of diffusers, or none.
+"""Autoencoders between images and latents: three classes of diffusers, or none; fitting of one.
 
 AutoencoderKL has a Gaussian posterior; AutoencoderTiny and AutoencoderDC encode without noise, a
 posterior of standard deviation 0. Images are float in [-1, 1], ``(B, 3, H, W)``; latents are the
@@ -7,13 +7,16 @@ raw ones of the autoencoder, neither multiplied by its ``scaling_factor`` nor no
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lct_pipeline.core.randomness import derived_generator
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny
@@ -22,6 +25,7 @@ Autoencoder: TypeAlias = (
     "AutoencoderKL | AutoencoderTiny | AutoencoderDC | PixelAutoencoder"
 )
 Precision: TypeAlias = Literal["float32", "bfloat16"]
+DIFFUSERS_CLASSES = ("AutoencoderKL", "AutoencoderTiny", "AutoencoderDC")
 
 
 class PixelAutoencoder(nn.Module):
@@ -51,9 +55,6 @@ class PixelAutoencoder(nn.Module):
     def decode(self, latents: Tensor) -> SimpleNamespace:
         """Return latents ``(B, 3, H, W)``, clamped to [-1, 1], as the images ``sample``."""
         return SimpleNamespace(sample=latents.clamp(-1, 1))
-
-
-DIFFUSERS_CLASSES = ("AutoencoderKL", "AutoencoderTiny", "AutoencoderDC")
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -134,14 +135,77 @@ def copy_for_encoding(
     return model
 
 
-def squared_error(images: Tensor, reconstructions: Tensor) -> int:
-    """Return the sum of squared differences of uint8 images."""
-    difference = images.int() - reconstructions.int()
-    return int(difference.square().sum())
+def build_autoencoder(
+    *, block_channels: Sequence[int], latent_channels: int
+) -> AutoencoderKL:
+    """Return a small AutoencoderKL of random weights, to be fitted where none is named.
+
+    Args:
+        block_channels: Channels of each resolution; each but the last halves the side.
+        latent_channels: Channels of the latents.
+    """
+    from diffusers import AutoencoderKL
+
+    num_levels = len(block_channels)
+    return AutoencoderKL(
+        block_out_channels=tuple(block_channels),
+        down_block_types=("DownEncoderBlock2D",) * num_levels,
+        up_block_types=("UpDecoderBlock2D",) * num_levels,
+        layers_per_block=1,
+        latent_channels=latent_channels,
+        norm_num_groups=max(1, min(block_channels) // 2),
+        scaling_factor=1.0,
+    )
 
 
-def psnr(squared_error: int, num_values: int) -> float:
-    """Return the peak signal-to-noise ratio in dB over ``num_values`` values together."""
-    if squared_error == 0:
-        return math.inf
-    return 10 * math.log10(255**2 * num_values / squared_error)
+def fit_autoencoder(
+    autoencoder: AutoencoderKL,
+    read_batch: Callable[[Tensor], Tensor],
+    num_images: int,
+    *,
+    num_steps: int,
+    batch_size: int,
+    learning_rate: float,
+    kl_weight: float,
+    seed: int,
+) -> Iterator[float]:
+    """Fit by reconstruction and KL (Rombach et al. 2022, without the adversarial term).
+
+    The loss is the mean squared error plus ``kl_weight`` times the mean KL per latent value to a
+    standard normal. One-cycle learning rate, Adam.
+
+    Args:
+        autoencoder: Changed in place.
+        read_batch: Returns uint8 images ``(B, 3, H, W)`` for indices ``(B,)``.
+        num_images: Number of images that the indices run over.
+        num_steps: Number of steps.
+        batch_size: Images a step.
+        learning_rate: Peak of the learning rate.
+        kl_weight: Weight of the KL term.
+        seed: Seed of the batches and of the posterior samples.
+
+    Yields:
+        The loss of each step.
+    """
+    device = autoencoder.device
+    optimizer = torch.optim.Adam(autoencoder.parameters(), lr=learning_rate)
+    rise = 0.1 if num_steps > 10 else 0.3  # torch divides by 0 if one step is the rise
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, learning_rate, total_steps=num_steps, pct_start=rise
+    )
+    autoencoder.train()
+    for step in range(num_steps):
+        generator = derived_generator(seed, "autoencoder", step)
+        indices = torch.randint(num_images, (batch_size,), generator=generator)
+        images = to_float(read_batch(indices).to(device))
+        posterior = autoencoder.encode(images).latent_dist
+        noise = torch.randn(posterior.mean.shape, generator=generator).to(device)
+        reconstruction = autoencoder.decode(posterior.mean + posterior.std * noise)
+        kl = posterior.kl().mean() / posterior.mean[0].numel()
+        loss = F.mse_loss(reconstruction.sample, images) + kl_weight * kl
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        yield loss.item()
+    autoencoder.eval()

@@ -1,8 +1,9 @@
-"""The Inception of FID (Heusel et al. 2017), as clean-fid and as pytorch-fid run it.
+"""Pretrained networks: the Inception of FID (Heusel et al. 2017), and DINOv2 (Oquab et al. 2023).
 
-Both have the same weights, but clean-fid resizes with antialiasing (Parmar et al. 2022), and
-pytorch-fid, by which sLCT and much of the literature measure, bilinearly without. So their FIDs are
-two metrics.
+Clean-fid and pytorch-fid have the same weights of Inception, but clean-fid resizes with
+antialiasing (Parmar et al. 2022), and pytorch-fid, by which sLCT and much of the literature
+measure, bilinearly without. So their FIDs are two metrics. The Frechet distance of DINOv2 follows
+human judgement (Stein et al. 2023).
 """
 
 from __future__ import annotations
@@ -10,27 +11,34 @@ from __future__ import annotations
 import pickle
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lct_pipeline.errors import DataError
-from lct_pipeline.models.digests import file_digest
+from lct_pipeline.models.digests import file_digest, tensors_digest
 from lct_pipeline.models.features.base import (
     FeatureExtractor,
+    constants,
     extractor_of_network,
     frozen,
     load_torchscript,
     reason,
+    resized,
 )
-from lct_pipeline.models.features.resizing import resized
+
+if TYPE_CHECKING:
+    from transformers import Dinov2Model
+
 
 INCEPTION_FILE = "inception-2015-12-05.pt"  # TorchScript, 95 MB
 PYTORCH_FILE = "pt_inception-2015-12-05-6726825d.pth"  # state dict, 95 MB
-SIDE = 299
-NUM_CLASSES = 1008  # of TensorFlow's Inception
+INCEPTION_SIDE, INCEPTION_CLASSES = 299, 1008  # of TensorFlow's
+DINOV2 = "facebook/dinov2-large"  # ViT-L/14, as Stein et al. and EDM2 have it
+DINOV2_SIDE = 224
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def inception_extractor(path: str | None, device: torch.device) -> FeatureExtractor:
@@ -51,14 +59,14 @@ def inception_extractor(path: str | None, device: torch.device) -> FeatureExtrac
     network: Any = load_torchscript(file, device)
 
     def features(images: Tensor) -> Tensor:
-        return network.layers((resized(images, SIDE) - 128) / 128).flatten(1)
+        return network.layers((resized(images, INCEPTION_SIDE) - 128) / 128).flatten(1)
 
     return extractor_of_network(
         "inception",
         features,
         device,
         digest=file_digest(file),
-        resize=f"clean-fid bicubic to {SIDE}",
+        resize=f"clean-fid bicubic to {INCEPTION_SIDE}",
         class_weights=network.output.weight if hasattr(network, "output") else None,
         is_inception=True,
     )
@@ -83,7 +91,9 @@ def inception_pytorch_extractor(
     class_weights, network.fc = network.fc.weight, nn.Identity()
 
     def features(images: Tensor) -> Tensor:
-        images = F.interpolate(images / 255, (SIDE, SIDE), mode="bilinear")
+        images = F.interpolate(
+            images / 255, (INCEPTION_SIDE, INCEPTION_SIDE), mode="bilinear"
+        )
         return network(2 * images - 1)
 
     return extractor_of_network(
@@ -91,7 +101,7 @@ def inception_pytorch_extractor(
         features,
         device,
         digest=file_digest(file),
-        resize=f"bilinear to {SIDE} in the network",
+        resize=f"bilinear to {INCEPTION_SIDE} in the network",
         class_weights=class_weights,
         is_inception=True,
     )
@@ -117,7 +127,10 @@ def _pytorch_network(file: Path) -> nn.Module:
     ]
     with torch.device("meta"):  # the weights come from the file
         network = inception.Inception3(
-            NUM_CLASSES, aux_logits=False, inception_blocks=blocks, init_weights=False
+            INCEPTION_CLASSES,
+            aux_logits=False,
+            inception_blocks=blocks,
+            init_weights=False,
         )
     try:
         tensors = torch.load(file, map_location="cpu", weights_only=True)
@@ -145,3 +158,59 @@ def _weights_file(place: str, name: str, kind: str) -> Path:
             "features.extractor.kind=classifier works without."
         )
     return path
+
+
+def dinov2_extractor(source: str | None, device: torch.device) -> FeatureExtractor:
+    """Return the class token of DINOv2 after the last norm.
+
+    Args:
+        source: Folder or hub id of a ``Dinov2Model`` of transformers; None is DINOv2 ViT-L/14.
+        device: Where it runs.
+
+    Raises:
+        DataError: transformers is not installed, or there is no such model.
+    """
+    model = _load(source or DINOV2)
+    digest = tensors_digest(model.state_dict())
+    frozen(model, device)
+    mean, std = constants(device, IMAGENET_MEAN, IMAGENET_STD)
+
+    def features(images: Tensor) -> Tensor:
+        normalised = (resized(images, DINOV2_SIDE) / 255 - mean) / std
+        return model(pixel_values=normalised).pooler_output
+
+    return extractor_of_network(
+        "dinov2",
+        features,
+        device,
+        digest=digest,
+        resize=f"antialiased bicubic to {DINOV2_SIDE}",
+    )
+
+
+def _load(source: str) -> Dinov2Model:
+    try:
+        from transformers import AutoModel, Dinov2Model
+    except ImportError as error:
+        raise DataError(
+            "the extractor dinov2 needs transformers: pip install 'lct_pipeline[dinov2]'"
+        ) from error
+    try:
+        model, found = AutoModel.from_pretrained(
+            source,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+        if not isinstance(model, Dinov2Model):
+            raise ValueError(f"it is a {type(model).__name__}")
+        if found["missing_keys"]:
+            raise ValueError(f"no weights of {min(found['missing_keys'])}")
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"{source} is neither a folder nor a hub id of DINOv2 that can be reached from here "
+            f"({reason(error)}). Give a folder with config.json and model.safetensors as "
+            f"features.extractor.path, a copy of {DINOV2} for instance."
+        ) from error
+    return model

@@ -1,11 +1,12 @@
-"""LPIPS, the learned perceptual distance of two images (Zhang et al. 2018, arXiv 1801.03924).
+"""How alike two sets of images are: PSNR, and LPIPS (Zhang et al. 2018, arXiv 1801.03924).
 
-Package ``lpips``, version 0.1, on AlexNet. The package brings its linear weights; AlexNet's are a
-file of torchvision's, which is read where it is and never downloaded.
+LPIPS is that of the package ``lpips``, version 0.1, on AlexNet. The package brings its linear
+weights; AlexNet's are a file of torchvision's, which is read where it is and never downloaded.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +16,25 @@ import torch
 from torch import Tensor
 
 from lct_pipeline.errors import DataError
-from lct_pipeline.models.autoencoder.coding import to_float
+from lct_pipeline.models.autoencoder import to_float
 
 ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
 MIN_SIDE = 64  # of the images that its linear weights were fitted on
 
 Distance = Callable[[Tensor, Tensor], Tensor]
+
+
+def squared_error(images: Tensor, reconstructions: Tensor) -> int:
+    """Return the sum of squared differences of uint8 images."""
+    difference = images.int() - reconstructions.int()
+    return int(difference.square().sum())
+
+
+def psnr(squared_error: int, num_values: int) -> float:
+    """Return the peak signal-to-noise ratio in dB over ``num_values`` values together."""
+    if squared_error == 0:
+        return math.inf
+    return 10 * math.log10(255**2 * num_values / squared_error)
 
 
 def alexnet_file(given: str | None) -> Path:

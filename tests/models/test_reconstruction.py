@@ -1,18 +1,23 @@
-"""LPIPS from a file of AlexNet's weights."""
+"""PSNR, and LPIPS from a file of AlexNet's weights."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from lct_pipeline.errors import DataError
-from lct_pipeline.models.autoencoder.lpips_distance import (
+from lct_pipeline.models.autoencoder import to_float, to_uint8
+from lct_pipeline.models.reconstruction import (
     ALEXNET_FILE,
     alexnet_file,
     lpips_distance,
+    psnr,
+    squared_error,
 )
 
 CPU = torch.device("cpu")
@@ -102,3 +107,22 @@ def test_a_file_that_is_not_of_alexnet_is_refused(
         torch.save({"features.0.weight": torch.zeros(1)}, other)
     with pytest.raises(DataError, match=rf"{ALEXNET_FILE} does not hold the weights"):
         lpips_distance(other, CPU)
+
+
+def test_psnr_is_its_formula_and_infinite_for_equal_images() -> None:
+    a = images(2)
+    b = to_uint8(to_float(a) + 0.1)
+    mse = np.mean((a.numpy().astype(float) - b.numpy().astype(float)) ** 2)
+    assert squared_error(a, b) == pytest.approx(mse * a.numel())
+    found = psnr(squared_error(a, b), a.numel())
+    assert found == pytest.approx(20 * math.log10(255) - 10 * math.log10(mse))
+    assert psnr(squared_error(a, a), a.numel()) == math.inf
+
+
+def test_squared_errors_add_up_without_overflow() -> None:
+    black, white = (
+        torch.full((2, 3, 256, 256), v, dtype=torch.uint8) for v in (0, 255)
+    )
+    whole = squared_error(black, white)
+    assert whole == 255**2 * black.numel() > 2**31
+    assert psnr(whole, black.numel()) == 0
