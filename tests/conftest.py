@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,9 +13,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
 import pytest
+from filelock import FileLock
 from forking import fork_in_place_of_spawning
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog
-from sharing import listing, made_once
 
 from lct_pipeline.datasets.checkpoints import CheckpointsDataset, CheckpointStore
 from lct_pipeline.datasets.parts import opened
@@ -109,14 +111,36 @@ def run_stages(
     project: Path, pipeline: str | None = None, **runtime_params: Any
 ) -> dict[str, Any]:
     """Run a pipeline of the smoke recipe through a Kedro session, as `kedro run` does."""
-    from kedro.framework.session import KedroSession
-    from kedro.framework.startup import bootstrap_project
-
     bootstrap_project(project)
     with KedroSession.create(
         project_path=project, env="smoke", runtime_params=runtime_params
     ) as session:
         return session.run(pipeline_names=[pipeline] if pipeline else None)
+
+
+def made_once(
+    factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]
+) -> Path:
+    """Return a folder of that name which one worker fills while others wait for it."""
+    base = factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, made = shared / name, shared / f"{name}.made"
+    with FileLock(shared / f"{name}.lock"):
+        if not made.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            made.touch()
+    return folder
+
+
+def listing(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return size and time of change of each file, which differ once one is written."""
+    about = {path: path.stat() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): (found.st_size, found.st_mtime_ns)
+        for path, found in sorted(about.items())
+    }
 
 
 @pytest.fixture(scope="session")
@@ -155,15 +179,19 @@ DIFFUSION = {"objective.kind": "diffusion", "objective.coupling": "independent"}
 AnyGroup = TypeVar("AnyGroup", bound=Group)
 
 
+def put(values: dict[str, Any], name: str, value: Any) -> None:
+    """Set a value that lies at a dotted name."""
+    *parts, last = name.split(".")
+    for part in parts:
+        values = values[part]
+    values[last] = value
+
+
 def changed(group: AnyGroup, changes: dict[str, Any]) -> AnyGroup:
     """Return parameters with some values replaced, by dotted name, and checked."""
     values = group.model_dump()
     for name, value in changes.items():
-        *parts, last = name.split(".")
-        at = values
-        for part in parts:
-            at = at[part]
-        at[last] = value
+        put(values, name, value)
     return type(group).model_validate(values)
 
 
@@ -239,9 +267,6 @@ def copied(file: TensorFile) -> TensorFile:
 
 @pytest.fixture(scope="session")
 def results(smoke_run: Path) -> SmokeResults:
-    from kedro.framework.session import KedroSession
-    from kedro.framework.startup import bootstrap_project
-
     bootstrap_project(smoke_run)
     with KedroSession.create(
         project_path=smoke_run, env="smoke", runtime_params={"run_id": "tested"}

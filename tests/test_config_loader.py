@@ -5,24 +5,9 @@ from typing import Any
 
 import pytest
 import yaml
+from configuration import CONF, loader, values
 
-from lct_pipeline.config_loader import LctConfigLoader
-from lct_pipeline.parameters import check_parameters
-from lct_pipeline.settings import CONFIG_LOADER_ARGS
-
-CONF = Path(__file__).parents[1] / "conf"
 NAMED = ("images", "latents", "checkpoints", "reference")
-
-
-def load(
-    *, env: str = "base", conf: Path = CONF, **runtime_params: Any
-) -> LctConfigLoader:
-    return LctConfigLoader(
-        conf_source=str(conf),
-        env=env,
-        runtime_params=runtime_params,
-        **CONFIG_LOADER_ARGS,
-    )
 
 
 def nested(key: str, value: Any) -> dict[str, Any]:
@@ -31,9 +16,8 @@ def nested(key: str, value: Any) -> dict[str, Any]:
     return value
 
 
-def paths(loader: LctConfigLoader) -> dict[str, str]:
+def paths(catalog: dict[str, Any]) -> dict[str, str]:
     """Return the paths of datasets that are named after different groups."""
-    catalog = loader["catalog"]
     return {name: catalog[name]["path"] for name in NAMED}
 
 
@@ -58,14 +42,7 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def names(named: Path) -> dict[str, str]:
-    return paths(load(conf=named))
-
-
-@pytest.mark.parametrize(
-    "env", sorted(path.name for path in CONF.iterdir() if path.is_dir())
-)
-def test_every_recipe_is_valid(env: str) -> None:
-    check_parameters(load(env=env)["parameters"])
+    return paths(loader(conf=named)["catalog"])
 
 
 def test_base_holds_all_values() -> None:
@@ -74,7 +51,7 @@ def test_base_holds_all_values() -> None:
         for path in (CONF / "base").glob("parameters_*.yml")
         for key, value in yaml.safe_load(path.read_text()).items()
     }
-    assert load()["parameters"] == text
+    assert values() == text
 
 
 def test_a_recipe_of_one_nested_value_keeps_all_others(tmp_path: Path) -> None:
@@ -82,14 +59,14 @@ def test_a_recipe_of_one_nested_value_keeps_all_others(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     recipe = {"training": {"network": {"mlp": {"num_blocks": 9}}}}
     (tmp_path / "mine" / "parameters.yml").write_text(yaml.safe_dump(recipe))
-    expected = load()["parameters"]
+    expected = values()
     expected["training"]["network"]["mlp"]["num_blocks"] = 9
-    assert load(conf=tmp_path, env="mine")["parameters"] == expected
+    assert loader(conf=tmp_path, env="mine")["parameters"] == expected
 
 
 def test_values_of_the_command_line_win_over_a_recipe_and_keep_the_rest() -> None:
-    found = load(env="smoke", **nested("training.noise.s0", 5))["parameters"]
-    expected = load(env="smoke")["parameters"]
+    found = loader(env="smoke", **nested("training.noise.s0", 5))["parameters"]
+    expected = values("smoke")
     assert expected["training"]["noise"]["s0"] == 4
     expected["training"]["noise"]["s0"] = 5
     assert found == expected
@@ -112,7 +89,7 @@ def test_values_of_the_command_line_win_over_a_recipe_and_keep_the_rest() -> Non
 def test_a_name_changes_with_the_values_of_its_groups_alone(
     named: Path, names: dict[str, str], key: str, value: Any, changed: set[str]
 ) -> None:
-    after = paths(load(conf=named, **nested(key, value)))
+    after = paths(loader(conf=named, **nested(key, value))["catalog"])
     assert {name for name in NAMED if names[name] != after[name]} == changed
 
 
@@ -127,7 +104,7 @@ def test_a_name_changes_with_the_values_of_its_groups_alone(
 def test_the_same_value_written_otherwise_gives_the_same_name(
     named: Path, names: dict[str, str], key: str, value: Any
 ) -> None:
-    assert paths(load(conf=named, **nested(key, value))) == names
+    assert paths(loader(conf=named, **nested(key, value))["catalog"]) == names
 
 
 @pytest.mark.parametrize(
@@ -142,14 +119,14 @@ def test_the_same_value_written_otherwise_gives_the_same_name(
 def test_names_start_with_the_readable_name_of_the_source(
     named: Path, source: str, readable: str
 ) -> None:
-    found = paths(load(conf=named, ingestion={"source": source}))["images"]
+    found = paths(loader(conf=named, ingestion={"source": source})["catalog"])["images"]
     name, digest = found.rsplit("-", 1)
     assert name == readable
     assert len(digest) == 8
 
 
 def test_a_run_lies_under_the_name_that_it_was_given() -> None:
-    own, given = paths(load()), paths(load(run_id="mine"))
+    own, given = paths(loader()["catalog"]), paths(loader(run_id="mine")["catalog"])
     assert given["checkpoints"] == "data/06_models/mine/checkpoints"
     assert own.pop("checkpoints").startswith("data/06_models/digits-")
     assert own.items() <= given.items()
@@ -157,7 +134,7 @@ def test_a_run_lies_under_the_name_that_it_was_given() -> None:
 
 def test_parameters_stand_in_the_catalog() -> None:
     changes = {"ingestion": {"source": "a.zip"}, "encoding": {"autoencoder": "b"}}
-    catalog = load(**changes)["catalog"]
+    catalog = loader(**changes)["catalog"]
     assert catalog["image_source"]["source"] == "a.zip"
     assert catalog["given_autoencoder"]["source"] == "b"
 
@@ -175,7 +152,7 @@ def test_how_checkpoints_of_others_are_read_stands_in_the_catalog(
     key: str, value: str
 ) -> None:
     cataloging = {"source": "theirs", key: value}
-    catalog = load(run_id="mine", cataloging=cataloging)["catalog"]
+    catalog = loader(run_id="mine", cataloging=cataloging)["catalog"]
     assert catalog["external_checkpoints"]["source"] == "theirs"
     assert catalog["external_checkpoints"][key] == value
     assert catalog["previous_checkpoints"]["path"] == catalog["checkpoints"]["path"]
@@ -183,4 +160,4 @@ def test_how_checkpoints_of_others_are_read_stands_in_the_catalog(
 
 def test_a_wrong_parameter_is_told_when_a_name_is_made(named: Path) -> None:
     with pytest.raises(Exception, match=r"ingestion\.image_size=33"):
-        load(conf=named, ingestion={"image_size": 33})["catalog"]
+        loader(conf=named, ingestion={"image_size": 33})["catalog"]

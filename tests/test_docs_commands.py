@@ -6,28 +6,27 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
+from configuration import loader, values
 from kedro.io import CatalogConfigResolver
 from kedro_viz.launchers.cli.main import viz_cli
 
+from conftest import ROOT
 from lct_pipeline.cli import cli
-from lct_pipeline.config_loader import LctConfigLoader
 from lct_pipeline.parameters import flatten
 from lct_pipeline.pipeline_registry import STAGES, register_pipelines
-from lct_pipeline.settings import CONFIG_LOADER_ARGS
 
-ROOT = Path(__file__).parents[1]
 PAGES = [
     ROOT / "README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PIPELINES = register_pipelines()
+BASE = {"run_id": None, **values()}
 NODES = {node.name for pipeline in PIPELINES.values() for node in pipeline.nodes}
 FENCE = re.compile(r"^```(?:bash|console) *\n(.*?)^```", re.DOTALL | re.MULTILINE)
 ANY_FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
@@ -125,14 +124,8 @@ def _is_bare(word: str) -> bool:
     return word.startswith("--") and "=" not in word
 
 
-@cache
-def base() -> dict[str, Any]:
-    loader = LctConfigLoader(str(ROOT / "conf"), env="base", **CONFIG_LOADER_ARGS)
-    return {"run_id": None, **loader["parameters"]}
-
-
 def is_parameter(key: str) -> bool:
-    value: Any = base()
+    value: Any = BASE
     for part in key.split("."):
         if not isinstance(value, dict) or part not in value:
             return False
@@ -198,7 +191,7 @@ def test_python_programs_are_there_with_their_options(page: Path) -> None:
 
 @each_page
 def test_parameters_that_are_named_are_there(page: Path) -> None:
-    groups = "|".join(name for name, value in base().items() if isinstance(value, dict))
+    groups = "|".join(name for name, value in BASE.items() if isinstance(value, dict))
     dotted = re.compile(rf"((?:{groups})(?:\.\w+)+)(?:=\S+|: .+)?")
     for span in spans(text_of(page)):
         found = dotted.fullmatch(span)
@@ -209,8 +202,7 @@ def test_parameters_that_are_named_are_there(page: Path) -> None:
 
 @each_page
 def test_datasets_and_files_that_are_named_are_in_the_catalog(page: Path) -> None:
-    loader = LctConfigLoader(str(ROOT / "conf"), env="base", **CONFIG_LOADER_ARGS)
-    resolver = CatalogConfigResolver(loader["catalog"])
+    resolver = CatalogConfigResolver(loader()["catalog"])
     datasets = {n for pipeline in PIPELINES.values() for n in pipeline.datasets()}
     text = text_of(page)
     for name in re.findall(r'catalog\.load\("(\w+)"', text):

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from configuration import loader
 from filelock import FileLock, Timeout
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 from making_runs import make_record, make_run
 
-from conftest import ROOT, git
-from lct_pipeline.config_loader import LctConfigLoader
+from conftest import git
 from lct_pipeline.datasets.atomic import AtomicDataset
 from lct_pipeline.datasets.run_records import RunRecordsDataset
 from lct_pipeline.errors import ParameterError, UserError
@@ -24,17 +24,13 @@ from lct_pipeline.hooks import RunHook
 from lct_pipeline.models.device import describe_device
 from lct_pipeline.parameters import parameters_digest
 from lct_pipeline.runs.record import RECORDED_VERSIONS
-from lct_pipeline.settings import CONFIG_LOADER_ARGS
 
 SESSION = {"run_id": "2026-01-01T00.00.00.000Z", "pipeline_names": None}
 
 
 def hook_of(project: Path, *, env: str = "base", **runtime_params: Any) -> RunHook:
-    loader = LctConfigLoader(
-        str(ROOT / "conf"), env=env, runtime_params=runtime_params, **CONFIG_LOADER_ARGS
-    )
-    hook = RunHook()
-    context = SimpleNamespace(project_path=project, config_loader=loader)
+    hook, config = RunHook(), loader(env, **runtime_params)
+    context = SimpleNamespace(project_path=project, config_loader=config)
     hook.after_context_created(context)
     return hook
 

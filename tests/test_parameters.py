@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
+import configuration
 import pytest
-import yaml
 from pydantic import ValidationError
 
-from conftest import ROOT
+from conftest import put
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.parameters import (
     Parameters,
@@ -23,17 +22,7 @@ from lct_pipeline.parameters.evaluation import Extractor
 
 @pytest.fixture
 def values() -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for path in (ROOT / "conf" / "base").glob("parameters_*.yml"):
-        found.update(yaml.safe_load(path.read_text()))
-    return copy.deepcopy(found)
-
-
-def put(values: dict[str, Any], key: str, value: Any) -> None:
-    *groups, last = key.split(".")
-    for group in groups:
-        values = values[group]
-    values[last] = value
+    return configuration.values()
 
 
 def refusal(values: dict[str, Any]) -> str:

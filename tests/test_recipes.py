@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import re
-from functools import cache
-from typing import Any
 
 import pytest
 import torch
 import yaml
+from configuration import CONF, loader, recipe, values
 
-from conftest import ROOT
-from lct_pipeline.config_loader import LctConfigLoader
 from lct_pipeline.datasets.autoencoder import PIXELS
 from lct_pipeline.models.denoiser import build_network
-from lct_pipeline.parameters import Encoding, Parameters, check_parameters, flatten
-from lct_pipeline.settings import CONFIG_LOADER_ARGS
+from lct_pipeline.parameters import Encoding, flatten
 from lct_pipeline.training.description import describe_model
 
-CONF = ROOT / "conf"
 RECIPES = sorted(path.parent.name for path in CONF.glob("*/parameters.yml"))
 TRAINABLE = [recipe for recipe in RECIPES if recipe != "smoke"]
 BASELINES = [recipe for recipe in RECIPES if recipe.endswith("_ilct")]
@@ -33,36 +28,22 @@ ILCT = {  # what sLCT's five techniques replaced
 }
 
 
-def load(recipe: str) -> LctConfigLoader:
-    return LctConfigLoader(conf_source=str(CONF), env=recipe, **CONFIG_LOADER_ARGS)
+def text_of(name: str) -> str:
+    return (CONF / name / "parameters.yml").read_text()
 
 
-@cache
-def values(recipe: str) -> dict[str, Any]:
-    return load(recipe)["parameters"]
-
-
-@cache
-def checked(recipe: str) -> Parameters:
-    return check_parameters(values(recipe))
-
-
-def text_of(recipe: str) -> str:
-    return (CONF / recipe / "parameters.yml").read_text()
-
-
-def header_of(recipe: str) -> dict[str, str]:
+def header_of(name: str) -> dict[str, str]:
     """Return the header's fields: `# name: text`, continued by indented comments."""
     fields: dict[str, str] = {}
-    name = ""
-    for line in text_of(recipe).splitlines():
+    field = ""
+    for line in text_of(name).splitlines():
         if not line.startswith("#"):
             break
         if found := re.match(r"# (\w+): +(.*)", line):
-            name = found[1]
-            fields[name] = found[2]
+            field = found[1]
+            fields[field] = found[2]
         else:
-            fields[name] += "\n" + line.lstrip("# ")
+            fields[field] += "\n" + line.lstrip("# ")
     return fields
 
 
@@ -75,48 +56,48 @@ def latent_shape(encoding: Encoding, image_size: int) -> list[int]:
     return [encoding.trained.latent_channels, side, side]
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_is_valid_and_its_network_fits_its_latents(recipe: str) -> None:
-    parameters = checked(recipe)
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_valid_and_its_network_fits_its_latents(name: str) -> None:
+    parameters = recipe(name)
     shape = latent_shape(parameters.encoding, parameters.ingestion.image_size)
     description = describe_model(parameters.training, shape, {})
     with torch.device("meta"):
         network = build_network(description)
         x, c_noise = torch.empty(2, *shape), torch.empty(2)
         assert network(x, c_noise).shape == x.shape
-    assert load(recipe)["catalog"]["checkpoints"]["path"].startswith("data/06_models/")
+    assert loader(name)["catalog"]["checkpoints"]["path"].startswith("data/06_models/")
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_holds_only_what_differs(recipe: str) -> None:
-    base, own = flatten(values("base")), flatten(yaml.safe_load(text_of(recipe)))
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_holds_only_what_differs(name: str) -> None:
+    base, own = flatten(values("base")), flatten(yaml.safe_load(text_of(name)))
     assert [key for key, value in own.items() if value == base[key]] == []
 
 
-@pytest.mark.parametrize("recipe", TRAINABLE)
-def test_a_header_says_where_from_how_and_what_to_expect(recipe: str) -> None:
-    header = header_of(recipe)
-    assert next(iter(header)) == recipe
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_a_header_says_where_from_how_and_what_to_expect(name: str) -> None:
+    header = header_of(name)
+    assert next(iter(header)) == name
     assert header.keys() >= HEADER
     assert all(header.values())
-    assert re.search(rf"kedro run --env={recipe}\b(?!_)", header["command"])
+    assert re.search(rf"kedro run --env={name}\b(?!_)", header["command"])
     asks_for_images = "ingestion.source=" in header["command"]
-    assert asks_for_images != recipe.startswith("digits")
+    assert asks_for_images != name.startswith("digits")
 
 
-@pytest.mark.parametrize("recipe", TRAINABLE)
-def test_the_raw_checkpoints_of_a_recipes_window_are_kept(recipe: str) -> None:
-    parameters = checked(recipe)
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_the_raw_checkpoints_of_a_recipes_window_are_kept(name: str) -> None:
+    parameters = recipe(name)
     training, window = parameters.training, parameters.combination.window
     assert window <= training.checkpoint_window
     assert training.num_steps * window / training.checkpoint_interval >= 10
 
 
-@pytest.mark.parametrize("recipe", BASELINES)
-def test_a_baseline_differs_in_the_five_techniques_alone(recipe: str) -> None:
-    compared = recipe.removesuffix("_ilct")
-    own = flatten(checked(recipe).model_dump())
-    other = flatten(checked("base" if compared == "digits" else compared).model_dump())
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_baseline_differs_in_the_five_techniques_alone(name: str) -> None:
+    compared = name.removesuffix("_ilct")
+    own = flatten(recipe(name).model_dump())
+    other = flatten(recipe("base" if compared == "digits" else compared).model_dump())
     assert {k: v for k, v in own.items() if v != other[k]} == ILCT
 
 
@@ -126,20 +107,20 @@ def test_the_papers_three_data_sets_and_the_small_ones_have_a_baseline() -> None
     assert sorted(f"{name}_ilct" for name in data_sets) == BASELINES
 
 
-@pytest.mark.parametrize("recipe", SECOND_STAGES)
-def test_a_second_stage_has_the_network_and_latents_of_its_first(recipe: str) -> None:
-    parameters = checked(recipe)
-    run, command = parameters.training.init_from.run, header_of(recipe)["command"]
+@pytest.mark.parametrize("name", SECOND_STAGES)
+def test_a_second_stage_has_the_network_and_latents_of_its_first(name: str) -> None:
+    parameters = recipe(name)
+    run, command = parameters.training.init_from.run, header_of(name)["command"]
     (line,) = [line for line in command.splitlines() if f"run_id={run}" in line]
     env = re.search(r"--env=(\w+)", line)
-    first = checked(env[1] if env else "base")
+    first = recipe(env[1] if env else "base")
     assert first.ingestion == parameters.ingestion
     assert first.encoding == parameters.encoding
     assert first.training.network == parameters.training.network
 
 
 @pytest.mark.parametrize(
-    ("recipe", "num_images", "epochs"),
+    ("name", "num_images", "epochs"),
     [
         ("celebahq256", 27_000, 1400),
         ("ffhq256", 70_000, 1400),
@@ -147,7 +128,7 @@ def test_a_second_stage_has_the_network_and_latents_of_its_first(recipe: str) ->
     ],
 )
 def test_the_papers_recipes_are_as_long_as_its_epochs(
-    recipe: str, num_images: int, epochs: int
+    name: str, num_images: int, epochs: int
 ) -> None:
-    training = checked(recipe).training
+    training = recipe(name).training
     assert training.num_steps == num_images // training.batch_size * epochs

@@ -1,4 +1,4 @@
-"""The whole pipeline through Kedro: what it leaves, doing nothing twice, and surviving kills."""
+"""The whole pipeline through Kedro: what it leaves, doing nothing twice, and what stops it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from forking import Saved, Written, killed_at
 from PIL import Image
 
 from conftest import run_stages
-from lct_pipeline.combination import measuring
-from lct_pipeline.combination.fitness import Fitness
 from lct_pipeline.datasets.checkpoints import CheckpointStore
 from lct_pipeline.datasets.results import CombinationResult
 from lct_pipeline.errors import ParameterError, user_error_in
@@ -101,52 +98,24 @@ def test_search_history_holds_the_budget_of_each_search(smoke_run: Path) -> None
     assert history["evaluation"].tolist() == list(range(len(history)))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "search_progress",
-        "coefficients",
-        "quality_along_line",
-        "quality_landscape",
-        "size_bias",
-    ],
-)
-def test_search_and_evaluation_leave_their_figures(smoke_run: Path, name: str) -> None:
-    figure = json.loads((smoke_run / "data/08_reporting" / f"{name}.json").read_text())
-    assert figure["data"] and figure["layout"]["title"]["text"]
-
-
-def test_the_report_of_the_combination_has_final_figures(smoke_run: Path) -> None:
-    folder = smoke_run / "data/08_reporting/tested/combination_report.parquet"
-    report = pd.read_parquet(next(folder.glob("*/*.parquet")))
-    metrics = {"frechet_distance", "kernel_distance", "precision", "recall"}
-    assert {f"classifier_{metric}" for metric in metrics} <= set(report)
-    assert set(report["split"]) == {"test"}
-
-
 def test_the_same_command_again_trains_and_searches_nothing(
     smoke_run_copy: Path,
     monkeypatch: pytest.MonkeyPatch,
+    measured: list[Any],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     project = smoke_run_copy
     monkeypatch.chdir(project)
     digests, alpha = _digests(project), _alpha(project)
-    measured = []
-
-    class Counting(Fitness):
-        def measure(self, weights: Any, request: Any) -> Any:
-            measured.append(request.purpose)
-            return super().measure(weights, request)
-
-    monkeypatch.setattr(measuring, "Fitness", Counting)
     with caplog.at_level("INFO", logger="lct_pipeline"):
         run_stages(project, run_id="tested")
     assert _digests(project) == digests
     assert _alpha(project) == alpha
     for message in ("already ingested", "are already there", "steps are already done"):
         assert message in caplog.text
-    assert measured == ["choice"] * (3 + 9)  # the landscape alone
+    assert [request.purpose for request in measured] == ["choice"] * (
+        3 + 9
+    )  # the landscape alone
 
 
 def test_other_parameters_on_an_existing_run_are_refused_with_both_values(
@@ -160,22 +129,6 @@ def test_other_parameters_on_an_existing_run_are_refused_with_both_values(
     assert isinstance(fault, ParameterError)
     difference = r"training\.optimizer\.learning_rate: 0\.\d+ -> 0\.5"
     assert re.search(difference, str(fault))
-
-
-def test_killed_in_training_and_in_search_it_ends_with_the_same_weights_and_alpha(
-    smoke_run: Path, project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = _run_folder(project)
-    killed_at(project, Written("*/step-0000040-raw.safetensors"), run_id="tested")
-    assert (run / "checkpoints" / "step-0000035-raw.safetensors").exists()
-    assert not (run / "checkpoints" / "step-0000040-raw.safetensors").exists()
-    killed_at(project, Saved("search_history"), run_id="tested")
-    assert not (run / "combination.json").exists()
-    monkeypatch.chdir(project)
-    run_stages(project, "combine", run_id="tested")
-    assert _digests(project) == _digests(smoke_run)
-    assert _alpha(project) == _alpha(smoke_run)
-    pd.testing.assert_frame_equal(_history(project), _history(smoke_run))
 
 
 def test_a_folder_of_colour_images_needs_no_other_change(

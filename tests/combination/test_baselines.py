@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from small_runs import Run, recipe
+from configuration import recipe
+from small_runs import Run
 from torch import nn
 
 from lct_pipeline.combination.baselines import (

@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from selecting import BAD, GOOD, MIDDLE, candidate_scores
-from small_runs import Run, pixel_weights
+from small_runs import BAD, GOOD, MIDDLE, Run, candidate_scores, pixel_weights
 
 from conftest import SmokeResults
 from lct_pipeline.combination import measuring

@@ -10,11 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from selecting import BAD, GOOD, MIDDLE, candidate_scores
 from small_runs import (
+    BAD,
     CLASSIFIERS,
+    GOOD,
+    MIDDLE,
     D,
     Run,
+    candidate_scores,
     last_of,
     references,
     weights,

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from paper_training import ECT, INDEX, P_MEAN, P_STD, STAGE
+from describing import ECT, INDEX, P_MEAN, P_STD, STAGE
 from scipy import special, stats
 
 from lct_pipeline.core.levels import (

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from paper_training import GRID
+from describing import GRID
 
 from lct_pipeline.core.schedules import (
     curriculum,

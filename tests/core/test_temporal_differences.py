@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from paper_training import ECT, GRID, INDEX, random_mlp
+from describing import ECT, GRID, INDEX, random_mlp
 from torch import Tensor
 
 from lct_pipeline.core.levels import (

@@ -7,11 +7,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import describing
 import numpy as np
-import paper_training
 import pytest
 import torch
-from paper_training import random_mlp
+from describing import random_mlp
 from torch import Tensor, nn
 
 from lct_pipeline.core.batches import BatchPreparation, PreparedBatch
@@ -48,8 +48,8 @@ SHAPE = (1, 2, 2)
 DIMENSION = 4
 SIZE = 8
 NUM_STEPS = 12
-INDEX = replace(paper_training.INDEX, s0=4, s1=16, num_steps=NUM_STEPS)
-ECT = replace(paper_training.ECT, s0=4, num_stages=3, num_steps=NUM_STEPS)
+INDEX = replace(describing.INDEX, s0=4, s1=16, num_steps=NUM_STEPS)
+ECT = replace(describing.ECT, s0=4, num_stages=3, num_steps=NUM_STEPS)
 SCHEDULES: dict[str, LevelSchedule] = {
     "consistency": INDEX,
     "continuous": ECT,

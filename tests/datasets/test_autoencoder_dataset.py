@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from kedro.io import DatasetError
-from small_autoencoders import MAKERS, autoencoder, images
+from small_encoding import MAKERS, autoencoder, images
 
 from lct_pipeline.datasets.autoencoder import (
     AutoencoderDataset,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from kedro.io import DatasetError
-from small_autoencoders import autoencoder
+from small_encoding import autoencoder
 
 from lct_pipeline.datasets.autoencoder import AutoencoderDataset
 from lct_pipeline.datasets.decoder import Decoder, DecoderDataset, normalisation_of

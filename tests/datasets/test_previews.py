@@ -15,7 +15,7 @@ import pytest
 import torch
 from describing import described
 from kedro.io import Version
-from made_results import row
+from making_runs import row
 from matplotlib.figure import Figure
 from PIL import Image
 

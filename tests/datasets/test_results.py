@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_results import combination, row, scores
+from making_runs import combination, row, scores
 
 from lct_pipeline.datasets.result_file import ResultDataset
 from lct_pipeline.datasets.results import (

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from kedro.io import DatasetError, Version
-from made_results import combination, row
+from making_runs import combination, row
 
 from lct_pipeline.datasets.atomic import AtomicDataset
 from lct_pipeline.datasets.checkpoints import CheckpointsDataset

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from exporting import MODELS, STORY
-from made_results import row
+from making_runs import row
 
 from lct_pipeline.export.model_card import model_card, public_name
 

@@ -1,4 +1,4 @@
-"""Small models: their descriptions and networks."""
+"""Small models, their descriptions and networks, and the noise levels of the paper."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lct_pipeline.core.levels import ContinuousSchedule, IndexSchedule
+from lct_pipeline.core.preconditioning import Denoiser
 from lct_pipeline.models.denoiser import ModelDescription, build_network
+from lct_pipeline.models.mlp import MLPNetwork
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "mlp": {"width": 16, "num_blocks": 1},
@@ -89,3 +92,48 @@ def noisy_latents(size: int = 3) -> tuple[Tensor, Tensor]:
     """Return latents ``(B, 2, 8, 8)`` and c_noise ``(B,)`` over all levels."""
     x = torch.randn(size, 2, 8, 8, generator=torch.Generator().manual_seed(0))
     return x, 250 * torch.linspace(-6, 4, size)
+
+
+P_MEAN, P_STD = -1.1, 2.0
+STAGE = 42_000  # steps of a stage of the paper
+GRID = {"sigma_min": 0.002, "sigma_max": 80.0, "rho": 7.0}
+INDEX = IndexSchedule(
+    **GRID,
+    s0=10,
+    s1=640,
+    P_mean=P_MEAN,
+    P_std=P_STD,
+    num_steps=7 * STAGE,
+    diffusion_threshold=0.75,
+)
+ECT = ContinuousSchedule(
+    P_mean=P_MEAN,
+    P_std=P_STD,
+    q=2.0,
+    k=8.0,
+    b=1.0,
+    s0=10,
+    num_stages=7,
+    num_steps=7 * STAGE,
+    small_noise_below=0.16975,
+)
+
+
+def random_mlp(
+    shape: tuple[int, ...], *, dropout: float, num_classes: int = 0, seed: int = 0
+) -> Denoiser:
+    """Return a denoiser without zero weights."""
+    torch.manual_seed(seed)
+    network = MLPNetwork(
+        shape,
+        width=16,
+        num_blocks=1,
+        norm="non_scaling_layer_norm",
+        output_norm="non_scaling_layer_norm",
+        dropout=dropout,
+        num_classes=num_classes,
+    )
+    with torch.no_grad():
+        for p in network.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    return Denoiser(network, sigma_data=0.5, sigma_min=0.002)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from describing import described
-from diffusers import AutoencoderTiny
+from small_encoding import autoencoder, tiny
 from torch import Tensor
 
 from lct_pipeline.core.normalisation import LatentNormalisation
@@ -55,22 +55,9 @@ STORY = Story(
 )
 
 
-def small_vae() -> Any:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return build_autoencoder(block_channels=[8, 16], latent_channels=4).eval()
-
-
-def tiny_vae() -> Any:
-    sizes: dict[str, Any] = {
-        f"{part}_block_out_channels": (8, 8) for part in ("encoder", "decoder")
-    }
-    numbers: dict[str, Any] = {
-        f"num_{part}_blocks": (1, 1) for part in ("encoder", "decoder")
-    }
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return AutoencoderTiny(**sizes, **numbers, latent_channels=4).eval()
+with torch.random.fork_rng():
+    SMALL_VAE = autoencoder(latent_channels=4).eval()
+    TINY_VAE = tiny(num_levels=2, latent_channels=4).eval()
 
 
 @dataclass(frozen=True)
@@ -147,21 +134,21 @@ def network(kind: str = "mlp", **changes: Any) -> ModelDescription:
 
 DIFFUSION = network(model="diffusion", boundary=0.0)
 MODELS = {
-    "unet": SmallModel(network("unet"), small_vae()),
+    "unet": SmallModel(network("unet"), SMALL_VAE),
     "pixels": SmallModel(network(sample_shape=(3, 8, 8)), PixelAutoencoder()),
-    "dit": SmallModel(network("dit"), small_vae()),
+    "dit": SmallModel(network("dit"), SMALL_VAE),
     "classes": SmallModel(
         network(**CLASSES),
-        small_vae(),
+        SMALL_VAE,
         (ONE_STEP, SamplingPlan(2, (80.0, 0.5), "fresh")),
         guidance=2.0,
     ),
     "dpm_solver": SmallModel(
         DIFFUSION,
-        small_vae(),
+        SMALL_VAE,
         tuple(SamplingPlan(n, solver="dpm_solver") for n in (2, 5)),
     ),
-    "heun": SmallModel(DIFFUSION, tiny_vae(), (SamplingPlan(3, solver="heun"),)),
+    "heun": SmallModel(DIFFUSION, TINY_VAE, (SamplingPlan(3, solver="heun"),)),
 }
 
 # what Python sees where this project, and what it needs besides, were never installed

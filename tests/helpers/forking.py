@@ -13,30 +13,25 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from multiprocessing import context as contexts
 from multiprocessing import forkserver
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
-from kedro.framework.hooks import hook_impl
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+
+from lct_pipeline.models.device import limit_threads
 
 TIMEOUT = 250.0  # seconds, less than a test may take
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How a process ended.
-
-    Attributes:
-        exit_code: That of the process; ``-signal`` where one ended it.
-        output: What it wrote to stdout and stderr.
-    """
+class Ended(NamedTuple):
+    """How a process ended: its exit code, ``-signal`` where one ended it, and what it wrote."""
 
     exit_code: int
     output: str
@@ -44,6 +39,19 @@ class Ended:
     @property
     def was_killed(self) -> bool:
         return self.exit_code == -signal.SIGKILL
+
+
+class Written(NamedTuple):
+    """The moment just before a file gets its name for the n-th time: it lies there, unnamed.
+
+    Attributes:
+        pattern: Of the file's path, from the project's folder on, such as
+            ``data/02_intermediate/*/shard-00001*``; ``*`` stands for folders too.
+        number: Of the files that it matches.
+    """
+
+    pattern: str
+    number: int = 1
 
 
 def forking() -> Any:
@@ -66,11 +74,34 @@ def fork_in_place_of_spawning(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(contexts._concrete_contexts, "spawn", forking())
 
 
-def run_forked(work: Callable[..., object], *arguments: Any) -> Ended:
-    """Call a function of a module in a process of its own, and wait until it has ended."""
+def run_session(
+    project: Path,
+    pipeline: str | None = None,
+    *,
+    nodes: Sequence[str] = (),
+    killed: Written | None = None,
+    only_missing_outputs: bool = False,
+    **runtime_params: Any,
+) -> Ended:
+    """Run a pipeline of the smoke recipe as `kedro run` does, in a process of its own, to its end.
+
+    Args:
+        project: The project's folder.
+        pipeline: Its name; None is the default.
+        nodes: Names of the nodes that run; empty: all.
+        killed: When the process gets SIGKILL, of which nothing can be tidied up.
+        only_missing_outputs: Skip what has its outputs, as the flag of `kedro run` does.
+        runtime_params: Parameters, such as ``run_id``.
+    """
+    options = {
+        "pipeline_names": [pipeline] if pipeline else None,
+        "node_names": nodes,
+        "only_missing_outputs": only_missing_outputs,
+    }
     with TemporaryDirectory() as folder:
         output = Path(folder) / "output"
-        process = forking().Process(target=_work, args=(output, work, arguments))
+        arguments = (output, project, killed, runtime_params, options)
+        process = forking().Process(target=_work, args=arguments)
         process.start()
         process.join(TIMEOUT)
         if process.exitcode is None:
@@ -80,120 +111,34 @@ def run_forked(work: Callable[..., object], *arguments: Any) -> Ended:
         return Ended(process.exitcode, output.read_text())
 
 
-@dataclass(frozen=True)
-class Saved:
-    """The moment at which a dataset of the catalog was saved for the n-th time."""
-
-    dataset: str
-    number: int = 1
-
-
-@dataclass(frozen=True)
-class Written:
-    """The moment just before a file gets its name for the n-th time: it lies there, unnamed.
-
-    Attributes:
-        pattern: Of the file's path, from the project's folder on, such as
-            ``data/02_intermediate/*/shard-00001*``; ``*`` stands for folders too.
-        number: Of the files that it matches.
-    """
-
-    pattern: str
-    number: int = 1
-
-
-def run_session(
-    project: Path,
-    pipeline: str | None = None,
-    *,
-    nodes: Sequence[str] = (),
-    killed: Saved | Written | None = None,
-    env: str = "smoke",
-    only_missing_outputs: bool = False,
-    **runtime_params: Any,
-) -> Ended:
-    """Run a pipeline as `kedro run` does, in a process of its own, until it ends or is killed.
-
-    Args:
-        project: The project's folder.
-        pipeline: Its name; None is the default.
-        nodes: Names of the nodes that run; empty: all.
-        killed: When the process gets SIGKILL, of which nothing can be tidied up.
-        env: The recipe.
-        only_missing_outputs: Skip what has its outputs, as the flag of `kedro run` does.
-        runtime_params: Parameters, such as ``run_id``.
-    """
-    return run_forked(
-        _run_session,
-        project,
-        pipeline,
-        nodes,
-        killed,
-        env,
-        only_missing_outputs,
-        runtime_params,
-    )
-
-
-def killed_at(
-    project: Path,
-    moment: Saved | Written,
-    pipeline: str | None = None,
-    **options: Any,
-) -> None:
-    """Run a pipeline and kill it; see :func:`run_session`. It is an error when it ends before."""
-    ended = run_session(project, pipeline, killed=moment, **options)
-    assert ended.was_killed, f"not killed at {moment}:\n{ended.output}"
-
-
 def _work(
-    output: Path, work: Callable[..., object], arguments: tuple[Any, ...]
+    output: Path,
+    project: Path,
+    killed: Written | None,
+    runtime_params: dict[str, Any],
+    options: dict[str, Any],
 ) -> None:
-    """Do the work with its output in a file; end with 1 and the traceback where it fails."""
+    """Run a session with its output in a file; end with 1 and the traceback where it fails."""
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(file, stream)
     exit_code = 0
     try:
-        work(*arguments)
+        limit_threads(1)
+        os.chdir(project)
+        bootstrap_project(project)
+        with KedroSession.create(
+            project_path=project, env="smoke", runtime_params=runtime_params
+        ) as session:
+            if killed is not None:
+                _kill_when_written(project, killed)
+            session.run(**options)
     except BaseException:
         exit_code = 1
         traceback.print_exc()
-    for buffer in (sys.stdout, sys.stderr):
-        with suppress(OSError):
-            buffer.flush()
+    sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(exit_code)  # without waiting for threads
-
-
-def _run_session(
-    project: Path,
-    pipeline: str | None,
-    nodes: Sequence[str],
-    killed: Saved | Written | None,
-    env: str,
-    only_missing_outputs: bool,
-    runtime_params: Mapping[str, Any],
-) -> None:
-    from kedro.framework.session import KedroSession
-    from kedro.framework.startup import bootstrap_project
-
-    from lct_pipeline.models.device import limit_threads
-
-    limit_threads(1)
-    os.chdir(project)
-    bootstrap_project(project)
-    with KedroSession.create(
-        project_path=project, env=env, runtime_params=dict(runtime_params)
-    ) as session:
-        if isinstance(killed, Saved):
-            session._hook_manager.register(_KillWhenSaved(killed))
-        elif isinstance(killed, Written):
-            _kill_when_written(project, killed)
-        session.run(
-            pipeline_names=[pipeline] if pipeline else None,
-            node_names=nodes,
-            only_missing_outputs=only_missing_outputs,
-        )
 
 
 def _kill_when_written(project: Path, moment: Written) -> None:
@@ -211,15 +156,3 @@ def _kill_when_written(project: Path, moment: Written) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(watch)
-
-
-class _KillWhenSaved:
-    def __init__(self, moment: Saved) -> None:
-        self._moment = moment
-        self._seen = 0
-
-    @hook_impl
-    def after_dataset_saved(self, dataset_name: str) -> None:
-        self._seen += dataset_name == self._moment.dataset
-        if self._seen == self._moment.number:
-            os.kill(os.getpid(), signal.SIGKILL)

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import torch
 from describing import described
-from made_results import FRECHET, combination, row
+from making_runs import FRECHET, combination, make_record, row
 from matplotlib.figure import Figure
 
 from lct_pipeline.datasets.results import EvaluationResult, EvaluationRow, Result
@@ -37,36 +37,21 @@ def rows(combined: float = 5.2, std: float | None = 0.4) -> list[EvaluationRow]:
 
 def record(**changes: Any) -> dict[str, Any]:
     """Return a record of a session."""
-    return {
-        "status": "finished",
-        "error": None,
-        "started": "2026-01-02T03.04.05.000Z",
-        "pipelines": ["__default__"],
+    values = {
         "env": "local",
+        "started": "2026-01-02T03.04.05.000Z",
         "commit": "0123456789abcdef",
-        "dirty": False,
-        "parameters": {
-            "ingestion": {"source": "photos/", "image_size": 32},
-            "encoding": {"autoencoder": None},
-            "training": {"batch_size": 128},
-        },
-        "parameters_digest": "abcd1234",
-        "python": "3.12.1",
-        "versions": {"torch": "2.0"},
-        "machine": "Linux x86_64, 2 cores",
-        "device": "cpu",
-        "inputs": {"image_source": "1" * 64},
-        "outputs": {"checkpoints": "2" * 64},
-        "nodes": [
-            {"node": "training.train_model", "seconds": 61.0, "peak_memory_mib": 1000},
-            {
-                "node": "evaluation.evaluate_models",
-                "seconds": 12.0,
-                "peak_memory_mib": 1200,
-            },
-        ],
-        **changes,
+        "parameters.ingestion.source": "photos/",
+        "parameters.ingestion.image_size": 32,
+        "parameters.training.batch_size": 128,
     }
+    made = make_record(**values)
+    trained, evaluated = "training.train_model", "evaluation.evaluate_models"
+    made["nodes"] = [
+        {"node": trained, "seconds": 61.0, "peak_memory_mib": 1000},
+        {"node": evaluated, "seconds": 12.0, "peak_memory_mib": 1200},
+    ]
+    return made | changes
 
 
 def metrics() -> pd.DataFrame:

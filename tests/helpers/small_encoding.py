@@ -1,4 +1,4 @@
-"""Small images and autoencoders for tests of encoding."""
+"""Small autoencoders of random weights, smooth images, and encoding with them."""
 
 from __future__ import annotations
 
@@ -6,41 +6,83 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pandas as pd
 import torch
-import yaml
-from small_autoencoders import autoencoder
-from small_autoencoders import images as smooth_images
+from configuration import recipe
 from torch import Tensor, nn
 
+from conftest import changed
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.shards import Shard, ShardsDataset, ShardStore, ShardStream
+from lct_pipeline.models.autoencoder import PixelAutoencoder, build_autoencoder
 from lct_pipeline.models.digests import tensors_digest
 from lct_pipeline.parameters import Encoding, Runtime
 from lct_pipeline.pipelines.encoding.nodes import encode_images, measure_reconstruction
 
-BASE = Path(__file__).parents[2] / "conf" / "base"
+SIDES = ("encoder", "decoder")
+
+
+def autoencoder(
+    block_channels: Sequence[int] = (8, 16), latent_channels: int = 2
+) -> Any:
+    torch.manual_seed(0)
+    return build_autoencoder(
+        block_channels=block_channels, latent_channels=latent_channels
+    )
+
+
+def tiny(num_levels: int = 3, latent_channels: int = 3) -> Any:
+    from diffusers import AutoencoderTiny
+
+    torch.manual_seed(0)
+    widths = {f"{side}_block_out_channels": (8,) * num_levels for side in SIDES}
+    blocks = {f"num_{side}_blocks": (1,) * num_levels for side in SIDES}
+    return AutoencoderTiny(latent_channels=latent_channels, **widths, **blocks)
+
+
+def deep_compression() -> Any:
+    from diffusers import AutoencoderDC
+
+    torch.manual_seed(0)
+    levels = {
+        "block_types": "ResBlock",
+        "block_out_channels": (8, 16),
+        "layers_per_block": (1, 1),
+        "qkv_multiscales": ((), ()),
+    }
+    sides = {f"{side}_{k}": v for side in SIDES for k, v in levels.items()}
+    return AutoencoderDC(latent_channels=4, attention_head_dim=4, **sides)
+
+
+MAKERS = [autoencoder, tiny, deep_compression, PixelAutoencoder]
+
+
+def images(num: int = 6, side: int = 16) -> Tensor:
+    """Smooth coloured gradients, uint8."""
+    rng = np.random.default_rng(0)
+    grid = np.linspace(0, 1, side)
+    slopes = rng.uniform(-120, 120, size=(num, 3, 2, 1, 1))
+    values = 128 + slopes[:, :, 0] * grid[:, None] + slopes[:, :, 1] * grid / 2
+    return torch.from_numpy(values.clip(0, 255).astype(np.uint8))
+
+
 SIZES = [4, 4, 3]
 
 
-def base(stage: str) -> dict[str, Any]:
-    found = yaml.safe_load((BASE / f"parameters_{stage}.yml").read_text())
-    return found[stage]
-
-
 def encoding(**changes: Any) -> Encoding:
-    return Encoding.model_validate(base("encoding") | {"batch_size": 3} | changes)
+    return changed(recipe("base").encoding, {"batch_size": 3} | changes)
 
 
 def runtime(**changes: Any) -> Runtime:
-    return Runtime.model_validate(base("runtime") | {"device": "cpu"} | changes)
+    return changed(recipe("base").runtime, {"device": "cpu"} | changes)
 
 
 def store_images(
     folder: Path, sizes: Sequence[int] = SIZES, side: int = 16
 ) -> ShardStore:
-    parts = smooth_images(sum(sizes), side).split(list(sizes))
+    parts = images(sum(sizes), side).split(list(sizes))
     dataset = ShardsDataset(path=str(folder))
     dataset.save(ShardStream("images", [Shard({"images": part}) for part in parts]))
     return dataset.load()

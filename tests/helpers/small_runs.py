@@ -9,21 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import torch
+from configuration import recipe
 from describing import described
 from torch import Tensor
 
-from conftest import ROOT, changed
+from conftest import changed
 from lct_pipeline.combination import measuring
 from lct_pipeline.combination.fitness import Fitness
 from lct_pipeline.combination.stage import Stage
-from lct_pipeline.config_loader import LctConfigLoader
 from lct_pipeline.core.metrics.frechet import feature_statistics
 from lct_pipeline.core.randomness import derived_generator
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
@@ -43,7 +42,7 @@ from lct_pipeline.evaluation.references import CHECK
 from lct_pipeline.models.autoencoder import PixelAutoencoder
 from lct_pipeline.models.denoiser import build_model
 from lct_pipeline.models.features.classifier import SmallClassifier
-from lct_pipeline.parameters import Combination, Parameters, check_parameters
+from lct_pipeline.parameters import Combination, Parameters
 from lct_pipeline.pipelines.baselines.nodes import select_best_ema
 from lct_pipeline.pipelines.cataloging.nodes import index_checkpoints
 from lct_pipeline.pipelines.combination.nodes import (
@@ -52,7 +51,6 @@ from lct_pipeline.pipelines.combination.nodes import (
     search_combination,
     select_combination,
 )
-from lct_pipeline.settings import CONFIG_LOADER_ARGS
 
 STEPS = (10, 20, 30, 40)
 D = 3  # features
@@ -194,13 +192,6 @@ class Run:
         return (*models, self.combination(changes), sampling, runtime)
 
 
-@cache
-def recipe(env: str = "smoke") -> Parameters:
-    """Return the parameters of a recipe."""
-    loader = LctConfigLoader(str(ROOT / "conf"), env=env, **CONFIG_LOADER_ARGS)
-    return check_parameters(loader["parameters"])
-
-
 def tiny_run(folder: Path, states: dict[int, dict[str, Tensor]] | None = None) -> Run:
     """Return a run of another trainer, its checkpoints by step."""
     states = states or {step: weights(step) for step in STEPS}
@@ -293,3 +284,26 @@ def last_of(outputs: Iterator[pd.DataFrame]) -> pd.DataFrame:
     """Return the table when all is measured."""
     *_, table = outputs
     return table
+
+
+# coefficients, named by how well the tiny run generates with them
+GOOD, MIDDLE, BAD = [0.2, 0.0, -0.2, 1.0], [0.0, 0.0, 0.0, 1.0], [2.0, -1.0, 0.0, 0.0]
+
+
+def candidate_scores(**rows: tuple[str, float, list[float]]) -> pd.DataFrame:
+    """Return candidates: method, score and coefficients by name; baselines by their own names."""
+    table = [
+        {
+            "name": name,
+            "kind": "baseline" if method == "baseline" else "candidate",
+            "baseline": name if method == "baseline" else None,
+            "method": method,
+            "seed": -1 if method == "baseline" else 0,
+            "alpha": alpha,
+            "search_fitness": score + 1,
+            "selection_fitness": score,
+            "selection_frechet": score + 2,
+        }
+        for name, (method, score, alpha) in rows.items()
+    ]
+    return pd.DataFrame(table)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_autoencoders import MAKERS, autoencoder, images, tiny
+from small_encoding import MAKERS, autoencoder, images, tiny
 from torch import Tensor
 
 from lct_pipeline.models.autoencoder import (

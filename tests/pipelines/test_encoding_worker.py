@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from configuration import recipe
 from kedro.io import DatasetError
-from small_autoencoders import MAKERS
-from small_autoencoders import images as smooth_images
 from small_encoding import (
+    MAKERS,
     SIZES,
     AutoencoderDC,
-    base,
     encode_into,
     encoding,
     kl,
@@ -28,12 +27,12 @@ from small_encoding import (
     store_images,
     stored,
 )
+from small_encoding import images as smooth_images
 
 from lct_pipeline.core.outliers import outlier_statistics
 from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.shards import Shard, ShardsDataset, ShardStore, ShardStream
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.parameters.training import Noise
 from lct_pipeline.pipelines.encoding.nodes import (
     encode_images,
     prepare_autoencoder,
@@ -42,7 +41,7 @@ from lct_pipeline.pipelines.encoding.steps import measure_normalisation
 from lct_pipeline.pipelines.statistics.nodes import measure_latents
 
 EVERY = np.arange(sum(SIZES))
-NOISE = Noise.model_validate(base("training")["noise"])
+NOISE = recipe("base").training.noise
 
 
 @pytest.fixture
@@ -238,9 +237,7 @@ def test_images_whose_side_cannot_be_divided_are_refused(
 ) -> None:
     images = store_images(tmp_path / "images", side=12)
     blocks = (4, 4, 4, 4)  # a side of 12 is divided by 8
-    parameters = encoding(
-        trained=base("encoding")["trained"] | {"block_channels": blocks}
-    )
+    parameters = encoding(**{"trained.block_channels": blocks})
     autoencoder = kl(block_channels=blocks) if given else None
     with pytest.raises(
         ParameterError, match=r"image_size=12: .* divides the side by 8"

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 import torch
 from exporting import MODELS, ONE_STEP
-from made_results import combination, row
-from making_runs import make_record, make_run
+from making_runs import combination, make_record, make_run, row
 
 from conftest import SmokeResults
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
@@ -26,7 +25,7 @@ from lct_pipeline.datasets.tensors import TensorFile, write_tensors
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.export.folder import ExportedModel
 from lct_pipeline.export.model_card import model_card
-from lct_pipeline.parameters.export import Export
+from lct_pipeline.parameters.runtime import Export
 from lct_pipeline.pipelines.cataloging.index import index_of
 from lct_pipeline.pipelines.export import create_pipeline
 from lct_pipeline.pipelines.export.model import Chosen, choose_model, record_of_training

@@ -4,42 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
+from configuration import recipe
+from small_encoding import SIZES, encoding, kl, runtime
 
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.shards import Shard, ShardsDataset, ShardStore, ShardStream
-from lct_pipeline.models.autoencoder import build_autoencoder, encode
-from lct_pipeline.parameters import Encoding, Runtime
-from lct_pipeline.parameters.training import Noise
+from lct_pipeline.models.autoencoder import encode
+from lct_pipeline.parameters import Encoding
 from lct_pipeline.pipelines.encoding.nodes import encode_images
 from lct_pipeline.pipelines.encoding.steps import measure_normalisation
 
-BASE = Path(__file__).parents[2] / "conf" / "base"
-SIZES = [4, 4, 3]
 TRAINING = np.array([0, 2, 3, 5, 6, 7, 9])
 MakeStream = Callable[[ShardsDataset, bool], ShardStream]
 
 
-def base(stage: str) -> dict[str, Any]:
-    return yaml.safe_load((BASE / f"parameters_{stage}.yml").read_text())[stage]
-
-
 def parameters(flips: bool) -> Encoding:
-    changes = {"batch_size": 3, "horizontal_flips": flips}
-    return Encoding.model_validate(base("encoding") | changes)
+    return encoding(horizontal_flips=flips)
 
 
 @pytest.fixture(scope="module")
 def autoencoder() -> StoredAutoencoder:
-    torch.manual_seed(0)
-    model = build_autoencoder(block_channels=(8, 8), latent_channels=2).eval()
-    return StoredAutoencoder(model, "digest")
+    return kl()
 
 
 @pytest.fixture
@@ -54,9 +44,8 @@ def images(tmp_path: Path) -> ShardStore:
 
 @pytest.fixture
 def stream(images: ShardStore, autoencoder: StoredAutoencoder) -> MakeStream:
-    runtime = Runtime.model_validate(base("runtime") | {"device": "cpu"})
     return lambda dataset, flips: encode_images(
-        images, autoencoder, dataset.load(), parameters(flips), runtime
+        images, autoencoder, dataset.load(), parameters(flips), runtime()
     )
 
 
@@ -115,7 +104,7 @@ def test_normalisation_is_that_of_images_and_mirror_images(
 
     split = ["train" if i in TRAINING else "test" for i in range(sum(SIZES))]
     manifest = pd.DataFrame({"index": range(sum(SIZES)), "split": split})
-    noise = Noise.model_validate(base("training")["noise"])
+    noise = recipe("base").training.noise
     stored = measure_normalisation(latents, manifest, parameters(flips), noise)
     mean, std = both("mean"), both("std")
     deviation = np.sqrt(mean.var(0, ddof=1) + (std**2).mean(0))

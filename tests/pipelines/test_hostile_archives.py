@@ -17,8 +17,7 @@ from pathlib import Path
 import made_sources
 import numpy as np
 import pytest
-from ingesting import ingest, ingestion, noise_png, opened
-from made_sources import traced
+from made_sources import ingest, ingestion, noise_png, opened, traced
 from PIL import Image
 
 from lct_pipeline.datasets.sources import RawImage

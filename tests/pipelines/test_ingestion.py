@@ -9,9 +9,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from ingesting import ingest, ingestion, noise_png, opened, runtime
 from kedro.io import DatasetError
-from made_sources import write_folder, write_zip
+from made_sources import (
+    ingest,
+    ingestion,
+    noise_png,
+    opened,
+    runtime,
+    write_folder,
+    write_zip,
+)
 from PIL import Image
 
 from lct_pipeline.datasets.shards import ShardsDataset, ShardStore

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from small_autoencoders import images as smooth_images
 from small_encoding import encode_into, encoding, kl, measured, store_images
+from small_encoding import images as smooth_images
 
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.decoder import Decoder

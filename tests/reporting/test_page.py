@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from made_results import combination, row
+from making_runs import combination, row
 from report_results import (
     COPYING,
     NETWORK,

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
-from made_results import combination
+from making_runs import combination
 
 from lct_pipeline.reporting.searches import draw_coefficients, draw_search_progress
 from lct_pipeline.reporting.theme import METHOD_COLORS

@@ -1,7 +1,7 @@
 """Did the combination help? The sentence, by the rows of an evaluation."""
 
 import pytest
-from made_results import combination, row
+from making_runs import combination, row
 from report_results import rows
 
 from lct_pipeline.datasets.results import EvaluationRow

@@ -8,8 +8,7 @@ import pytest
 from click.testing import CliRunner
 from exporting import MODELS as EXPORTED
 from exporting import STORY
-from made_results import row
-from making_runs import make_record, make_run
+from making_runs import make_record, make_run, row
 
 from lct_pipeline.cli import cli
 from lct_pipeline.datasets.run_folder import RunFolder

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from made_results import row
-from making_runs import make_record, make_run
+from making_runs import make_record, make_run, row
 
 from conftest import git
 from lct_pipeline.cli import cli

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from made_results import row
-from making_runs import SPLITS, make_record, make_run
+from making_runs import SPLITS, make_record, make_run, row
 
 from conftest import SmokeResults
 from lct_pipeline.cli import cli

@@ -12,14 +12,12 @@ from typing import Any
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from made_results import row
-from making_runs import make_record, make_run
+from configuration import recipe
+from making_runs import make_record, make_run, row
 
 from conftest import run_stages
 from lct_pipeline.cli import cli
-from lct_pipeline.config_loader import LctConfigLoader
 from lct_pipeline.errors import UserError
-from lct_pipeline.parameters import check_parameters
 from lct_pipeline.runs.mlflow_store import (
     IDENTITY,
     log_run,
@@ -30,7 +28,6 @@ from lct_pipeline.runs.mlflow_store import (
     training_rows,
 )
 from lct_pipeline.runs.reading import Run, find_run
-from lct_pipeline.settings import CONFIG_LOADER_ARGS
 
 needs_mlflow = pytest.mark.skipif(
     importlib.util.find_spec("mlflow") is None,
@@ -108,13 +105,7 @@ def test_without_mlflow_a_run_that_is_to_be_logged_does_not_begin(
 
 
 def test_the_environment_switches_it_on_and_nothing_else() -> None:
-    conf = str(Path(__file__).parents[2] / "conf")
-    base, mlflow = (
-        check_parameters(
-            LctConfigLoader(conf, env=env, **CONFIG_LOADER_ARGS)["parameters"]
-        )
-        for env in ("base", "mlflow")
-    )
+    base, mlflow = recipe("base"), recipe("mlflow")
     assert not base.runtime.mlflow
     runtime = base.runtime.model_copy(update={"mlflow": True})
     assert mlflow == base.model_copy(update={"runtime": runtime})

@@ -12,20 +12,18 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from kedro.framework.startup import bootstrap_project
 
-from conftest import ROOT, SmokeResults
+from conftest import ROOT
 from lct_pipeline import __version__ as VERSION
 from lct_pipeline.cli import cli
 from lct_pipeline.pipeline_registry import register_pipelines
 from lct_pipeline.runs.next_run import NOTHING_TO_DO
-from lct_pipeline.runs.record import new_record
 
 
 @pytest.fixture
 def asking(smoke_run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a function that asks in the project of the smoke recipe."""
-    from kedro.framework.startup import bootstrap_project
-
     monkeypatch.chdir(smoke_run_copy)
     metadata = bootstrap_project(smoke_run_copy)
 
@@ -102,19 +100,6 @@ def test_faults_are_one_message(asking: Any, words: list[str], message: str) -> 
     assert result.exit_code == 1
     assert message in result.output
     assert "Traceback" not in result.output
-
-
-@pytest.mark.parametrize("schedule", [None, {"continues": "old", "reason": "a 'b'"}])
-def test_a_record_says_how_its_session_was_scheduled(
-    schedule: dict[str, str] | None,
-    results: SmokeResults,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.delenv("LCT_SCHEDULE", raising=False)
-    if schedule is not None:
-        monkeypatch.setenv("LCT_SCHEDULE", json.dumps(schedule))
-    record = new_record({"run_id": "now"}, results.parameters, results.project)
-    assert record["schedule"] == schedule
 
 
 @pytest.fixture(scope="module")

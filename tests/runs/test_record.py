@@ -1,11 +1,13 @@
-"""What a run's record says of the repository."""
+"""What a run's record says of the repository and of the schedule."""
 
+import json
 from pathlib import Path
 
 import pytest
+from configuration import recipe
 
 from conftest import git
-from lct_pipeline.runs.record import code_state
+from lct_pipeline.runs.record import code_state, new_record
 
 
 def test_code_is_a_commit_and_whether_tracked_files_differ_from_it(
@@ -26,3 +28,16 @@ def test_outside_a_repository_and_without_git_nothing_is_known(
 ) -> None:
     monkeypatch.setenv(variable, str(tmp_path.parent))
     assert code_state(tmp_path) == {"commit": None, "dirty": None}
+
+
+@pytest.mark.parametrize("schedule", [None, {"continues": "old", "reason": "a 'b'"}])
+def test_a_record_says_how_its_session_was_scheduled(
+    schedule: dict[str, str] | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("LCT_SCHEDULE", raising=False)
+    if schedule is not None:
+        monkeypatch.setenv("LCT_SCHEDULE", json.dumps(schedule))
+    record = new_record({"run_id": "now"}, recipe(), tmp_path)
+    assert record["schedule"] == schedule

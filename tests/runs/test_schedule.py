@@ -1,3 +1,5 @@
+"""Which run a scheduled start of a pipeline goes to."""
+
 from __future__ import annotations
 
 from copy import deepcopy
@@ -6,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from conftest import put
 from lct_pipeline.errors import DataError, ParameterError
 from lct_pipeline.runs.reading import Run
 from lct_pipeline.runs.schedule import (
@@ -41,11 +44,7 @@ def changed(**values: Any) -> dict[str, Any]:
     """Return the parameters with other values, by `group__key`."""
     parameters = deepcopy(PARAMETERS)
     for name, value in values.items():
-        group, _, key = name.partition("__")
-        if key:
-            parameters[group][key] = value
-        else:
-            parameters[group] = value
+        put(parameters, name.replace("__", "."), value)
     return parameters
 
 

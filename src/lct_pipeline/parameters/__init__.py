@@ -23,8 +23,7 @@ from lct_pipeline.parameters.evaluation import (
     Sampling,
     Statistics,
 )
-from lct_pipeline.parameters.export import Export
-from lct_pipeline.parameters.runtime import Cataloging, Runtime
+from lct_pipeline.parameters.runtime import Cataloging, Export, Runtime
 from lct_pipeline.parameters.training import Training
 from lct_pipeline.parameters.types import Group, RunName
 

@@ -1,4 +1,4 @@
-"""Parameters of where work runs, and of checkpoints that were made elsewhere."""
+"""Parameters of where work runs, and of models that come from elsewhere or go there."""
 
 from __future__ import annotations
 
@@ -57,3 +57,16 @@ class Cataloging(Group):
     """Start of names that is removed: "module." of DataParallel, "_orig_mod."."""
     kind: Literal["raw", "ema"]
     """Weights to take. raw: what training wrote; ema: the averages of diffusers' *_ema folders."""
+
+
+class Export(Group):
+    """Which model is exported, and what is written beside it."""
+
+    model: Text
+    """Model. best: the combination where it was selected, else the best baseline; or combined,
+    best_ema, last, or the name of a checkpoint."""
+    license: Text | None
+    """Licence of the weights, for the model card, such as apache-2.0; null: it says that one is
+    missing, since the images have a say in it."""
+    onnx: bool
+    """Whether to write generator.onnx too, one step from noise to image (extra onnx)."""

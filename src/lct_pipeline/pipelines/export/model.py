@@ -22,7 +22,7 @@ from lct_pipeline.export.model_card import Story
 from lct_pipeline.export.onnx_file import check_onnx
 from lct_pipeline.models.denoiser import ModelDescription
 from lct_pipeline.parameters import Sampling
-from lct_pipeline.parameters.export import Export
+from lct_pipeline.parameters.runtime import Export
 from lct_pipeline.reporting.words import MODELS, in_sentence
 
 # the file that a model is in, and the pipeline that writes it

@@ -9,7 +9,7 @@ from lct_pipeline.lazy_types import (
     RunFolder,
 )
 from lct_pipeline.parameters import Sampling
-from lct_pipeline.parameters.export import Export
+from lct_pipeline.parameters.runtime import Export
 
 
 def export_model(
