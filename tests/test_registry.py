@@ -69,16 +69,8 @@ def datasets(names: set[str]) -> set[str]:
     return {name for name in names if not name.startswith("params:")}
 
 
-def free_inputs(pipeline: Pipeline) -> set[str]:
-    return datasets(pipeline.inputs())
-
-
-def all_datasets() -> set[str]:
-    return {n for p in PIPELINES.values() for n in datasets(p.datasets())}
-
-
-def all_outputs() -> set[str]:
-    return {name for pipeline in PIPELINES.values() for name in pipeline.all_outputs()}
+ALL = {n for p in PIPELINES.values() for n in datasets(p.datasets())}
+OUTPUTS = {name for p in PIPELINES.values() for name in p.all_outputs()}
 
 
 def place(config: dict[str, Any]) -> str:
@@ -98,7 +90,7 @@ def needed(resolver: CatalogConfigResolver) -> Any:
     def find(name: str) -> set[str]:
         return {
             name
-            for name in free_inputs(PIPELINES[name]) - MAY_BE_EMPTY
+            for name in datasets(PIPELINES[name].inputs()) - MAY_BE_EMPTY
             if not name.startswith("previous_")
             and not resolver.resolve_pattern(name).get("optional")
         }
@@ -106,25 +98,17 @@ def needed(resolver: CatalogConfigResolver) -> Any:
     return find
 
 
-@each_pipeline
 def test_every_dataset_is_declared_and_kept(
-    name: str, entries: dict[str, Any], resolver: CatalogConfigResolver
+    entries: dict[str, Any], resolver: CatalogConfigResolver
 ) -> None:
     catalog = DataCatalog.from_config(entries)
-    for dataset in datasets(PIPELINES[name].datasets()):
-        is_declared = dataset in entries or resolver.match_dataset_pattern(dataset)
-        assert is_declared, dataset
-        made = catalog.get(dataset)
-        assert made is not None, dataset
-        assert not isinstance(made, MemoryDataset), dataset
-
-
-@each_pipeline
-def test_an_input_of_a_factory_is_made_by_some_pipeline(
-    name: str, entries: dict[str, Any]
-) -> None:
+    for name in ALL:
+        assert name in entries or resolver.match_dataset_pattern(name), name
+        made = catalog.get(name)
+        assert made is not None and not isinstance(made, MemoryDataset), name
     # a factory takes any name: one that is misspelt would load as nothing
-    assert free_inputs(PIPELINES[name]) <= entries.keys() | all_outputs()
+    inputs = {n for p in PIPELINES.values() for n in datasets(p.inputs())}
+    assert inputs <= entries.keys() | OUTPUTS
 
 
 def test_a_name_that_is_not_declared_matches_no_factory(
@@ -137,12 +121,12 @@ def test_a_name_that_is_not_declared_matches_no_factory(
 def test_every_declared_dataset_and_factory_is_used(
     entries: dict[str, Any], resolver: CatalogConfigResolver
 ) -> None:
-    used = all_datasets() | BY_HOOKS
+    used = ALL | BY_HOOKS
     for entry in entries:
         is_factory = CatalogConfigResolver.is_pattern(entry)
         made = {n for n in used - entries.keys() if is_factory and _matches(n, entry)}
         assert entry in used or made, entry
-    assert BY_HOOKS & all_datasets() == set()
+    assert BY_HOOKS & ALL == set()
 
 
 def _matches(name: str, factory: str) -> bool:
@@ -156,13 +140,13 @@ def test_the_whole_stays_small(entries: dict[str, Any]) -> None:
 
 
 def test_no_two_outputs_share_a_file(resolver: CatalogConfigResolver) -> None:
-    files = Counter(place(resolver.resolve_pattern(name)) for name in all_outputs())
+    files = Counter(place(resolver.resolve_pattern(name)) for name in OUTPUTS)
     assert [file for file, count in files.items() if count > 1] == []
 
 
 def test_what_is_called_previous_is_the_same_file(entries: dict[str, Any]) -> None:
     previous = {name for name in entries if name.startswith("previous_")}
-    assert previous == {n for n in all_datasets() if n.startswith("previous_")}
+    assert previous == {n for n in ALL if n.startswith("previous_")}
     assert len(previous) == 10
     for name in previous:
         original = entries[name.removeprefix("previous_")]
@@ -171,7 +155,7 @@ def test_what_is_called_previous_is_the_same_file(entries: dict[str, Any]) -> No
 
 
 def test_previous_results_are_read_and_never_written() -> None:
-    assert [name for name in all_outputs() if name.startswith("previous_")] == []
+    assert [name for name in OUTPUTS if name.startswith("previous_")] == []
     for node in NODES:
         for name in node.inputs:
             if name.startswith("previous_"):
@@ -193,7 +177,7 @@ def test_these_work_from_nothing_that_a_pipeline_writes(name: str, needed: Any) 
 def test_what_others_made_is_taken_by_a_pipeline_that_needs_no_other(
     name: str, outputs: set[str], needed: Any
 ) -> None:
-    assert not needed(name) & all_outputs()
+    assert not needed(name) & OUTPUTS
     assert PIPELINES[name].all_outputs() == outputs
 
 
@@ -202,10 +186,6 @@ def test_later_pipelines_work_on_what_earlier_ones_left(name: str, needed: Any) 
     found = needed(name)
     assert found <= PIPELINES["__default__"].all_outputs()
     assert not found & PIPELINES[name].all_outputs()
-
-
-def before_the_report(pipeline: Pipeline) -> Pipeline:
-    return pipeline.to_outputs("report")
 
 
 SHOWN = {  # in the report
@@ -232,7 +212,7 @@ def test_the_report_is_written_after_all_that_it_shows(name: str) -> None:
     shown = SHOWN | {"checkpoints"}
     made = pipeline.all_outputs() & shown
     assert made
-    assert made <= before_the_report(pipeline).all_outputs()
+    assert made <= pipeline.to_outputs("report").all_outputs()
     (node,) = pipeline.only_nodes_with_outputs("report").nodes
     records = {n for n in pipeline.all_outputs() if n.endswith("_record")}
     assert records and records <= set(node.inputs)
@@ -251,7 +231,7 @@ def test_what_the_report_shows_lies_in_the_folders_of_the_run(
     resolver: CatalogConfigResolver,
 ) -> None:
     run = resolver.resolve_pattern("run_folder")
-    shown = SHOWN & all_outputs()
+    shown = SHOWN & OUTPUTS
     for name in shown:
         path = Path(place(resolver.resolve_pattern(name)))
         assert path.stem == name.removesuffix("_chart")
