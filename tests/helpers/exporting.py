@@ -24,7 +24,6 @@ from lct_pipeline.export.model_card import Story
 from lct_pipeline.models.autoencoder import (
     Autoencoder,
     PixelAutoencoder,
-    build_autoencoder,
     decode,
     place,
     to_uint8,
