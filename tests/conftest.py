@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import chdir, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -103,6 +103,13 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty folder, the working one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
 def project(tmp_path: Path) -> Path:
     return copy_project(tmp_path / "project")
 
@@ -112,9 +119,12 @@ def run_stages(
 ) -> dict[str, Any]:
     """Run a pipeline of the smoke recipe through a Kedro session, as `kedro run` does."""
     bootstrap_project(project)
-    with KedroSession.create(
-        project_path=project, env="smoke", runtime_params=runtime_params
-    ) as session:
+    with (
+        chdir(project),
+        KedroSession.create(
+            project_path=project, env="smoke", runtime_params=runtime_params
+        ) as session,
+    ):
         return session.run(pipeline_names=[pipeline] if pipeline else None)
 
 
@@ -148,10 +158,7 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Return a project folder in which the whole smoke recipe ran once, to be read only."""
 
     def make(folder: Path) -> None:
-        project = copy_project(folder / "project")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.chdir(project)
-            run_stages(project, run_id="tested")
+        run_stages(copy_project(folder / "project"), run_id="tested")
 
     project = made_once(tmp_path_factory, "smoke_run", make) / "project"
     before = listing(project / "data")

@@ -77,9 +77,8 @@ def test_a_misspelt_parameter_ends_the_run_with_one_message(
 
 
 def test_the_error_of_a_run_without_images_is_one_that_a_user_can_mend(
-    project: Path, monkeypatch: pytest.MonkeyPatch
+    project: Path,
 ) -> None:
-    monkeypatch.chdir(project)
     with pytest.raises(DatasetError) as caught:
         run_stages(project, "ingest", ingestion={"source": "nowhere"})
     message = str(user_error_in(caught.value))

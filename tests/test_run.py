@@ -100,12 +100,10 @@ def test_search_history_holds_the_budget_of_each_search(smoke_run: Path) -> None
 
 def test_the_same_command_again_trains_and_searches_nothing(
     smoke_run_copy: Path,
-    monkeypatch: pytest.MonkeyPatch,
     measured: list[Any],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     project = smoke_run_copy
-    monkeypatch.chdir(project)
     digests, alpha = _digests(project), _alpha(project)
     with caplog.at_level("INFO", logger="lct_pipeline"):
         run_stages(project, run_id="tested")
@@ -119,9 +117,8 @@ def test_the_same_command_again_trains_and_searches_nothing(
 
 
 def test_other_parameters_on_an_existing_run_are_refused_with_both_values(
-    smoke_run_copy: Path, monkeypatch: pytest.MonkeyPatch
+    smoke_run_copy: Path,
 ) -> None:
-    monkeypatch.chdir(smoke_run_copy)
     with pytest.raises(Exception, match="learning_rate") as caught:
         changes = {"optimizer": {"learning_rate": 0.5}}
         run_stages(smoke_run_copy, "train", run_id="tested", training=changes)
@@ -132,7 +129,7 @@ def test_other_parameters_on_an_existing_run_are_refused_with_both_values(
 
 
 def test_a_folder_of_colour_images_needs_no_other_change(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    project: Path, tmp_path: Path
 ) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
@@ -140,7 +137,6 @@ def test_a_folder_of_colour_images_needs_no_other_change(
         colour = (6 * number, 255 - 6 * number, 90)
         Image.new("RGB", (50, 40), colour).save(photos / f"{number}.jpg", quality=95)
     (photos / "notes.jpg").write_text("this is not a picture")
-    monkeypatch.chdir(project)
     briefly = {"search": {"methods": ["random"], "num_evaluations": 8}}
     run_stages(project, ingestion={"source": str(photos)}, combination=briefly)
     rows = json.loads((project / "data/08_reporting/evaluation.json").read_text())[
@@ -154,13 +150,12 @@ def test_a_folder_of_colour_images_needs_no_other_change(
 
 
 def test_a_source_that_is_mostly_broken_stops_before_anything_is_left(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    project: Path, tmp_path: Path
 ) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
     for number in range(5):
         (photos / f"{number}.jpg").write_text("this is not a picture")
-    monkeypatch.chdir(project)
     with pytest.raises(Exception, match="cannot be used"):
         run_stages(project, "train", ingestion={"source": str(photos)})
     assert not list((project / "data").rglob("*.safetensors"))

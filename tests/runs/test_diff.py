@@ -33,13 +33,9 @@ def compared(project: Path) -> Comparison:
     return compare(find_run(project, "a"), find_run(project, "b"))
 
 
-def said(
-    project: Path, monkeypatch: pytest.MonkeyPatch, *words: str, code: int = 0
-) -> str:
-    """Return what the command says of runs a and b, or of those that are named."""
-    monkeypatch.chdir(project)
-    names = words if words and not words[0].startswith("--") else ("a", "b", *words)
-    result = CliRunner().invoke(cli, ["lct", "diff", *names])
+def said(*words: str, a: str = "a", b: str = "b", code: int = 0) -> str:
+    """Return what the command says of two runs in the working folder."""
+    result = CliRunner().invoke(cli, ["lct", "diff", a, b, *words])
     assert result.exit_code == code, result.output
     return result.output
 
@@ -140,11 +136,9 @@ def test_results_are_of_the_values_of_both_and_trained_models_come_first(
     assert [r.difference for r in found] == [-1.0, -1.0]
 
 
-def test_what_is_equal_is_said_in_a_line_each(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    two_runs(tmp_path)
-    lines = said(tmp_path, monkeypatch).splitlines()
+def test_what_is_equal_is_said_in_a_line_each(folder: Path) -> None:
+    two_runs(folder)
+    lines = said().splitlines()
     assert {
         "Parameters: equal",
         "Data: equal (6 train + 3 validation + 2 test)",
@@ -155,23 +149,21 @@ def test_what_is_equal_is_said_in_a_line_each(
     assert any(line.startswith("Last checkpoint") and "equal" in line for line in lines)
 
 
-def test_parameters_are_told_by_name_from_a_to_b(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parameters_are_told_by_name_from_a_to_b(folder: Path) -> None:
     changes = {
         "parameters.training.num_steps": 80,
         "parameters.encoding.autoencoder": "models/vae",
         "parameters.training.ema.rates": [0.9],
         "parameters.runtime.num_threads": 4,
     }
-    two_runs(tmp_path, **changes)
-    text = said(tmp_path, monkeypatch)
+    two_runs(folder, **changes)
+    text = said()
     assert "Parameters: 3 differ" in text
     assert "training.num_steps    60 -> 80" in text
     assert "encoding.autoencoder  null -> models/vae" in text
     assert "training.ema.rates    [0.9, 0.95] -> [0.9]" in text
     assert "no result depends: 1 differs\n  runtime.num_threads  1 -> 4" in text
-    found = json.loads(said(tmp_path, monkeypatch, "--json"))
+    found = json.loads(said("--json"))
     assert found["parameters"]["training.num_steps"] == [60, 80]
     assert found["results"][0]["values"] == [3.0, 3.0]
 
@@ -180,32 +172,26 @@ def test_parameters_are_told_by_name_from_a_to_b(
     ("value", "verdict"),
     [(2.9, "within the noise"), (2.0, "B is better"), (4.0, "A is better")],
 )
-def test_a_difference_has_a_verdict(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float, verdict: str
-) -> None:
-    two_runs(tmp_path, others=[row("last", value)])
-    text = said(tmp_path, monkeypatch)
+def test_a_difference_has_a_verdict(folder: Path, value: float, verdict: str) -> None:
+    two_runs(folder, others=[row("last", value)])
+    text = said()
     (line,) = (line for line in text.splitlines() if line.startswith("Last checkpoint"))
     assert line.rstrip().endswith(verdict)
     assert f"{value - 3.0:+.3g}" in line
     assert "over seeds of" in text
 
 
-def test_values_made_otherwise_are_not_compared(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_values_made_otherwise_are_not_compared(folder: Path) -> None:
     other = row("last", 1.0, protocol="22222222", num_generated=50_000)
-    two_runs(tmp_path, others=[other])
-    text = said(tmp_path, monkeypatch)
+    two_runs(folder, others=[other])
+    text = said()
     assert "made differently" in text
     assert "-2" not in text.partition("Results")[2].partition("cannot be compared")[0]
     assert "A  classifier, 2,000 images against" in text
     assert "B  classifier, 50,000 images against" in text
 
 
-def test_controls_and_other_metrics_are_shown_on_request(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_controls_and_other_metrics_are_shown_on_request(folder: Path) -> None:
     rows = [
         row("last", 3.0),
         row("gaussian_latents", 9.0, nfe=0),
@@ -213,8 +199,8 @@ def test_controls_and_other_metrics_are_shown_on_request(
         row("last", 0.4, metric="coverage"),
         row("best_ema", 1.0, extractor="check_rotation_classifier"),
     ]
-    two_runs(tmp_path, rows)
-    text, everything = (said(tmp_path, monkeypatch, *more) for more in ((), ("--all",)))
+    two_runs(folder, rows)
+    text, everything = (said(*more) for more in ((), ("--all",)))
     assert "Precision" in text
     for name in ("Coverage", "No model", "check_rotation"):
         assert name not in text and name in everything
@@ -222,18 +208,14 @@ def test_controls_and_other_metrics_are_shown_on_request(
     assert "\x1b" not in everything
 
 
-def test_a_run_that_was_not_evaluated_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make_run(tmp_path, "a", make_record(), rows=[row("last", 3.0)])
-    make_run(tmp_path, "b", make_record())
-    text = said(tmp_path, monkeypatch)
+def test_a_run_that_was_not_evaluated_is_named(folder: Path) -> None:
+    make_run(folder, "a", make_record(), rows=[row("last", 3.0)])
+    make_run(folder, "b", make_record())
+    text = said()
     assert "Results: b was not evaluated: `kedro run --pipeline=evaluate`" in text
 
 
-def test_an_unknown_run_ends_with_one_message(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    two_runs(tmp_path)
-    text = said(tmp_path, monkeypatch, "a", "c", code=1)
+def test_an_unknown_run_ends_with_one_message(folder: Path) -> None:
+    two_runs(folder)
+    text = said(b="c", code=1)
     assert text == "Error: There is no run 'c'; there are: b, a.\n"

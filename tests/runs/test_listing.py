@@ -18,12 +18,6 @@ from lct_pipeline.runs.reading import find_run
 LATER = "2026-03-02T10.00.00.000Z"
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def invoke(*words: str, code: int = 0) -> str:
     result = CliRunner().invoke(cli, ["lct", "runs", *words])
     assert result.exit_code == code, result.output

@@ -52,11 +52,10 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def store(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copy(empty_store, tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def store(folder: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copy(empty_store, folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+    return folder
 
 
 def entries() -> list[Any]:
@@ -76,10 +75,9 @@ def made(project: Path, name: str = "a", value: float = 3.0, **changes: Any) -> 
 
 
 def test_without_mlflow_the_command_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_mlflow: None
+    folder: Path, without_mlflow: None
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    made(tmp_path)
+    made(folder)
     result = CliRunner().invoke(cli, ["lct", "mlflow", "a"])
     assert result.exit_code == 1
     assert result.output == (
@@ -87,18 +85,15 @@ def test_without_mlflow_the_command_says_what_to_install(
     )
 
 
-def test_without_runs_the_command_says_how_to_make_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.usefixtures("folder")
+def test_without_runs_the_command_says_how_to_make_one() -> None:
     result = CliRunner().invoke(cli, ["lct", "mlflow"])
     assert result.exit_code == 1 and "`kedro run` makes one" in result.output
 
 
 def test_without_mlflow_a_run_that_is_to_be_logged_does_not_begin(
-    project: Path, monkeypatch: pytest.MonkeyPatch, without_mlflow: None
+    project: Path, without_mlflow: None
 ) -> None:
-    monkeypatch.chdir(project)
     with pytest.raises(UserError, match="MLflow is not installed"):
         run_stages(project, "ingest", runtime={"mlflow": True})
     assert not (project / "data" / "02_intermediate").exists()
@@ -191,9 +186,8 @@ def test_curves_values_tags_status_and_files_are_kept(
 
 @needs_mlflow
 def test_a_failed_session_is_logged_as_failed_with_its_own_error(
-    store: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+    store: Path, project: Path
 ) -> None:
-    monkeypatch.chdir(project)
     with pytest.raises(Exception, match="nowhere"):
         run_stages(
             project,
