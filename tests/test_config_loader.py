@@ -7,7 +7,14 @@ import pytest
 import yaml
 from configuration import CONF, loader, values
 
-NAMED = ("images", "latents", "checkpoints", "reference")
+from lct_pipeline.config_loader import name_of
+
+NAMED = {
+    "images": ("ingestion",),
+    "latents": ("ingestion", "encoding"),
+    "checkpoints": ("ingestion", "encoding", "training"),
+    "reference": ("ingestion", "features"),
+}
 
 
 def nested(key: str, value: Any) -> dict[str, Any]:
@@ -16,33 +23,10 @@ def nested(key: str, value: Any) -> dict[str, Any]:
     return value
 
 
-def paths(catalog: dict[str, Any]) -> dict[str, str]:
-    """Return the paths of datasets that are named after different groups."""
-    return {name: catalog[name]["path"] for name in NAMED}
-
-
-@pytest.fixture(scope="module")
-def named(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a configuration with all parameters and one name for each stage."""
-    folder = tmp_path_factory.mktemp("named")
-    base = folder / "conf" / "base"
-    base.mkdir(parents=True)
-    for path in (CONF / "base").glob("parameters_*.yml"):
-        (base / path.name).symlink_to(path)
-    groups = {
-        "images": "ingestion",
-        "latents": "ingestion,encoding",
-        "checkpoints": "ingestion,encoding,training",
-        "reference": "ingestion,features",
-    }
-    catalog = {name: {"path": f"${{name_of:{key}}}"} for name, key in groups.items()}
-    (base / "catalog.yml").write_text(yaml.safe_dump(catalog))
-    return folder / "conf"
-
-
-@pytest.fixture(scope="module")
-def names(named: Path) -> dict[str, str]:
-    return paths(loader(conf=named)["catalog"])
+def names(**changes: Any) -> dict[str, str]:
+    """Return the names that follow from different groups of parameters."""
+    values = loader(**changes).checked.model_dump()
+    return {name: name_of(values, *groups) for name, groups in NAMED.items()}
 
 
 def test_base_holds_all_values() -> None:
@@ -87,10 +71,10 @@ def test_values_of_the_command_line_win_over_a_recipe_and_keep_the_rest() -> Non
     ],
 )
 def test_a_name_changes_with_the_values_of_its_groups_alone(
-    named: Path, names: dict[str, str], key: str, value: Any, changed: set[str]
+    key: str, value: Any, changed: set[str]
 ) -> None:
-    after = paths(loader(conf=named, **nested(key, value))["catalog"])
-    assert {name for name in NAMED if names[name] != after[name]} == changed
+    before, after = names(), names(**nested(key, value))
+    assert {name for name in NAMED if before[name] != after[name]} == changed
 
 
 @pytest.mark.parametrize(
@@ -102,9 +86,9 @@ def test_a_name_changes_with_the_values_of_its_groups_alone(
     ],
 )
 def test_the_same_value_written_otherwise_gives_the_same_name(
-    named: Path, names: dict[str, str], key: str, value: Any
+    key: str, value: Any
 ) -> None:
-    assert paths(loader(conf=named, **nested(key, value))["catalog"]) == names
+    assert names(**nested(key, value)) == names()
 
 
 @pytest.mark.parametrize(
@@ -117,19 +101,22 @@ def test_the_same_value_written_otherwise_gives_the_same_name(
     ],
 )
 def test_names_start_with_the_readable_name_of_the_source(
-    named: Path, source: str, readable: str
+    source: str, readable: str
 ) -> None:
-    found = paths(loader(conf=named, ingestion={"source": source})["catalog"])["images"]
-    name, digest = found.rsplit("-", 1)
+    name, digest = names(ingestion={"source": source})["images"].rsplit("-", 1)
     assert name == readable
     assert len(digest) == 8
 
 
 def test_a_run_lies_under_the_name_that_it_was_given() -> None:
-    own, given = paths(loader()["catalog"]), paths(loader(run_id="mine")["catalog"])
-    assert given["checkpoints"] == "data/06_models/mine/checkpoints"
-    assert own.pop("checkpoints").startswith("data/06_models/digits-")
-    assert own.items() <= given.items()
+    own, given = loader()["catalog"], loader(run_id="mine")["catalog"]
+    assert given["checkpoints"]["path"] == "data/06_models/mine/checkpoints"
+    assert (
+        own["checkpoints"]["path"]
+        == f"data/06_models/{names()['checkpoints']}/checkpoints"
+    )
+    for name in ("images", "latents"):
+        assert names()[name] in own[name]["path"] == given[name]["path"]
 
 
 def test_parameters_stand_in_the_catalog() -> None:
@@ -158,6 +145,6 @@ def test_how_checkpoints_of_others_are_read_stands_in_the_catalog(
     assert catalog["previous_checkpoints"]["path"] == catalog["checkpoints"]["path"]
 
 
-def test_a_wrong_parameter_is_told_when_a_name_is_made(named: Path) -> None:
+def test_a_wrong_parameter_is_told_when_a_name_is_made() -> None:
     with pytest.raises(Exception, match=r"ingestion\.image_size=33"):
-        loader(conf=named, ingestion={"image_size": 33})["catalog"]
+        loader(ingestion={"image_size": 33})["catalog"]
