@@ -93,22 +93,21 @@ def layer(name: str) -> int:
     return LAYERS.index(parts[1]) if len(parts) > 1 else -1
 
 
+def stage(name: str) -> str | None:
+    """Return the stage that a module of pipelines is of."""
+    parts = name.split(".")
+    return parts[2] if parts[1:2] == ["pipelines"] and len(parts) > 2 else None
+
+
 def breaches(graph: Graph) -> list[str]:
     """Return the imports that go upwards, or from one stage to another."""
-    found = []
-    for name, imported in graph.items():
-        stage = (
-            name.split(".")[1:3] if name.startswith("lct_pipeline.pipelines.") else []
-        )
-        for other in sorted(imported):
-            sideways = (
-                len(stage) == 2
-                and other.startswith("lct_pipeline.pipelines.")
-                and other.split(".")[1:3] != stage
-            )
-            if layer(other) > layer(name) or sideways:
-                found.append(f"{name} -> {other}")
-    return found
+    return [
+        f"{name} -> {other}"
+        for name, imported in graph.items()
+        for other in sorted(imported)
+        if layer(other) > layer(name)
+        or (stage(name) and stage(other) and stage(name) != stage(other))
+    ]
 
 
 def circle(graph: Graph) -> list[str]:
@@ -158,30 +157,23 @@ def test_a_wrong_import_that_is_put_in_is_found(
         assert [b for b in breaches(graph) if b.startswith(f"{name} -> ")]
 
 
-def is_below(name: str, package: str) -> bool:
-    return name == package or name.startswith(f"{package}.")
+def is_below(name: str, *packages: str) -> bool:
+    return any(name == p or name.startswith(f"{p}.") for p in packages)
 
 
 def breaches_of_core(tree: ast.AST) -> list[str]:
     early = set(imports_of(tree, late=False))
-
-    def is_allowed(name: str) -> bool:
-        package = name.partition(".")[0]
-        is_late = package in CORE_MAY_IMPORT_LATE and name not in early
-        return (
-            is_below(name, "lct_pipeline.core") or package in CORE_MAY_IMPORT or is_late
-        )
-
-    return [name for name in imports_of(tree) if not is_allowed(name)]
-
-
-def breaches_of_models(tree: ast.AST) -> list[str]:
     return [
         name
         for name in imports_of(tree)
-        if name.startswith(".")
-        or any(is_below(name, package) for package in NO_FRAMEWORK)
+        if not is_below(name, "lct_pipeline.core", *CORE_MAY_IMPORT)
+        and (name in early or not is_below(name, *CORE_MAY_IMPORT_LATE))
     ]
+
+
+def breaches_of_models(tree: ast.AST) -> list[str]:
+    names = imports_of(tree)
+    return [n for n in names if n.startswith(".") or is_below(n, *NO_FRAMEWORK)]
 
 
 def sources(package: str) -> list[str]:
