@@ -75,9 +75,11 @@ def single_file(thing: Callable[..., Any]) -> str:
     )
     parts = [header]
     for name in TopologicalSorter(uses).static_order():
+        module = _read(name)
         if name != main:
-            parts.append(indent(f"{name}\n{_read(name).docstring}", "# "))
-        parts += _statements(name, taken)
+            parts.append(indent(f"{name}\n{module.docstring}", "# "))
+        mine = (s for known, s in module.defined.items() if taken.get(known) == name)
+        parts += [_text(statement, module.lines) for statement in mine]
     return "\n\n\n".join(parts) + "\n"
 
 
@@ -159,13 +161,6 @@ def _imports(taken: Taken) -> list[str]:
         used = _used(source.defined[name])
         lines |= {source.imported[name] for name in used & source.imported.keys()}
     return sorted(lines, key=lambda line: (line.startswith("from"), line))
-
-
-def _statements(name: str, taken: Taken) -> list[str]:
-    """Return the statements that are taken of a module, in its order."""
-    module = _read(name)
-    mine = [s for known, s in module.defined.items() if taken.get(known) == name]
-    return [_text(statement, module.lines) for statement in mine]
 
 
 def _text(statement: ast.stmt, lines: list[str]) -> str:

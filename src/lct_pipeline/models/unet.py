@@ -111,36 +111,31 @@ def _down_path(
     widths: Sequence[int],
     num_blocks: int,
     side: int,
-) -> tuple[list[ResidualBlock], list[int]]:
-    """Return the blocks of the way down, and the channels of every skip.
-
-    At each level ``num_blocks`` blocks, halving before all but the first.
-    """
-    blocks, skips, c = [], [width], width
+) -> list[ResidualBlock]:
+    """Return the blocks of the way down: so many a level, halving before all but the first."""
+    blocks, c = [], width
     for level, c_out in enumerate(widths):
         if level > 0:
             blocks.append(block(c, c, side, resample="down"))
             side //= 2
-            skips.append(c)
         for _ in range(num_blocks):
             blocks.append(block(c, c_out, side))
             c = c_out
-            skips.append(c)
-    return blocks, skips
+    return blocks
 
 
 def _up_path(
     block: Callable[..., ResidualBlock],
-    skips: Sequence[int],
+    skips: list[int],
     widths: Sequence[int],
     num_blocks: int,
     side: int,
 ) -> list[ResidualBlock]:
     """Return the blocks of the way up: one more a level than down, each with a skip."""
-    blocks, left, c = [], list(skips), widths[-1]
+    blocks, c = [], widths[-1]
     for level, c_out in reversed(list(enumerate(widths))):
         for _ in range(num_blocks + 1):
-            blocks.append(block(c + left.pop(), c_out, side))
+            blocks.append(block(c + skips.pop(), c_out, side))
             c = c_out
         if level > 0:
             blocks.append(block(c, c, side, resample="up"))
@@ -204,12 +199,13 @@ class UNetNetwork(nn.Module):
         )
         self.input = nn.Conv2d(channels, width, 3, padding=1)
         widths = [width * multiplier for multiplier in multipliers]
-        down, skips = _down_path(block, width, widths, num_blocks, side)
+        down = _down_path(block, width, widths, num_blocks, side)
+        skips = [width, *(b.conv0.out_channels for b in down)]
         self.down = nn.ModuleList(down)
         lowest = side // 2 ** (len(widths) - 1)
-        block_below = partial(block, widths[-1], widths[-1], lowest)
         self.middle = nn.ModuleList(
-            block_below(attention_sizes=sizes) for sizes in ([lowest], [])
+            block(widths[-1], widths[-1], lowest, attention_sizes=sizes)
+            for sizes in ([lowest], [])
         )
         self.up = nn.ModuleList(_up_path(block, skips, widths, num_blocks, lowest))
         self.output_norm = build_norm(output_norm, (widths[0], side, side))

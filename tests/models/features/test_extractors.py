@@ -22,7 +22,7 @@ from stand_ins import IMAGENET, built, images, require_gradients
 from torch import Tensor
 from torch.nn import functional as F
 
-from lct_pipeline.errors import DataError, ParameterError
+from lct_pipeline.errors import DataError
 from lct_pipeline.models.digests import tensors_digest
 from lct_pipeline.models.features.extractors import KNOWN, load_onnx, onnx_digest
 from lct_pipeline.parameters.evaluation import KINDS, Extractor
@@ -180,12 +180,6 @@ def test_what_has_no_weights_is_known_by_its_code(module: Path, name: str) -> No
 def test_what_is_no_network_is_refused(module: Path) -> None:
     with pytest.raises(DataError, match=r"my_networks:nothing.* returned NoneType"):
         built("my_networks:nothing")
-
-
-def test_an_import_path_that_leads_nowhere_is_refused(module: Path) -> None:
-    message = r"features\.extractor\.kind='my_networks:no_such' cannot be imported"
-    with pytest.raises(ParameterError, match=message):
-        built("my_networks:no_such")
 
 
 # TorchScript files
