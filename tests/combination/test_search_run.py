@@ -19,7 +19,7 @@ from lct_pipeline.combination.history import History, history_of, table_of
 from lct_pipeline.combination.search_run import SearchRun
 from lct_pipeline.combination.sources import Request
 from lct_pipeline.datasets.checkpoints import CheckpointsDataset, CheckpointStore
-from lct_pipeline.datasets.growing_table import GrowingTableDataset
+from lct_pipeline.datasets.parts import GrowingTableDataset
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError, ParameterError
 

@@ -59,11 +59,6 @@ def test_what_is_saved_comes_back_and_is_replaced(
     assert files(tmp_path) == [name]
 
 
-def test_a_suffix_without_a_dataset_needs_its_name(tmp_path: Path) -> None:
-    with pytest.raises(KeyError):
-        AtomicDataset(filepath=str(tmp_path / "t.csv"))
-
-
 def test_a_matplotlib_figure_is_saved_as_an_image_and_loads_as_its_bytes(
     tmp_path: Path,
 ) -> None:
@@ -99,14 +94,6 @@ def test_a_failed_save_leaves_what_was_there_and_nothing_else(tmp_path: Path) ->
         data.save("data", {"a": 2, "b": object()})
     assert data.load("data") == {"a": 1}
     assert files(tmp_path) == ["r.json"]
-
-
-def test_a_leftover_temporary_file_is_not_read(tmp_path: Path) -> None:
-    data = catalog(tmp_path / "r.json")
-    (tmp_path / ".tmp-1-r.json").write_text("{")
-    assert not data.exists("data")
-    data.save("data", {"a": 1})
-    assert data.load("data") == {"a": 1}
 
 
 def test_a_missing_file_says_which_and_what_writes_it(tmp_path: Path) -> None:

@@ -7,13 +7,27 @@ import pytest
 from lct_pipeline.datasets.files import atomic_path
 
 
-def test_a_successful_write_replaces_the_old_file(tmp_path: Path) -> None:
-    target = tmp_path / "deep" / "a.txt"
+def write(path: Path, is_folder: bool, text: str) -> None:
+    if is_folder:
+        path.mkdir()
+        path /= text
+    path.write_text(text)
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_write_replaces_what_was_there_whole_or_leaves_it(
+    tmp_path: Path, is_folder: bool
+) -> None:
+    target = tmp_path / "deep" / "target"
     for text in ("old", "new"):
         with atomic_path(target) as temporary:
-            temporary.write_text(text)
-    assert target.read_text() == "new"
-    assert [path.name for path in target.parent.iterdir()] == ["a.txt"]
+            write(temporary, is_folder, text)
+    with pytest.raises(ZeroDivisionError), atomic_path(target) as temporary:
+        write(temporary, is_folder, "half")
+        raise ZeroDivisionError
+    assert list(target.parent.iterdir()) == [target]
+    (found,) = target.iterdir() if is_folder else [target]
+    assert found.read_text() == "new"
 
 
 def test_readers_see_the_old_file_until_the_write_is_done(tmp_path: Path) -> None:
@@ -24,35 +38,3 @@ def test_readers_see_the_old_file_until_the_write_is_done(tmp_path: Path) -> Non
         assert target.read_text() == "old"
         assert temporary.name.startswith(".tmp-")
         assert temporary.parent == target.parent
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    target = tmp_path / "a.txt"
-    target.write_text("old")
-    with pytest.raises(ZeroDivisionError), atomic_path(target) as temporary:
-        temporary.write_text("half")
-        raise ZeroDivisionError
-    assert target.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [target]
-
-
-def test_a_failed_write_of_a_folder_leaves_the_old_folder(tmp_path: Path) -> None:
-    target = tmp_path / "folder"
-    target.mkdir()
-    (target / "old").touch()
-    with pytest.raises(ZeroDivisionError), atomic_path(target) as temporary:
-        temporary.mkdir()
-        (temporary / "half").touch()
-        raise ZeroDivisionError
-    assert [path.name for path in target.iterdir()] == ["old"]
-    assert list(tmp_path.iterdir()) == [target]
-
-
-def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    target = tmp_path / "folder"
-    for name in ("old", "new"):
-        with atomic_path(target) as temporary:
-            temporary.mkdir()
-            (temporary / name).touch()
-    assert [path.name for path in target.iterdir()] == ["new"]
-    assert list(tmp_path.iterdir()) == [target]

@@ -19,18 +19,16 @@ from making_runs import row
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lct_pipeline.datasets.atomic import AtomicDataset
+from lct_pipeline.datasets.atomic import AtomicDataset, ResultDataset
 from lct_pipeline.datasets.autoencoder import AutoencoderDataset
 from lct_pipeline.datasets.checkpoints import (
     CheckpointHeader,
     CheckpointIndexDataset,
     CheckpointsDataset,
 )
-from lct_pipeline.datasets.growing_table import GrowingTableDataset
 from lct_pipeline.datasets.model_set import ModelSetDataset
-from lct_pipeline.datasets.parquet_parts import ParquetPartsDataset
+from lct_pipeline.datasets.parts import GrowingTableDataset, ParquetPartsDataset
 from lct_pipeline.datasets.previews import table
-from lct_pipeline.datasets.result_file import ResultDataset
 from lct_pipeline.datasets.results import EvaluationResult
 from lct_pipeline.datasets.run_records import RunRecordsDataset
 from lct_pipeline.datasets.shards import Shard, ShardsDataset, ShardStream

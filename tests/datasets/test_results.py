@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from making_runs import combination, row, scores
 
-from lct_pipeline.datasets.result_file import ResultDataset
+from lct_pipeline.datasets.atomic import ResultDataset
 from lct_pipeline.datasets.results import (
     CombinationResult,
     EvaluationResult,

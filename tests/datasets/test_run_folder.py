@@ -10,10 +10,9 @@ import torch
 from kedro.io import DatasetError, Version
 from making_runs import combination, row
 
-from lct_pipeline.datasets.atomic import AtomicDataset
+from lct_pipeline.datasets.atomic import AtomicDataset, ResultDataset
 from lct_pipeline.datasets.checkpoints import CheckpointsDataset
-from lct_pipeline.datasets.parquet_parts import ParquetPartsDataset
-from lct_pipeline.datasets.result_file import ResultDataset
+from lct_pipeline.datasets.parts import ParquetPartsDataset
 from lct_pipeline.datasets.results import EvaluationResult, Result
 from lct_pipeline.datasets.run_folder import RunFolder, RunFolderDataset
 from lct_pipeline.datasets.run_records import RunRecordsDataset

@@ -13,6 +13,7 @@ import torch
 
 from lct_pipeline.datasets import shard_file
 from lct_pipeline.datasets.shard_file import ShardFile, write_shard
+from lct_pipeline.datasets.tensors import write_tensors
 from lct_pipeline.errors import DataError
 
 VALUES = torch.randn(40, 2, 3, generator=torch.Generator().manual_seed(0))
@@ -120,3 +121,13 @@ def test_a_shard_is_sent_without_its_content(path: Path) -> None:
     np.testing.assert_array_equal(
         pickle.loads(sent).read("mean", np.array([3])), VALUES[3:4]
     )
+
+
+def test_a_shard_with_its_rows_in_its_header_is_of_an_earlier_version(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "shard.safetensors"
+    about = {"fingerprint": "made from this", "rows": [{"number": 7}]}
+    write_tensors(path, {"images": VALUES.byte()}, about)
+    with pytest.raises(DataError, match=rf"{tmp_path} is of an earlier version.*Move"):
+        _ = ShardFile(path).rows

@@ -6,6 +6,7 @@ import io
 import tarfile
 import tracemalloc
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -118,6 +119,12 @@ def png(level: int = 0) -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8), (level % 256, level // 256, 7)).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    """Return a piece of a PNG file."""
+    checksum = zlib.crc32(kind + data).to_bytes(4, "big")
+    return len(data).to_bytes(4, "big") + kind + data + checksum
 
 
 def traced(work: Callable[[], T]) -> tuple[T, float]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import made_sources
 import numpy as np
 import pytest
-from made_sources import ingest, ingestion, noise_png, opened, traced
+from made_sources import ingest, ingestion, noise_png, opened, png_chunk, traced
 from PIL import Image
 
 from lct_pipeline.datasets.sources import RawImage
@@ -34,19 +34,14 @@ def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def chunk(kind: bytes, data: bytes) -> bytes:
-    checksum = zlib.crc32(kind + data).to_bytes(4, "big")
-    return len(data).to_bytes(4, "big") + kind + data + checksum
-
-
 def huge_png(side: int = 40_000, rows: int = 2_000) -> bytes:
     """Return a PNG file of ``side`` x ``side`` RGB pixels, of which the first rows are there."""
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     packer, packed = zlib.compressobj(9), b""
     for _ in range(rows):
         packed += packer.compress(bytes(1 + 3 * side))
-    parts = [chunk(b"IHDR", header), chunk(b"IDAT", packed + packer.flush())]
-    return b"\x89PNG\r\n\x1a\n" + b"".join([*parts, chunk(b"IEND", b"")])
+    parts = [png_chunk(b"IHDR", header), png_chunk(b"IDAT", packed + packer.flush())]
+    return b"\x89PNG\r\n\x1a\n" + b"".join([*parts, png_chunk(b"IEND", b"")])
 
 
 def animation() -> bytes:

@@ -233,10 +233,7 @@ def copies(photos: Path) -> Path:
 
 @pytest.mark.parametrize("duplicates", ["keep", "drop"])
 def test_exact_copies_are_listed_with_the_first_of_them(
-    copies: Path,
-    tmp_path: Path,
-    duplicates: str,
-    caplog: pytest.LogCaptureFixture,
+    copies: Path, tmp_path: Path, duplicates: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "lct_pipeline")
     parameters = ingestion(**IN_SHARDS, duplicates=duplicates)

@@ -1,4 +1,4 @@
-"""PSNR and LPIPS beside the latents."""
+"""The autoencoder that is taken, and how well it gives images back, by PSNR and LPIPS."""
 
 from __future__ import annotations
 
@@ -8,16 +8,26 @@ from typing import Any
 
 import pytest
 import torch
-from small_encoding import encode_into, encoding, kl, measured, store_images
+from small_encoding import (
+    encode_into,
+    encoding,
+    kl,
+    manifest_of,
+    measured,
+    runtime,
+    store_images,
+)
 from small_encoding import images as smooth_images
 
+from conftest import SmokeResults
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.tensors import TensorFile
-from lct_pipeline.errors import DataError
+from lct_pipeline.errors import DataError, ParameterError
 from lct_pipeline.models.autoencoder import decode, encode, to_uint8
 from lct_pipeline.models.reconstruction import ALEXNET_FILE, lpips_distance
+from lct_pipeline.pipelines.encoding.nodes import prepare_autoencoder
 from lct_pipeline.pipelines.encoding.quality import reconstruction_quality
 
 CPU = torch.device("cpu")
@@ -63,8 +73,17 @@ def measure(
 ) -> Any:
     decoder = Decoder(autoencoder, TensorFile({}))  # raw latents are decoded
     return lambda **changes: measured(
-        images, latents, decoder, encoding(warn_below_psnr=0, **changes)
+        images, latents, decoder, encoding(**{"warn_below_psnr": 0, **changes})
     )
+
+
+def test_a_blurring_autoencoder_is_told_with_what_helps(
+    measure: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    for limit in (0, 99):
+        quality = measure(warn_below_psnr=limit)
+        assert 0 < quality["psnr_db"] < 99 and quality["exact"] is False
+        assert ("encoding.trained.num_steps" in caplog.text) == bool(limit)
 
 
 def test_lpips_is_the_mean_distance_of_images_and_reconstructions(
@@ -134,3 +153,26 @@ def test_lpips_of_small_images_is_left_out_with_the_reason(
         quality = measured(images, latents, decoder, parameters)
     assert quality["lpips"] is None
     assert "images of 32 pixels; it needs 64" in caplog.text
+
+
+def test_a_named_autoencoder_is_taken_as_it_is(results: SmokeResults) -> None:
+    given, parameters = results.catalog.load("autoencoder"), results.parameters
+    inputs = (results.catalog.load(name) for name in ("images", "image_manifest"))
+    more = (given, None, parameters.encoding, parameters.runtime)
+    assert prepare_autoencoder(*inputs, *more) is given.model
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_images_whose_side_cannot_be_divided_are_refused(
+    tmp_path: Path, given: bool
+) -> None:
+    images = store_images(tmp_path / "images", side=12)
+    blocks = (4, 4, 4, 4)  # a side of 12 is divided by 8
+    parameters = encoding(**{"trained.block_channels": blocks})
+    autoencoder = kl(block_channels=blocks) if given else None
+    with pytest.raises(
+        ParameterError, match=r"image_size=12: .* divides the side by 8"
+    ):
+        prepare_autoencoder(
+            images, manifest_of(images), autoencoder, None, parameters, runtime()
+        )

@@ -119,11 +119,7 @@ def test_temporal_differences_are_those_of_a_plain_computation(
 def test_every_stage_has_a_row_for_each_chosen_level(results: SmokeResults) -> None:
     table = results.catalog.load("td_statistics")
     stages = {n: rows["n"].tolist() for n, rows in table.groupby("num_levels")}
-    assert stages == {
-        4: [0, 1, 2, 3],
-        8: [0, 2, 4, 5, 7],
-        16: [0, 4, 8, 11, 15],
-    }
+    assert stages == {4: [0, 1, 2, 3], 8: [0, 2, 4, 5, 7], 16: [0, 4, 8, 11, 15]}
     assert table.groupby("num_levels")["step"].unique().tolist() == [20, 40, 60]
     assert set(table["space"]) == {"latents"}
     assert set(table["channel"]) == {"all"}

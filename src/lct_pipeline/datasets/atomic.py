@@ -26,6 +26,7 @@ from kedro_datasets._typing import (
 
 from lct_pipeline.datasets.files import atomic_path, missing
 from lct_pipeline.datasets.previews import NOTHING, table
+from lct_pipeline.datasets.results import CombinationResult, EvaluationResult, Result
 from lct_pipeline.errors import DataError
 from lct_pipeline.models.digests import file_digest
 
@@ -37,7 +38,13 @@ BY_SUFFIX = {
 }
 UTF_8 = {"encoding": "utf-8"}  # whatever the locale says: a page says so of itself
 OPTIONS: dict[str, dict[str, Any]] = {
-    "text.TextDataset": {"fs_args": {"open_args_load": UTF_8, "open_args_save": UTF_8}},
+    "text.TextDataset": {"fs_args": {"open_args_load": UTF_8, "open_args_save": UTF_8}}
+}
+
+
+RESULTS: dict[str, type[Result]] = {
+    "combination": CombinationResult,
+    "evaluation": EvaluationResult,
 }
 
 
@@ -163,3 +170,23 @@ class AtomicDataset(AbstractVersionedDataset[Any, Any]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "dataset": self._dataset}
+
+
+class ResultDataset(AtomicDataset):
+    """``ResultDataset`` keeps one of ``RESULTS`` in a JSON file.
+
+    Args:
+        filepath: The file.
+        result: Which.
+        settings: See :class:`AtomicDataset`.
+    """
+
+    def __init__(self, *, filepath: str, result: str, **settings: Any) -> None:
+        super().__init__(filepath=filepath, **settings)
+        self._result = RESULTS[result]
+
+    def _read(self, path: Path) -> Result:
+        return self._result.of(super()._read(path))
+
+    def _write(self, data: Result, path: Path) -> None:
+        super()._write(json.loads(data.model_dump_json()), path)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from kedro.io import AbstractDataset
 
-from lct_pipeline.datasets.files import atomic_path
+from lct_pipeline.datasets.files import atomic_path, missing
 from lct_pipeline.errors import DataError
 from lct_pipeline.models.digests import digest_of_digests, file_digest
 
@@ -47,9 +47,7 @@ class ExportFolderDataset(AbstractDataset[Exported, Path]):
             DataError: There is none.
         """
         if not self._exists():
-            raise DataError(
-                f"{self._path} is not there. Run `kedro run --pipeline=export` first."
-            )
+            raise DataError(missing(self._path, "export"))
         return self._path
 
     def save(self, data: Exported) -> None:

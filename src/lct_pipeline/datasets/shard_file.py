@@ -99,6 +99,11 @@ class ShardFile:
             DataError: They are not those that were written.
         """
         path = _rows_path(self.path)
+        if isinstance(self._about.get(_ROWS_KEY), list):  # it wrote them there
+            raise DataError(
+                f"{self.path.parent} is of an earlier version of the project. Move it away and run "
+                "again: the images are read anew from their source."
+            )
         if not path.exists() or file_digest(path) != self._about.get(_ROWS_KEY):
             raise self._altered(path)
         return pq.read_table(path)

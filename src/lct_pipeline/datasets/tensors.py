@@ -17,13 +17,12 @@ from torch import Tensor
 
 from lct_pipeline.datasets.atomic import AtomicDataset
 from lct_pipeline.datasets.files import atomic_path
-from lct_pipeline.datasets.parts import Last, opened
+from lct_pipeline.datasets.parts import COMPLETE_KEY, Last, opened
 from lct_pipeline.datasets.previews import NOTHING, header
 from lct_pipeline.errors import DataError
 from lct_pipeline.models.digests import tensors_digest
 
 DIGEST_KEY = "sha256"
-COMPLETE_KEY = "complete"  # false in what a node writes again and again until it ends
 # of a damaged header
 _MALFORMED = (ValueError, LookupError, TypeError, AttributeError, struct.error)
 

@@ -82,7 +82,12 @@ def test_an_array_that_cannot_be_meant_is_refused_with_those_there_are(
 
 
 @pytest.mark.parametrize(
-    "values", [np.arange(20) % 3, (np.arange(20) % 3).astype(np.uint8)[:, None]]
+    "values",
+    [
+        np.arange(20) % 3,
+        (np.arange(20) % 3).astype(np.uint8)[:, None],
+        np.array(list("012" * 7)[:20]),
+    ],
 )
 @pytest.mark.parametrize("compressed", [False, True])
 def test_labels_stand_in_another_array(
@@ -91,12 +96,7 @@ def test_labels_stand_in_another_array(
     path = write_npz(tmp_path / "a.npz", compressed, x=GREY, label=values)
     assert labels(path, labels="column")[:4] == ["0", "1", "2", "0"]
     assert labels(path) == labels(path, labels="none") == [None] * 20
-
-
-def test_labels_may_be_texts(tmp_path: Path) -> None:
-    names = np.array(["cat", "mouse"] * 10)
-    path = write_npz(tmp_path / "a.npz", False, x=GREY, label=names)
-    assert labels(path, labels="column")[:3] == ["cat", "mouse", "cat"]
+    assert fingerprint(path, labels="column") != fingerprint(path)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +127,7 @@ def test_labels_that_are_not_there_are_refused(tmp_path: Path) -> None:
         (GREY[0, 0], r"shape \(11,\).*Images are \(N, H, W\)"),
         (np.zeros((5, 8, 8, 4), np.uint8), "Images are"),
         (np.zeros((5, 0, 8), np.uint8), "Images are"),
+        (GREY[:0], "Images are"),
         (np.zeros((1, 1, 2**20 + 1), np.uint8), "exceed ingestion.max_mib=1"),
     ],
 )
@@ -138,12 +139,6 @@ def test_arrays_that_are_no_images_are_refused(
         open_source(str(tmp_path / "a.npy"), options(max_mib=1))
 
 
-def test_no_images_are_no_source(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", GREY[:0])
-    with pytest.raises(DataError, match=r"Images are|holds no image"):
-        open_source(str(tmp_path / "a.npy"), options())
-
-
 def test_objects_are_never_unpickled(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array([print] * 3), allow_pickle=True)
     with pytest.raises(DataError, match="object"):
@@ -153,12 +148,6 @@ def test_objects_are_never_unpickled(tmp_path: Path) -> None:
         open_source(str(path), options(labels="column"))
 
 
-def test_text_is_no_array(tmp_path: Path) -> None:
-    (tmp_path / "a.npy").write_text("These are not the images you are looking for.")
-    with pytest.raises(DataError, match="cannot be read as a NumPy file"):
-        open_source(str(tmp_path / "a.npy"), options())
-
-
 @pytest.mark.parametrize("compressed", [False, True])
 def test_images_are_in_memory_one_at_a_time(tmp_path: Path, compressed: bool) -> None:
     images = np.zeros((500, 200, 200), np.uint8)  # 20 MB
@@ -166,9 +155,3 @@ def test_images_are_in_memory_one_at_a_time(tmp_path: Path, compressed: bool) ->
     del images
     source = open_source(str(path), options())
     assert traced(lambda: sum(1 for _ in source.read(0, 500)))[1] < 2
-
-
-def test_the_fingerprint_changes_with_the_labels(tmp_path: Path) -> None:
-    path = write_npz(tmp_path / "a.npz", False, x=GREY, label=np.arange(20))
-    with_labels = fingerprint(path, labels="column")
-    assert with_labels == fingerprint(path, labels="column") != fingerprint(path)

@@ -6,10 +6,8 @@ from pathlib import Path
 import pytest
 from made_sources import (
     FILES,
-    LABELS,
     NAMES,
     fingerprint,
-    labels,
     options,
     problems,
     read,
@@ -30,20 +28,6 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Path:
     return write_folder(tmp_path / "elsewhere", {"secret.png": b"secret"})
-
-
-def test_it_is_read_below_and_in_order_without_hidden_files(folder: Path) -> None:
-    images = read(folder)
-    assert [image.name for image in images] == NAMES
-    assert [image.content for image in images] == [FILES[name] for name in NAMES]
-    assert len(open_source(str(folder), options())) == len(NAMES)
-    assert labels(folder) == LABELS
-    assert labels(folder, labels="none") == [None] * 5
-
-
-@pytest.mark.parametrize(("start", "stop"), [(0, 0), (1, 3), (4, 5), (3, 100), (7, 9)])
-def test_a_part_is_read(folder: Path, start: int, stop: int) -> None:
-    assert [image.name for image in read(folder, start, stop)] == NAMES[start:stop]
 
 
 def test_a_folder_named_like_an_image_is_none(folder: Path) -> None:
@@ -108,6 +92,7 @@ def test_names_that_are_no_text_are_written_as_what_can_be(tmp_path: Path) -> No
 @pytest.mark.parametrize("change", ["touch", "content", "add", "remove", "rename"])
 def test_the_fingerprint_changes_with(folder: Path, change: str) -> None:
     before, file = fingerprint(folder), folder / "b" / "2.jpg"
+    (folder / "notes.md").write_text("about these images")
     assert fingerprint(folder) == before
     stat = file.stat()
     if change == "touch":
@@ -122,12 +107,6 @@ def test_the_fingerprint_changes_with(folder: Path, change: str) -> None:
     else:
         file.rename(folder / "b" / "3.jpg")
     assert fingerprint(folder) != before
-
-
-def test_the_fingerprint_ignores_other_files(folder: Path) -> None:
-    before = fingerprint(folder)
-    (folder / "notes.md").write_text("about these images")
-    assert fingerprint(folder) == before
 
 
 def test_labels_of_a_column_are_refused(folder: Path) -> None:

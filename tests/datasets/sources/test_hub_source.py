@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_sources import fingerprint, labels, options, png, problems, read, write_folder
+from made_sources import fingerprint, options, png, problems, read, write_folder
 
 import datasets
 from lct_pipeline.datasets.sources import open_source
@@ -47,14 +47,6 @@ def test_rows_are_read_as_the_bytes_of_their_files(
     found = read(saved, start, stop)
     assert [r.content for r in found] == [png(n) for n in range(start, min(stop, 40))]
     assert found[0].name == f"pets[{start}]"
-
-
-def test_labels_are_the_names_of_classes(saved: Path) -> None:
-    assert labels(saved) == labels(saved, labels="none") == [None] * 40
-    named = labels(saved, labels="column")
-    assert named[:4] == ["cat", "dog", "owl", "cat"]
-    assert named[-1] is None
-    assert labels(saved, labels="column", label_column="name")[7] == "pet 7"
 
 
 def test_of_several_splits_the_named_one_is_read(tmp_path: Path) -> None:
@@ -160,8 +152,7 @@ def test_files_of_the_library_s_downloads_are_read_and_no_others(
 
 
 @pytest.mark.parametrize(
-    "error",
-    [ConnectionError("no network\nmore"), ValueError('Unknown split "train".')],
+    "error", [ConnectionError("no network\nmore"), ValueError('Unknown split "train".')]
 )
 def test_what_the_hub_refuses_is_told_in_one_line(
     monkeypatch: pytest.MonkeyPatch, error: Exception

@@ -97,15 +97,12 @@ def test_a_csv_that_cannot_be_meant_is_refused(
 
 @pytest.mark.parametrize("name", ["nowhere.csv", "images", "folder"])
 def test_what_is_no_csv_is_refused(folder: Path, name: str) -> None:
-    with pytest.raises(DataError, match="none of folders, column and none, and there"):
-        open_source(str(folder), options(labels=str(folder.parent / name)))
-
-
-def test_a_csv_that_is_no_text_is_refused(folder: Path) -> None:
     path = write_csv(folder)
     Path(path).write_bytes(b"file,label\n\xff\xfe,x\n")
     with pytest.raises(DataError, match="cannot be read as UTF-8 text"):
         open_source(str(folder), options(labels=path))
+    with pytest.raises(DataError, match="none of folders, column and none, and there"):
+        open_source(str(folder), options(labels=str(folder.parent / name)))
 
 
 def test_the_fingerprint_follows_the_labels_of_the_csv(folder: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from made_sources import fingerprint, labels, options, problems, read
+from made_sources import labels, options, problems, read
 
 from lct_pipeline.datasets.sources import open_source
 from lct_pipeline.errors import DataError
@@ -156,13 +156,6 @@ def test_a_damaged_row_group_is_refused_when_it_is_read(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(DataError, match="cannot be read as a Parquet file"):
         read(path)
-
-
-def test_the_fingerprint_changes_with_the_file(table: Path) -> None:
-    before = fingerprint(table)
-    assert fingerprint(table) == before
-    write_table(table, {"image": IMAGES[:49]})
-    assert fingerprint(table) != before
 
 
 @pytest.mark.parametrize("compression", ["none", "zstd"])

@@ -112,15 +112,6 @@ def test_what_must_not_be_read_is_a_problem_and_the_rest_is_read(
     assert read(path)[1].content == b"good"
 
 
-def test_a_large_member_is_refused_and_what_follows_is_read(tmp_path: Path) -> None:
-    files = {"bomb.png": bytes(64 * 2**20), "good.png": b"good"}
-    path = write_tar(tmp_path / "images.tar.gz", files)
-    found, peak = traced(lambda: read(path, max_mib=1))
-    assert found[0].problem == "64.0 MiB, more than ingestion.max_mib=1"
-    assert found[1].content == b"good"
-    assert peak < 4
-
-
 def test_a_header_that_claims_gigabytes_is_not_read(tmp_path: Path) -> None:
     """A long name of GNU tar is read in one piece by the standard library."""
     member = tarfile.TarInfo("././@LongLink")

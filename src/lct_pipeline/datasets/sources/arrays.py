@@ -25,8 +25,15 @@ from lct_pipeline.datasets.sources.base import (
     digest_of,
     stamp,
 )
-from lct_pipeline.datasets.sources.labels import Labels, refuse_csv, shared
+from lct_pipeline.datasets.sources.labels import (
+    Labels,
+    choose_labels,
+    refuse_csv,
+    shared,
+)
 from lct_pipeline.errors import DataError
+
+BUILT_IN = "digits"
 
 _USUAL_KEYS = ("images", "arr_0")
 _HEADERS = {  # by versions of the format
@@ -183,3 +190,25 @@ def _read_labels(path: Path, num_images: int, options: SourceOptions) -> Labels:
             )
         values = np.frombuffer(file.read(num_images * dtype.itemsize), dtype)
     return shared(str(value) for value in values.tolist())
+
+
+class DigitsSource(ImageSource):
+    """The 1,797 scanned handwritten digits, 8x8 grey, that scikit-learn ships."""
+
+    def __init__(self, options: SourceOptions) -> None:
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        pixels = (digits.images * (255 / 16)).round().astype(np.uint8)
+        names = [f"digit-{number:04d}" for number in range(len(pixels))]
+        labels = choose_labels(names, map(str, digits.target), options)
+        self._images = list(map(RawImage, names, pixels, labels))
+        self.fingerprint = digest_of(f"{i.digest}:{i.label!r}" for i in self._images)
+
+    def __len__(self) -> int:
+        """Number of digits."""
+        return len(self._images)
+
+    def read(self, start: int, stop: int) -> Iterator[RawImage]:
+        """Yield the digits in scikit-learn's order."""
+        yield from self._images[start:stop]

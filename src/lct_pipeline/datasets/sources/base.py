@@ -7,7 +7,9 @@ that entry; what is wrong with the source as a whole is a DataError.
 from __future__ import annotations
 
 import hashlib
+import ntpath
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, Protocol
@@ -15,6 +17,10 @@ from typing import IO, Protocol
 import numpy as np
 
 MEBIBYTE = 2**20
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+
+LONGEST_NAME = 500  # characters; every one is a row of the manifest
 
 
 class RefusedEntryError(Exception):
@@ -119,3 +125,42 @@ def read_bounded(file: IO[bytes], max_mib: int) -> bytes:
     content = file.read(max_mib * MEBIBYTE + 1)
     refuse_large(len(content), max_mib)
     return content
+
+
+def is_image_name(name: str) -> bool:
+    """Return whether a file with this name is taken for an image."""
+    return name.lower().endswith(SUFFIXES) and not is_hidden(name)
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a part of a name begins with a dot, or is what macOS adds to archives."""
+    return any(
+        part.startswith((".", "__MACOSX")) and part not in {".", ".."}
+        for part in name.split("/")
+    )
+
+
+def refused_name(name: str) -> str | None:
+    """Return why a member of an archive is refused by its name alone, or None.
+
+    Its name leads outside of any folder, or has more than 500 characters.
+    """
+    if len(name) > LONGEST_NAME:
+        return f"its name has {len(name)} characters, more than {LONGEST_NAME}"
+    drive, path = ntpath.splitdrive(name)  # / and \ separate: stricter than Unix
+    if drive or path.startswith(("/", "\\")):
+        return "its name is absolute, or begins with a drive letter"
+    if ".." in re.split(r"[/\\]", path):
+        return "its name leads out of the archive by '..'"
+    return None
+
+
+def folder_of(name: str) -> str | None:
+    """Return the folder that an entry lies in, None at the top."""
+    folder, _, _ = name.rpartition("/")
+    return folder.rpartition("/")[2] or None
+
+
+def readable(name: str) -> str:
+    r"""Return a name that can be written: bytes that are no UTF-8 become ``\udc..``, and cut."""
+    return name.encode("utf-8", "backslashreplace").decode()[:LONGEST_NAME]

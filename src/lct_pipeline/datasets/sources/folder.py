@@ -17,17 +17,15 @@ from lct_pipeline.datasets.sources.base import (
     SourceOptions,
     digest_of,
     entry,
+    folder_of,
+    is_hidden,
+    is_image_name,
     read_bounded,
+    readable,
     refuse_large,
     stamp,
 )
 from lct_pipeline.datasets.sources.labels import choose_labels, refuse_column
-from lct_pipeline.datasets.sources.names import (
-    folder_of,
-    is_hidden,
-    is_image_name,
-    readable,
-)
 from lct_pipeline.errors import DataError
 
 logger = logging.getLogger(__name__)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import logging
+import posixpath
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from lct_pipeline.datasets.sources.base import SourceOptions
-from lct_pipeline.datasets.sources.names import SUFFIXES
+from lct_pipeline.datasets.sources.base import SUFFIXES, SourceOptions
 from lct_pipeline.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,8 @@ def refuse_csv(source: str, options: SourceOptions) -> None:
 def _labels_from_csv(names: Sequence[str], options: SourceOptions) -> Labels:
     """Match whole names; if none is listed, base names; then base names without their suffix."""
     rows = _read_csv(Path(options.labels).expanduser(), options)
-    for key in (str, _base_name, _stem):
+    keys: tuple[Callable[[str], str], ...] = (str, posixpath.basename, _stem)
+    for key in keys:
         labels = _match(names, rows, key)
         found = len(labels) - labels.count(None)
         if found:
@@ -91,13 +92,9 @@ def _match(
     return shared(labels.get(key(n)) if counts[key(n)] == 1 else None for n in names)
 
 
-def _base_name(name: str) -> str:
-    return name.rpartition("/")[2]
-
-
 def _stem(name: str) -> str:
     """Return the base name without an image's suffix."""
-    base = _base_name(name)
+    base = posixpath.basename(name)
     return base.rpartition(".")[0] if base.lower().endswith(SUFFIXES) else base
 
 

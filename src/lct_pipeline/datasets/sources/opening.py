@@ -1,15 +1,24 @@
-"""Which kind of source ``ingestion.source`` is."""
+"""Which kind of source ``ingestion.source`` is, and the catalog's entry for it."""
 
 from __future__ import annotations
 
+import glob
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from kedro.io import AbstractDataset
 
 from lct_pipeline.datasets.sources import tar_archive
-from lct_pipeline.datasets.sources.arrays import ArraySource
-from lct_pipeline.datasets.sources.base import ImageSource, SourceOptions
-from lct_pipeline.datasets.sources.digits import BUILT_IN, DigitsSource
+from lct_pipeline.datasets.sources.arrays import BUILT_IN, ArraySource, DigitsSource
+from lct_pipeline.datasets.sources.base import (
+    SUFFIXES,
+    ImageSource,
+    SourceOptions,
+    is_image_name,
+)
 from lct_pipeline.datasets.sources.folder import FolderSource, files_below, walk
 from lct_pipeline.datasets.sources.hub import (
     PREFIX,
@@ -17,7 +26,6 @@ from lct_pipeline.datasets.sources.hub import (
     open_hub,
     open_saved,
 )
-from lct_pipeline.datasets.sources.names import SUFFIXES, expand, is_image_name
 from lct_pipeline.datasets.sources.tables import open_parquet
 from lct_pipeline.datasets.sources.tar_archive import TarSource
 from lct_pipeline.datasets.sources.zip_archive import ZipSource
@@ -31,10 +39,74 @@ _ONE: dict[str, Callable[[Path, SourceOptions], ImageSource]] = {
 _SEVERAL: dict[Callable[[dict[str, Path], SourceOptions], ImageSource], tuple[str, ...]]
 _SEVERAL = {open_parquet: (".parquet",), TarSource: tar_archive.SUFFIXES}
 
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+
 _KINDS = (
     "a folder, .zip, .tar, .parquet, .npy or .npz; a pattern of .tar or .parquet files; "
     f"{PREFIX}<id>; or {BUILT_IN!r} for the built-in images"
 )
+
+
+class ImageSourceDataset(AbstractDataset[None, ImageSource | None]):
+    """``ImageSourceDataset`` opens the images that are to be read.
+
+    Example for the catalog:
+
+    .. code-block:: yaml
+
+        image_source:
+          type: lct_pipeline.datasets.sources.ImageSourceDataset
+          source: shards/train-{000..009}.tar
+          labels: folders
+          image_column: null
+          label_column: label
+          hub_split: train
+          max_mib: 256
+
+    Args:
+        source: The built-in ``digits``, a folder, an archive, a table or array file, a pattern of
+            them, or ``hf://datasets/<id>``. With None there is nothing to load, and None is.
+        metadata: Anything, for plugins such as kedro-viz.
+        options: ``labels``: ``folders``, ``column``, ``none``, or a .csv; ``image_column`` of a
+            table, an array file or the .csv, None for the only one that can be meant;
+            ``label_column`` of these; ``hub_split`` of a Hugging Face data set; ``max_mib``: larger
+            files are not read.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: str | None,
+        metadata: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        self._source, self._options = source, SourceOptions(**options)
+        self._fingerprint: str | None = None
+        self.metadata = metadata
+
+    def load(self) -> ImageSource | None:
+        """Return the source; images are read when they are asked for."""
+        if self._source is None:
+            return None
+        source = open_source(self._source, self._options)
+        self._fingerprint = source.fingerprint
+        return source
+
+    def save(self, data: None) -> None:
+        """Sources are only read."""
+        raise DataError("an image source cannot be written.")
+
+    def content_digest(self) -> str:
+        """Return the fingerprint of the source as it was when it was opened."""
+        assert self._fingerprint is not None
+        return self._fingerprint
+
+    def _exists(self) -> bool:
+        return self._fingerprint is not None
+
+    def _describe(self) -> dict[str, Any]:
+        return {"source": self._source}
 
 
 def open_source(source: str, options: SourceOptions) -> ImageSource:
@@ -97,3 +169,27 @@ def _files_of_pattern(pattern: str) -> dict[str, Path]:
         )
     top = os.path.commonpath([path.parent for path in paths])
     return {os.path.relpath(path, top): path for path in paths}
+
+
+def expand(pattern: str) -> list[str]:
+    """Return the names that a pattern stands for, in its order, as ``train-{000..009}.tar``.
+
+    Braces are expanded as shells do, wildcards match what is there. A name without wildcards is
+    returned whether or not there is such a file.
+    """
+    braces = _BRACES.search(pattern)
+    if braces is None:
+        matches = sorted(glob.glob(pattern, recursive=True))
+        return matches if glob.has_magic(pattern) else [pattern]
+    before, after = pattern[: braces.start()], pattern[braces.end() :]
+    choices = _choices(braces[1])
+    return [name for choice in choices for name in expand(before + choice + after)]
+
+
+def _choices(text: str) -> list[str]:
+    """Return what may stand for a pair of braces: the numbers of a range, or a list."""
+    limits = _RANGE.fullmatch(text)
+    if limits is None:
+        return text.split(",")
+    numbers = range(int(limits[1]), int(limits[2]) + 1)
+    return [str(number).zfill(len(limits[1])) for number in numbers]

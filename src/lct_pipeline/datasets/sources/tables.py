@@ -24,12 +24,13 @@ from lct_pipeline.datasets.sources.base import (
     SourceOptions,
     digest_of,
     entry,
+    folder_of,
     read_bounded,
+    readable,
     refuse_large,
     stamp,
 )
 from lct_pipeline.datasets.sources.labels import LONGEST_LABEL, refuse_csv
-from lct_pipeline.datasets.sources.names import folder_of, readable
 from lct_pipeline.errors import DataError
 
 ROWS_AT_A_TIME = 16

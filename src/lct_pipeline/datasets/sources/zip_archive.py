@@ -25,15 +25,13 @@ from lct_pipeline.datasets.sources.base import (
     SourceOptions,
     digest_of,
     entry,
-    refuse_large,
-)
-from lct_pipeline.datasets.sources.labels import choose_labels, refuse_column
-from lct_pipeline.datasets.sources.names import (
     folder_of,
     is_image_name,
     readable,
+    refuse_large,
     refused_name,
 )
+from lct_pipeline.datasets.sources.labels import choose_labels, refuse_column
 from lct_pipeline.errors import DataError
 
 logger = logging.getLogger(__name__)

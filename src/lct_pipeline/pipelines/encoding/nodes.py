@@ -27,15 +27,15 @@ def prepare_autoencoder(
     runtime: Runtime,
 ) -> Autoencoder:
     """Return the named autoencoder, the one fitted earlier, or one fitted now."""
-    from lct_pipeline.pipelines.encoding import steps
+    from lct_pipeline.pipelines.encoding import quality
 
     if given_autoencoder is not None:
-        steps.check_side(images, given_autoencoder.model)
+        quality.check_side(images, given_autoencoder.model)
         return given_autoencoder.model
     if previous_autoencoder is not None:
         return previous_autoencoder.model
-    indices = steps.indices_of(image_manifest, "train")
-    return steps.train_autoencoder(images, indices, parameters, runtime)
+    indices = quality.indices_of(image_manifest, "train")
+    return quality.train_autoencoder(images, indices, parameters, runtime)
 
 
 def encode_images(
@@ -46,7 +46,7 @@ def encode_images(
     runtime: Runtime,
 ) -> ShardStream:
     """Encode shard by shard; continue after the shards that are already there."""
-    from lct_pipeline.pipelines.encoding.worker import latent_stream
+    from lct_pipeline.pipelines.encoding.latent_shards import latent_stream
 
     return latent_stream(images, autoencoder, previous_latents, parameters, runtime)
 
@@ -60,10 +60,12 @@ def normalise_latents(
 ) -> tuple[DataFrame, TensorFile, Decoder]:
     """Return one row per latent, their normalisation by position, and the way back to images."""
     from lct_pipeline.datasets.decoder import Decoder
-    from lct_pipeline.pipelines.encoding import steps
+    from lct_pipeline.pipelines.encoding import latent_shards
 
-    manifest = steps.latent_manifest(latents, image_manifest)
-    normalisation = steps.measure_normalisation(latents, manifest, parameters, noise)
+    manifest = latent_shards.latent_manifest(latents, image_manifest)
+    normalisation = latent_shards.measure_normalisation(
+        latents, manifest, parameters, noise
+    )
     return manifest, normalisation, Decoder(autoencoder, normalisation)
 
 

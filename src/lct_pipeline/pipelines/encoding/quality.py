@@ -1,4 +1,4 @@
-"""How well the autoencoder gives images back: PSNR and, where its weights are there, LPIPS."""
+"""The autoencoder: fitted on the images, and how well it gives them back, by PSNR and LPIPS."""
 
 from __future__ import annotations
 
@@ -13,8 +13,16 @@ from torch import Tensor
 from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.splits import indices_of
-from lct_pipeline.errors import DataError
-from lct_pipeline.models.autoencoder import decode, place, to_uint8
+from lct_pipeline.errors import DataError, ParameterError
+from lct_pipeline.models.autoencoder import (
+    Autoencoder,
+    build_autoencoder,
+    decode,
+    fit_autoencoder,
+    place,
+    side_divisor,
+    to_uint8,
+)
 from lct_pipeline.models.device import batch_size_for, choose_device
 from lct_pipeline.models.reconstruction import (
     MIN_SIDE,
@@ -26,8 +34,49 @@ from lct_pipeline.models.reconstruction import (
 )
 from lct_pipeline.parameters import Runtime
 from lct_pipeline.parameters.data import Encoding
+from lct_pipeline.progress import track_losses
 
 logger = logging.getLogger(__name__)
+
+
+def check_side(images: ShardStore, autoencoder: Autoencoder) -> None:
+    """Raise ParameterError where an autoencoder cannot divide the side of the images."""
+    side = images.shards[0].record_shape("images")[-1]
+    divisor = side_divisor(autoencoder)
+    if side % divisor:
+        raise ParameterError(
+            f"ingestion.image_size={side}: the autoencoder divides the side by {divisor}; give a "
+            "multiple of that."
+        )
+
+
+def train_autoencoder(
+    images: ShardStore, indices: Any, parameters: Encoding, runtime: Runtime
+) -> Autoencoder:
+    """Return an autoencoder that was fitted on the images at these places.
+
+    Raises:
+        ParameterError: The side of the images is not a multiple of what it divides it by.
+    """
+    trained = parameters.trained.model_dump()
+    torch.manual_seed(parameters.seed)
+    autoencoder = place(
+        build_autoencoder(
+            block_channels=trained.pop("block_channels"),
+            latent_channels=trained.pop("latent_channels"),
+        ),
+        choose_device(runtime.device),
+    )
+    check_side(images, autoencoder)
+    losses = fit_autoencoder(
+        autoencoder,
+        lambda batch: images.gather("images", indices[batch.numpy()]),
+        len(indices),
+        seed=parameters.seed,
+        **trained,
+    )
+    track_losses(losses, "fit autoencoder", parameters.trained.num_steps)
+    return autoencoder
 
 
 def measure_reconstruction(

@@ -19,11 +19,14 @@ logger = logging.getLogger(__name__)
 MAX_REASONS = 8  # of problems, the most frequent
 
 
-def image_manifest(images: ShardStore, parameters: Ingestion) -> DataFrame:
-    """Return one row per source entry; ``index`` is the image's place in the shards.
+def image_manifest(
+    images: ShardStore, parameters: Ingestion
+) -> tuple[DataFrame, dict[str, Any]]:
+    """Return one row per source entry, and what :func:`record_of` says of them.
 
-    ``duplicate_of`` names the first image with the same content, null in that one and in all that
-    have no copy. With ``ingestion.duplicates=drop`` copies are in no split.
+    ``index`` is the image's place in the shards. ``duplicate_of`` names the first image with the
+    same content, null in that one and in all that have no copy. With ``ingestion.duplicates=drop``
+    copies are in no split.
 
     Raises:
         DataError: A split has fewer than two images.
@@ -33,12 +36,12 @@ def image_manifest(images: ShardStore, parameters: Ingestion) -> DataFrame:
     usable = manifest["problem"].isna()
     manifest.insert(0, "index", usable.cumsum().sub(1).where(usable).astype("Int64"))
     manifest["duplicate_of"] = _originals(manifest, usable)
-    copies = manifest["duplicate_of"].notna()
     if parameters.duplicates == "drop":
+        copies = manifest["duplicate_of"].notna()
         manifest["split"] = manifest["split"].mask(copies)
-    _report(manifest, int(copies.sum()), parameters)
-    _check_splits(manifest)
-    return manifest
+    record = record_of(manifest)
+    _check(record, parameters)
+    return manifest, record
 
 
 def _originals(manifest: DataFrame, usable: pd.Series) -> pd.Series:
@@ -49,46 +52,38 @@ def _originals(manifest: DataFrame, usable: pd.Series) -> pd.Series:
     return copies.astype("string").reindex(manifest.index)
 
 
-def _counts(manifest: DataFrame) -> dict[str, int]:
-    """Return the number of images of each split."""
-    return {name: int((manifest["split"] == name).sum()) for name in SPLITS}
-
-
-def _report(manifest: DataFrame, num_copies: int, parameters: Ingestion) -> None:
-    problems = manifest["problem"].dropna()
-    if len(problems):
-        logger.warning(
-            "%d of %d images cannot be used and are left out: see column `problem` of the image "
-            "manifest.",
-            len(problems),
-            len(manifest),
-        )
-    if num_copies:
-        logger.info(
-            "%d images are exact copies of others (column `duplicate_of`) and are %s.",
-            num_copies,
-            "kept" if parameters.duplicates == "keep" else "in no split",
-        )
-
-
-def _check_splits(manifest: DataFrame) -> None:
-    counts = _counts(manifest)
-    logger.info("Images by split: %s.", counts)
-    for name, count in counts.items():
-        if count < 2:
-            raise DataError(
-                f"the {name} split has {count} of {manifest['split'].count()} images and needs at "
-                "least 2: give more images or other shares in ingestion.splits."
-            )
-
-
 def record_of(manifest: DataFrame) -> dict[str, Any]:
     """Return how many images there are by split, why others cannot be used, and how many copies."""
     reasons = manifest["problem"].dropna().value_counts().head(MAX_REASONS)
     return {
         "num_entries": len(manifest),
-        "splits": _counts(manifest),
+        "splits": {name: int((manifest["split"] == name).sum()) for name in SPLITS},
         "problems": {str(reason): int(count) for reason, count in reasons.items()},
         "num_problems": int(manifest["problem"].notna().sum()),
         "num_copies": int(manifest["duplicate_of"].notna().sum()),
     }
+
+
+def _check(record: dict[str, Any], parameters: Ingestion) -> None:
+    """Say what a record says; raise DataError where a split has too few images."""
+    if record["num_problems"]:
+        logger.warning(
+            "%d of %d images cannot be used and are left out: see column `problem` of the image "
+            "manifest.",
+            record["num_problems"],
+            record["num_entries"],
+        )
+    if record["num_copies"]:
+        logger.info(
+            "%d images are exact copies of others (column `duplicate_of`) and are %s.",
+            record["num_copies"],
+            "kept" if parameters.duplicates == "keep" else "in no split",
+        )
+    splits = record["splits"]
+    logger.info("Images by split: %s.", splits)
+    for name, count in splits.items():
+        if count < 2:
+            raise DataError(
+                f"the {name} split has {count} of {sum(splits.values())} images and needs at least "
+                "2: give more images or other shares in ingestion.splits."
+            )

@@ -25,7 +25,6 @@ def build_image_manifest(
     images: ShardStore, parameters: Ingestion
 ) -> tuple[DataFrame, dict[str, Any]]:
     """Return one row for each entry of the source, and how many are in which split."""
-    from lct_pipeline.pipelines.ingestion.manifest import image_manifest, record_of
+    from lct_pipeline.pipelines.ingestion.manifest import image_manifest
 
-    manifest = image_manifest(images, parameters)
-    return manifest, record_of(manifest)
+    return image_manifest(images, parameters)

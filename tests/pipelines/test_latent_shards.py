@@ -1,4 +1,4 @@
-"""From shards of images to shards of latents: classes, precisions, formats, processes."""
+"""From shards of images to shards of latents: classes, precisions, mirror images, processes."""
 
 from __future__ import annotations
 
@@ -33,11 +33,9 @@ from lct_pipeline.core.outliers import outlier_statistics
 from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.shards import Shard, ShardsDataset, ShardStore, ShardStream
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.pipelines.encoding.nodes import (
-    encode_images,
-    prepare_autoencoder,
-)
-from lct_pipeline.pipelines.encoding.steps import measure_normalisation
+from lct_pipeline.models.autoencoder import encode
+from lct_pipeline.pipelines.encoding.latent_shards import measure_normalisation
+from lct_pipeline.pipelines.encoding.nodes import encode_images
 from lct_pipeline.pipelines.statistics.nodes import measure_latents
 
 EVERY = np.arange(sum(SIZES))
@@ -231,17 +229,54 @@ def test_compiled_the_encoder_gives_the_same(
     assert compiled.fingerprint == plain.fingerprint
 
 
-@pytest.mark.parametrize("given", [True, False])
-def test_images_whose_side_cannot_be_divided_are_refused(
-    tmp_path: Path, given: bool
+@pytest.fixture
+def mirrored(images: ShardStore, tmp_path: Path) -> ShardStore:
+    """Latents of the images and of their mirror images."""
+    return encode_into(
+        tmp_path / "mirrored", images, kl(), encoding(horizontal_flips=True)
+    )
+
+
+def test_flipped_latents_are_the_posterior_of_the_mirrored_pixels(
+    images: ShardStore, mirrored: ShardStore
 ) -> None:
-    images = store_images(tmp_path / "images", side=12)
-    blocks = (4, 4, 4, 4)  # a side of 12 is divided by 8
-    parameters = encoding(**{"trained.block_channels": blocks})
-    autoencoder = kl(block_channels=blocks) if given else None
-    with pytest.raises(
-        ParameterError, match=r"image_size=12: .* divides the side by 8"
-    ):
-        prepare_autoencoder(
-            images, manifest_of(images), autoencoder, None, parameters, runtime()
-        )
+    for source, encoded in zip(images.shards, mirrored.shards, strict=True):
+        pixels = torch.from_numpy(source.arrays["images"][..., ::-1].copy())
+        parts = [encode(kl().model, batch) for batch in pixels.split(3)]
+        for name, part in zip(("mean", "std"), zip(*parts, strict=True), strict=True):
+            found = encoded.arrays[f"{name}_flipped"]
+            np.testing.assert_array_equal(found, torch.cat(part))
+
+
+def test_flips_change_nothing_about_the_images_themselves_nor_go_on_without(
+    images: ShardStore, mirrored: ShardStore, tmp_path: Path
+) -> None:
+    plain = encode_into(tmp_path / "plain", images, kl(), encoding())
+    assert set(plain.shards[0].names) == {"mean", "std"}
+    for name in ("mean", "std"):
+        assert torch.equal(mirrored.gather(name, EVERY), plain.gather(name, EVERY))
+    for flips, first in ((False, 3), (True, 0)):
+        parameters = encoding(horizontal_flips=flips)
+        stream = encode_images(images, kl(), plain, parameters, runtime())
+        assert stream.first_shard == first
+
+
+@pytest.mark.parametrize("flips", [False, True])
+def test_normalisation_is_that_of_images_and_mirror_images(
+    mirrored: ShardStore, flips: bool
+) -> None:
+    def both(name: str) -> np.ndarray:
+        names = [name, f"{name}_flipped"] if flips else [name]
+        parts = [mirrored.gather(n, training).double().numpy() for n in names]
+        return np.concatenate(parts)
+
+    training = np.array([0, 2, 3, 5, 6, 7, 9])
+    manifest = manifest_of(mirrored, "test")
+    manifest.loc[training, "split"] = "train"
+    parameters = encoding(horizontal_flips=flips)
+    stored = measure_normalisation(mirrored, manifest, parameters, NOISE)
+    mean, std = both("mean"), both("std")
+    deviation = np.sqrt(mean.var(0, ddof=1) + (std**2).mean(0))
+    np.testing.assert_allclose(stored.tensors["mean"], mean.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(stored.tensors["std"], deviation, rtol=1e-6)
+    assert stored.metadata["num_images"] == len(training) * (1 + flips)

@@ -1,14 +1,8 @@
-"""Names of entries and patterns of file names."""
+"""Names of entries: images, hidden ones, and those that lead outside."""
 
 import pytest
 
-from lct_pipeline.datasets.sources.names import (
-    expand,
-    folder_of,
-    is_image_name,
-    readable,
-    refused_name,
-)
+from lct_pipeline.datasets.sources.base import is_image_name, readable, refused_name
 
 
 @pytest.mark.parametrize(
@@ -55,27 +49,7 @@ def test_names_that_lead_outside_or_have_no_end_are_refused(
     assert reason in str(refused_name(name))
 
 
-def test_the_folder_is_the_last_one() -> None:
-    assert folder_of("a/b/c.png") == "b"
-    assert folder_of("c.png") is None
-
-
 def test_any_name_can_be_written_as_utf_8() -> None:
     assert readable("bücher/☃.png") == "bücher/☃.png"
     assert readable("\udcff\udc00x").encode() == b"\\udcff\\udc00x"
     assert len(readable("x" * 10_000)) == 500
-
-
-@pytest.mark.parametrize(
-    ("pattern", "names"),
-    [
-        ("a", ["a"]),
-        ("a-{0..3}", ["a-0", "a-1", "a-2", "a-3"]),
-        ("{08..11}.tar", ["08.tar", "09.tar", "10.tar", "11.tar"]),
-        ("{b,a}{0..1}", ["b0", "b1", "a0", "a1"]),
-        ("{x,y}/{,z}", ["x/", "x/z", "y/", "y/z"]),
-        ("{3..1}", []),
-    ],
-)
-def test_braces_are_expanded_as_shells_do(pattern: str, names: list[str]) -> None:
-    assert expand(pattern) == names

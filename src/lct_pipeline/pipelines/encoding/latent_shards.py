@@ -18,10 +18,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pandas import DataFrame
 from torch import Tensor
 
+from lct_pipeline.core.normalisation import PosteriorMoments
 from lct_pipeline.datasets.autoencoder import AutoencoderDataset, StoredAutoencoder
 from lct_pipeline.datasets.shards import Shard, ShardStore, ShardStream
+from lct_pipeline.datasets.splits import indices_of
+from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.models.autoencoder import (
     Autoencoder,
@@ -33,6 +37,7 @@ from lct_pipeline.models.autoencoder import (
 from lct_pipeline.models.device import batch_size_for, choose_device
 from lct_pipeline.parameters import Runtime
 from lct_pipeline.parameters.data import Encoding
+from lct_pipeline.parameters.training import Noise
 from lct_pipeline.processes.children import check_devices
 from lct_pipeline.processes.mapping import Workers, in_threads
 from lct_pipeline.progress import track
@@ -205,3 +210,37 @@ def _shard_encoder(
         return {name: z.numpy() for name, z in latents.items()}
 
     return encode_shard
+
+
+def latent_manifest(latents: ShardStore, image_manifest: DataFrame) -> DataFrame:
+    """Return one row per latent, in the order of the shards."""
+    usable = image_manifest[image_manifest["index"].notna()]
+    columns = ["index", "source", "digest", "label", "split"]
+    counts = [shard.num_items for shard in latents.shards]
+    shard_of = np.repeat(np.arange(len(counts)), counts)
+    return usable[columns].assign(shard=shard_of).reset_index(drop=True)
+
+
+def measure_normalisation(
+    latents: ShardStore, latent_manifest: DataFrame, parameters: Encoding, noise: Noise
+) -> TensorFile:
+    """Reduce the training split to mean and standard deviation at every position.
+
+    Mirror images count as images of their own where there are latents of them.
+    """
+    indices = indices_of(latent_manifest, "train")
+    shape = latents.shards[0].record_shape("mean")
+    size = batch_size_for(parameters.batch_size, shape)
+    moments = PosteriorMoments(shape)
+    for ending in ("", MIRRORED) if parameters.horizontal_flips else ("",):
+        means, stds = (
+            latents.batches(f"{name}{ending}", size, indices)
+            for name in ("mean", "std")
+        )
+        for batch in zip(means, stds, strict=True):
+            moments.update(*batch)
+    normalisation = moments.normalisation(noise.sigma_data)
+    return TensorFile(
+        {"mean": normalisation.mean, "std": normalisation.std},
+        {"sigma_data": noise.sigma_data, "num_images": moments.count},
+    )
