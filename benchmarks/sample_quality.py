@@ -22,9 +22,8 @@ from kedro.framework.startup import bootstrap_project
 
 from lct_pipeline.core.metrics.frechet import FrechetReference, feature_statistics
 from lct_pipeline.core.sample_quality import features_of
-from lct_pipeline.evaluation.extractors import extractor_of
-from lct_pipeline.evaluation.generator import build_generator
-from lct_pipeline.evaluation.models import gaussian_images, plans_of
+from lct_pipeline.evaluation.feature_spaces import extractor_of
+from lct_pipeline.evaluation.generator import build_generator, gaussian_images
 from lct_pipeline.parameters import check_parameters
 from lct_pipeline.reporting.words import MODELS
 
@@ -70,7 +69,7 @@ def measure(catalog: Any, parameters: Any, num_seeds: int) -> Iterator[dict[str,
         found = [(REAL, 0, real[order[half : 2 * half]])]
         for name in models.names:
             generator.load(models.file(name).tensors)
-            for plan in plans_of(models, name):
+            for plan in models.plans[name]:
                 images = generator.images(half, plan, seed=seed, purpose="benchmark")
                 features = features_of(images, extract)
                 found.append((MODELS[name], plan.num_evaluations, features))

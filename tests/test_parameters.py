@@ -195,6 +195,15 @@ def test_extractors_are_named_by_a_word_too(values: dict[str, Any], kind: str) -
     assert parameters.evaluation.extractors[1].size == 64
 
 
+def test_a_further_extractor_is_none_that_is_trained_here(
+    values: dict[str, Any],
+) -> None:
+    put(values, "evaluation.extractors", ["inception", "classifier"])
+    (line,) = refusal(values).splitlines()[1:]
+    assert line.startswith("  evaluation.extractors.1='classifier': classifier is")
+    assert "features.extractor alone: give inception, inception_pytorch, di" in line
+
+
 def test_no_value_but_the_run_name_and_what_an_extractor_may_lack_has_a_default() -> (
     None
 ):

@@ -25,9 +25,9 @@ from lct_pipeline.datasets.checkpoints import CheckpointCatalog, CheckpointsData
 from lct_pipeline.datasets.external_checkpoints import ExternalCheckpointsDataset
 from lct_pipeline.errors import DataError, ParameterError
 from lct_pipeline.evaluation.evaluator import Evaluator
-from lct_pipeline.evaluation.extractors import FEATURES_AS_GIVEN
-from lct_pipeline.evaluation.feature_spaces import FeatureSpace
-from lct_pipeline.evaluation.generator import build_generator, one_step
+from lct_pipeline.evaluation.feature_spaces import FEATURES_AS_GIVEN, FeatureSpace
+from lct_pipeline.evaluation.generator import build_generator
+from lct_pipeline.evaluation.plans import one_step
 from lct_pipeline.pipelines.cataloging.nodes import (
     import_checkpoints,
     index_checkpoints,

@@ -30,8 +30,9 @@ from lct_pipeline.core.metrics.manifolds import manifold_metrics
 from lct_pipeline.core.sample_quality import features_of
 from lct_pipeline.datasets.results import CombinationResult, Scores
 from lct_pipeline.datasets.tensors import TensorFile
-from lct_pipeline.evaluation.extractors import extractor_of
-from lct_pipeline.evaluation.generator import build_generator, first_plan
+from lct_pipeline.evaluation.feature_spaces import extractor_of
+from lct_pipeline.evaluation.generator import build_generator
+from lct_pipeline.evaluation.plans import first_plan
 from lct_pipeline.models.denoiser import ModelDescription
 
 Verified = tuple[pd.DataFrame, TensorFile, CombinationResult]

@@ -10,16 +10,18 @@ import torch
 from describing import described
 from kedro.io import DatasetError
 
+from lct_pipeline.core.sampling_plans import SamplingPlan
 from lct_pipeline.datasets.checkpoints import CheckpointIndexDataset, CheckpointsDataset
 from lct_pipeline.datasets.model_set import ModelSet, ModelSetDataset
 from lct_pipeline.datasets.tensors import TensorFile, TensorFileDataset
 from lct_pipeline.errors import DataError, user_error_in
 
+ONE = {"num_evaluations": 1, "sigmas": [80.0]}
 PLANS: dict[str, Any] = {
     "plans": {
-        "last": [{"num_evaluations": 1}],
-        "best_ema": [{"num_evaluations": 1}],
-        "combined": [{"num_evaluations": 1}, {"num_evaluations": 2}],
+        "last": [ONE],
+        "best_ema": [ONE],
+        "combined": [ONE, {"num_evaluations": 2, "sigmas": [80.0, 0.5]}],
     },
     "two_step_improves": {"last": None, "best_ema": False, "combined": True},
 }
@@ -73,7 +75,8 @@ def models(dataset: ModelSetDataset) -> ModelSet:
 
 def test_plans_come_back_as_saved(models: ModelSet, dataset: ModelSetDataset) -> None:
     assert models.names == ["last", "best_ema", "combined"]
-    assert models.plans == PLANS["plans"]
+    one, two = SamplingPlan(1, (80.0,)), SamplingPlan(2, (80.0, 0.5))
+    assert models.plans == {"last": [one], "best_ema": [one], "combined": [one, two]}
     assert models.improves == PLANS["two_step_improves"]
     assert models.network == described()
     assert json.loads(dataset.preview()) == PLANS

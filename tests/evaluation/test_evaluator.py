@@ -14,13 +14,13 @@ from lct_pipeline.core.metrics.feature_sets import FeatureSet
 from lct_pipeline.core.metrics.kernel import kernel_distance
 from lct_pipeline.errors import DataError
 from lct_pipeline.evaluation.evaluator import Evaluator
-from lct_pipeline.evaluation.extractors import FEATURES_AS_GIVEN
 from lct_pipeline.evaluation.feature_spaces import (
+    FEATURES_AS_GIVEN,
     FeatureSpace,
     RealImages,
     real_images_of,
 )
-from lct_pipeline.evaluation.models import Subject
+from lct_pipeline.evaluation.generator import Subject
 from lct_pipeline.evaluation.protocol import FILES, SLCT_PAPER
 from lct_pipeline.models.features.base import FeatureExtractor
 

@@ -16,12 +16,11 @@ from lct_pipeline.datasets.reference import Reference
 from lct_pipeline.datasets.splits import indices_of
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError
-from lct_pipeline.evaluation import further
-from lct_pipeline.evaluation.extractors import extractor_of
+from lct_pipeline.evaluation import references
+from lct_pipeline.evaluation.feature_spaces import extractor_of
 from lct_pipeline.evaluation.final import evaluated
-from lct_pipeline.evaluation.further import feature_spaces_of
 from lct_pipeline.evaluation.generator import Generator, SamplingPlan, build_generator
-from lct_pipeline.evaluation.models import plans_of
+from lct_pipeline.evaluation.references import feature_spaces_of
 from lct_pipeline.models.autoencoder import decode, to_uint8
 from lct_pipeline.models.denoiser import ModelDescription
 from lct_pipeline.models.features.base import through_jpeg
@@ -82,7 +81,7 @@ def models_of(
         **({} if combined is None else {"combined": combined}),
     }
     return ModelSet(
-        {name: [vars(plan) for plan in plans] for name in files},
+        dict.fromkeys(files, plans),
         {},
         {name: MemoryDataset(file, copy_mode="assign") for name, file in files.items()},
     )
@@ -183,7 +182,7 @@ def further_with(
 ) -> TensorFile:
     """Return the further references with third-party statistics, measured anew."""
     parameters = changed(results.parameters.evaluation, changes)
-    return further.further_references(real_splits(results), given, None, parameters)
+    return references.further_references(real_splits(results), given, None, parameters)
 
 
 def test_third_party_statistics_are_compared_with_beside_ones_own(
@@ -252,15 +251,15 @@ def test_by_the_papers_protocol_pytorch_fids_inception_sees_jpeg_files(
     """The paper's extractor is replaced by the fitted classifier: its weights are not here."""
     load = results.catalog.load
     stored = load("reference").extractor
-    monkeypatch.setattr(further, "described", lambda *_: stored)
-    references = further_with(results, None, protocol="slct_paper")
+    monkeypatch.setattr(references, "described", lambda *_: stored)
+    measured = further_with(results, None, protocol="slct_paper")
     rows = evaluate(
         results,
         None,
         [ONE_STEP],
         protocol="slct_paper",
         num_seeds=1,
-        further=references,
+        further=measured,
     )
     assert set(rows["file_format"]) == {"JPEG, quality 75"}
     assert set(rows["quantisation"]) == {"truncated"}
@@ -271,7 +270,7 @@ def test_by_the_papers_protocol_pytorch_fids_inception_sees_jpeg_files(
     jpegs = through_jpeg(load("images").gather("images", test))
     expected = extract(jpegs).double().mean(0)
     torch.testing.assert_close(
-        references.tensors["0.test.mu"], expected, rtol=1e-5, atol=1e-6
+        measured.tensors["0.test.mu"], expected, rtol=1e-5, atol=1e-6
     )
 
 
@@ -292,7 +291,7 @@ def test_each_model_is_measured_with_its_own_weights_and_each_plan(
     expected = {
         (name, plan.num_evaluations): distance(results, model, plan, "evaluation")
         for name, model in models.items()
-        for plan in plans_of(compared, name)
+        for plan in compared.plans[name]
     }
     assert values[list(expected)].to_dict() == pytest.approx(expected, rel=1e-4)
 

@@ -11,8 +11,8 @@ from measuring import real_splits
 
 from conftest import SmokeResults, changed
 from lct_pipeline.datasets.tensors import TensorFile
-from lct_pipeline.evaluation import further, references
-from lct_pipeline.evaluation.further import further_references
+from lct_pipeline.evaluation import references
+from lct_pipeline.evaluation.references import further_references
 
 
 def measure(
@@ -33,7 +33,7 @@ def test_the_papers_extractor_is_taken_from_where_it_is_given(
 ) -> None:
     asked: list[Any] = []
     stored = results.catalog.load("reference").extractor
-    monkeypatch.setattr(further, "described", lambda e, _: asked.append(e) or stored)
+    monkeypatch.setattr(references, "described", lambda e, _: asked.append(e) or stored)
     given = {"kind": "inception_pytorch", "path": "weights.pth"}
     others = [{"kind": "dinov2"}, *([given] if place == "evaluation" else [])]
     features = {"extractor": given} if place == "features" else {}
@@ -47,7 +47,7 @@ def test_references_of_further_extractors_are_measured_once(
 ) -> None:
     reference = results.catalog.load("reference")
     stored = {"a.pt": reference.extractor, "b.pt": reference.check_extractor}
-    monkeypatch.setattr(further, "described", lambda which, _: stored[which.kind])
+    monkeypatch.setattr(references, "described", lambda which, _: stored[which.kind])
     one = measure(results, extractors=["a.pt"])
     built: list[str] = []
     plain = references.extractor_of

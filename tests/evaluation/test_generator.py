@@ -8,47 +8,27 @@ from typing import Any
 
 import pytest
 import torch
-from describing import described
+from describing import described, sampling
 from torch import Tensor, nn
 
 from conftest import SmokeResults
 from lct_pipeline.core.metrics.frechet import FrechetReference, feature_statistics
 from lct_pipeline.core.metrics.gradients import frechet_gradient
 from lct_pipeline.core.sample_quality import label_batches, noise_batches
-from lct_pipeline.errors import ParameterError
 from lct_pipeline.evaluation.generator import (
     Generator,
     LatentDecoder,
     SamplingPlan,
     build_generator,
-    deployed_plan,
-    diffusion_plans,
-    first_plan,
-    one_step,
-    two_step_plans,
 )
 from lct_pipeline.models.autoencoder import to_uint8
 from lct_pipeline.models.denoiser import ModelDescription
-from lct_pipeline.parameters import Sampling
-from lct_pipeline.parameters.evaluation import DiffusionSampling
 
 NETWORK = described(dropout=0.5, boundary=0.3, sigma_min=0.3)
 DIFFUSION = replace(NETWORK, model="diffusion", boundary=0.0, sigma_min=0.002)
 CLASSES: dict[str, Any] = {"num_classes": 2, "class_counts": {"cat": 3, "dog": 1}}
 CONDITIONAL = replace(NETWORK, **CLASSES)
 ONE_STEP = SamplingPlan(1, (80.0,))
-
-
-def sampling(**changes: Any) -> Sampling:
-    values = {
-        "intermediate_sigmas": (0.5, 2.0),
-        "renoise": ("fresh", "same"),
-        "guidance": 1.0,
-        "diffusion": {"sampler": "heun", "num_evaluations": (3,)},
-        "batch_size": 4,
-        "grid_size": 3,
-    }
-    return Sampling.model_validate(values | changes)
 
 
 class Decoding:
@@ -333,94 +313,3 @@ def test_gradients_go_through_the_images_that_are_generated_before_their_roundin
     batches = generator.images(80, ONE_STEP, seed=0, purpose="a")
     assert torch.equal(to_uint8(torch.cat(seen)), torch.cat(list(batches)))
     assert any((gradient != 0).any() for gradient in found.values())
-
-
-def test_two_step_plans_are_each_level_with_each_kind_of_noise() -> None:
-    assert two_step_plans(NETWORK, sampling()) == [
-        SamplingPlan(2, (80.0, 0.5), "fresh"),
-        SamplingPlan(2, (80.0, 2.0), "fresh"),
-        SamplingPlan(2, (80.0, 0.5), "same"),
-        SamplingPlan(2, (80.0, 2.0), "same"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("change", "kept"),
-    [
-        ({}, [0.3, 1.0, 79.0]),
-        ({"lowest_level": 1.0}, [1.0, 79.0]),  # truncated at 1
-        ({"sigma_max": 1.0}, [0.3]),
-        ({"lowest_level": 79.5}, []),
-    ],
-)
-def test_levels_that_the_model_was_not_trained_on_are_left_out(
-    change: dict[str, float], kept: list[float]
-) -> None:
-    given = sampling(
-        intermediate_sigmas=(0.2, 0.3, 1.0, 79.0, 80.0, 90.0), renoise=["same"]
-    )
-    plans = two_step_plans(replace(NETWORK, **change), given)
-    assert [plan.sigmas[1] for plan in plans] == kept
-
-
-def test_diffusion_plans_go_by_evaluations_fewest_first() -> None:
-    given = sampling(diffusion={"sampler": "heun", "num_evaluations": (9, 3, 9, 5)})
-    plans = diffusion_plans(given)
-    assert plans == [SamplingPlan(n, solver="heun") for n in (3, 5, 9)]
-    assert first_plan(DIFFUSION, given) == plans[0]
-    assert first_plan(NETWORK, given) == one_step(NETWORK)
-
-
-def deployed(
-    network: ModelDescription, nfe: int | None, second: float, solver: str = "heun"
-) -> SamplingPlan:
-    diffusion = {"sampler": solver, "num_evaluations": (3,)}
-    return deployed_plan(network, sampling(diffusion=diffusion), nfe, second, "same")
-
-
-@pytest.mark.parametrize(
-    ("nfe", "second", "expected"),
-    [
-        (None, 0.5, ONE_STEP),  # the fewest there are
-        (1, 1000.0, ONE_STEP),  # which takes no second level
-        (2, 0.5, SamplingPlan(2, (80.0, 0.5), "same")),
-        (2, 0.3, SamplingPlan(2, (80.0, 0.3), "same")),
-        (2, 79.9, SamplingPlan(2, (80.0, 79.9), "same")),
-    ],
-)
-def test_a_consistency_model_is_deployed_with_one_or_two_evaluations(
-    nfe: int | None, second: float, expected: SamplingPlan
-) -> None:
-    assert deployed(NETWORK, nfe, second) == expected
-
-
-@pytest.mark.parametrize(
-    ("nfe", "second", "change", "refused"),
-    [
-        (3, 0.5, {}, "3 evaluations.*takes one or two"),
-        (2, 0.29, {}, "the second at 0.29: "),
-        (2, 80.0, {}, "the second at 80.0: "),
-        (2, 0.5, {"lowest_level": 1.0}, "the second at 0.5: "),
-    ],
-)
-def test_more_evaluations_or_levels_that_were_not_trained_are_refused(
-    nfe: int, second: float, change: dict[str, float], refused: str
-) -> None:
-    with pytest.raises(ParameterError, match=refused):
-        deployed(replace(NETWORK, **change), nfe, second)
-
-
-@pytest.mark.parametrize(
-    ("solver", "nfe"), [("heun", 3), ("heun", 17), *(("dpm_solver", n) for n in (1, 8))]
-)
-def test_a_diffusion_model_is_deployed_with_its_solver(solver: str, nfe: int) -> None:
-    assert deployed(DIFFUSION, nfe, 0.5, solver) == SamplingPlan(nfe, solver=solver)
-    assert deployed(DIFFUSION, None, 0.5, solver) == SamplingPlan(3, solver=solver)
-
-
-@pytest.mark.parametrize("nfe", [1, 2, 8])
-def test_a_number_that_heun_does_not_have_is_refused(nfe: int) -> None:
-    with pytest.raises(ParameterError, match=rf"nfe={nfe}: .*odd number from 3 on"):
-        deployed(DIFFUSION, nfe, 0.5)
-    with pytest.raises(ValueError, match="odd numbers from 3 on"):
-        DiffusionSampling(sampler="heun", num_evaluations=(5, nfe))

@@ -21,8 +21,7 @@ from lct_pipeline.datasets.splits import SPLITS, indices_of
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError
 from lct_pipeline.evaluation import references as module
-from lct_pipeline.evaluation.extractors import extractor_of
-from lct_pipeline.evaluation.feature_spaces import real_images
+from lct_pipeline.evaluation.feature_spaces import extractor_of, real_images
 from lct_pipeline.evaluation.references import CHECK
 
 NAMES = {"": "extractor", CHECK: "check_extractor"}

@@ -11,6 +11,7 @@ from lct_pipeline.core.levels import ContinuousSchedule, IndexSchedule
 from lct_pipeline.core.preconditioning import Denoiser
 from lct_pipeline.models.denoiser import ModelDescription, build_network
 from lct_pipeline.models.mlp import MLPNetwork
+from lct_pipeline.parameters import Sampling
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "mlp": {"width": 16, "num_blocks": 1},
@@ -137,3 +138,16 @@ def random_mlp(
         for p in network.parameters():
             p.add_(0.05 * torch.randn_like(p))
     return Denoiser(network, sigma_data=0.5, sigma_min=0.002)
+
+
+def sampling(**changes: Any) -> Sampling:
+    """Return how models are sampled, with changes."""
+    values = {
+        "intermediate_sigmas": (0.5, 2.0),
+        "renoise": ("fresh", "same"),
+        "guidance": 1.0,
+        "diffusion": {"sampler": "heun", "num_evaluations": (3,)},
+        "batch_size": 4,
+        "grid_size": 3,
+    }
+    return Sampling.model_validate(values | changes)

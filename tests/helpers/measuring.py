@@ -10,7 +10,7 @@ from scipy.linalg import sqrtm
 from conftest import SmokeResults, changed
 from lct_pipeline.core.sample_quality import features_of
 from lct_pipeline.datasets.tensors import TensorFile
-from lct_pipeline.evaluation.extractors import extractor_of
+from lct_pipeline.evaluation.feature_spaces import extractor_of
 from lct_pipeline.evaluation.generator import SamplingPlan, build_generator
 from lct_pipeline.evaluation.references import RealSplits
 from lct_pipeline.models.denoiser import ModelDescription

@@ -37,7 +37,7 @@ from lct_pipeline.datasets.reference import Reference
 from lct_pipeline.datasets.results import CombinationResult
 from lct_pipeline.datasets.splits import SPLITS
 from lct_pipeline.datasets.tensors import TensorFile
-from lct_pipeline.evaluation.extractors import extractor_of
+from lct_pipeline.evaluation.feature_spaces import extractor_of
 from lct_pipeline.evaluation.references import CHECK
 from lct_pipeline.models.autoencoder import PixelAutoencoder
 from lct_pipeline.models.denoiser import build_model

@@ -199,7 +199,7 @@ def test_the_best_model_of_the_smoke_run_is_exported(results: SmokeResults) -> N
     state = model.pipeline.denoiser.model.network.state_dict()
     assert all(torch.equal(state[k], t) for k, t in models.file(name).tensors.items())
     plans = [plan["num_evaluations"] for plan in model.pipeline.scheduler.config.plans]
-    assert plans == [plan["num_evaluations"] for plan in models.plans[name]]
+    assert plans == [plan.num_evaluations for plan in models.plans[name]]
     card = model_card(model.story, model.pipeline, "0" * 64)
     assert "64 images against 385 of the test split" in card
     assert "| Real images |" in card

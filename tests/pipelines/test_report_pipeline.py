@@ -11,7 +11,7 @@ import pytest
 from conftest import SmokeResults, run_stages
 from lct_pipeline.datasets.run_records import TRAIN_NODE
 from lct_pipeline.errors import DataError
-from lct_pipeline.evaluation.sample_panels import panel_key
+from lct_pipeline.evaluation.sample_pictures import panel_key
 from lct_pipeline.reporting.page import MAX_BYTES
 from lct_pipeline.reporting.words import row_text
 

@@ -13,13 +13,9 @@ from lct_pipeline.core.randomness import derived_seed
 from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError
-from lct_pipeline.evaluation.extractors import FEATURES_AS_GIVEN, extractor_of
-from lct_pipeline.evaluation.generator import (
-    Generator,
-    SamplingPlan,
-    build_generator,
-    deployed_plan,
-)
+from lct_pipeline.evaluation.feature_spaces import FEATURES_AS_GIVEN, extractor_of
+from lct_pipeline.evaluation.generator import Generator, SamplingPlan, build_generator
+from lct_pipeline.evaluation.plans import deployed_plan
 from lct_pipeline.models.denoiser import ModelDescription
 from lct_pipeline.models.features.base import FeatureExtractor
 from lct_pipeline.models.importing import imported

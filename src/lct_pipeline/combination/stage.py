@@ -21,10 +21,10 @@ from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.reference import Reference
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError
-from lct_pipeline.evaluation.extractors import extractor_of
 from lct_pipeline.evaluation.feature_spaces import (
     FeatureSpace,
     RealImages,
+    extractor_of,
     real_images,
     real_images_of,
 )

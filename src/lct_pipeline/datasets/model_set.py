@@ -7,6 +7,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset
 
+from lct_pipeline.core.sampling_plans import SamplingPlan
 from lct_pipeline.datasets.atomic import AtomicDataset
 from lct_pipeline.datasets.checkpoints import CheckpointCatalog
 from lct_pipeline.datasets.tensors import TensorFile
@@ -21,17 +22,22 @@ def last_weights(catalog: CheckpointCatalog) -> TensorFile:
     return catalog.store.read(last["name"], last["digest"])
 
 
+def plans_from(said: list[dict[str, Any]]) -> list[SamplingPlan]:
+    """Return plans that JSON says."""
+    return [SamplingPlan(**{**p, "sigmas": tuple(p["sigmas"])}) for p in said]
+
+
 @dataclass(frozen=True)
 class ModelSet:
     """The models that were compared when their plans were selected, in that order.
 
     Attributes:
-        plans: Sampling plans by model, as JSON says them, the fewest evaluations first.
+        plans: Sampling plans by model, the fewest evaluations first.
         improves: By model, whether a second evaluation was better; empty of diffusion models.
         datasets: Where weights come from, by model.
     """
 
-    plans: dict[str, list[dict[str, Any]]]
+    plans: dict[str, list[SamplingPlan]]
     improves: dict[str, bool | None]
     datasets: dict[str, AbstractDataset]
 
@@ -95,5 +101,5 @@ class ModelSetDataset(AtomicDataset):
         said = super().load()
         if said is None:
             return None
-        improves = said.get("two_step_improves", {})
-        return ModelSet(said["plans"], improves, self._datasets)
+        plans = {name: plans_from(own) for name, own in said["plans"].items()}
+        return ModelSet(plans, said.get("two_step_improves", {}), self._datasets)

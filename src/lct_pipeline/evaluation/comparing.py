@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import groupby, islice
 from typing import Any
@@ -19,17 +20,18 @@ from lct_pipeline.datasets.decoding import UndecodableImageError, decode_pixels
 from lct_pipeline.datasets.sources import ImageSource, RawImage
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError, ParameterError
-from lct_pipeline.evaluation.evaluator import Evaluator, Measured, measured
-from lct_pipeline.evaluation.extractors import TRAINED_HERE, described, extractor_of
+from lct_pipeline.evaluation.evaluator import Evaluator, Measured
 from lct_pipeline.evaluation.feature_spaces import (
     FeatureSpace,
     RealImages,
+    described,
     external_images,
+    extractor_of,
 )
 from lct_pipeline.evaluation.protocol import FILES
 from lct_pipeline.parameters import Runtime
 from lct_pipeline.parameters.data import Ingestion
-from lct_pipeline.parameters.evaluation import Comparison, Features
+from lct_pipeline.parameters.evaluation import TRAINED_HERE, Comparison, Features
 from lct_pipeline.processes.mapping import in_threads
 from lct_pipeline.progress import track
 
@@ -70,7 +72,7 @@ def compared(
     )
     decode = partial(_decode, ingestion)
 
-    def seen(source: ImageSource, title: str) -> FeatureSet:
+    def seen(source: ImageSource, title: str | None) -> FeatureSet:
         count = len(source)
         images = in_threads(decode, source.read(0, count), runtime.num_workers)
         progress = track(images, f"features of {title}", "image", total=count)
@@ -79,7 +81,7 @@ def compared(
         batches = batches_of_one_shape(progress, features.batch_size)
         return evaluator.features(batches, count, keep)[0]
 
-    found = seen(generated, str(parameters.generated))
+    found = seen(generated, parameters.generated)
     if reference is not None:
         title = str(parameters.reference)
         real = seen(reference, title)
@@ -88,9 +90,9 @@ def compared(
     else:
         assert statistics is not None
         against = external_images(statistics)
+    beside = replace(evaluator, spaces=(FeatureSpace(extractor, (against,)),))
     about = {"model": parameters.generated, "nfe": 0}
-    space = FeatureSpace(extractor, (against,))
-    return measured(about, [found], space, FILES, seeds=[])
+    return beside.measured(about, [[found]], seeds=[])
 
 
 def _decode(limits: Ingestion, raw: RawImage) -> Any:

@@ -26,13 +26,14 @@ from lct_pipeline.core.metrics.size_bias import (
 )
 from lct_pipeline.datasets.results import EvaluationResult, EvaluationRow
 from lct_pipeline.evaluation.feature_spaces import FeatureSpace, RealImages
-from lct_pipeline.evaluation.models import NO_PLAN, Subject
+from lct_pipeline.evaluation.generator import NO_PLAN, Subject
 from lct_pipeline.evaluation.protocol import (
     CLEAN,
     ImageFormat,
     library_versions,
     protocol_columns,
 )
+from lct_pipeline.models.features.base import FeatureExtractor
 
 NOT_KNOWN = {"std": None, "standard_error": None}
 
@@ -104,12 +105,9 @@ class Evaluator:
                 stored = self.image_format.store(images)
                 for space, reducer in zip(self.spaces, reducers, strict=True):
                     features = space.extractor.extract(stored)
-                    reducer.update(features, self._classes(space, features))
+                    classify = space.extractor.classify if self.num_retained else None
+                    reducer.update(features, classify and classify(features))
         return [reducer.result() for reducer in reducers]
-
-    def _classes(self, space: FeatureSpace, features: Tensor) -> Tensor | None:
-        classify = space.extractor.classify
-        return classify(features) if classify and self.num_retained else None
 
     def _reducer(self, num_images: int, keep: Tensor | None) -> FeatureReducer:
         if self.num_retained is None:
@@ -122,7 +120,7 @@ class Evaluator:
         """Return the rows of what makes images: means over seeds of noise, in each space."""
         count = subject.num_images
         by_seed = [self.features(subject.batches(seed=n), count) for n in seeds]
-        return self._measured(subject.about, by_seed, list(seeds))
+        return self.measured(subject.about, by_seed, list(seeds))
 
     def measure_held_out(self) -> Measured:
         """Return the rows of real images that are not the reference, as if generated."""
@@ -133,65 +131,49 @@ class Evaluator:
             moments = [FeatureMoments.of(held_out.frechet.statistics)]
             sets.append(FeatureSet(moments, held_out.features, None))
         about = {"model": "real_validation_images", **NO_PLAN}
-        return self._measured(about, [sets], [])
+        return self.measured(about, [sets], [])
 
-    def _measured(
+    def measured(
         self, about: dict[str, Any], by_seed: list[list[FeatureSet]], seeds: list[int]
     ) -> Measured:
-        return Measured.joined(
-            measured(about, list(sets), space, self.image_format, seeds)
-            for space, sets in zip(self.spaces, zip(*by_seed, strict=True), strict=True)
+        """Return the rows of a model and plan, and its distances by number of images.
+
+        Args:
+            about: Model and plan.
+            by_seed: What each extractor found in what was generated, for each seed.
+            seeds: Of the noise.
+        """
+        found = Measured()
+        for space, *sets in zip(self.spaces, *by_seed, strict=True):
+            for reference in space.references:
+                made = self._protocol(space.extractor, reference, sets[0])
+                made |= {"seeds": seeds, "versions": library_versions()}
+                points = _points(sets, reference)
+                values = _values(sets, space.extractor, reference, points)
+                found.rows.extend(
+                    EvaluationRow(**about, metric=metric, **value, **made)
+                    for metric, value in values.items()
+                )
+                of_points = {**about, "metric": space.extractor.frechet_name}
+                found.points.extend({**of_points, **point, **made} for point in points)
+        return found
+
+    def _protocol(
+        self, extractor: FeatureExtractor, real: RealImages, generated: FeatureSet
+    ) -> dict[str, Any]:
+        return protocol_columns(
+            extractor=extractor.name,
+            extractor_digest=extractor.digest,
+            resize=extractor.resize,
+            quantisation=self.image_format.quantisation,
+            file_format=self.image_format.file_format,
+            reference=real.title,
+            reference_digest=real.digest,
+            num_generated=generated.num_images,
+            num_real=real.num_images,
+            kept_generated=len(generated.kept),
+            kept_real=0 if real.features is None else len(real.features),
         )
-
-
-def measured(
-    about: dict[str, Any],
-    sets: list[FeatureSet],
-    space: FeatureSpace,
-    image_format: ImageFormat,
-    seeds: list[int],
-) -> Measured:
-    """Return the rows of a model and plan in one space, and its distances by number of images.
-
-    Args:
-        about: Model and plan.
-        sets: What was generated, a set for each seed.
-        space: Its extractor made the sets.
-        image_format: How the images were stored.
-        seeds: Of the noise.
-    """
-    found, extractor = Measured(), space.extractor
-    for reference in space.references:
-        protocol = _protocol(space, reference, image_format, sets[0])
-        made = {**protocol, "seeds": seeds, "versions": library_versions()}
-        points = _points(sets, reference)
-        for metric, values in _values(sets, space, reference, points).items():
-            row = EvaluationRow(**about, metric=metric, **values, **made)
-            found.rows.append(row)
-        of_points = {**about, "metric": extractor.frechet_name}
-        found.points.extend({**of_points, **point, **made} for point in points)
-    return found
-
-
-def _protocol(
-    space: FeatureSpace,
-    reference: RealImages,
-    image_format: ImageFormat,
-    generated: FeatureSet,
-) -> dict[str, Any]:
-    return protocol_columns(
-        extractor=space.extractor.name,
-        extractor_digest=space.extractor.digest,
-        resize=space.extractor.resize,
-        quantisation=image_format.quantisation,
-        file_format=image_format.file_format,
-        reference=reference.title,
-        reference_digest=reference.digest,
-        num_generated=generated.num_images,
-        num_real=reference.num_images,
-        kept_generated=len(generated.kept),
-        kept_real=0 if reference.features is None else len(reference.features),
-    )
 
 
 def _points(sets: list[FeatureSet], reference: RealImages) -> list[dict[str, Any]]:
@@ -212,7 +194,7 @@ def _points(sets: list[FeatureSet], reference: RealImages) -> list[dict[str, Any
 
 def _values(
     sets: list[FeatureSet],
-    space: FeatureSpace,
+    extractor: FeatureExtractor,
     reference: RealImages,
     points: list[dict[str, Any]],
 ) -> dict[str, dict[str, Any]]:
@@ -221,7 +203,6 @@ def _values(
     Kernel distance, precision and so on need features themselves: of some images, where there are
     very many.
     """
-    extractor = space.extractor
     name = extractor.frechet_name
     found = {name: _over_seeds([reference.frechet_distance(some) for some in sets])}
     if points and not math.isnan(points[0]["infinity"]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -21,7 +21,12 @@ from lct_pipeline.core.sample_quality import random_subset
 from lct_pipeline.datasets.splits import SPLITS
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError
+from lct_pipeline.models.device import choose_device
 from lct_pipeline.models.features.base import FeatureExtractor
+from lct_pipeline.models.features.classifier import classifier_extractor
+from lct_pipeline.models.features.extractors import build_extractor
+from lct_pipeline.parameters import Runtime
+from lct_pipeline.parameters.evaluation import Extractor
 
 # as they are called in the column `reference`
 TITLES = {
@@ -30,6 +35,38 @@ TITLES = {
     "test": "the test split",
     "all": "all real images",
 }
+FEATURES_AS_GIVEN = FeatureExtractor(
+    name="", digest="", resize="none", extract=lambda features: features
+)  # of a source that makes features and no images
+
+
+def described(extractor: Extractor, runtime: Runtime) -> TensorFile:
+    """Return the file that stands for a pretrained extractor: what it is, and its digest.
+
+    Raises:
+        DataError: Its weights are not there.
+    """
+    digest = build_extractor(extractor, choose_device(runtime.device)).digest
+    about = {"extractor": extractor.model_dump(mode="json"), "digest": digest}
+    return TensorFile({}, about)
+
+
+def extractor_of(stored: TensorFile, runtime: Runtime) -> FeatureExtractor:
+    """Return the extractor of a ``feature_extractor`` or ``check_extractor`` file.
+
+    Raises:
+        DataError: The weights that it names are not there any more, or are other ones.
+    """
+    device, about = choose_device(runtime.device), stored.metadata
+    if "extractor" not in about:
+        return classifier_extractor(stored.tensors, about, device)
+    extractor = build_extractor(Extractor.model_validate(about["extractor"]), device)
+    if extractor.digest != about["digest"]:
+        raise DataError(
+            f"the weights of the feature extractor {extractor.name} changed since references were "
+            "measured with them. Run again from the start of the stage, which measures anew."
+        )
+    return extractor
 
 
 @dataclass(frozen=True)
@@ -103,15 +140,6 @@ class FeatureSpace:
     references: tuple[RealImages, ...]
     held_out: RealImages | None = None
 
-    def beside(self, reference: RealImages) -> FeatureSpace:
-        """Return the space with one more reference.
-
-        Raises:
-            DataError: It is of another extractor.
-        """
-        reference.require_width(len(self.references[0].frechet.statistics.mu))
-        return replace(self, references=(*self.references, reference))
-
 
 def real_images(stored: TensorFile, split: str, prefix: str = "") -> RealImages:
     """Return the real images of a split, or of ``all`` splits together.
@@ -122,26 +150,28 @@ def real_images(stored: TensorFile, split: str, prefix: str = "") -> RealImages:
         prefix: Begins the names of what one extractor found: none, ``CHECK``, or a number.
     """
     parts = SPLITS if split == "all" else (split,)
-    found = {part: _statistics(stored, part, prefix) for part in parts}
-    statistics = found[parts[0]]
+    counts = stored.metadata["num_images"]
+    found = [
+        FeatureStatistics(
+            stored.tensors[f"{prefix}{part}.mu"],
+            stored.tensors[f"{prefix}{part}.cov"],
+            counts[part],
+        )
+        for part in parts
+    ]
+    statistics = found[0]
     if len(parts) > 1:
-        moments = [FeatureMoments.of(part) for part in found.values()]
+        moments = [FeatureMoments.of(part) for part in found]
         statistics = FeatureMoments.merged(moments).statistics()
-    features = _kept(stored, parts, prefix)
+    kept = {part: stored.tensors[f"{prefix}{part}.features"] for part in parts}
+    features = _equal_shares(kept, counts)
     digest = stored.metadata["images"]
     return RealImages(TITLES[split], digest, FrechetReference(statistics), features)
 
 
-def _statistics(stored: TensorFile, split: str, prefix: str) -> FeatureStatistics:
-    mu, cov = (stored.tensors[f"{prefix}{split}.{name}"] for name in ("mu", "cov"))
-    return FeatureStatistics(mu, cov, stored.metadata["num_images"][split])
-
-
-def _kept(stored: TensorFile, parts: tuple[str, ...], prefix: str) -> Tensor:
-    """Return features of as large a share of each split."""
-    kept = {part: stored.tensors[f"{prefix}{part}.features"] for part in parts}
-    counts = stored.metadata["num_images"]
-    share = min(len(kept[part]) / counts[part] for part in parts)
+def _equal_shares(kept: dict[str, Tensor], counts: dict[str, int]) -> Tensor:
+    """Return features of as large a share of the images of each split."""
+    share = min(len(features) / counts[part] for part, features in kept.items())
     chosen = []
     for part, features in kept.items():
         generator = derived_generator(0, "kept features of all", part)

@@ -1,4 +1,4 @@
-"""The final values: all models and controls, in all feature spaces."""
+"""The final values: all models and controls, in all feature spaces; and what is drawn of them."""
 
 from __future__ import annotations
 
@@ -7,24 +7,32 @@ from itertools import chain
 from typing import Any
 
 from pandas import DataFrame
+from plotly.graph_objects import Figure
 
 from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.model_set import ModelSet
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.splits import indices_of
+from lct_pipeline.datasets.tensors import TensorFile
+from lct_pipeline.errors import DataError
 from lct_pipeline.evaluation.evaluator import Evaluator, Measured
 from lct_pipeline.evaluation.feature_spaces import FeatureSpace
-from lct_pipeline.evaluation.generator import build_generator
-from lct_pipeline.evaluation.models import (
+from lct_pipeline.evaluation.generator import (
+    build_generator,
     decoded_noise,
-    plans_of,
     reconstructions,
     trained_models,
 )
-from lct_pipeline.evaluation.protocol import CLEAN, FORMATS, PAPER_NUM_IMAGES
+from lct_pipeline.evaluation.protocol import (
+    CLEAN,
+    FORMATS,
+    PAPER_NUM_IMAGES,
+    log_by_protocol,
+)
 from lct_pipeline.parameters import Runtime, Sampling
 from lct_pipeline.parameters.evaluation import Evaluation
 from lct_pipeline.progress import track
+from lct_pipeline.reporting.curves import draw_size_bias, draw_two_step_sweep
 
 logger = logging.getLogger(__name__)
 
@@ -50,14 +58,13 @@ def evaluated(
     )
     evaluator = Evaluator(spaces, image_format, num_retained, NUM_BLOCKS)
     count = parameters.num_images or spaces[0].references[0].num_images
-    plans = {name: plans_of(models, name) for name in models.names}
     weights = ((name, models.file(name).tensors) for name in models.names)
     controls = [
         decoded_noise(generator, count),
         reconstructions(latents, indices_of(image_manifest, "test"), generator),
     ]
-    trained = trained_models(weights, plans, generator, count, "evaluation")
-    total = sum(map(len, plans.values())) + len(controls)
+    trained = trained_models(weights, models.plans, generator, count, "evaluation")
+    total = sum(map(len, models.plans.values())) + len(controls)
     seeds = range(parameters.seed, parameters.seed + parameters.num_seeds)
     found, known = [], dict[Any, Measured]()
     for subject in track(chain(trained, controls), "evaluate", "model", total=total):
@@ -82,3 +89,34 @@ def _tell(models: ModelSet, parameters: Evaluation) -> None:
             num_images,
             PAPER_NUM_IMAGES,
         )
+
+
+def conclusion(
+    evaluation_table: DataFrame,
+    two_step_selection: DataFrame,
+    distance_by_size: DataFrame,
+    sample_panels: TensorFile,
+    copying: dict[str, Any],
+) -> tuple[Figure, Figure, dict[str, Any]]:
+    """Log the values by protocol; return two charts and the record.
+
+    Raises:
+        DataError: There is no value.
+    """
+    if evaluation_table.empty:
+        raise DataError("the evaluation has no rows.")
+    log_by_protocol(evaluation_table)
+    made = evaluation_table[["metric", "protocol"]]
+    first = evaluation_table[made.eq(made.iloc[0]).all(axis=1)]
+    columns = ["model", "nfe", "metric", "value", "std"]  # of a Frechet distance
+    record = {
+        "distances": first[columns].to_dict(orient="records"),
+        "num_models": evaluation_table["model"].nunique(),
+        "num_panels": len(sample_panels.metadata["panels"]),
+        "copying": copying.get("median_ratio"),
+    }
+    return (
+        draw_two_step_sweep(two_step_selection),
+        draw_size_bias(distance_by_size),
+        record,
+    )

@@ -1,8 +1,10 @@
-"""From weights to images: what combination, evaluation and export share."""
+"""From weights to images, and what is evaluated: trained models, and controls without a model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,100 +12,17 @@ from torch import Tensor
 
 from lct_pipeline.core.preconditioning import Denoiser
 from lct_pipeline.core.sample_quality import label_batches, noise_batches
-from lct_pipeline.core.samplers import Renoise, guided
+from lct_pipeline.core.samplers import guided
 from lct_pipeline.core.sampling_plans import SamplingPlan, sample_by_plan
 from lct_pipeline.datasets.decoder import Decoder, needed, normalisation_of
-from lct_pipeline.errors import ParameterError
+from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.models.autoencoder import decode, place, to_uint8
 from lct_pipeline.models.denoiser import ModelDescription, build_model
 from lct_pipeline.models.device import choose_device
+from lct_pipeline.models.digests import tensors_digest
 from lct_pipeline.parameters import Runtime, Sampling
 
-
-def one_step(network: ModelDescription) -> SamplingPlan:
-    """Return the plan of one evaluation of a consistency model."""
-    return SamplingPlan(1, (network.sigma_max,))
-
-
-def two_step_plans(network: ModelDescription, sampling: Sampling) -> list[SamplingPlan]:
-    """Return the candidates for two evaluations: each level with each kind of new noise.
-
-    Levels that the model was not trained on are left out: those below a truncation.
-    """
-    low, high = _trained_levels(network)
-    sigmas = [sigma for sigma in sampling.intermediate_sigmas if low <= sigma < high]
-    return [
-        SamplingPlan(2, (high, sigma), renoise)
-        for renoise in sampling.renoise
-        for sigma in sigmas
-    ]
-
-
-def _trained_levels(network: ModelDescription) -> tuple[float, float]:
-    return max(network.lowest_level, network.sigma_min), network.sigma_max
-
-
-def diffusion_plans(sampling: Sampling) -> list[SamplingPlan]:
-    """Return the plans of a diffusion model, one for each number of evaluations, fewest first."""
-    return [
-        SamplingPlan(n, solver=sampling.diffusion.sampler)
-        for n in sorted(set(sampling.diffusion.num_evaluations))
-    ]
-
-
-def first_plan(network: ModelDescription, sampling: Sampling) -> SamplingPlan:
-    """Return the plan with the fewest evaluations, by which weights are selected."""
-    return candidate_plans(network, sampling)[0]
-
-
-def candidate_plans(
-    network: ModelDescription, sampling: Sampling
-) -> list[SamplingPlan]:
-    """Return all plans that a model may be used with, the fewest evaluations first."""
-    if network.model == "diffusion":
-        return diffusion_plans(sampling)
-    return [one_step(network), *two_step_plans(network, sampling)]
-
-
-def deployed_plan(
-    network: ModelDescription,
-    sampling: Sampling,
-    nfe: int | None,
-    intermediate_sigma: float,
-    renoise: Renoise,
-) -> SamplingPlan:
-    """Return the plan that a model is going to be used with.
-
-    Args:
-        network: Description of the network.
-        sampling: Has the solver of diffusion models.
-        nfe: Number of evaluations; None is the smallest there is.
-        intermediate_sigma: Level of the second evaluation of a consistency model.
-        renoise: Noise of it.
-
-    Raises:
-        ParameterError: A consistency model is asked for more than two, or at a level that it was
-            not trained on; Heun's method for a number that it does not have.
-    """
-    if nfe is None:
-        return first_plan(network, sampling)
-    if network.model == "diffusion":
-        solver = sampling.diffusion.sampler
-        if solver == "heun" and (nfe < 3 or nfe % 2 == 0):
-            raise ParameterError(
-                f"combination.fitness.nfe={nfe}: heun evaluates twice a step but once in the last: "
-                "give an odd number from 3 on."
-            )
-        return SamplingPlan(nfe, solver=solver)
-    if nfe == 1:
-        return one_step(network)
-    low, high = _trained_levels(network)
-    if nfe > 2 or not low <= intermediate_sigma < high:
-        raise ParameterError(
-            f"combination.fitness: {nfe} evaluations, the second at {intermediate_sigma}: a "
-            f"consistency model takes one or two, the second between {low} and {high}."
-        )
-    return SamplingPlan(2, (high, intermediate_sigma), renoise)
+NO_PLAN = {"nfe": 0, "intermediate_sigma": None, "renoise": None, "solver": None}
 
 
 class LatentDecoder:
@@ -169,8 +88,12 @@ class Generator:
     ) -> Iterator[Tensor]:
         """Yield batches of uint8 images ``(B, 3, H, W)``."""
         inputs = self._inputs(num_images, max(1, len(plan.sigmas)), seed, purpose)
-        for noise, classes in zip(*inputs, strict=True):
-            yield self.decode(self._sample(list(noise), classes, plan))
+        names = ("boundary", "sigma_min", "sigma_max", "rho")
+        levels = {name: getattr(self.network, name) for name in names}
+        for noise, labels in zip(*inputs, strict=True):
+            model = self._guided(labels)
+            x = sample_by_plan(model, list(noise), plan, labels=labels, **levels)
+            yield self.decode(x)
 
     def gradients(
         self,
@@ -191,12 +114,14 @@ class Generator:
             seed: As for :meth:`images`.
             purpose: As for :meth:`images`.
         """
-        network = self.model.network
+        network, sigma = self.model.network, self.network.sigma_max
         network.requires_grad_(True).zero_grad()
         inputs = self._inputs(len(by_feature), 1, seed, purpose)
         parts = by_feature.float().split(self.sampling.batch_size)
         for (noise,), labels, part in zip(*inputs, parts, strict=True):
-            x = self._one_step(noise, labels)
+            t = torch.full((len(noise),), sigma, device=noise.device)
+            of_class = () if labels is None else (labels,)
+            x = self._guided(labels)(sigma * noise, t, *of_class)
             images = self.decode.differentiable(x).clamp(-1, 1)
             differentiate(images).backward(part.to(self.device))
         found = {
@@ -210,19 +135,16 @@ class Generator:
         self, num_images: int, num_evaluations: int, seed: int, purpose: str
     ) -> tuple[Iterator[Tensor], Iterator[Tensor | None]]:
         """Return batches of noise and of classes, on the device."""
-        stream: dict[str, Any] = {
-            "batch_size": self.sampling.batch_size,
-            "seed": seed,
-            "purpose": purpose,
-        }
+        stream = {"batch_size": self.sampling.batch_size, "seed": seed}
+        shape, counts = self.network.sample_shape, self.network.class_counts.values()
         noises = noise_batches(
             num_images,
-            self.network.sample_shape,
+            shape,
             num_evaluations=num_evaluations,
+            purpose=purpose,
             **stream,
         )
-        counts = list(self.network.class_counts.values())
-        classes = label_batches(num_images, counts, **stream)
+        classes = label_batches(num_images, list(counts), purpose=purpose, **stream)
         return (
             (noise.to(self.device) for noise in noises),
             (c if c is None else c.to(self.device) for c in classes),
@@ -233,23 +155,6 @@ class Generator:
             return self.model
         weight, null_class = self.sampling.guidance, self.network.num_classes
         return guided(self.model, weight, null_class=null_class)
-
-    def _one_step(self, noise: Tensor, labels: Tensor | None) -> Tensor:
-        """Return normalised latents of one evaluation, differentiable."""
-        sigma = self.network.sigma_max
-        t = torch.full((len(noise),), sigma, device=noise.device)
-        more = () if labels is None else (labels,)
-        return self._guided(labels)(sigma * noise, t, *more)
-
-    def _sample(
-        self, noise: list[Tensor], labels: Tensor | None, plan: SamplingPlan
-    ) -> Tensor:
-        """Return normalised latents ``(B, C, H, W)``."""
-        names = ("boundary", "sigma_min", "sigma_max", "rho")
-        levels = {name: getattr(self.network, name) for name in names}
-        return sample_by_plan(
-            self._guided(labels), noise, plan, labels=labels, **levels
-        )
 
     def grid(
         self, tensors: Mapping[str, Tensor], plan: SamplingPlan, *, seed: int
@@ -277,3 +182,78 @@ def build_generator(
     device = choose_device(runtime.device)
     decode = LatentDecoder(needed(decoder), device, quantise)
     return Generator(network, decode, sampling, device)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Something that makes images: what a row says about it, and batches for a ``seed``.
+
+    Subjects of the same ``weights``, a digest, make the same images with the same plan.
+    """
+
+    about: dict[str, Any]
+    num_images: int
+    batches: Callable[..., Iterator[Tensor]]
+    depends_on_seed: bool = True
+    weights: str = ""
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Return what the images depend on, but for the seed."""
+        plan = (value for name, value in self.about.items() if name != "model")
+        return (self.weights or self.about["model"], *plan)
+
+
+def trained_models(
+    weights: Iterable[tuple[str, Mapping[str, Tensor]]],
+    plans: Mapping[str, list[SamplingPlan]],
+    generator: Generator,
+    count: int,
+    purpose: str,
+) -> Iterator[Subject]:
+    """Yield each model with each of its plans, the generator having its weights until the next."""
+    for name, tensors in weights:
+        generator.load(tensors)
+        digest = tensors_digest(tensors)
+        for plan in plans[name]:
+            second = plan.sigmas[1] if len(plan.sigmas) > 1 else None
+            about = {
+                "model": name,
+                "nfe": plan.num_evaluations,
+                "intermediate_sigma": second,
+                "renoise": None if second is None else plan.renoise,
+                "solver": plan.solver,
+            }
+            batches = partial(generator.images, count, plan, purpose=purpose)
+            yield Subject(about, count, batches, weights=digest)
+
+
+def decoded_noise(generator: Generator, count: int) -> Subject:
+    """Return images of noise with the latents' mean and standard deviation: no model at all."""
+    about = {"model": "gaussian_latents", **NO_PLAN}
+    return Subject(about, count, partial(gaussian_images, generator, count))
+
+
+def gaussian_images(generator: Generator, count: int, seed: int) -> Iterator[Tensor]:
+    """Yield decoded noise."""
+    for noise in noise_batches(
+        count,
+        generator.network.sample_shape,
+        num_evaluations=1,
+        batch_size=generator.sampling.batch_size,
+        seed=seed,
+        purpose="gaussian",
+    ):
+        x = generator.model.sigma_data * noise[0].to(generator.device)
+        yield generator.decode(x)
+
+
+def reconstructions(latents: ShardStore, indices: Any, generator: Generator) -> Subject:
+    """Return test images through the autoencoder: no model in its latents can be better."""
+
+    def batches(seed: int) -> Iterator[Tensor]:
+        for z in latents.batches("mean", generator.sampling.batch_size, indices):
+            yield generator.decode.of_raw(z.to(generator.device).float())
+
+    about = {"model": "reconstructed_test_images", **NO_PLAN}
+    return Subject(about, len(indices), batches, depends_on_seed=False)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -17,22 +19,36 @@ from lct_pipeline.core.metrics.feature_sets import FeatureReducer
 from lct_pipeline.core.randomness import derived_generator
 from lct_pipeline.core.sample_quality import feature_batches, random_subset
 from lct_pipeline.datasets.parts import Last
-from lct_pipeline.datasets.reference import Parts
+from lct_pipeline.datasets.reference import Parts, Reference
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.splits import SPLITS, indices_of, usable_rows
 from lct_pipeline.datasets.tensors import TensorFile, content_digest
-from lct_pipeline.evaluation.extractors import TRAINED_HERE, described, extractor_of
+from lct_pipeline.errors import DataError
+from lct_pipeline.evaluation.feature_spaces import (
+    FeatureSpace,
+    described,
+    external_images,
+    extractor_of,
+    real_images,
+)
+from lct_pipeline.evaluation.protocol import FORMATS, PAPER_EXTRACTOR
 from lct_pipeline.models.device import choose_device
 from lct_pipeline.models.features.base import FeatureExtractor
 from lct_pipeline.models.features.classifier import SmallClassifier, fit_classifier
 from lct_pipeline.parameters import Runtime
-from lct_pipeline.parameters.evaluation import Features
+from lct_pipeline.parameters.evaluation import (
+    TRAINED_HERE,
+    Evaluation,
+    Extractor,
+    Features,
+)
 from lct_pipeline.progress import track, track_losses
 
 logger = logging.getLogger(__name__)
 
 LEARNING_RATE = 5e-3  # of a classifier: peak of a one-cycle schedule
-CHECK = "check."  # begins the names of what is measured by the check extractor
+# begin the names of what the check extractor finds, and of third-party statistics
+CHECK, GIVEN = "check.", "given"
 
 
 @dataclass(frozen=True)
@@ -187,3 +203,93 @@ class RealSplits:
         found = reducer.result()
         mu, cov, _ = found.statistics
         return {"mu": mu, "cov": cov, "features": found.kept}
+
+
+def further_references(
+    real: RealSplits,
+    given: TensorFile | None,
+    previous: TensorFile | None,
+    parameters: Evaluation,
+) -> TensorFile:
+    """Return what the further extractors find in the real images, and what others found in theirs.
+
+    Images are stored as the protocol says. ``given``, where there is one, is kept as ``given.mu``
+    and ``given.sigma``.
+    """
+    stored, digests = _further(parameters, real.features, real.runtime)
+    store = FORMATS[parameters.protocol].store
+    found = real.measured(stored, digests, previous, store)
+    tensors = {n: t for n, t in found.tensors.items() if not n.startswith(GIVEN)}
+    metadata = {k: v for k, v in found.metadata.items() if k != GIVEN}
+    if given is not None:
+        tensors |= {f"{GIVEN}.{name}": tensor for name, tensor in given.tensors.items()}
+        metadata[GIVEN] = given.metadata
+    return TensorFile(tensors, metadata)
+
+
+def _further(
+    parameters: Evaluation, features: Features, runtime: Runtime
+) -> tuple[dict[str, TensorFile], dict[str, str]]:
+    """Return the extractors beside those of the references, by the prefix of what they find.
+
+    And digests of what their values depend on, beside the images. The paper's extractor is taken as
+    it is given, which may say where its weights are.
+    """
+    wanted = list(parameters.extractors)
+    if parameters.protocol == "slct_paper":
+        known = (e for e in [*wanted, features.extractor] if e.kind == PAPER_EXTRACTOR)
+        of_paper = next(known, Extractor(kind=PAPER_EXTRACTOR))
+        wanted = [of_paper, *(other for other in wanted if other != of_paper)]
+    stored = {f"{n}.": described(kind, runtime) for n, kind in enumerate(wanted)}
+    made = f"{FORMATS[parameters.protocol].file_format} {features.num_retained}"
+    digests = {}
+    for prefix, file in stored.items():
+        digest = f"{content_digest(file.tensors, file.metadata)} {made}"
+        digests[prefix] = hashlib.sha256(digest.encode()).hexdigest()
+    return stored, digests
+
+
+def feature_spaces_of(
+    reference: Reference,
+    further: TensorFile,
+    parameters: Evaluation,
+    features: Features,
+    runtime: Runtime,
+) -> list[FeatureSpace]:
+    """Return all feature spaces; third-party statistics are for the first of them.
+
+    The paper's protocol leaves out the extractors of search and selection: what they know of real
+    images is not of JPEG files.
+
+    Raises:
+        DataError: The further references are of other parameters.
+    """
+    stored, digests = _further(parameters, features, runtime)
+    given = further.metadata.get(GIVEN)
+    path = parameters.reference.path and Path(parameters.reference.path).name
+    if (path, digests) != (given and given["path"], further.metadata["extractors"]):
+        raise DataError(
+            "the further references were measured for other values of evaluation.extractors, "
+            "evaluation.reference or evaluation.protocol: run `kedro run --pipeline=evaluate`."
+        )
+    found = [(file, further, prefix) for prefix, file in stored.items()]
+    split = "all"
+    if parameters.protocol != "slct_paper":
+        of_search = (reference.extractor, reference.statistics, "")
+        check = (reference.check_extractor, reference.statistics, CHECK)
+        found, split = [of_search, check, *found], parameters.split
+    spaces = [
+        FeatureSpace(
+            extractor_of(file, runtime),
+            (real_images(statistics, split, prefix),),
+            real_images(statistics, "validation", prefix),
+        )
+        for file, statistics, prefix in found
+    ]
+    if given is not None:
+        tensors = {name: further.tensors[f"{GIVEN}.{name}"] for name in ("mu", "sigma")}
+        theirs = external_images(TensorFile(tensors, given))
+        (ours,) = spaces[0].references
+        theirs.require_width(len(ours.frechet.statistics.mu))
+        spaces[0] = replace(spaces[0], references=(ours, theirs))
+    return spaces

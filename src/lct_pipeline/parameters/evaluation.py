@@ -79,7 +79,8 @@ class TrainedClassifier(Group):
     """Images a step of its training."""
 
 
-KINDS = ("classifier", "inception", "inception_pytorch", "dinov2")
+TRAINED_HERE = "classifier"  # the kind that is trained on the images of a run
+KINDS = (TRAINED_HERE, "inception", "inception_pytorch", "dinov2")
 NETWORK_FILE = re.compile(r".+\.(pt|pth|ts|onnx)")
 IMPORT_PATH = re.compile(r".+:\w+")
 UNCHANGED = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # mean and standard deviation
@@ -136,7 +137,18 @@ def _by_kind(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
 
 
+def _pretrained(extractor: Extractor) -> Extractor:
+    """Refuse the kind of which a run has one at most."""
+    if extractor.kind == TRAINED_HERE:
+        raise ValueError(
+            f"{TRAINED_HERE} is trained here as features.extractor alone: give "
+            f"{', '.join(KINDS[1:])}, or a custom network"
+        )
+    return extractor
+
+
 AnyExtractor = Annotated[Extractor, BeforeValidator(_by_kind)]
+Pretrained = Annotated[AnyExtractor, AfterValidator(_pretrained)]
 
 
 class Features(Group):
@@ -198,7 +210,7 @@ class Evaluation(Group):
     split: Literal["test", "train", "all"]
     """Real images that generated ones are compared with. Literature mostly has train or all, which
     the models have seen."""
-    extractors: tuple[AnyExtractor, ...]
+    extractors: tuple[Pretrained, ...]
     """Further extractors, beside that of features: inception, dinov2, {kind: ..., path: ...}."""
     reference: ReferenceStatistics
     num_images: NonNegativeInt

@@ -30,9 +30,9 @@ def select_sampling_plan(
     runtime: Runtime,
 ) -> tuple[DataFrame, dict[str, Any]]:
     """Return the distance at each level and kind of noise of a second step, and the best plans."""
-    from lct_pipeline.evaluation import plan_selection
+    from lct_pipeline.evaluation import plans
 
-    return plan_selection.select_sampling_plan(
+    return plans.select_sampling_plan(
         best_ema, combined, catalog, decoder, reference, parameters, sampling, runtime
     )
 
@@ -47,10 +47,10 @@ def measure_further_references(
     runtime: Runtime,
 ) -> TensorFile:
     """Return what further extractors find in the real images, stored as the protocol says."""
-    from lct_pipeline.evaluation import further
+    from lct_pipeline.evaluation import references
 
-    real = further.RealSplits(images, manifest, features, runtime)
-    return further.further_references(
+    real = references.RealSplits(images, manifest, features, runtime)
+    return references.further_references(
         real, given_reference, previous_further_references, parameters
     )
 
@@ -68,9 +68,9 @@ def evaluate_models(
     runtime: Runtime,
 ) -> tuple[EvaluationResult, DataFrame, DataFrame]:
     """Return every value of every model and plan, and distances by the number of images."""
-    from lct_pipeline.evaluation import final, further
+    from lct_pipeline.evaluation import final, references
 
-    spaces = further.feature_spaces_of(
+    spaces = references.feature_spaces_of(
         reference, further_references, parameters, features, runtime
     )
     found = final.evaluated(
@@ -98,7 +98,7 @@ def find_nearest_neighbours(
     runtime: Runtime,
 ) -> tuple[Figure, dict[str, Any]]:
     """Return a figure of images nearest to training images, and how near all of them are."""
-    from lct_pipeline.evaluation.copying import nearest_training_images
+    from lct_pipeline.evaluation.sample_pictures import nearest_training_images
 
     return nearest_training_images(
         models, decoder, images, manifest, reference, parameters, sampling, runtime
@@ -114,7 +114,7 @@ def make_sample_panels(
     runtime: Runtime,
 ) -> tuple[Figure, TensorFile]:
     """Return a grid of samples of all models from the same noise, and what is drawn on it."""
-    from lct_pipeline.evaluation.sample_panels import draw_sample_grid, sample_panels
+    from lct_pipeline.evaluation.sample_pictures import draw_sample_grid, sample_panels
 
     panels = sample_panels(models, decoder, images, manifest, sampling, runtime)
     return draw_sample_grid(panels), panels
@@ -128,7 +128,7 @@ def conclude_evaluation(
     copying: dict[str, Any],
 ) -> tuple[Chart, Chart, dict[str, Any]]:
     """Log what a person looks for at the end of a run, and draw the rest of it."""
-    from lct_pipeline.pipelines.evaluation.conclusion import conclusion
+    from lct_pipeline.evaluation.final import conclusion
 
     return conclusion(
         evaluation_table, two_step_selection, distance_by_size, sample_panels, copying

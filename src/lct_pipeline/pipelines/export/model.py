@@ -10,13 +10,13 @@ from torch import Tensor
 from lct_pipeline.core.sampling_plans import SamplingPlan
 from lct_pipeline.datasets.checkpoints import CheckpointCatalog
 from lct_pipeline.datasets.decoder import Decoder, needed, normalisation_of
+from lct_pipeline.datasets.model_set import plans_from
 from lct_pipeline.datasets.results import CombinationResult
 from lct_pipeline.datasets.run_folder import RunFolder
 from lct_pipeline.datasets.run_records import TRAIN_NODE, Record
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.evaluation.generator import diffusion_plans, one_step
-from lct_pipeline.evaluation.models import plans_from
+from lct_pipeline.evaluation.plans import diffusion_plans, one_step
 from lct_pipeline.export.folder import ExportedModel, build_pipeline
 from lct_pipeline.export.model_card import Story
 from lct_pipeline.export.onnx_file import check_onnx

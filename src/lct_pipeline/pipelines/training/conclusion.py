@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from lct_pipeline.datasets.checkpoints import CheckpointStore
 from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.tensors import read_header
-from lct_pipeline.evaluation.generator import build_generator, first_plan
+from lct_pipeline.evaluation.generator import build_generator
+from lct_pipeline.evaluation.plans import first_plan
 from lct_pipeline.parameters import Runtime, Sampling
 from lct_pipeline.reporting.curves import draw_training_curves
 from lct_pipeline.reporting.grids import draw_panels

@@ -1,6 +1,9 @@
+"""Pictures of models: samples side by side, and images beside the nearest training images."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +13,15 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from conftest import SmokeResults, changed
+from lct_pipeline.datasets.pictures import GAP
 from lct_pipeline.datasets.splits import indices_of
-from lct_pipeline.evaluation.copying import nearest_training_images
-from lct_pipeline.evaluation.extractors import extractor_of
+from lct_pipeline.evaluation.feature_spaces import extractor_of
 from lct_pipeline.evaluation.generator import Generator
+from lct_pipeline.evaluation.sample_pictures import (
+    draw_sample_grid,
+    nearest_training_images,
+    sample_panels,
+)
 
 
 def find(results: SmokeResults, **changes: Any) -> tuple[Any, dict[str, Any]]:
@@ -54,11 +62,10 @@ def test_copies_are_found_and_shown_first(
     assert record["share_below_half"] == pytest.approx(2 / 8)
     assert record["held_out_share_below_half"] < 0.5
     picture = figure.axes[0].images[0].get_array()
-    step = picture.shape[0] // 2
-    for row in range(2):
+    cell = 2 * copies.shape[-1] + GAP  # images are enlarged to twice their size
+    for row in (0, cell):
         generated, nearest = (
-            picture[row * step : row * step + 60, at : at + 60]
-            for at in (0, picture.shape[1] // 4)
+            picture[row : row + cell - GAP, at : at + cell - GAP] for at in (0, cell)
         )
         np.testing.assert_array_equal(generated, nearest)
 
@@ -96,3 +103,28 @@ def test_without_images_asked_for_nothing_is_searched(results: SmokeResults) -> 
     figure, record = find(results, num_images=0)
     assert record == {"num_images": 0}
     assert "num_images is 0" in figure.texts[0].get_text()
+
+
+@pytest.mark.parametrize("combined", [True, False])
+def test_the_grid_shows_each_model_and_the_second_step_of_the_final_one(
+    results: SmokeResults, combined: bool
+) -> None:
+    load, parameters = results.catalog.load, results.parameters
+    compared = load("models")
+    plans = {n: p for n, p in compared.plans.items() if combined or n != "combined"}
+    panels = sample_panels(
+        replace(compared, plans=plans),
+        load("decoder"),
+        load("images"),
+        load("image_manifest"),
+        parameters.sampling,
+        parameters.runtime,
+    )
+    figure = draw_sample_grid(panels)
+    models = ["Last checkpoint", "Best EMA", "Combination"][: 2 + combined]
+    assert [axis.get_title() for axis in figure.axes if axis.images] == [
+        *(f"{model}, NFE 1" for model in models),
+        f"{models[-1]}, NFE 2",
+        "No model",
+        "Real images",
+    ]

@@ -1,4 +1,4 @@
-"""Has the model copied? Generated images beside the nearest training images."""
+"""Pictures of models: samples side by side, and images beside the nearest training images."""
 
 from __future__ import annotations
 
@@ -23,16 +23,75 @@ from lct_pipeline.datasets.model_set import ModelSet
 from lct_pipeline.datasets.reference import Reference
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.splits import indices_of
-from lct_pipeline.evaluation.extractors import extractor_of
-from lct_pipeline.evaluation.generator import build_generator, first_plan
+from lct_pipeline.datasets.tensors import TensorFile
+from lct_pipeline.evaluation.feature_spaces import extractor_of
+from lct_pipeline.evaluation.generator import build_generator, gaussian_images
+from lct_pipeline.evaluation.plans import first_plan
 from lct_pipeline.parameters import Runtime, Sampling
 from lct_pipeline.parameters.evaluation import Evaluation
 from lct_pipeline.progress import track
-from lct_pipeline.reporting.grids import draw_neighbours
+from lct_pipeline.reporting.grids import draw_neighbours, draw_panels
 from lct_pipeline.reporting.sentences import copied
-from lct_pipeline.reporting.words import number
+from lct_pipeline.reporting.words import MODELS, number
 
 logger = logging.getLogger(__name__)
+
+NO_MODEL, REAL = "gaussian_latents", "real_test_images"
+
+
+def sample_panels(
+    models: ModelSet,
+    decoder: Decoder,
+    images: ShardStore,
+    image_manifest: DataFrame,
+    sampling: Sampling,
+    runtime: Runtime,
+) -> TensorFile:
+    """Return samples of each model and plan from the same noise, decoded noise and real images.
+
+    Each tensor is uint8, ``(grid_size^2, 3, H, W)`` (real images: at most as many); the metadata's
+    ``panels`` says of which model and number of evaluations, in the order of the plans.
+    """
+    generator = build_generator(models.network, decoder, sampling, runtime)
+    files = {name: models.file(name) for name in models.names}
+    found = {}
+    # the plans of all models with as many evaluations side by side, fewest first
+    for plans in zip(*models.plans.values(), strict=True):
+        for (name, file), plan in zip(files.items(), plans, strict=True):
+            samples = generator.grid(file.tensors, plan, seed=0)
+            found[name, plan.num_evaluations] = samples
+    count = sampling.grid_size**2
+    noise = torch.cat(list(gaussian_images(generator, count, seed=0)))
+    found[NO_MODEL, 0] = noise.cpu()
+    test = indices_of(image_manifest, "test")[:count]
+    found[REAL, 0] = images.gather("images", test)
+    titles = {**MODELS}
+    combined = files["combined"].metadata if "combined" in files else {}
+    if combined.get("kind") == "baseline":
+        titles["combined"] = f"best baseline: {combined['name']}"
+    panels = [{"model": name, "nfe": nfe, "title": titles[name]} for name, nfe in found]
+    tensors = {panel_key(p): t for p, t in zip(panels, found.values(), strict=True)}
+    return TensorFile(tensors, {"panels": panels})
+
+
+def panel_key(panel: dict[str, Any]) -> str:
+    """Return the name of a panel's tensor."""
+    return f"{panel['model']}-{panel['nfe']}"
+
+
+def draw_sample_grid(sample_panels: TensorFile) -> Figure:
+    """Draw each model with the fewest evaluations, the final one with the most, and the others."""
+    panels = sample_panels.metadata["panels"]
+    trained = [p for p in panels if p["nfe"] > 0]
+    first = [p for p in trained if p["nfe"] == trained[0]["nfe"]]
+    shown = [*first, *([trained[-1]] if trained[-1] not in first else [])]
+    drawn = {
+        f"{p['title']}, NFE {p['nfe']}": sample_panels.tensors[panel_key(p)]
+        for p in shown
+    }
+    others = (p for p in panels if p not in trained)
+    drawn |= {p["title"]: sample_panels.tensors[panel_key(p)] for p in others}
+    return draw_panels(drawn, "Samples from the same noise")
 
 
 def nearest_training_images(
@@ -52,12 +111,15 @@ def nearest_training_images(
     """
     wanted, batch_size = parameters.neighbours, sampling.batch_size
     if wanted.num_images == 0:
-        return _nothing_asked_for(), {"num_images": 0}
+        empty = Figure(figsize=(5, 1))
+        empty.text(0.5, 0.5, "evaluation.neighbours.num_images is 0", ha="center")
+        return empty, {"num_images": 0}
     made = _made(models, decoder, parameters, sampling, runtime)
     extract = extractor_of(reference.extractor, runtime).extract
-    held_out = images.batches(
-        "images", batch_size, _held_out(image_manifest, parameters)
-    )
+    test = indices_of(image_manifest, "test")
+    draws = derived_generator(parameters.seed, "held-out neighbours")
+    some = random_subset(len(test), min(wanted.num_images, len(test)), draws)
+    held_out = images.batches("images", batch_size, test[some.numpy()])
     queries = torch.cat([features_of(made, extract), features_of(held_out, extract)])
     indices = indices_of(image_manifest, "train")
     training = track(
@@ -106,20 +168,10 @@ def _made(
     return [batch.cpu() for batch in batches]
 
 
-def _held_out(image_manifest: DataFrame, parameters: Evaluation) -> Any:
-    """Return the places of as many test images, at random."""
-    indices = indices_of(image_manifest, "test")
-    generator = derived_generator(parameters.seed, "held-out neighbours")
-    count = min(parameters.neighbours.num_images, len(indices))
-    return indices[random_subset(len(indices), count, generator).numpy()]
-
-
 def _record(generated: Tensor, held_out: Tensor, num_training: int) -> dict[str, Any]:
     """Return how near both come to a training image, from their distances, ``(Q,)``."""
-    ratios, of_held_out = (
-        copy_ratios(generated, held_out),
-        copy_ratios(held_out, held_out),
-    )
+    ratios = copy_ratios(generated, held_out)
+    of_held_out = copy_ratios(held_out, held_out)
     record = {
         "num_images": len(generated),
         "num_held_out": len(held_out),
@@ -131,9 +183,3 @@ def _record(generated: Tensor, held_out: Tensor, num_training: int) -> dict[str,
     }
     logger.info(copied(record))
     return record
-
-
-def _nothing_asked_for() -> Figure:
-    figure = Figure(figsize=(5, 1))
-    figure.text(0.5, 0.5, "evaluation.neighbours.num_images is 0", ha="center")
-    return figure

@@ -1,4 +1,4 @@
-"""How a second step is taken, at which level and with which noise: by the validation split."""
+"""How a model is sampled: the plans there are, and which is best by the validation split."""
 
 from __future__ import annotations
 
@@ -8,23 +8,113 @@ from typing import Any
 
 import pandas as pd
 
+from lct_pipeline.core.samplers import Renoise
 from lct_pipeline.core.sampling_plans import SamplingPlan
 from lct_pipeline.datasets.checkpoints import CheckpointCatalog
 from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.model_set import last_weights
 from lct_pipeline.datasets.reference import Reference
 from lct_pipeline.datasets.tensors import TensorFile
+from lct_pipeline.errors import ParameterError
 from lct_pipeline.evaluation.evaluator import Evaluator
-from lct_pipeline.evaluation.extractors import extractor_of
-from lct_pipeline.evaluation.feature_spaces import FeatureSpace, real_images
-from lct_pipeline.evaluation.generator import build_generator, candidate_plans
-from lct_pipeline.evaluation.models import Subject, trained_models
+from lct_pipeline.evaluation.feature_spaces import (
+    FeatureSpace,
+    extractor_of,
+    real_images,
+)
+from lct_pipeline.evaluation.generator import Subject, build_generator, trained_models
 from lct_pipeline.models.denoiser import ModelDescription
 from lct_pipeline.parameters import Runtime, Sampling
 from lct_pipeline.parameters.evaluation import Evaluation
 from lct_pipeline.progress import track
 
 SPLIT, NOISE = "validation", "second step"
+
+
+def one_step(network: ModelDescription) -> SamplingPlan:
+    """Return the plan of one evaluation of a consistency model."""
+    return SamplingPlan(1, (network.sigma_max,))
+
+
+def two_step_plans(network: ModelDescription, sampling: Sampling) -> list[SamplingPlan]:
+    """Return the candidates for two evaluations: each level with each kind of new noise.
+
+    Levels that the model was not trained on are left out: those below a truncation.
+    """
+    low, high = _trained_levels(network)
+    sigmas = [sigma for sigma in sampling.intermediate_sigmas if low <= sigma < high]
+    return [
+        SamplingPlan(2, (high, sigma), renoise)
+        for renoise in sampling.renoise
+        for sigma in sigmas
+    ]
+
+
+def _trained_levels(network: ModelDescription) -> tuple[float, float]:
+    return max(network.lowest_level, network.sigma_min), network.sigma_max
+
+
+def diffusion_plans(sampling: Sampling) -> list[SamplingPlan]:
+    """Return the plans of a diffusion model, one for each number of evaluations, fewest first."""
+    return [
+        SamplingPlan(n, solver=sampling.diffusion.sampler)
+        for n in sorted(set(sampling.diffusion.num_evaluations))
+    ]
+
+
+def first_plan(network: ModelDescription, sampling: Sampling) -> SamplingPlan:
+    """Return the plan with the fewest evaluations, by which weights are selected."""
+    return candidate_plans(network, sampling)[0]
+
+
+def candidate_plans(
+    network: ModelDescription, sampling: Sampling
+) -> list[SamplingPlan]:
+    """Return all plans that a model may be used with, the fewest evaluations first."""
+    if network.model == "diffusion":
+        return diffusion_plans(sampling)
+    return [one_step(network), *two_step_plans(network, sampling)]
+
+
+def deployed_plan(
+    network: ModelDescription,
+    sampling: Sampling,
+    nfe: int | None,
+    intermediate_sigma: float,
+    renoise: Renoise,
+) -> SamplingPlan:
+    """Return the plan that a model is going to be used with.
+
+    Args:
+        network: Description of the network.
+        sampling: Has the solver of diffusion models.
+        nfe: Number of evaluations; None is the smallest there is.
+        intermediate_sigma: Level of the second evaluation of a consistency model.
+        renoise: Noise of it.
+
+    Raises:
+        ParameterError: A consistency model is asked for more than two, or at a level that it was
+            not trained on; Heun's method for a number that it does not have.
+    """
+    if nfe is None:
+        return first_plan(network, sampling)
+    if network.model == "diffusion":
+        solver = sampling.diffusion.sampler
+        if solver == "heun" and (nfe < 3 or nfe % 2 == 0):
+            raise ParameterError(
+                f"combination.fitness.nfe={nfe}: heun evaluates twice a step but once in the last: "
+                "give an odd number from 3 on."
+            )
+        return SamplingPlan(nfe, solver=solver)
+    if nfe == 1:
+        return one_step(network)
+    low, high = _trained_levels(network)
+    if nfe > 2 or not low <= intermediate_sigma < high:
+        raise ParameterError(
+            f"combination.fitness: {nfe} evaluations, the second at {intermediate_sigma}: a "
+            f"consistency model takes one or two, the second between {low} and {high}."
+        )
+    return SamplingPlan(2, (high, intermediate_sigma), renoise)
 
 
 def select_sampling_plan(
