@@ -9,20 +9,20 @@ from xml.etree import ElementTree
 import plotly.graph_objects as go
 import pytest
 
-from lct_pipeline.reporting.svg import INNER_HEIGHT, INNER_WIDTH, Chart, draw
+from lct_pipeline.reporting.svg import INNER_HEIGHT, INNER_WIDTH, Axis, Panel, panels_of
 from lct_pipeline.reporting.theme import BLUE, GREEN, chart, mark_place, nothing, panels
 
 PATH = re.compile(r"[MHVhvmlza-]|-?[\d.]+")
 
 
-def drawn(figure: go.Figure) -> Chart:
+def drawn(figure: go.Figure) -> Panel:
     """Return the only panel of a chart, as it comes from its file."""
-    (found,) = draw(go.Figure(json.loads(figure.to_json())))
+    (found,) = panels_of(go.Figure(json.loads(figure.to_json())))
     ElementTree.fromstring(found.svg)
     return found
 
 
-def paths(found: Chart, css: str) -> list[str]:
+def paths(found: Panel, css: str) -> list[str]:
     """Return the paths of a class, each as it is written."""
     marks = ElementTree.fromstring(found.svg).iter("path")
     return [mark.attrib["d"] for mark in marks if css in mark.attrib["class"].split()]
@@ -105,7 +105,7 @@ def test_each_panel_is_a_chart_with_its_title_lines_and_legend() -> None:
             showlegend=row == 2,
         )
     mark_place(figure, 1.5, "N=4")
-    first, second = draw(go.Figure(json.loads(figure.to_json())))
+    first, second = panels_of(go.Figure(json.loads(figure.to_json())))
     assert [(c.title, c.details) for c in (first, second)] == [
         ("first", "more"),
         ("second", ""),
@@ -117,12 +117,12 @@ def test_each_panel_is_a_chart_with_its_title_lines_and_legend() -> None:
 
 def test_what_shows_nothing_is_not_drawn() -> None:
     empty = chart("t").add_scatter(x=[1], y=[float("nan")])
-    assert draw(nothing("t", "why")) == draw(empty) == []
+    assert panels_of(nothing("t", "why")) == panels_of(empty) == []
 
 
 def test_on_a_logarithmic_axis_zeros_are_left_out() -> None:
     figure = chart("t", yaxis_type="log").add_scatter(x=[1, 2], y=[0.0, 0.0])
-    assert draw(figure) == []
+    assert panels_of(figure) == []
     figure.add_scatter(x=[1, 2, 3], y=[0.0, 10.0, 20.0], mode="lines", line_color=BLUE)
     (path,) = paths(drawn(figure), "blue")
     assert len(path.split()) == 2
@@ -133,3 +133,20 @@ def test_texts_of_plotly_lose_their_marks_and_others_are_escaped() -> None:
     found = drawn(figure.add_scatter(x=[1], y=[1], mode="lines", name="<script>"))
     assert found.title == "f(x_t)<i>"
     assert "<script>" not in found.svg and "&lt;script&gt;" in found.svg
+
+
+@pytest.mark.parametrize("log", [True, False])
+@pytest.mark.parametrize("values", [(0.002, 80.0), (1.0, 1.3), (17.0, 6e4), (2.0,)])
+def test_ticks_lie_within_an_axis(log: bool, values: tuple[float, ...]) -> None:
+    axis = Axis(go.layout.XAxis(type="log" if log else "linear"), values)
+    places = [axis(value) for value in values]
+    assert all(0 < place < 1 for place in places) and places == sorted(places)
+    ticks = axis.ticks()
+    assert 1 <= len(ticks) <= 7
+    assert all(-1e-6 <= axis(value) <= 1 + 1e-6 for value, _ in ticks)
+    assert len({label for _, label in ticks}) == len(ticks)
+
+
+def test_ticks_that_are_near_each_other_are_told_apart() -> None:
+    axis = Axis(go.layout.YAxis(range=[1.708, 1.722]), [1.71])
+    assert [label for _, label in axis.ticks()] == ["1.710", "1.715", "1.720"]

@@ -30,7 +30,7 @@ from lct_pipeline.evaluation.plans import first_plan
 from lct_pipeline.parameters import Runtime, Sampling
 from lct_pipeline.parameters.evaluation import Evaluation
 from lct_pipeline.progress import track
-from lct_pipeline.reporting.grids import draw_neighbours, draw_panels
+from lct_pipeline.reporting.pictures import draw_neighbours, draw_panels
 from lct_pipeline.reporting.sentences import copied
 from lct_pipeline.reporting.words import MODELS, number
 

@@ -15,13 +15,17 @@ NO_DIFFERENCES = (
     "There are none: no stage is trained yet, or the model is a diffusion model."
 )
 TAILS = ("share_beyond_inner", "share_beyond_outer", "excess_kurtosis")
-TICK, DOT = "line-ew-open", "circle"
-MARKS = {
-    "inner fences (1.5 IQR)": ("inner_low", "inner_high", theme.GREEN, TICK),
-    "outer fences (3 IQR)": ("outer_low", "outer_high", theme.ORANGE, TICK),
-    "extremes": ("minimum", "maximum", theme.VERMILION, DOT),
+TICK = {"symbol": "line-ew-open", "size": 20, "line_width": 2}
+DOT = {"symbol": "circle", "size": 7, "line_width": 0}
+MARKS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "inner fences (1.5 IQR)": (
+        "inner_low",
+        "inner_high",
+        TICK | {"color": theme.GREEN},
+    ),
+    "outer fences (3 IQR)": ("outer_low", "outer_high", TICK | {"color": theme.ORANGE}),
+    "extremes": ("minimum", "maximum", DOT | {"color": theme.VERMILION}),
 }
-SIZES = {TICK: 20, DOT: 7}
 
 
 def draw_box_plot(statistics: DataFrame, title: str) -> go.Figure:
@@ -72,16 +76,11 @@ def draw_td_std(td_summary: DataFrame) -> go.Figure:
     figure = theme.chart(
         f"{title}, {row.space}",
         xaxis={"type": "log", "tickvals": num_levels, "title": "levels N"},
-        yaxis={
-            "type": "log",
-            "dtick": "D2",
-            "title": "standard deviation, c of the loss",
-        },
+        yaxis={"type": "log", "dtick": "D2"},
+        yaxis_title="standard deviation, c of the loss",
     )
-    for name, law, color in (
-        ("fitted", row, theme.ORANGE),
-        ("paper", PAPER_LAW, theme.GREEN),
-    ):
+    laws = {"fitted": (row, theme.ORANGE), "paper": (PAPER_LAW, theme.GREEN)}
+    for name, (law, color) in laws.items():
         figure.add_scatter(
             x=num_levels,
             y=td_summary[f"c_{name}"],
@@ -140,12 +139,6 @@ def _traces(labels: list[str], rows: DataFrame) -> Iterator[Any]:
         name="quartiles",
         marker_color=theme.BLUE,
     )
-    for name, (low, high, color, symbol) in MARKS.items():
-        marker = {"symbol": symbol, "size": SIZES[symbol], "color": color}
-        yield go.Scatter(
-            x=labels * 2,
-            y=[*rows[low], *rows[high]],
-            mode="markers",
-            marker={**marker, "line": {"width": 2 if symbol == TICK else 0}},
-            name=name,
-        )
+    for name, (low, high, marker) in MARKS.items():
+        y = [*rows[low], *rows[high]]
+        yield go.Scatter(x=labels * 2, y=y, mode="markers", marker=marker, name=name)

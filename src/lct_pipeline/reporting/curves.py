@@ -17,7 +17,8 @@ PANELS = {
     "images per second": ["images_per_second"],
 }
 NAMES = {"num_levels": "N", "td_rms": "RMS"}  # of columns, where it is not their own
-RENOISE_COLORS = {"fresh": theme.BLUE, "same": theme.VERMILION, "coupled": theme.GREEN}
+LINE_COLORS = (theme.BLUE, theme.VERMILION, theme.GREEN)
+RENOISE_COLORS = dict(zip(("fresh", "same", "coupled"), LINE_COLORS, strict=True))
 SYMBOLS = {0: "x", 1: "circle", 2: "circle-open"}  # by number of evaluations
 
 
@@ -29,21 +30,13 @@ def draw_training_curves(training_metrics: DataFrame) -> go.Figure:
     figure = theme.panels("Training", list(PANELS), columns=2)
     table = thinned(training_metrics)
     for place, names in enumerate(PANELS.values()):
-        row, column = place // 2 + 1, place % 2 + 1
-        for name, color in zip(
-            names, (theme.BLUE, theme.VERMILION, theme.GREEN), strict=False
-        ):
-            figure.add_scatter(
-                x=table["step"],
-                y=table[name],
-                name=NAMES.get(name, name.replace("_", " ")),
-                mode="lines",
-                line_color=color,
-                row=row,
-                col=column,
-            )
+        panel = {"row": place // 2 + 1, "col": place % 2 + 1}
+        for name, color in zip(names, LINE_COLORS, strict=False):
+            line = go.Scatter(x=table["step"], y=table[name], line_color=color)
+            line.update(name=NAMES.get(name, name.replace("_", " ")), mode="lines")
+            figure.add_trace(line, **panel)
         if names != ["images_per_second"]:
-            figure.update_yaxes(type="log", row=row, col=column)
+            figure.update_yaxes(type="log", **panel)
     for step, num_levels in stages(training_metrics):
         theme.mark_place(figure, step, f"N={num_levels}")
     return figure.update_xaxes(title_text="training step")
@@ -114,27 +107,26 @@ def draw_size_bias(distance_by_size: DataFrame) -> go.Figure:
     if not distance_by_size.empty:
         groups = [rows for _, rows in distance_by_size.groupby(keys, sort=False)]
     titles = [
-        f"{metric_title(str(first.metric))}, against {first.reference}"
-        for first in (rows.iloc[0] for rows in groups)
+        f"{metric_title(rows['metric'].iloc[0])}, against {rows['reference'].iloc[0]}"
+        for rows in groups
     ]
     title = "Distance by the number of images; at 0, of infinitely many"
     figure = theme.panels(title, titles)
     for row, table in enumerate(groups, start=1):
         for _, points in table.groupby(["model", "nfe"], sort=False):
-            for trace in _points_and_line(points):
-                figure.add_trace(trace, row=row, col=1)
+            figure.add_traces(_points_and_line(points), rows=row, cols=1)
     figure.update_xaxes(title_text="1 / number of generated images", rangemode="tozero")
     return theme.name_once(figure)
 
 
-def _points_and_line(points: DataFrame) -> tuple[go.Scatter, go.Scatter]:
+def _points_and_line(points: DataFrame) -> list[go.Scatter]:
     """Return the distances of a model with their standard deviations, and the fitted line."""
     first = points.iloc[0]
     color = theme.MODEL_COLORS.get(str(first.model), theme.GREY)
     name = model_name(str(first.model), int(first.nfe))
     symbol = SYMBOLS.get(int(first.nfe), "diamond")
     at_first = first.infinity + first.slope / first.num_images
-    return (
+    return [
         go.Scatter(
             x=1 / points["num_images"],
             y=points["mean"],
@@ -150,4 +142,4 @@ def _points_and_line(points: DataFrame) -> tuple[go.Scatter, go.Scatter]:
             name=name,
             line={"color": color, "dash": "dot"},
         ),
-    )
+    ]

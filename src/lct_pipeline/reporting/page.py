@@ -8,11 +8,11 @@ from typing import Any
 import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from lct_pipeline.datasets.results import CombinationResult
 from lct_pipeline.datasets.run_folder import RunFolder
 from lct_pipeline.errors import DataError
 from lct_pipeline.models.denoiser import ModelDescription
-from lct_pipeline.reporting import pictures, record, sentences, svg, tables, words
+from lct_pipeline.parameters import flatten
+from lct_pipeline.reporting import pictures, sentences, svg, tables, words
 from lct_pipeline.reporting.curves import draw_training_curves, stages
 from lct_pipeline.reporting.searches import draw_search_progress
 from lct_pipeline.reporting.verdict import standing, verdict_of
@@ -77,7 +77,10 @@ def _view(run: RunFolder, ingestion: Record, training: Record) -> dict[str, Any]
         )
     last = run.records[-1] if run.records else {}
     source = last.get("parameters", {}).get("ingestion", {}).get("source", "")
-    bars = tables.score_bars(evaluation)
+    bars, report = tables.score_bars(evaluation), run.table("combination_report")
+    baselines = None
+    if combination is not None and report is not None:
+        baselines = tables.baseline_table(report, combination)
     return {
         "run": run.name,
         "title": sentences.title_of(str(source), num_weights is not None),
@@ -94,16 +97,16 @@ def _view(run: RunFolder, ingestion: Record, training: Record) -> dict[str, Any]
         "charts": {name: _charts(run, charts) for name, charts in CHARTS.items()},
         "combination": combination,
         "searched": combination and sentences.searched(combination),
-        "baselines": combination and _baselines(run, combination),
+        "baselines": baselines,
         **_training(run),
         **_data(run, ingestion),
-        "nearest_neighbours": _figure(run, "nearest_neighbours"),
-        "sessions": record.sessions(run.records),
-        "nodes": record.node_bars(run.records),
+        "nearest_neighbours": pictures.figure(run.picture("nearest_neighbours")),
+        "sessions": tables.sessions(run.records),
+        "nodes": tables.node_bars(run.records),
         "record": last,
-        "parameters": list(record.flat(last.get("parameters", {}))),
+        "parameters": flatten(last.get("parameters", {})).items(),
         "digests": {
-            side: record.digests(run.records, side) for side in ("inputs", "outputs")
+            side: tables.digests(run.records, side) for side in ("inputs", "outputs")
         },
     }
 
@@ -123,16 +126,16 @@ def _model(
     return run.checkpoints.header(names[-1]).network, num_weights
 
 
-def _charts(run: RunFolder, names: tuple[str, ...]) -> list[svg.Chart]:
+def _charts(run: RunFolder, names: tuple[str, ...]) -> list[svg.Panel]:
     """Return the panels of some charts of the run, as far as they are there."""
     found = []
     for name in names:
         source, draw = GROWING.get(name, ("", None))
         table = run.table(source) if source else None
         if draw is not None and table is not None and len(table):
-            found += svg.draw(draw(table))
+            found += svg.panels_of(draw(table))
         elif draw is None and (saved := run.values(name)):
-            found += svg.draw(go.Figure(saved))
+            found += svg.panels_of(go.Figure(saved))
     return found
 
 
@@ -155,11 +158,6 @@ def _samples(run: RunFolder) -> dict[str, Any]:
     return {"hero": sheet, "hero_title": title, "strips": strips}
 
 
-def _baselines(run: RunFolder, combination: CombinationResult) -> tables.Table | None:
-    report = run.table("combination_report")
-    return None if report is None else tables.baseline_table(report, combination)
-
-
 def _training(run: RunFolder) -> dict[str, Any]:
     metrics, copying = run.table("training_metrics"), run.values("copying") or {}
     speed, in_stages = "", False
@@ -169,7 +167,7 @@ def _training(run: RunFolder) -> dict[str, Any]:
     return {
         "speed": speed,
         "in_stages": in_stages,
-        "stage_samples": _figure(run, "stage_samples"),
+        "stage_samples": pictures.figure(run.picture("stage_samples")),
         "copied": copying.get("num_images") and sentences.copied(copying),
     }
 
@@ -193,8 +191,3 @@ def _data(run: RunFolder, ingestion: Record) -> dict[str, Any]:
         "reconstruction": quality and sentences.reconstruction(quality),
         "tails": " ".join(tails),
     }
-
-
-def _figure(run: RunFolder, name: str) -> pictures.Picture | None:
-    png = run.picture(name)
-    return None if png is None else pictures.figure(png)

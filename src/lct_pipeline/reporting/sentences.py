@@ -13,7 +13,7 @@ from lct_pipeline.datasets.run_records import TRAIN_NODE
 from lct_pipeline.models.denoiser import ModelDescription
 from lct_pipeline.reporting import words
 from lct_pipeline.reporting.box_plots import tails
-from lct_pipeline.reporting.record import node_seconds
+from lct_pipeline.reporting.tables import node_costs
 
 NOTES = {  # what models and controls are
     "last": "the weights at the end of training, as they are",
@@ -65,7 +65,7 @@ def _training(run: RunFolder, ingestion: dict[str, Any] | None) -> str:
     text = f" Trained for {metrics['step'].max():,.0f} steps of {batch} images"
     if ingestion is not None:
         text += f", from {ingestion['splits']['train']:,} training images"
-    if seconds := node_seconds(run.records)[TRAIN_NODE]:
+    if seconds := node_costs(run.records)["seconds"].get(TRAIN_NODE):
         text += f", in {words.duration(seconds)}"
     device = "CPU" if record["device"] == "cpu" else record["device"]
     return f"{text} on {device} ({record['machine']})."

@@ -1,4 +1,4 @@
-"""The report's tables and bars."""
+"""The report's tables and bars: of the evaluation, the baselines, and the sessions of the run."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import Any
 from pandas import DataFrame
 
 from lct_pipeline.datasets.results import CombinationResult, EvaluationRow
+from lct_pipeline.datasets.run_records import Record
 from lct_pipeline.reporting import words
-from lct_pipeline.reporting.verdict import fewest_nfe, main_rows
+from lct_pipeline.reporting.verdict import Rows, fewest_nfe, main_rows
 
-Rows = list[EvaluationRow]
 MADE = {  # what says how a value was made
     *("protocol", "extractor", "extractor_digest", "resize", "quantisation"),
     *("file_format", "reference", "num_generated", "num_real", "seeds", "versions"),
 }
 DISTANCES = ("frechet_distance", "fid")
+MAX_NODES = 14  # with a bar of their own
+SESSION = ["started", "pipeline", "status", "took", "code", "machine"]
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,14 @@ def _evaluation_table(rows: Rows) -> Table:
     metrics = list(dict.fromkeys(words.metric_name(row.metric) for row in rows))
     lines = []
     for same in _grouped(rows, "protocol"):
-        lines.append(Line(f"{_against(same[0])} [{same[0].protocol}]"))
-        models = dict.fromkeys((row.model, row.nfe) for row in same)
-        for (model, _), (name, texts) in zip(
-            models, words.value_table(same).items(), strict=True
-        ):
+        row = same[0]
+        against = f"{row.num_real:,} of {row.reference} [{row.protocol}]"
+        lines.append(Line(f"{row.num_generated:,} images against {against}"))
+        classes = dict.fromkeys((f"s-{row.model}", row.nfe) for row in same)
+        named = words.value_table(same).items()
+        for (css, _), (name, texts) in zip(classes, named, strict=True):
             cells = [texts.get(metric, words.NONE) for metric in metrics]
-            lines.append(Line(name, cells, f"s-{model}"))
+            lines.append(Line(name, cells, css))
     title = f"By features of {words.extractor_name(rows[0].extractor)}"
     return Table(["", *metrics], lines, title)
 
@@ -82,17 +85,13 @@ def _grouped(rows: Iterable[EvaluationRow], name: str) -> list[Rows]:
     return list(groups.values())
 
 
-def _against(row: EvaluationRow) -> str:
-    return f"{row.num_generated:,} images against {row.num_real:,} of {row.reference}"
-
-
 def protocols(evaluation: Rows) -> list[str]:
     """Return in words how the values of each protocol were made."""
     found = []
-    for rows in _grouped(evaluation, "protocol"):
-        made = rows[0].model_dump(include=MADE)
-        told = (f"{name.replace('_', ' ')}: {value}" for name, value in made.items())
-        found.append("; ".join(told))
+    for row, *_ in _grouped(evaluation, "protocol"):
+        made = row.model_dump(include=MADE).items()
+        texts = (f"{name.replace('_', ' ')}: {value}" for name, value in made)
+        found.append("; ".join(texts))
     return found
 
 
@@ -117,20 +116,70 @@ def score_bars(evaluation: Rows) -> dict[str, list[Bar]]:
 def baseline_table(report: DataFrame, combination: CombinationResult) -> Table:
     """Return the best of each search and both baselines, the best by its score first."""
     names = {"selection_frechet": "validation split", combination.metric: "test split"}
-    columns = map(str, report.columns)
-    others = [c for c in columns if c.endswith(DISTANCES) and c not in names]
-    names |= {c: "test split, other features" for c in others[:1]}
+    others = [c for c in report if str(c).endswith(DISTANCES) and c not in names]
+    names |= {str(c): "test split, other features" for c in others[:1]}
     marked = {combination.name, combination.selected}
-    lines = [
-        Line(
-            row["name"],
-            [*(words.number(row[column]) for column in names), _found_by(row)],
-            "s-combined" if row["name"] in marked else "",
-        )
-        for row in report.sort_values("selection_fitness").to_dict("records")
-    ]
+    lines = []
+    for row in report.sort_values("selection_fitness").to_dict("records"):
+        found_by = words.MODELS.get(row["baseline"], words.METHODS[row["method"]])
+        texts = [*(words.number(row[column]) for column in names), found_by]
+        css = "s-combined" if row["name"] in marked else ""
+        lines.append(Line(row["name"], texts, css))
     return Table(["candidate", *names.values(), "found by"], lines)
 
 
-def _found_by(row: dict[Any, Any]) -> str:
-    return words.MODELS.get(row["baseline"], words.METHODS[row["method"]])
+def sessions(records: list[Record]) -> Table:
+    """Return a line for each session, the last first."""
+    return Table(SESSION, [_session(record) for record in reversed(records)])
+
+
+def _session(record: Record) -> Line:
+    day, _, time = record["started"].partition("T")
+    is_named = record["env"] not in (None, "base", "local")
+    pipelines = ", ".join(name or "__default__" for name in record["pipelines"])
+    texts = [
+        pipelines + f" --env={record['env']}" * is_named,
+        ": ".join(filter(None, (record["status"], record["error"]))),
+        words.duration(sum(node["seconds"] for node in record["nodes"])),
+        (record["commit"] or "no git")[:10]
+        + ", with changes not committed" * bool(record["dirty"]),
+        f"{record['device']}, {record['machine']}",
+    ]
+    return Line(f"{day} {time[:8].replace('.', ':')} UTC", texts)
+
+
+def node_costs(records: list[Record]) -> DataFrame:
+    """Return seconds and peak memory of each node over all sessions, the longest first."""
+    nodes = [node for record in records for node in record["nodes"]]
+    table = DataFrame(nodes, columns=["node", "seconds", "peak_memory_mib"])
+    kinds = {"seconds": "sum", "peak_memory_mib": "max"}
+    costs = table.groupby("node", sort=False).agg(kinds)
+    return costs.sort_values("seconds", ascending=False, kind="stable")
+
+
+def node_bars(records: list[Record]) -> list[Bar]:
+    """Return the nodes that took longest, and all others together, over all sessions.
+
+    Memory is the most that the process of a node held so far.
+    """
+    costs = node_costs(records)
+    longest = costs["seconds"].max() or 1.0
+    bars = [
+        Bar(
+            str(cost.Index),
+            words.duration(cost.seconds)
+            + f" · {cost.peak_memory_mib:,} MiB" * bool(cost.peak_memory_mib),
+            100 * cost.seconds / longest,
+        )
+        for cost in costs.head(MAX_NODES).itertuples()
+    ]
+    if len(rest := costs["seconds"][MAX_NODES:]):
+        name, percent = f"{len(rest)} others together", 100 * rest.sum() / longest
+        bars.append(Bar(name, words.duration(rest.sum()), min(100.0, percent)))
+    return bars
+
+
+def digests(records: list[Record], side: str) -> dict[str, str]:
+    """Return the last known digest of each dataset, of ``inputs`` or ``outputs``."""
+    found = {name: d for record in records for name, d in record[side].items()}
+    return {n: found[n] for n in sorted(found) if not n.startswith("previous_")}

@@ -6,7 +6,6 @@ figure small, in the colours that its style sheet has under the names of ``COLOR
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -63,10 +62,9 @@ def panels(title: str, titles: list[str], *, columns: int = 1) -> go.Figure:
         rows, columns, subplot_titles=titles, vertical_spacing=0.4 / rows
     )
     figure.update_annotations(font_size=13, yshift=14)  # above the texts of places
-    height, legend = 150 + 290 * rows, {"orientation": "h", "y": -0.25 / rows}
-    return figure.update_layout(
-        title=title, template="plotly_white", height=height, legend=legend
-    )
+    legend = {"orientation": "h", "y": -0.25 / rows}
+    figure.update_layout(title=title, template="plotly_white", legend=legend)
+    return figure.update_layout(height=150 + 290 * rows)
 
 
 def mark_place(figure: go.Figure, x: float, text: str, color: str = GREY) -> None:
@@ -99,18 +97,17 @@ def nothing(title: str, reason: str) -> go.Figure:
     return figure.add_annotation(text=reason, showarrow=False, font_size=15)
 
 
-def is_wide(values: Iterable[float]) -> bool:
+def is_wide(low: float, high: float) -> bool:
     """Return whether positive values cover more than a factor of ``WIDE``."""
-    low, high = min(values), max(values)
     return low > 0 and high / low > WIDE
 
 
 def fitness_axis(low: float, high: float) -> dict[str, Any]:
     """Return an axis with a margin around two fitnesses, logarithmic where they are far apart."""
-    if not is_wide((low, high)):
-        return {"range": _with_margin(low, high)}
-    ends = _with_margin(*np.log10([low, high]))
-    return {"type": "log", "range": ends, **log_ticks(low, high)}
+    if is_wide(low, high):
+        ends = _with_margin(*np.log10([low, high]))
+        return {"type": "log", "range": ends, **log_ticks(low, high)}
+    return {"range": _with_margin(low, high)}
 
 
 def _with_margin(low: float, high: float) -> list[float]:

@@ -14,18 +14,16 @@ CONTROLS = {
     "real_validation_images": "real images that were in no training",
     "gaussian_latents": "decoded noise, without a model",
 }
-OUTCOMES = {"gain": "helped", "loss": "worse", "none": "chance", "one seed": "chance"}
-HEADLINES = {
-    "one seed": "By one seed of noise the combination is {}.",
-    "none": "Combining checkpoints made no difference that can be told from none.",
-    "loss": "Combining checkpoints made it worse: {}.",
-    "gain": "Combining checkpoints helped: {}.",
-}
-AGREEMENTS = {
-    "gain": "agrees",
-    "loss": "disagrees",
-    "none": "sees no gain",
-    "one seed": "says by one seed",
+NO_DIFFERENCE = "Combining checkpoints made no difference that can be told from none."
+OUTCOMES = {  # by that of a gain: the verdict's, its headline, and what a second extractor says
+    "gain": ("helped", "Combining checkpoints helped: {}.", "agrees"),
+    "loss": ("worse", "Combining checkpoints made it worse: {}.", "disagrees"),
+    "none": ("chance", NO_DIFFERENCE, "sees no gain"),
+    "one seed": (
+        "chance",
+        "By one seed of noise the combination is {}.",
+        "says by one seed",
+    ),
 }
 LARGE = 30.0  # sum of absolute coefficients
 
@@ -88,11 +86,14 @@ def verdict_of(evaluation: Rows, combination: CombinationResult | None) -> Verdi
         return Verdict("no", headline, f"{values}.")
     if not combination.is_selected:
         headline = "Combining checkpoints did not help."
-        kept = f"{where}: {words.row_text(ours)} (less is better)"
-        return Verdict("no", headline, f"{combination.verdict} {kept}.")
+        reached = f"{where}: {words.row_text(ours)} (less is better)"
+        return Verdict("no", headline, f"{combination.verdict} {reached}.")
+    seen = "against images that the models may have seen"
+    if ours.reference == UNSEEN:
+        seen = "on images that neither training nor search saw"
     gain, check = _gain(ours, baseline), _checked(evaluation, ours, baseline)
     said = conclude(gain, check, combination.alpha, len(ours.seeds))
-    return replace(said, sentence=f"{values}, {_seen(ours)}. {said.sentence}")
+    return replace(said, sentence=f"{values}, {seen}. {said.sentence}")
 
 
 def conclude(
@@ -106,22 +107,26 @@ def conclude(
         alpha: Its coefficients.
         num_seeds: How many seeds of noise the gains are of.
     """
-    closer, found = _closer(gain.share), gain.outcome
-    outcome, headline = OUTCOMES[found], HEADLINES[found].format(closer)
-    difference, agreement = f"The difference is {_gain_text(gain)}", _agreement(check)
-    if found == "one seed":
-        note = f"{difference}. Nobody knows how much of it is chance.{agreement}"
-        return Verdict(outcome, headline, note)
+    closer = _closer(gain.share)
+    outcome, headline, _ = OUTCOMES[gain.outcome]
+    difference, agreement = f"The difference is {_gain_text(gain)}", ""
+    if check is not None:
+        says = f"{OUTCOMES[check.outcome][2]}: {_gain_text(check)}"
+        agreement = f" A second extractor, by which nothing was searched, {says}."
+    if gain.outcome == "one seed":
+        sentence = f"{difference}. Nobody knows how much of it is chance.{agreement}"
+        return Verdict(outcome, headline.format(closer), sentence)
     difference += f" (standard error) over {num_seeds} seeds of common noise"
-    if found == "none":
+    if gain.outcome == "none":
         below = "below two standard errors, or below 1%"
         return Verdict(outcome, headline, f"{difference}: {below}.{agreement}")
-    if found == "loss":
-        return Verdict(outcome, headline, f"{difference}.")
+    if gain.outcome == "loss":
+        return Verdict(outcome, headline.format(closer), f"{difference}.")
     if check is not None and check.outcome == "loss":
         outcome = "chance"
-        headline = f"Two extractors disagree: {closer} by one, further by the other."
-    return Verdict(outcome, headline, f"{difference}.{agreement}{_warning(alpha)}")
+        headline = "Two extractors disagree: {} by one, further by the other."
+    sentence = f"{difference}.{agreement}{_warning(alpha)}"
+    return Verdict(outcome, headline.format(closer), sentence)
 
 
 def _gain(ours: EvaluationRow, other: EvaluationRow) -> PairedGain:
@@ -140,9 +145,7 @@ def _checked(
         and row.metric.endswith("_frechet_distance")
         and (row.reference, row.nfe) == (ours.reference, ours.nfe)
     }
-    if "combined" not in rows:
-        return None
-    return _gain(rows["combined"], rows[baseline.model])
+    return _gain(rows["combined"], rows[baseline.model]) if "combined" in rows else None
 
 
 def _closer(gain: float) -> str:
@@ -155,13 +158,6 @@ def _closer(gain: float) -> str:
 def _gain_text(gain: PairedGain) -> str:
     """Return a paired difference in percent ± its standard error where that is known."""
     return words.value_text(100 * gain.share, 100 * gain.standard_error) + " %"
-
-
-def _agreement(check: PairedGain | None) -> str:
-    if check is None:
-        return ""
-    says = AGREEMENTS[check.outcome]
-    return f" A second extractor, by which nothing was searched, {says}: {_gain_text(check)}."
 
 
 def _warning(alpha: list[float]) -> str:
@@ -184,19 +180,9 @@ def no_better_than_noise(rows: Rows) -> bool:
 def standing(evaluation: Rows) -> str:
     """Return what the values of the models are to be seen against: real images and no model."""
     rows = main_rows(evaluation)
-    controls = {row.model: row for row in rows if row.model in CONTROLS}
-    parts = [
-        f"{words.row_text(controls[model])} of {title}"
-        for model, title in CONTROLS.items()
-        if model in controls
-    ]
+    texts = {row.model: words.row_text(row) for row in rows}
+    parts = [f"{texts[m]} of {title}" for m, title in CONTROLS.items() if m in texts]
     text = f"On the same scale: {', '.join(parts)}." if parts else ""
     if no_better_than_noise(rows):
         text += " No model is better than decoded noise: they have not learned yet."
     return text
-
-
-def _seen(row: EvaluationRow) -> str:
-    if row.reference == UNSEEN:
-        return "on images that neither training nor search saw"
-    return "against images that the models may have seen"

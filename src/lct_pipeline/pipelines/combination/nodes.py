@@ -109,13 +109,13 @@ def conclude_combination(
     combination: CombinationResult,
 ) -> tuple[Chart, Chart, Chart, Chart, dict[str, Any]]:
     """Draw the searches, the coefficients and the landscape; record what was selected."""
-    from lct_pipeline.reporting import landscapes, searches
+    from lct_pipeline.reporting import searches
 
     return (
         searches.draw_search_progress(search_history),
         searches.draw_coefficients(combination, candidate_scores),
-        landscapes.draw_line(landscape, combination),
-        landscapes.draw_landscape(landscape, combination),
+        searches.draw_line(landscape, combination),
+        searches.draw_landscape(landscape, combination),
         {
             "selected": combination.selected,
             "verdict": combination.verdict,

@@ -14,7 +14,7 @@ from lct_pipeline.evaluation.generator import build_generator
 from lct_pipeline.evaluation.plans import first_plan
 from lct_pipeline.parameters import Runtime, Sampling
 from lct_pipeline.reporting.curves import draw_training_curves
-from lct_pipeline.reporting.grids import draw_panels
+from lct_pipeline.reporting.pictures import draw_panels
 
 __all__ = ["draw_training_curves", "record_of", "stage_samples"]
 
