@@ -20,28 +20,26 @@ from lct_pipeline.reporting.searches import (
 from lct_pipeline.reporting.theme import METHOD_COLORS
 
 START = {"EMA 0.99": 4.0, "uniform": 5.0}
+EVOLUTION = ("evolution", 0, [[3.5, 4.5], [3.6, 3.0]], 3.2)
 
 
 def history_of(*searches: tuple[str, int, list[list[float]], float]) -> pd.DataFrame:
     """Return the history of searches: method, seed, fitness by generation, and of its mean."""
-    rows: list[dict[str, Any]] = []
+    rows: list[Any] = []
     for number, (method, seed, generations, mean) in enumerate(searches):
-        about = {"method": method, "seed": seed, "search": number}
         kinds = ["initial", *["candidate"] * len(generations), "mean"]
-        spent = 0
-        values = [list(START.values()), *generations, [mean]]
-        for generation, (kind, fitness) in enumerate(zip(kinds, values, strict=True)):
+        values, spent = [list(START.values()), *generations, [mean]], 0.0
+        for kind, fitness in zip(kinds, values, strict=True):
             spent += len(fitness)
-            names = list(START) if kind == "initial" else [kind] * len(fitness)
-            told = {"kind": kind, "generation": generation, "spent": float(spent)}
-            rows += [
-                {**about, **told, "name": name, "fitness": value}
-                for name, value in zip(names, fitness, strict=True)
-            ]
-    table = pd.DataFrame(rows).assign(num_images=800, metric="fid", split="train")
-    alphas = pd.Series([[0.5, 0.5]] * len(table))
+            names = START if kind == "initial" else [kind] * len(fitness)
+            for name, value in zip(names, fitness, strict=True):
+                rows.append((method, seed, number, kind, spent, name, value))
+    columns = ["method", "seed", "search", "kind", "spent", "name", "fitness"]
+    table = pd.DataFrame(rows, columns=columns).assign(metric="fid", split="train")
     return table.assign(
-        evaluation=range(len(table)), frechet=table["fitness"], alpha=alphas
+        evaluation=range(len(table)),
+        frechet=table["fitness"],
+        alpha=pd.Series([[0.5, 0.5]] * len(table)),
     )
 
 
@@ -54,39 +52,37 @@ def lines(figure: go.Figure, name: str) -> list[tuple[list[float], list[float]]]
     return [(list(t.x), list(t.y)) for t in figure.data if t.name == name]
 
 
-def highest(figure: go.Figure) -> float:
+def ends(figure: go.Figure) -> np.ndarray:
     axis = figure.layout.yaxis
-    return 10 ** axis.range[1] if axis.type == "log" else axis.range[1]
+    return 10 ** np.array(axis.range) if axis.type == "log" else np.array(axis.range)
 
 
-EVOLUTION = ("evolution", 0, [[3.5, 4.5], [3.6, 3.0]], 3.2)
-
-
-def test_evaluations_stand_where_their_generation_was_told() -> None:
+def test_evaluations_stand_where_they_were_told_below_the_best_so_far() -> None:
     figure = draw_search_progress(history_of(EVOLUTION))
     points = marks(figure, "candidate", METHOD_COLORS["evolution"])
     assert list(points.x) == [4, 4, 6, 6]
     assert list(points.y) == [3.5, 4.5, 3.6, 3.0]
-
-
-def test_a_line_is_the_best_that_was_told_so_far() -> None:
-    figure = draw_search_progress(history_of(EVOLUTION))
     assert lines(figure, "evolutionary: best so far") == [([2, 4, 6], [4.0, 3.5, 3.0])]
-
-
-def test_the_line_of_the_gradient_search_is_the_median_of_its_last_five_steps() -> None:
-    steps = [[3.0], [4.0], [2.0], [1.9], [9.0], [1.8], [1.7]]
-    figure = draw_search_progress(history_of(("gradient", 0, steps, 1.75)))
-    ((x, y),) = lines(figure, "gradient: median of 5 steps")
-    assert x == [3, 4, 5, 6, 7, 8, 9]
-    assert y == [3.0, 3.5, 3.0, 2.5, 3.0, 2.0, 1.9]
-
-
-def test_the_search_mean_is_a_star_at_the_end_of_the_budget() -> None:
-    figure = draw_search_progress(history_of(EVOLUTION))
     star = marks(figure, "mean", METHOD_COLORS["evolution"])
-    assert (list(star.x), list(star.y)) == ([7], [3.2])
-    assert star.marker.symbol == "star"
+    assert (list(star.x), list(star.y), star.marker.symbol) == ([7], [3.2], "star")
+
+
+@pytest.mark.parametrize(
+    ("steps", "medians"),
+    [
+        (
+            [3.0, 4.0, 2.0, 1.9, 9.0, 1.8, 1.7],
+            [3.0, 3.5, 3.0, 2.5, 3.0, 2.0, 1.9],
+        ),
+        ([], []),
+    ],
+)
+def test_the_line_of_the_gradient_search_is_the_median_of_its_last_five_steps(
+    steps: list[float], medians: list[float]
+) -> None:
+    history = history_of(("gradient", 0, [[step] for step in steps], 1.75))
+    ((x, y),) = lines(draw_search_progress(history), "gradient: median of 5 steps")
+    assert (x, y) == (list(range(3, 3 + len(steps))), medians)
 
 
 def test_each_search_has_a_line_and_each_method_one_place_in_the_legend() -> None:
@@ -95,9 +91,8 @@ def test_each_search_has_a_line_and_each_method_one_place_in_the_legend() -> Non
     ]
     figure = draw_search_progress(history_of(*searches))
     drawn = [t for t in figure.data if t.mode == "lines" and t.line.dash is None]
-    assert [t.line.color for t in drawn] == list(
-        np.repeat(list(METHOD_COLORS.values()), 2)
-    )
+    colors = np.repeat(list(METHOD_COLORS.values()), 2)
+    assert [t.line.color for t in drawn] == list(colors)
     assert [t.showlegend for t in drawn] == [True, False] * len(METHOD_COLORS)
 
 
@@ -111,22 +106,22 @@ def test_the_best_of_the_start_is_a_line_at_its_mean_over_the_searches() -> None
     assert y == pytest.approx([4.2, 4.2])
 
 
-def test_outliers_do_not_stretch_the_axis_and_are_counted() -> None:
-    figure = draw_search_progress(history_of(("cma", 0, [[3.0, 1e6, 70.0]], 3.1)))
-    assert 1.25 * 4.0 <= highest(figure) <= 1.15 * 1.25 * 4.0
-    assert "2 evaluations lie above the axis" in figure.layout.title.text
-
-
-def test_the_axis_ends_with_the_evaluations_where_none_is_far() -> None:
-    figure = draw_search_progress(history_of(EVOLUTION))
-    low, high = figure.layout.yaxis.range
-    assert (low, high) == pytest.approx((3.0 - 0.08, 5.0 + 0.08))
-    assert "above the axis" not in figure.layout.title.text
-
-
-def test_a_search_that_ends_badly_is_seen_whole() -> None:
-    figure = draw_search_progress(history_of(("cma", 0, [[3.9, 50.0]], 12.0)))
-    assert 12.0 < highest(figure) <= 1.15 * 12.0
+@pytest.mark.parametrize(
+    ("search", "highest", "beyond"),
+    [
+        (EVOLUTION, 5.08, None),
+        (("cma", 0, [[3.0, 1e6, 70.0]], 3.1), 1.1 * 1.25 * 4.0, 2),  # outliers
+        (("cma", 0, [[3.9, 50.0]], 12.0), 1.1 * 12.0, 1),  # a bad end is seen whole
+    ],
+)
+def test_outliers_do_not_stretch_the_axis_and_are_counted(
+    search: Any, highest: float, beyond: int | None
+) -> None:
+    figure = draw_search_progress(history_of(search))
+    assert highest <= ends(figure)[1] <= 1.06 * highest
+    title = figure.layout.title.text
+    assert ("above the axis" in title) == (beyond is not None)
+    assert beyond is None or f"{beyond} evaluations lie above the axis" in title
 
 
 @pytest.mark.parametrize(("lowest", "scale"), [(1.05, "log"), (1.15, None)])
@@ -134,21 +129,17 @@ def test_the_axis_is_logarithmic_where_what_is_shown_covers_a_factor_of_5(
     lowest: float, scale: str | None
 ) -> None:
     figure = draw_search_progress(history_of(("cma", 0, [[lowest, 1e6]], 1.2)))
-    assert highest(figure) == pytest.approx(5.6, rel=0.05)
+    assert ends(figure)[1] == pytest.approx(5.6, rel=0.05)
     assert figure.layout.yaxis.type == scale
-
-
-def test_a_gradient_search_without_a_step_is_drawn() -> None:
-    figure = draw_search_progress(history_of(("gradient", 0, [], 3.9)))
-    assert lines(figure, "gradient: median of 5 steps") == [([], [])]
 
 
 def test_the_axis_names_the_metric_or_the_sum() -> None:
     table = history_of(EVOLUTION)
-    assert draw_search_progress(table).layout.yaxis.title.text == "FID"
     weighted = table.assign(fitness=table["fitness"] + 1)
-    title = draw_search_progress(weighted).layout.yaxis.title.text
-    assert title == "fitness: FID and kernel distance, weighted"
+    titles = [
+        draw_search_progress(rows).layout.yaxis.title.text for rows in (table, weighted)
+    ]
+    assert titles == ["FID", "fitness: FID and kernel distance, weighted"]
 
 
 COMBINATION = combination(alpha=[-0.5, 0.25, 1.25])
@@ -170,28 +161,22 @@ def scores() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def test_the_coefficients_stand_over_their_steps(scores: pd.DataFrame) -> None:
-    bars = draw_coefficients(COMBINATION, scores).data[0]
-    assert (list(bars.x), list(bars.y)) == ([10, 20, 30], [-0.5, 0.25, 1.25])
+def test_coefficients_stand_over_their_steps_beside_the_best_of_each_other_search(
+    scores: pd.DataFrame,
+) -> None:
+    figure = draw_coefficients(COMBINATION, scores)
+    bars, steps, cma = figure.data[0], [10, 20, 30], "other search: CMA-ES"
+    assert (list(bars.x), list(bars.y)) == (steps, [-0.5, 0.25, 1.25])
     assert bars.marker.color == METHOD_COLORS["gradient"]
     assert bars.name == "combination: gradient 0, mean"
-
-
-def test_of_each_other_search_the_best_is_a_line(scores: pd.DataFrame) -> None:
-    figure = draw_coefficients(COMBINATION, scores)
-    gradient, cma = "other search: gradient", "other search: CMA-ES"
-    steps = [10, 20, 30]
-    assert lines(figure, gradient) == [(steps, [0.0, 0.1, 0.9])]
+    assert lines(figure, "other search: gradient") == [(steps, [0.0, 0.1, 0.9])]
     assert lines(figure, cma) == [(steps, [0.5, 0.1, 0.4]), (steps, [0.6, 0.1, 0.3])]
     assert [t.showlegend for t in figure.data if t.name == cma] == [True, False]
 
 
 @pytest.mark.parametrize(
     ("best", "name", "alpha"),
-    [
-        ("best_ema", "EMA 0.9", [0.2, 0.3, 0.5]),
-        ("last", "last", [0.0, 0.0, 1.0]),
-    ],
+    [("best_ema", "EMA 0.9", [0.2, 0.3, 0.5]), ("last", "last", [0.0, 0.0, 1.0])],
 )
 def test_the_best_baseline_is_a_dotted_line(
     scores: pd.DataFrame, best: str, name: str, alpha: list[float]
@@ -199,8 +184,7 @@ def test_the_best_baseline_is_a_dotted_line(
     found = COMBINATION.model_copy(update={"best_baseline": best})
     line = draw_coefficients(found, scores).data[-1]
     assert line.name == f"best baseline: {name}"
-    assert list(line.y) == alpha
-    assert line.line.dash == "dot"
+    assert (list(line.y), line.line.dash) == (alpha, "dot")
 
 
 def test_a_baseline_of_averages_alone_is_not_drawn(scores: pd.DataFrame) -> None:
@@ -238,28 +222,15 @@ def slope(x: float, y: float) -> float:
     return 10 + x - 2 * y
 
 
-def points(figure: go.Figure) -> dict[str, tuple[float, float]]:
-    """Return where the points of the plane stand, by their texts."""
-    found = figure.data[-1]
-    places = zip(found.x, found.y, strict=True)
-    return dict(zip(found.text, places, strict=True))
-
-
-def test_the_line_shows_fitness_by_place_and_names_the_metric() -> None:
+def test_the_line_shows_fitness_by_place_with_best_ema_and_combination() -> None:
     table = pd.concat([line_of(5.0, 4.0, 3.0, 2.0, 6.0)[::-1], plane_of(slope)])
     figure = draw_line(table, AROUND)
-    (line,) = figure.data
+    (line,), layout = figure.data, figure.layout
     assert list(line.x) == [-0.5, 0.0, 0.5, 1.0, 1.5]
     assert list(line.y) == [5.0, 4.0, 3.0, 2.0, 6.0]
-    assert figure.layout.yaxis.title.text == "Frechet distance (classifier)"
-    assert (
-        "lowest 2.00 at x = 1; best EMA: EMA 0.9; combination: gradient 0"
-        in figure.layout.title.text
-    )
-
-
-def test_best_ema_and_combination_are_marked_at_0_and_1() -> None:
-    layout = draw_line(line_of(5.0, 4.0, 3.0), AROUND).layout
+    assert layout.yaxis.title.text == "Frechet distance (classifier)"
+    ends = "best EMA: EMA 0.9; combination: gradient 0"
+    assert f"lowest 2.00 at x = 1; {ends}" in layout.title.text
     assert [(mark.x0, mark.x1) for mark in layout.shapes] == [(0, 0), (1, 1)]
     texts = {note.x: note.text for note in layout.annotations}
     assert texts == {0: "best EMA", 1: "combination"}
@@ -269,36 +240,20 @@ def test_best_ema_and_combination_are_marked_at_0_and_1() -> None:
 def test_the_line_is_logarithmic_beyond_a_factor_of_5(
     highest: float, scale: str | None
 ) -> None:
-    axis = draw_line(line_of(highest, 3.0, 2.0), AROUND).layout.yaxis
-    ends = np.array(axis.range)
-    low, high = 10**ends if scale else ends
-    assert axis.type == scale
+    figure = draw_line(line_of(highest, 3.0, 2.0), AROUND)
+    low, high = ends(figure)
+    assert figure.layout.yaxis.type == scale
     assert low < 2.0 and highest < high < 1.1 * highest
 
 
-def test_the_plane_has_rows_of_y_and_columns_of_x() -> None:
+def test_the_plane_has_rows_of_y_columns_of_x_and_the_checkpoints() -> None:
     figure = draw_landscape(pd.concat([line_of(1.0), plane_of(slope)]), AROUND)
-    contours = figure.data[0]
+    contours, points = figure.data[0], figure.data[-1]
     assert list(contours.x) == list(contours.y) == AXIS
     assert contours.z.tolist() == [[slope(x, y) for x in AXIS] for y in AXIS]
     assert contours.colorbar.title.text == "FID"
-
-
-def test_colours_of_a_wide_range_are_logarithmic_with_true_values_beside_them() -> None:
-    table = plane_of(lambda x, y: 2.0 * 10 ** (x + 0.5 + y + 0.5))  # 2 to 20 000
-    contours = draw_landscape(table, AROUND).data[0]
-    assert contours.z[0] == pytest.approx(np.log10([2.0, 20.0, 200.0]))
-    assert contours.customdata[0] == pytest.approx([2.0, 20.0, 200.0])
-    bar = contours.colorbar
-    assert [float(text) for text in bar.ticktext] == pytest.approx(
-        10 ** np.array(bar.tickvals)
-    )
-    assert float(bar.ticktext[0]) == 2 and float(bar.ticktext[-1]) == 20_000
-
-
-def test_checkpoints_their_mean_and_the_best_of_the_grid_are_marked() -> None:
-    figure = draw_landscape(plane_of(slope), AROUND)
-    assert points(figure) == {
+    places = zip(points.x, points.y, strict=True)
+    assert dict(zip(points.text, places, strict=True)) == {
         "first: step 10": (0, 0),
         "middle: step 30": (1, 0),
         "last: step 50": (0, 1),
@@ -308,6 +263,17 @@ def test_checkpoints_their_mean_and_the_best_of_the_grid_are_marked() -> None:
     # a point on an edge is no reason to show what was not measured
     for axis in (figure.layout.xaxis, figure.layout.yaxis):
         assert list(axis.range) == [-0.5, 1.5]
+
+
+def test_colours_of_a_wide_range_are_logarithmic_with_true_values_beside_them() -> None:
+    table = plane_of(lambda x, y: 2.0 * 10 ** (x + 0.5 + y + 0.5))  # 2 to 20 000
+    contours = draw_landscape(table, AROUND).data[0]
+    assert contours.z[0] == pytest.approx(np.log10([2.0, 20.0, 200.0]))
+    assert contours.customdata[0] == pytest.approx([2.0, 20.0, 200.0])
+    bar = contours.colorbar
+    values = [float(text) for text in bar.ticktext]
+    assert values == pytest.approx(10 ** np.array(bar.tickvals))
+    assert (values[0], values[-1]) == (2, 20_000)
 
 
 @pytest.mark.parametrize("x", AXIS)
@@ -322,9 +288,9 @@ def test_the_text_of_the_best_point_stays_inside(x: float, y: float) -> None:
 @pytest.mark.parametrize(
     ("draw", "table", "parameter"),
     [
-        (draw_line, plane_of(slope), "combination.num_line_points = 0"),
-        (draw_landscape, line_of(1.0, 2.0), "combination.landscape_size = 0"),
-        (draw_landscape, line_of()[:0], "combination.landscape_size = 0"),
+        (draw_line, plane_of(slope), "num_line_points"),
+        (draw_landscape, line_of(1.0, 2.0), "landscape_size"),
+        (draw_landscape, line_of()[:0], "landscape_size"),
     ],
 )
 def test_what_was_not_measured_is_said(
@@ -332,5 +298,5 @@ def test_what_was_not_measured_is_said(
 ) -> None:
     figure = draw(table, AROUND)
     (note,) = figure.layout.annotations
-    assert note.text.endswith(parameter)
+    assert note.text.endswith(f"combination.{parameter} = 0")
     assert not figure.data
