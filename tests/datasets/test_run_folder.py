@@ -84,6 +84,11 @@ def test_results_are_found_in_both_folders(run: RunFolder, folder: str) -> None:
     assert run.picture("picture") == b"png"
 
 
+def test_a_table_without_rows_is_none(run: RunFolder) -> None:
+    AtomicDataset(filepath=str(run.reporting / "table.parquet")).save(TABLE[:0])
+    assert run.table("table") is None
+
+
 def test_of_a_versioned_table_the_newest_counts(run: RunFolder) -> None:
     save_versions(run.reporting / "table.parquet")
     found = run.table("table")

@@ -8,6 +8,7 @@ from lct_pipeline.datasets.results import EvaluationRow
 from lct_pipeline.reporting.verdict import Rows, standing, verdict_of
 from lct_pipeline.reporting.words import MINUS
 
+TWO_ERRORS = "below two standard errors"
 CHECK = {"metric": "check_rotation_classifier_frechet_distance"}
 
 
@@ -26,16 +27,8 @@ def by_seed(ours: list[float], theirs: list[float], **changes: object) -> Rows:
         (rows(combined=5.2, std=0.4), "helped", "17% closer", "over 3 seeds"),
         # each has ten times the standard deviation of the difference, which noise shares
         (by_seed([5, 9, 7], [5.5, 9.5, 7.5]), "helped", "7% closer", "± 0 %"),
-        *(
-            (
-                by_seed([5.0, 6.0, last], [6.0, 6.2, 7.6]),
-                "chance",
-                "no difference",
-                text,
-            )
-            for last in (7.6, 9.4)
-            for text in ["below two standard errors"]
-        ),
+        (by_seed([5, 6, 7.6], [6, 6.2, 7.6]), "chance", "no difference", TWO_ERRORS),
+        (by_seed([5, 6, 9.4], [6, 6.2, 7.6]), "chance", "no difference", TWO_ERRORS),
         # however sure
         (by_seed([9.92] * 3, [10] * 3), "chance", "no difference", "0.800 ± 0 %"),
         (by_seed([9.92] * 3, [10] * 3), "chance", "no difference", "below 1%"),

@@ -76,15 +76,14 @@ class RunFolder:
         )
 
     def table(self, name: str) -> pd.DataFrame | None:
-        """Return a table: one file, its newest version, or the parts of a folder."""
+        """Return a table with rows: one file, its newest version, or the parts of a folder."""
         path = self._find(f"{name}.parquet")
         if path is not None and path.is_dir():
             path = max(path.glob("*/[!.]*.parquet"), default=None)
-        if path is not None:
-            return pd.read_parquet(path)
-        parts = sorted((self.models / name).glob("part-*.parquet"))
+        parts = [path] if path else sorted((self.models / name).glob("part-*.parquet"))
         tables = [pd.read_parquet(part) for part in parts]
-        return pd.concat(tables, ignore_index=True) if tables else None
+        found = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+        return None if found.empty else found
 
     def _read(self, name: str, read: Callable[[Path], Any]) -> Any:
         path = self._find(name)

@@ -132,7 +132,7 @@ def _charts(run: RunFolder, names: tuple[str, ...]) -> list[svg.Panel]:
     for name in names:
         source, draw = GROWING.get(name, ("", None))
         table = run.table(source) if source else None
-        if draw is not None and table is not None and len(table):
+        if draw is not None and table is not None:
             found += svg.panels_of(draw(table))
         elif draw is None and (saved := run.values(name)):
             found += svg.panels_of(go.Figure(saved))
@@ -161,7 +161,7 @@ def _samples(run: RunFolder) -> dict[str, Any]:
 def _training(run: RunFolder) -> dict[str, Any]:
     metrics, copying = run.table("training_metrics"), run.values("copying") or {}
     speed, in_stages = "", False
-    if metrics is not None and len(metrics):
+    if metrics is not None:
         speed = words.number(float(metrics["images_per_second"].median()))
         in_stages = len(stages(metrics)) > 1
     return {
@@ -181,7 +181,7 @@ def _data(run: RunFolder, ingestion: Record) -> dict[str, Any]:
     quality, tails = run.values("reconstruction_quality"), []
     for name, what in TAILS.items():
         table = run.table(name)
-        if table is not None and len(table):
+        if table is not None:
             if "num_levels" in table:
                 table = table[table["num_levels"] == table["num_levels"].max()]
             tails.append(sentences.tails_sentence(what, table))

@@ -59,7 +59,7 @@ def summary(
 
 def _training(run: RunFolder, ingestion: dict[str, Any] | None) -> str:
     metrics, record = run.table("training_metrics"), run.records[-1]
-    if metrics is None or metrics.empty:
+    if metrics is None:
         return ""
     batch = record["parameters"]["training"]["batch_size"]
     text = f" Trained for {metrics['step'].max():,.0f} steps of {batch} images"
