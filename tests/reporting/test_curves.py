@@ -54,27 +54,19 @@ def test_long_curves_are_thinned_to_their_means() -> None:
     assert len(thinned(metrics())) == len(metrics())
 
 
-@pytest.fixture
-def second_steps() -> pd.DataFrame:
-    rows = [
-        (1, None, None, 5.0),
-        (2, 0.1, "fresh", 4.0),
-        (2, 0.5, "fresh", 3.0),
-        (2, 0.1, "same", 6.0),
-        (2, 0.5, "same", 2.0),
-    ]
-    table = pd.DataFrame(
-        rows, columns=["nfe", "intermediate_sigma", "renoise", "distance"]
-    )
-    table = table.assign(metric="classifier_frechet_distance", model="combined")
-    other = table.assign(model="last", distance=9.0)
-    return pd.concat([other, table], ignore_index=True)
+OF_STEPS = pd.DataFrame(
+    {
+        "nfe": [1, 2, 2, 2, 2],
+        "intermediate_sigma": [None, 0.1, 0.5, 0.1, 0.5],
+        "renoise": [None, "fresh", "fresh", "same", "same"],
+        "distance": [5.0, 4.0, 3.0, 6.0, 2.0],
+    }
+).assign(metric="classifier_frechet_distance", model="combined")
+SWEEP = pd.concat([OF_STEPS.assign(model="last", distance=9.0), OF_STEPS])
 
 
-def test_a_second_step_is_a_curve_over_its_level_for_each_kind_of_noise(
-    second_steps: pd.DataFrame,
-) -> None:
-    figure = draw_two_step_sweep(second_steps)
+def test_a_second_step_is_a_curve_over_its_level_for_each_kind_of_noise() -> None:
+    figure = draw_two_step_sweep(SWEEP)
     assert {line.name: tuple(line.y) for line in figure.data} == {
         "fresh noise": (4.0, 3.0),
         "same noise": (6.0, 2.0),
@@ -85,15 +77,12 @@ def test_a_second_step_is_a_curve_over_its_level_for_each_kind_of_noise(
     assert figure.layout.yaxis.title.text == "Frechet distance (classifier)"
 
 
-def test_without_levels_the_curve_goes_over_the_evaluations(
-    second_steps: pd.DataFrame,
-) -> None:
-    table = second_steps.assign(
-        intermediate_sigma=None, renoise=None, nfe=[3, 5, 9, 17, 33] * 2
-    )
+def test_without_levels_the_curve_goes_over_the_evaluations() -> None:
+    nfe = [3, 5, 9, 17, 33]
+    table = SWEEP.assign(intermediate_sigma=None, renoise=None, nfe=nfe * 2)
     figure = draw_two_step_sweep(table)
     (line,) = figure.data
-    assert list(line.x) == [3, 5, 9, 17, 33]
+    assert list(line.x) == nfe
     assert list(line.y) == [5.0, 4.0, 3.0, 6.0, 2.0]
     assert figure.layout.xaxis.title.text == "number of evaluations"
 

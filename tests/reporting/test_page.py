@@ -264,7 +264,7 @@ def test_a_second_copy_is_suspected(tmp_path: Path) -> None:
     assert "Some may be copies" in made_page(tmp_path, copying=near)
 
 
-def test_figures_of_one_seed_have_bars_too(tmp_path: Path) -> None:
+def test_values_of_one_seed_have_bars_too(tmp_path: Path) -> None:
     one = [row("last", 8.4, None), row("combined", 5.0, None)]
     html = made_page(tmp_path, combination=None, evaluation=EvaluationResult(rows=one))
     assert "8.40" in Reader(html).text

@@ -79,7 +79,10 @@ def draw_td_std(td_summary: DataFrame) -> go.Figure:
         yaxis={"type": "log", "dtick": "D2"},
         yaxis_title="standard deviation, c of the loss",
     )
-    laws = {"fitted": (row, theme.ORANGE), "paper": (PAPER_LAW, theme.GREEN)}
+    laws: dict[str, tuple[Any, str]] = {
+        "fitted": (row, theme.ORANGE),
+        "paper": (PAPER_LAW, theme.GREEN),
+    }
     for name, (law, color) in laws.items():
         figure.add_scatter(
             x=num_levels,

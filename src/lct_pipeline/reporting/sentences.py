@@ -65,7 +65,8 @@ def _training(run: RunFolder, ingestion: dict[str, Any] | None) -> str:
     text = f" Trained for {metrics['step'].max():,.0f} steps of {batch} images"
     if ingestion is not None:
         text += f", from {ingestion['splits']['train']:,} training images"
-    if seconds := node_costs(run.records)["seconds"].get(TRAIN_NODE):
+    seconds, _ = node_costs(run.records).get(TRAIN_NODE, (0.0, 0))
+    if seconds:
         text += f", in {words.duration(seconds)}"
     device = "CPU" if record["device"] == "cpu" else record["device"]
     return f"{text} on {device} ({record['machine']})."

@@ -137,24 +137,25 @@ def _session(record: Record) -> Line:
     day, _, time = record["started"].partition("T")
     is_named = record["env"] not in (None, "base", "local")
     pipelines = ", ".join(name or "__default__" for name in record["pipelines"])
+    code = (record["commit"] or "no git")[:10]
     texts = [
-        pipelines + f" --env={record['env']}" * is_named,
+        f"{pipelines} --env={record['env']}" if is_named else pipelines,
         ": ".join(filter(None, (record["status"], record["error"]))),
         words.duration(sum(node["seconds"] for node in record["nodes"])),
-        (record["commit"] or "no git")[:10]
-        + ", with changes not committed" * bool(record["dirty"]),
+        f"{code}, with changes not committed" if record["dirty"] else code,
         f"{record['device']}, {record['machine']}",
     ]
     return Line(f"{day} {time[:8].replace('.', ':')} UTC", texts)
 
 
-def node_costs(records: list[Record]) -> DataFrame:
-    """Return seconds and peak memory of each node over all sessions, the longest first."""
-    nodes = [node for record in records for node in record["nodes"]]
-    table = DataFrame(nodes, columns=["node", "seconds", "peak_memory_mib"])
-    kinds = {"seconds": "sum", "peak_memory_mib": "max"}
-    costs = table.groupby("node", sort=False).agg(kinds)
-    return costs.sort_values("seconds", ascending=False, kind="stable")
+def node_costs(records: list[Record]) -> dict[str, tuple[float, int]]:
+    """Return seconds and the most MiB of each node over all sessions, the longest first."""
+    costs: dict[str, tuple[float, int]] = {}
+    for node in (node for record in records for node in record["nodes"]):
+        seconds, memory = costs.get(node["node"], (0.0, 0))
+        most = max(memory, node["peak_memory_mib"])
+        costs[node["node"]] = (seconds + node["seconds"], most)
+    return dict(sorted(costs.items(), key=lambda cost: -cost[1][0]))
 
 
 def node_bars(records: list[Record]) -> list[Bar]:
@@ -162,21 +163,19 @@ def node_bars(records: list[Record]) -> list[Bar]:
 
     Memory is the most that the process of a node held so far.
     """
-    costs = node_costs(records)
-    longest = costs["seconds"].max() or 1.0
-    bars = [
+    costs = [(name, *cost) for name, cost in node_costs(records).items()]
+    if len(costs) > MAX_NODES:
+        rest = [seconds for _, seconds, _ in costs[MAX_NODES:]]
+        costs[MAX_NODES:] = [(f"{len(rest)} others together", sum(rest), 0)]
+    longest = max((seconds for _, seconds, _ in costs[:1]), default=0.0) or 1.0
+    return [
         Bar(
-            str(cost.Index),
-            words.duration(cost.seconds)
-            + f" · {cost.peak_memory_mib:,} MiB" * bool(cost.peak_memory_mib),
-            100 * cost.seconds / longest,
+            name,
+            words.duration(seconds) + (f" · {memory:,} MiB" if memory else ""),
+            min(100.0, 100 * seconds / longest),
         )
-        for cost in costs.head(MAX_NODES).itertuples()
+        for name, seconds, memory in costs
     ]
-    if len(rest := costs["seconds"][MAX_NODES:]):
-        name, percent = f"{len(rest)} others together", 100 * rest.sum() / longest
-        bars.append(Bar(name, words.duration(rest.sum()), min(100.0, percent)))
-    return bars
 
 
 def digests(records: list[Record], side: str) -> dict[str, str]:
