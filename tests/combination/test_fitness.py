@@ -1,18 +1,22 @@
-"""The fitness of weights: its two distances, its gradient, and its noise."""
+"""The fitness of weights: its distances, gradient and noise; in groups, in one process or two."""
 
 from __future__ import annotations
 
+import multiprocessing
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from small_runs import Run, generate, generated, last_of, references, weights
 from torch import Tensor
 
-from lct_pipeline.combination.fitness import Fitness, Score
+from conftest import changed
+from lct_pipeline.combination.fitness import Fitness, Measurer, Score
 from lct_pipeline.combination.sources import FunctionSource, Request
 from lct_pipeline.combination.stage import SEARCH_SPLIT, Stage
+from lct_pipeline.combination.weights import CombinedWeights
 from lct_pipeline.core.metrics.frechet import feature_statistics, frechet_distance
 from lct_pipeline.core.metrics.kernel import kernel_distance
 from lct_pipeline.models.autoencoder import PixelAutoencoder
@@ -134,3 +138,81 @@ def test_the_gradient_by_alpha_agrees_with_finite_differences(pixels: Run) -> No
     assert largest > 0.1
     # the distances that the gradient starts from are those of rounded images
     np.testing.assert_allclose(gradient, differences, rtol=0, atol=0.02 * largest)
+
+
+# in groups, in one process or two
+
+TWO_METHODS: dict[str, Any] = {
+    "search.methods": ("gradient", "cma"),
+    "search.num_evaluations": 8,
+}
+
+
+def candidates(num: int) -> np.ndarray:
+    alpha = np.random.default_rng(0).normal(size=(num, 4))
+    return alpha + (1 - alpha.sum(1, keepdims=True)) / 4
+
+
+def scores(measurer: Measurer, num: int, **options: Any) -> dict[int, Score]:
+    return dict(measurer.measure(candidates(num), REQUEST, **options))
+
+
+def test_each_candidate_gets_the_score_of_its_own_weights(tiny: Run) -> None:
+    stage = tiny.stage()
+    found = scores(stage.measurer(2, SEARCH_SPLIT), 5)
+    alone = stage.measurer(1, SEARCH_SPLIT)
+    for number, alpha in enumerate(candidates(5)):
+        ((_, score),) = alone.measure(alpha[None], REQUEST)
+        assert found[number].fitness == pytest.approx(score.fitness, rel=1e-5)
+    assert len({score.fitness for score in found.values()}) == 5
+
+
+def test_what_is_skipped_is_not_measured_and_changes_no_other(tiny: Run) -> None:
+    measurer = tiny.stage().measurer(2, SEARCH_SPLIT)
+    whole, rest = scores(measurer, 5), scores(measurer, 5, skip=frozenset({0, 2, 3}))
+    assert rest == {number: whole[number] for number in (1, 4)}
+
+
+def test_scores_come_one_by_one(tiny: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    measurer, fitness = tiny.stage().measurer(3, SEARCH_SPLIT), []
+    measure = Fitness.measure
+    count = lambda self, *args: fitness.append(1) or measure(self, *args)  # noqa: E731
+    monkeypatch.setattr(Fitness, "measure", count)
+    next(measurer.measure(candidates(3), REQUEST))
+    assert len(fitness) == 1
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_histories_do_not_depend_on_what_fits_into_memory(
+    tiny: Run, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    together = tiny.history()
+    monkeypatch.setattr(CombinedWeights, "_fitting", lambda *_: size)
+    apart = tiny.history()
+    numbers = ["fitness", "frechet", "spent"]
+    np.testing.assert_allclose(apart[numbers], together[numbers], rtol=1e-5)
+    np.testing.assert_array_equal(*(np.stack(h["alpha"]) for h in (apart, together)))
+
+
+@pytest.mark.usefixtures("forked_processes")
+def test_histories_do_not_depend_on_the_number_of_processes(pixels: Run) -> None:
+    expected = pixels.history(TWO_METHODS)
+    assert set(expected["method"]) == set(TWO_METHODS["search.methods"])
+    runtime = changed(pixels.parameters.runtime, {"num_processes": 2})
+    before = len(multiprocessing.active_children())
+    outputs = pixels.search(TWO_METHODS, runtime=runtime)
+    next(outputs)
+    assert len(multiprocessing.active_children()) == before + 2
+    pd.testing.assert_frame_equal(last_of(outputs), expected, check_exact=True)
+    assert len(multiprocessing.active_children()) == before
+
+
+def test_no_more_processes_are_started_than_candidates_fit_into_memory(
+    tiny: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CombinedWeights, "_fitting", lambda *_: 1)
+    runtime = changed(tiny.parameters.runtime, {"num_processes": 8})
+    before = len(multiprocessing.active_children())
+    measurer = tiny.stage(runtime=runtime).measurer(3, SEARCH_SPLIT)
+    assert len(scores(measurer, 2)) == 2
+    assert len(multiprocessing.active_children()) == before

@@ -15,8 +15,12 @@ from small_runs import Run, last_of, tiny_run, weights
 
 from conftest import changed
 from lct_pipeline.combination.fitness import Score
-from lct_pipeline.combination.history import History, history_of, table_of
-from lct_pipeline.combination.search_run import SearchRun
+from lct_pipeline.combination.search_run import (
+    History,
+    SearchRun,
+    history_of,
+    table_of,
+)
 from lct_pipeline.combination.sources import Request
 from lct_pipeline.datasets.checkpoints import CheckpointsDataset, CheckpointStore
 from lct_pipeline.datasets.parts import GrowingTableDataset
@@ -76,10 +80,10 @@ class Driven:
 def start(run: Run, method: str, seed: int = 0, **changes: Any) -> Driven:
     own = {"num_evaluations": NUM_EVALUATIONS, "population": 6, "methods": (method,)}
     search = {f"search.{name}": value for name, value in {**own, **changes}.items()}
-    settings = run.combination({"generator": None, "references": None, **search}).search
-    initial, history = run.stage().initial, History()
-    search_run = SearchRun(0, method, seed, initial, settings, FULL, history)
-    return Driven(search_run, history)
+    parameters = run.combination({"generator": None, "references": None, **search})
+    history = History()
+    initial = run.stage().initial
+    return Driven(SearchRun(0, method, seed, initial, parameters, history), history)
 
 
 @each_method

@@ -20,7 +20,7 @@ from describing import described
 from torch import Tensor
 
 from conftest import changed
-from lct_pipeline.combination import measuring
+from lct_pipeline.combination import fitness
 from lct_pipeline.combination.fitness import Fitness
 from lct_pipeline.combination.stage import Stage
 from lct_pipeline.core.metrics.frechet import feature_statistics
@@ -270,7 +270,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             found.append(request)
             return super().measure(weights, request)
 
-    monkeypatch.setattr(measuring, "Fitness", Counting)
+    monkeypatch.setattr(fitness, "Fitness", Counting)
     return found
 
 

@@ -24,7 +24,7 @@ from lct_pipeline.datasets.external_checkpoints import (
 from lct_pipeline.datasets.parts import opened
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError, ParameterError
-from lct_pipeline.pipelines.cataloging.index import COLUMNS
+from lct_pipeline.pipelines.cataloging.checkpoints import COLUMNS
 from lct_pipeline.pipelines.cataloging.nodes import (
     import_checkpoints,
     index_checkpoints,
@@ -229,7 +229,7 @@ def test_the_disk_that_it_takes_is_told_and_too_little_is_warned_of(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    module = "lct_pipeline.pipelines.cataloging.copies"
+    module = "lct_pipeline.pipelines.cataloging.checkpoints"
     caplog.set_level(logging.INFO, module)
     run(theirs, ours, stop=1)
     full = SimpleNamespace(free=100)

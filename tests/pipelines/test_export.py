@@ -26,7 +26,7 @@ from lct_pipeline.errors import ParameterError
 from lct_pipeline.export.folder import ExportedModel
 from lct_pipeline.export.model_card import model_card
 from lct_pipeline.parameters.runtime import Export
-from lct_pipeline.pipelines.cataloging.index import index_of
+from lct_pipeline.pipelines.cataloging.checkpoints import index_of
 from lct_pipeline.pipelines.export import create_pipeline
 from lct_pipeline.pipelines.export.model import Chosen, choose_model, record_of_training
 

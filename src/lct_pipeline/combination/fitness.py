@@ -1,9 +1,18 @@
-"""From weights to the distance of what they generate: what a search minimises."""
+"""From weights to the distance of what they generate: what a search minimises.
+
+Candidates are measured in this process or in several. The weights of a group of them are combined
+once, into memory that all processes see; a process gets the number of a row. So checkpoints are
+read once however many processes there are, and the scores do not depend on their number.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from lct_pipeline.combination.sources import (
@@ -12,12 +21,16 @@ from lct_pipeline.combination.sources import (
     SourceTask,
     Weights,
 )
+from lct_pipeline.combination.weights import CombinedWeights
+from lct_pipeline.core.linear_combination import WeightLayout
 from lct_pipeline.core.metrics.feature_sets import FeatureSet
 from lct_pipeline.core.metrics.gradients import frechet_gradient, kernel_gradient
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.evaluation.evaluator import Evaluator
 from lct_pipeline.evaluation.feature_spaces import FeatureSpace, RealImages
+from lct_pipeline.models.device import choose_device
 from lct_pipeline.parameters.combination import Fitness as FitnessSettings
+from lct_pipeline.processes.mapping import Workers
 
 
 @dataclass(frozen=True)
@@ -79,9 +92,78 @@ class Fitness:
         if settings.kernel_weight > 0:
             by_kernel = kernel_gradient(features, self._real.features)
             by_feature += settings.kernel_weight * by_kernel
-        return self._source.generator.gradients(
+        by_weight = self._source.generator.gradients(
             by_feature,
             self._extractor.differentiate,
             seed=request.seed,
             purpose=request.purpose,
         )
+        return {name: gradient.cpu() for name, gradient in by_weight.items()}
+
+
+class Measurer:
+    """Measures coefficients over all members.
+
+    Args:
+        weights: Gives combinations.
+        task: What to generate with.
+        real: What to compare with.
+        most: No more candidates than these are measured at a time.
+    """
+
+    def __init__(
+        self,
+        weights: CombinedWeights,
+        task: SourceTask,
+        real: RealImages,
+        most: int,
+    ) -> None:
+        self._weights = weights
+        num_rows = min(most, weights.group_size)
+        self._buffer = torch.empty(num_rows, weights.num_weights)
+        num_processes = min(task.runtime.num_processes, num_rows)
+        if num_processes > 1:
+            self._buffer.share_memory_()
+        self._workers = Workers(
+            partial(_row_measure, task, real, weights.layout, self._buffer),
+            "search",
+            num_processes,
+            choose_device(task.runtime.device),
+        )
+
+    def close(self) -> None:
+        """End the processes."""
+        self._workers.close()
+
+    def measure(
+        self, alphas: np.ndarray, request: Request, skip: frozenset[int] = frozenset()
+    ) -> Iterator[tuple[int, Score]]:
+        """Yield the number of each candidate and its score, in order.
+
+        Args:
+            alphas: Coefficients of all candidates, ``(P, K)``. They are combined in groups that
+                depend on P alone, so what is left of a generation gets the same weights.
+            request: How they are measured.
+            skip: Candidates that are known already.
+        """
+        size = len(self._buffer)
+        for start in range(0, len(alphas), size):
+            group = alphas[start : start + size]
+            left = [row for row in range(len(group)) if start + row not in skip]
+            if left:
+                self._weights.combine(group, self._buffer[: len(group)].numpy())
+                scores = self._workers.map([(row, request) for row in left])
+                yield from zip((start + row for row in left), scores, strict=True)
+
+
+def _row_measure(
+    task: SourceTask, real: RealImages, layout: WeightLayout, buffer: Tensor
+) -> Callable[[tuple[int, Request]], Score]:
+    """Return what measures the weights that lie in a row of the buffer."""
+    fitness = Fitness(task, real)
+
+    def measure(of: tuple[int, Request]) -> Score:
+        row, request = of
+        return fitness.measure(layout.unflatten(buffer[row].numpy()), request)
+
+    return measure

@@ -1,10 +1,14 @@
-"""Searches over coefficients (LCSC): asked for candidates, told what these are measured at."""
+"""Searches over coefficients (LCSC): asked for candidates, told what these are measured at.
+
+All that a search has evaluated is its history, a table, which is also all that continues it: what
+was evaluated before is told again without measuring.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import product
 from typing import Any
 
@@ -12,19 +16,13 @@ import numpy as np
 from pandas import DataFrame
 
 from lct_pipeline.combination.fitness import Score
-from lct_pipeline.combination.history import (
-    History,
-    SearchEvaluation,
-    history_of,
-    table_of,
-)
 from lct_pipeline.combination.sources import Request
-from lct_pipeline.combination.stage import SEARCH_SPLIT, Stage
-from lct_pipeline.combination.window import check_window
-from lct_pipeline.core.search import SEARCHES, Search
+from lct_pipeline.combination.stage import ORIGIN, SEARCH_SPLIT, Stage
+from lct_pipeline.combination.weights import check_window
+from lct_pipeline.core.search import SEARCHES
 from lct_pipeline.datasets.parts import Last
 from lct_pipeline.errors import DataError, ParameterError
-from lct_pipeline.parameters.combination import Search as Settings
+from lct_pipeline.parameters import Combination, first_difference
 from lct_pipeline.progress import track
 
 GRADIENT_PASSES = 4  # features, then again with a graph, and back, which costs two
@@ -32,6 +30,91 @@ GRADIENT_PASSES = 4  # features, then again with a graph, and back, which costs 
 # of coefficients (P, K), of how, and of which are known: number, score and derivative by alpha
 Found = tuple[int, Score, np.ndarray | None]
 Measure = Callable[[np.ndarray, Request, frozenset[int]], Iterable[Found]]
+Key = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class SearchEvaluation:
+    """One evaluation: a row of the history.
+
+    Attributes:
+        method: Of the search.
+        seed: Of the search, and of its noise.
+        search: Its number.
+        kind: ``initial``, ``candidate`` or ``mean``.
+        split: Real images that were compared with.
+        noise: Purpose of the noise.
+        generation: Number of the generation.
+        candidate: Number of the candidate in it.
+        name: Of the candidate.
+        num_images: Generated images.
+        fitness: What is minimised.
+        frechet: Frechet distance.
+        kernel: Kernel distance; NaN where it was not measured.
+        alpha: Coefficients, ``(K,)``.
+        spent: Budget that is spent when the generation is told.
+        gradient: Derivative of the fitness by alpha, ``(K,)``; None where it was not asked for.
+    """
+
+    method: str
+    seed: int
+    search: int
+    kind: str
+    split: str
+    noise: str
+    generation: int
+    candidate: int
+    name: str
+    num_images: int
+    fitness: float
+    frechet: float
+    kernel: float
+    alpha: np.ndarray
+    spent: float
+    gradient: np.ndarray | None
+
+    @property
+    def key(self) -> Key:
+        """Return what no other evaluation has, and what a history is sorted by."""
+        return self.search, self.generation, self.num_images, self.candidate
+
+
+History = dict[Key, SearchEvaluation]
+
+
+def table_of(history: History, metric: str, origin: dict[str, Any]) -> DataFrame:
+    """Return a row for each evaluation, in the order of the searches.
+
+    Args:
+        history: The evaluations.
+        metric: Name of the Frechet distance.
+        origin: All that the evaluations depend on.
+    """
+    names = [each.name for each in fields(SearchEvaluation)]
+    table = DataFrame([vars(history[key]) for key in sorted(history)], columns=names)
+    table.insert(0, "evaluation", range(len(table)))
+    table.insert(1, "metric", metric)
+    table.attrs[ORIGIN] = origin
+    return table
+
+
+def history_of(table: DataFrame, origin: dict[str, Any]) -> History:
+    """Return the history of a table, unless it is of other parameters or checkpoints.
+
+    Raises:
+        ParameterError: It is; names the first difference.
+    """
+    if table.empty:
+        return {}
+    difference = first_difference(table.attrs[ORIGIN], origin)
+    if difference:
+        raise ParameterError(
+            f"this search was started with other values ({difference}). Give the old value to "
+            "continue it, or remove search_history.parquet of the run to start it anew."
+        )
+    rows = table.drop(columns=["evaluation", "metric"]).to_dict("records")
+    found = (SearchEvaluation(**{str(k): v for k, v in row.items()}) for row in rows)
+    return {evaluation.key: evaluation for evaluation in found}
 
 
 def search(stage: Stage, previous: DataFrame) -> Iterator[DataFrame | Last[DataFrame]]:
@@ -49,8 +132,7 @@ def search(stage: Stage, previous: DataFrame) -> Iterator[DataFrame | Last[DataF
     searches = product(parameters.search.methods, seeds)
     with stage.measuring(SEARCH_SPLIT) as measure:
         for number, (method, seed) in enumerate(searches):
-            about = number, method, seed, stage.initial, parameters.search
-            run = SearchRun(*about, parameters.fitness.num_images, history)
+            run = SearchRun(number, method, seed, stage.initial, parameters, history)
             for _ in run.evaluations(_of_window(stage, measure)):
                 yield table_of(history, stage.metric, origin)
     yield Last(table_of(history, stage.metric, origin))
@@ -77,15 +159,12 @@ def _of_window(stage: Stage, measure: Any) -> Measure:
 class SearchRun:
     """A search and its evaluations.
 
-    What was evaluated before is told again without measuring: so a search is continued.
-
     Attributes:
         number: Number of the search among those of the run.
         method: Its name.
         seed: Its seed, also of its noise.
         initial: Names and coefficients, ``(K,)``, that it starts from.
-        settings: Budget, population, and what is the method's own.
-        num_images: Of an evaluation.
+        parameters: Budget, population, what is the method's own, and images of an evaluation.
         history: All evaluations so far; new ones are added.
     """
 
@@ -93,13 +172,21 @@ class SearchRun:
     method: str
     seed: int
     initial: dict[str, np.ndarray]
-    settings: Settings
-    num_images: int
+    parameters: Combination
     history: History
 
     def __post_init__(self) -> None:
-        self.search = build_search(
-            self.method, self.seed, self.initial, self.settings, self.num_images
+        settings, own = self.parameters.search, {}
+        if self.method == "gradient":
+            gradient = settings.gradient
+            share = gradient.num_images / self.parameters.fitness.num_images
+            own = {"cost": GRADIENT_PASSES * share, "step_size": gradient.step_size}
+        self.search = SEARCHES[self.method](
+            np.stack(list(self.initial.values())),
+            num_evaluations=settings.num_evaluations,
+            population=settings.population,
+            seed=self.seed,
+            **own,
         )
 
     def evaluations(self, measure: Measure) -> Iterator[None]:
@@ -110,7 +197,7 @@ class SearchRun:
         """
         title = f"search by {self.method}, seed {self.seed}"
         nothing: list[int] = []
-        total = self.settings.num_evaluations
+        total = self.parameters.search.num_evaluations
         with track(nothing, title, "evaluation", total=total) as bar:
             while not self.search.stop:
                 alphas, request = self.search.ask(), self._request()
@@ -132,10 +219,11 @@ class SearchRun:
         """Return how this generation is measured."""
         first, last = self.search.generation == 0, self.search.asks_mean
         if first or last or not self.search.needs_gradients:
-            return Request("search", self.num_images, self.seed)
+            num_images = self.parameters.fitness.num_images
+            return Request("search", num_images, self.seed)
         # new noise for each step: what fits one set of noise alone is not learnt
         purpose = f"search step {self.search.generation}"
-        num_images = self.settings.gradient.num_images
+        num_images = self.parameters.search.gradient.num_images
         return Request(purpose, num_images, self.seed, gradients=True)
 
     def _known(
@@ -197,27 +285,3 @@ class SearchRun:
             return "mean", f"{title}, mean"
         name = f"{title}, generation {generation}, candidate {candidate}"
         return "candidate", name
-
-
-def build_search(
-    method: str,
-    seed: int,
-    initial: dict[str, np.ndarray],
-    settings: Settings,
-    num_images: int,
-) -> Search:
-    """Return a search at its start."""
-    own = {}
-    if method == "gradient":
-        share = settings.gradient.num_images / num_images
-        own = {
-            "cost": GRADIENT_PASSES * share,
-            "step_size": settings.gradient.step_size,
-        }
-    return SEARCHES[method](
-        np.stack(list(initial.values())),
-        num_evaluations=settings.num_evaluations,
-        population=settings.population,
-        seed=seed,
-        **own,
-    )

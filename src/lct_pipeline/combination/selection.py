@@ -1,26 +1,31 @@
-"""Which decides: the best EMA of a run, and whether a combination is better, by validation."""
+"""Which decides, by validation: the best EMA of a run, and whether a combination is better.
+
+Noise and images are others than those of the search: what fits only these falls back here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from pandas import DataFrame
 
-from lct_pipeline.combination.baselines import candidate_emas
-from lct_pipeline.combination.candidates import SCORES, best_ema, with_scores
-from lct_pipeline.combination.fitness import scored
+from lct_pipeline.combination.fitness import Score, scored
 from lct_pipeline.combination.sources import Request
-from lct_pipeline.combination.stage import SELECTION_SPLIT, Stage
-from lct_pipeline.combination.window import check_window
+from lct_pipeline.combination.stage import ORIGIN, SELECTION_SPLIT, Stage
+from lct_pipeline.combination.weights import candidate_emas, check_window
 from lct_pipeline.core.metrics.paired import PairedGain, paired_gain
 from lct_pipeline.datasets.parts import Last
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.evaluation.evaluator import Evaluator
 from lct_pipeline.progress import track
 
+NO_SEED = -1  # of what is not of one search
+SCORES = ["selection_fitness", "selection_frechet"]
+CANDIDATE = ("name", "kind", "baseline", "method", "seed", "alpha", "search_fitness")
 Pair = tuple[list[float], list[float]]
 
 
@@ -41,9 +46,142 @@ def select_best_ema(
     if not emas or stage.members.window_size == 0:
         check_window(stage.members)
     rows = [ema._asdict() for ema in emas]
-    *_, table = with_scores(stage, rows, [previous], "select best EMA")
-    best = best_ema(table)
+    *_, table = _with_scores(stage, rows, [previous], "select best EMA")
+    best = _best_ema(table)
     return Last(table), stage.model(best["alpha"], best["name"], best["kind"])
+
+
+def _best_ema(ema_selection: DataFrame) -> pd.Series:
+    """Return the row of the average with the best score: the best EMA of the run."""
+    return ema_selection.iloc[int(ema_selection[SCORES[0]].to_numpy().argmin())]
+
+
+def score_candidates(
+    stage: Stage,
+    search_history: DataFrame,
+    ema_selection: DataFrame,
+    previous: DataFrame,
+) -> Iterator[DataFrame | Last[DataFrame]]:
+    """Yield, again with each more, a row for each baseline and for the best of each search.
+
+    Args:
+        stage: What is combined, and how it is measured.
+        search_history: Every evaluation of the searches.
+        ema_selection: Scores of the averages: the best of them is a baseline.
+        previous: Rows that an interrupted run left, which are not measured again.
+    """
+    rows = candidate_rows(stage, search_history, ema_selection)
+    known, table = [previous, ema_selection], previous
+    for table in _with_scores(stage, rows, known, "score candidates"):
+        yield table
+    yield Last(table)
+
+
+def candidate_rows(
+    stage: Stage, search_history: DataFrame, ema_selection: DataFrame
+) -> list[dict[str, Any]]:
+    """Return what is selected among: the baselines, then the best of each search.
+
+    The mean of the search means of one method is among them too: what one search owes to its own
+    noise cancels in part. A candidate that no search measured has no fitness.
+    """
+    padded, num = stage.members.padded, stage.parameters.selection.num_candidates
+    of_initial = search_history["kind"] == "initial"
+    searched = search_history[of_initial].groupby("name")["fitness"].mean()
+    last, ema = padded(stage.initial["last"]), _best_ema(ema_selection)
+    baselines = [("last", "last", last), ("best_ema", ema["name"], ema["alpha"])]
+    rows: list[tuple[Any, ...]] = []
+    for model, name, alpha in baselines:
+        fitness = searched.get(name, np.nan)
+        rows.append((name, "baseline", model, "baseline", NO_SEED, alpha, fitness))
+    for _, of_search in search_history[~of_initial].groupby("search", sort=True):
+        for found in _best_of(of_search, num).itertuples():
+            about = found.name, found.kind, None, found.method, found.seed
+            rows.append((*about, padded(np.array(found.alpha)), found.fitness))
+    means = search_history[search_history["kind"] == "mean"]
+    for method, several in means.groupby("method", sort=False):
+        if len(several) > 1:
+            alpha = padded(np.mean(list(several["alpha"]), axis=0))
+            name = f"{method!s}, mean of {len(several)} means"
+            rows.append((name, "mean", None, str(method), NO_SEED, alpha, np.nan))
+    return [dict(zip(CANDIDATE, row, strict=True)) for row in rows]
+
+
+def _best_of(of_search: DataFrame, num: int) -> DataFrame:
+    """Return the ``num`` best rows of a search, its search mean always among them."""
+    is_mean = of_search["kind"] == "mean"
+    by_fitness = of_search[~is_mean].sort_values("fitness", kind="stable")
+    return pd.concat([of_search[is_mean], by_fitness.head(num - is_mean.sum())])
+
+
+def _with_scores(
+    stage: Stage, rows: list[dict[str, Any]], known: Sequence[DataFrame], title: str
+) -> Iterator[DataFrame]:
+    """Yield the rows that have scores, again with each more, until all have.
+
+    Args:
+        stage: What is combined, and how it is measured.
+        rows: Each with its ``name`` and coefficients ``alpha``.
+        known: Tables that were yielded before: what they have is not measured again.
+        title: Of the progress.
+    """
+    selection = stage.parameters.selection
+    included = {"window", "generator", "references", "fitness", "seed"}
+    depends_on = stage.parameters.model_dump(mode="json", include=included)
+    depends_on["selection"] = {"num_images": selection.num_images}
+    origin = stage.origin(depends_on, stage.members.rows)
+    measured_by = {
+        "metric": stage.metric,
+        "split": SELECTION_SPLIT,
+        "num_images": selection.num_images,
+    }
+    scores = _known_scores(rows, [t for t in known if t.attrs.get(ORIGIN) == origin])
+
+    def table() -> DataFrame:
+        found = DataFrame([rows[n] | measured_by | scores[n] for n in sorted(scores)])
+        found.attrs[ORIGIN] = origin
+        return found
+
+    yield table()
+    alphas = np.stack([row["alpha"] for row in rows])
+    for place, score in measured(stage, alphas, scores, title, "model"):
+        values = (score.fitness, score.frechet)
+        scores[place] = dict(zip(SCORES, values, strict=True))
+        yield table()
+
+
+def _known_scores(
+    rows: list[dict[str, Any]], known: Sequence[DataFrame]
+) -> dict[int, dict[str, float]]:
+    """Return scores, by the place of the row, of names whose coefficients are the same."""
+    found = {
+        (old["name"], tuple(old["alpha"])): {name: old[name] for name in SCORES}
+        for table in known
+        for old in table.to_dict("records")
+    }
+    keys = [(row["name"], tuple(row["alpha"])) for row in rows]
+    return {place: found[key] for place, key in enumerate(keys) if key in found}
+
+
+def measured(
+    stage: Stage, alphas: np.ndarray, known: Collection[int], title: str, unit: str
+) -> Iterator[tuple[int, Score]]:
+    """Yield number and score, by which weights are selected, of those that are not known.
+
+    Args:
+        stage: What is combined, and how it is measured.
+        alphas: Coefficients over all members, a row for each.
+        known: Numbers of those that are not measured.
+        title: Of the progress.
+        unit: Of what it counts.
+    """
+    if left := len(alphas) - len(known):
+        parameters = stage.parameters
+        num_images = parameters.selection.num_images
+        request = Request("choice", num_images, parameters.seed)
+        with stage.measuring(SELECTION_SPLIT) as measure:
+            found = measure(alphas, request, frozenset(known))
+            yield from track(found, title, unit, total=left)
 
 
 @dataclass(frozen=True)
@@ -123,3 +261,11 @@ def _measured_again(
             for check, other in zip(checks, others, strict=True):
                 values[1].append(check.frechet_distance(other))
         yield values
+
+
+def best_rows(candidate_scores: DataFrame) -> DataFrame:
+    """Return the best row of each search, and each baseline, by score."""
+    scores = candidate_scores.sort_values(SCORES[0], kind="stable")
+    of_search = scores["method"] + " " + scores["seed"].astype(str)
+    best = scores.groupby(scores["baseline"].fillna(of_search), sort=False).head(1)
+    return best.reset_index(drop=True)

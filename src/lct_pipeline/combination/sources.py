@@ -28,9 +28,7 @@ Weights = Mapping[str, Tensor]  # a state dict
 class Request:
     """How weights are measured: on which noise, and on how many images."""
 
-    purpose: (
-        str  # of the noise; the same purpose and seed are the same noise, and labels
-    )
+    purpose: str  # with the seed: the same two are the same noise, and labels
     num_images: int
     seed: int
     gradients: bool = False
@@ -63,9 +61,8 @@ class ModelSource:
             raise DataError(
                 f"the checkpoints do not fit the network of the run: {reason}"
             ) from error
-        seed, purpose = request.seed, request.purpose
         return self.generator.images(
-            request.num_images, self.plan, seed=seed, purpose=purpose
+            request.num_images, self.plan, seed=request.seed, purpose=request.purpose
         )
 
 
@@ -89,7 +86,7 @@ class FunctionSource:
         """
         total, seed = 0, derived_seed(request.seed, request.purpose)
         for batch in self.function(weights, num_images=request.num_images, seed=seed):
-            fault = features_fault(batch) if self.gives_features else _fault(batch)
+            fault = batch_fault(batch, gives_features=self.gives_features)
             if fault:
                 raise DataError(
                     "combination.generator must yield batches of uint8 images (B, 3, H, W), or, "
@@ -106,28 +103,18 @@ class FunctionSource:
             )
 
 
-def features_fault(found: Any) -> str | None:
-    """Return what a value is instead of finite float features ``(N, D)``; None where it is them."""
-    if (
-        not isinstance(found, Tensor)
-        or found.ndim != 2
-        or not found.is_floating_point()
-    ):
-        return _described(found)
+def batch_fault(found: Any, *, gives_features: bool) -> str | None:
+    """Return what a value is instead of a batch; None where it is one.
+
+    A batch is uint8 images ``(B, 3, H, W)``, or finite float features ``(B, D)``.
+    """
+    if not isinstance(found, Tensor):
+        return type(found).__name__
+    is_images = found.dtype == torch.uint8 and found.ndim == 4 and found.shape[1] == 3
+    is_features = found.ndim == 2 and found.is_floating_point()
+    if not (is_features if gives_features else is_images):
+        return f"{found.dtype} of shape {tuple(found.shape)}"
     return None if found.isfinite().all() else "values that are not finite"
-
-
-def _fault(batch: Any) -> str | None:
-    """Return what a value is instead of images."""
-    if isinstance(batch, Tensor) and batch.dtype == torch.uint8 and batch.ndim == 4:
-        return None if batch.shape[1] == 3 else _described(batch)
-    return _described(batch)
-
-
-def _described(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return f"{value.dtype} of shape {tuple(value.shape)}"
-    return type(value).__name__
 
 
 @dataclass(frozen=True)

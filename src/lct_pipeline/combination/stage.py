@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 from pandas import DataFrame
 
-from lct_pipeline.combination.baselines import initial_alphas
-from lct_pipeline.combination.measuring import Measurer
-from lct_pipeline.combination.sources import SourceTask, features_fault
-from lct_pipeline.combination.weights import CombinedWeights
-from lct_pipeline.combination.window import Members, members_of
+from lct_pipeline.combination.fitness import Measurer
+from lct_pipeline.combination.sources import SourceTask, batch_fault
+from lct_pipeline.combination.weights import (
+    CombinedWeights,
+    Members,
+    initial_alphas,
+    members_of,
+)
 from lct_pipeline.datasets.checkpoints import CheckpointCatalog
 from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.reference import Reference
@@ -35,6 +38,7 @@ from lct_pipeline.parameters import Combination, Runtime, Sampling
 
 # three splits that are three, each with noise of its own: nothing is selected by the last
 SEARCH_SPLIT, SELECTION_SPLIT, TEST_SPLIT = "train", "validation", "test"
+ORIGIN = "origin"  # attribute of a table: all that its values depend on
 LEAST = 6  # real images: density and coverage take the fifth neighbour
 
 
@@ -104,7 +108,7 @@ class Stage:
             return real_images(self.reference.statistics, split)
         path = self.parameters.references
         features = imported(path, "combination.references")(split)
-        fault = features_fault(features)
+        fault = batch_fault(features, gives_features=True)
         if fault is None and len(features) < LEAST:
             fault = f"{len(features)} of them"
         if fault:

@@ -1,4 +1,4 @@
-"""The values on the test split, which are reported alone, and the record of a combination."""
+"""What is said of a combination: values on the test split, its record, the landscape around it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ import numpy as np
 import pandas as pd
 from pandas import DataFrame
 
-from lct_pipeline.combination.candidates import NO_SEED, SCORES, best_rows
-from lct_pipeline.combination.selection import Decision
+from lct_pipeline.combination.selection import (
+    NO_SEED,
+    SCORES,
+    Decision,
+    best_rows,
+    measured,
+)
 from lct_pipeline.combination.sources import Request
 from lct_pipeline.combination.stage import TEST_SPLIT, Stage
+from lct_pipeline.combination.weights import Members
 from lct_pipeline.core.metrics.feature_sets import FeatureSet
 from lct_pipeline.datasets.results import (
     Baseline,
@@ -28,6 +34,11 @@ from lct_pipeline.parameters import Evaluation
 from lct_pipeline.progress import track
 from lct_pipeline.reporting.verdict import conclude
 from lct_pipeline.reporting.words import mean_text, number
+
+BEYOND = 0.5  # how far a line, and the plane, of the landscape go on beyond their ends
+Places = tuple[
+    list[dict[str, Any]], np.ndarray
+]  # of a landscape, and their coefficients
 
 logger = logging.getLogger(__name__)
 
@@ -67,21 +78,13 @@ def _values(space: FeatureSpace, found: FeatureSet) -> dict[str, Any]:
     }
 
 
-def combined_model(stage: Stage, result: CombinationResult, alpha: Any) -> TensorFile:
-    """Return the weights of what was selected."""
-    kind = "combined" if result.is_selected else "baseline"
-    said = result.model_dump(mode="json")
-    return stage.model(alpha, result.selected, kind, combination=said)
-
-
 def conclusion(
     stage: Stage, decision: Decision, report: DataFrame
 ) -> CombinationResult:
     """Return what was found, what it was compared with, and which of them is the model."""
     found, baseline, check = decision.found, decision.baseline, decision.check_gain
-    by_seed = dict(
-        zip((found["name"], baseline["name"]), decision.by_seed, strict=True)
-    )
+    compared = found["name"], baseline["name"]
+    by_seed = dict(zip(compared, decision.by_seed, strict=True))
     rows = report.to_dict("records")
     scores = {
         row["name"]: Scores(
@@ -93,12 +96,11 @@ def conclusion(
         for row in rows
     }
     name_of = {row["baseline"]: row["name"] for row in rows}
-    by_method = [row for row in rows if row["method"] == found["method"]]
-    window, size = stage.members.window, stage.members.window_size
+    window = stage.members.window
     return CombinationResult(
         name=found["name"],
         method=found["method"],
-        alpha=[float(a) for a in found["alpha"][:size]],
+        alpha=[float(a) for a in found["alpha"][: len(window)]],
         steps=window["step"].tolist(),
         checkpoints=window["name"].tolist(),
         digests=window["digest"].tolist(),
@@ -111,8 +113,8 @@ def conclusion(
         best_baseline=baseline["baseline"],
         seeds={
             str(row["seed"]): scores[row["name"]]
-            for row in by_method
-            if row["seed"] != NO_SEED
+            for row in rows
+            if row["method"] == found["method"] and row["seed"] != NO_SEED
         },
         gain=Gain.of_pair(decision.gain),
         check_gain=None if check is None else Gain.of_pair(check),
@@ -136,6 +138,13 @@ def _verdict(decision: Decision) -> str:
     )
 
 
+def combined_model(stage: Stage, result: CombinationResult, alpha: Any) -> TensorFile:
+    """Return the weights of what was selected."""
+    kind = "combined" if result.is_selected else "baseline"
+    said = result.model_dump(mode="json")
+    return stage.model(alpha, result.selected, kind, combination=said)
+
+
 def log_report(report: DataFrame, result: CombinationResult) -> None:
     """Log the verdict and a table for people, the best by its score first."""
     values = list(report.columns[report.columns.get_loc(result.metric) :])
@@ -146,3 +155,53 @@ def log_report(report: DataFrame, result: CombinationResult) -> None:
     table = ordered[list(shown)].rename(columns=shown)
     text = table.to_string(index=False, na_rep="", float_format=number)
     logger.info("%s\n%s", result.verdict, text)
+
+
+def measure_landscape(
+    stage: Stage, candidate_scores: DataFrame, combination: CombinationResult
+) -> DataFrame:
+    """Return the fitness on the validation split along a line and over a plane.
+
+    The line goes from the best EMA, x = 0, to the combination, x = 1. The plane is that of the
+    first, the middle and the last checkpoint of the window (Liu et al. 2024): theta(x, y) =
+    theta_0 + x (theta_1 - theta_0) + y (theta_2 - theta_0). What was scored on the same noise is
+    not measured again.
+    """
+    parameters = stage.parameters
+    alpha_of = best_rows(candidate_scores).set_index("name")["alpha"]
+    start = np.array(alpha_of[combination.baselines["best_ema"].name])
+    end = np.array(alpha_of[combination.name])
+    rows, alphas = line(start, end, parameters.num_line_points)
+    plane_rows, plane_alphas = plane(stage.members, parameters.landscape_size)
+    rows, alphas = rows + plane_rows, np.concatenate([alphas, plane_alphas])
+    scores = candidate_scores[["alpha", "selection_fitness"]].itertuples(index=False)
+    fitness_of = {tuple(alpha): float(fitness) for alpha, fitness in scores}
+    known = {
+        n: fitness_of[tuple(a)] for n, a in enumerate(alphas) if tuple(a) in fitness_of
+    }
+    for place, score in measured(stage, alphas, known, "measure landscape", "point"):
+        known[place] = score.fitness
+    for n, row in enumerate(rows):
+        row |= {"fitness": known[n], "metric": stage.metric}
+    return DataFrame(rows, columns=["figure", "x", "y", "fitness", "metric"])
+
+
+def line(start: np.ndarray, end: np.ndarray, num: int) -> Places:
+    """Return ``num`` places along the line through two combinations."""
+    places = np.linspace(-BEYOND, 1 + BEYOND, num)
+    x = places[:, None]
+    rows = [{"figure": "line", "x": place, "y": 0.0} for place in places]
+    return rows, (1 - x) * start + x * end
+
+
+def plane(members: Members, size: int) -> Places:
+    """Return ``size`` x ``size`` places over three checkpoints."""
+    axis = np.linspace(-BEYOND, 1 + BEYOND, size)
+    y, x = (values.ravel() for values in np.meshgrid(axis, axis, indexing="ij"))
+    alphas = np.zeros((len(x), len(members.rows)))
+    num = members.window_size
+    alphas[:, 0] += 1 - x - y
+    alphas[:, num // 2] += x
+    alphas[:, num - 1] += y
+    rows = [{"figure": "plane", "x": x, "y": y} for x, y in zip(x, y, strict=True)]
+    return rows, alphas

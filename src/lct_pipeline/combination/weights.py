@@ -1,19 +1,146 @@
-"""From coefficients to weights: combinations of cataloged checkpoints within bounded memory."""
+"""What is searched through: the checkpoints of a window, averages of them, and weighted sums."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
+import torch
 from pandas import DataFrame
 from torch import Tensor
 
-from lct_pipeline.core.linear_combination import combine, project
-from lct_pipeline.datasets.checkpoint_matrix import checkpoint_matrix
-from lct_pipeline.datasets.checkpoints import CheckpointStore
-from lct_pipeline.errors import ParameterError
+from lct_pipeline.core.ema.profiles import Profile, posthoc_coefficients, raw_basis
+from lct_pipeline.core.linear_combination import (
+    WeightLayout,
+    WeightMatrix,
+    combine,
+    project,
+)
+from lct_pipeline.datasets.checkpoints import (
+    CheckpointStore,
+    check_same_tensors,
+    tensor_types,
+)
+from lct_pipeline.datasets.tensors import read_header
+from lct_pipeline.errors import DataError, ParameterError
+from lct_pipeline.progress import track
 
 BLOCK_BYTES = 32 * 2**20  # of all checkpoints that are read at a time, twice
+
+
+@dataclass(frozen=True)
+class Members:
+    """The checkpoints that coefficients run over: the K raw ones of the window, then averages.
+
+    Only the window is searched. The averages are what training kept beside it: as baselines they
+    are one-hot, or combined into averages of other widths.
+    """
+
+    rows: DataFrame
+    window_size: int
+
+    @property
+    def window(self) -> DataFrame:
+        """Rows of the window, by step."""
+        return self.rows.iloc[: self.window_size]
+
+    def padded(self, alphas: np.ndarray) -> np.ndarray:
+        """Return coefficients of the window, ``(..., K)``, as coefficients of all members."""
+        wider = np.zeros((*alphas.shape[:-1], len(self.rows)))
+        wider[..., : self.window_size] = alphas
+        return wider
+
+
+def members_of(checkpoint_index: DataFrame, window: float) -> Members:
+    """Return the raw checkpoints of the last share ``window`` of the steps, and all averages."""
+    is_raw = checkpoint_index["kind"] == "raw"
+    raw = checkpoint_index[is_raw].sort_values("step")
+    chosen = raw[raw["step"] > raw["step"].max() * (1 - window)]
+    averages = checkpoint_index[~is_raw].sort_values(["step", "name"])
+    return Members(pd.concat([chosen, averages], ignore_index=True), len(chosen))
+
+
+def check_window(members: Members) -> None:
+    """Refuse to search where there is nothing to combine.
+
+    Raises:
+        DataError: There are fewer than two raw checkpoints.
+    """
+    if members.window_size < 2:
+        raise DataError(
+            f"a combination needs at least 2 raw checkpoints, and the window has "
+            f"{members.window_size}: raise combination.window or lower "
+            "training.checkpoint_interval."
+        )
+
+
+def initial_alphas(
+    steps: Sequence[int], ema_rates: Iterable[float], sigma_rels: Iterable[float]
+) -> dict[str, np.ndarray]:
+    """Return the names and coefficients, ``(K,)``, that every search starts from.
+
+    Args:
+        steps: Training steps of the K checkpoints, increasing.
+        ema_rates: Rates of the EMA profiles among them.
+        sigma_rels: Relative widths (EDM2) of the power-function profiles.
+    """
+    basis, end, num = raw_basis(steps), steps[-1], len(steps)
+    targets = {f"EMA {rate}": Profile.rate(end, rate) for rate in ema_rates}
+    targets |= {f"power {width}": Profile.power(end, width) for width in sigma_rels}
+    profiles = {name: posthoc_coefficients(basis, p) for name, p in targets.items()}
+    return {**profiles, "uniform": np.full(num, 1 / num), "last": np.eye(num)[-1]}
+
+
+class Ema(NamedTuple):
+    """An average of the weights as a combination of checkpoints."""
+
+    name: str
+    kind: str  # ema or power, kept in training; posthoc, of these; window, of raw checkpoints
+    alpha: np.ndarray  # over all members
+
+
+def candidate_emas(
+    members: Members, initial: dict[str, np.ndarray], widths: tuple[float, ...]
+) -> list[Ema]:
+    """Return all averages of a run, among which one is the best EMA.
+
+    Those that training kept at its last step; power-function averages of other widths, made of
+    those of all steps; and raw checkpoints of the window with the profiles that searches start
+    from, down to the uniform average, which is an EMA of rate 1 cut off at the window.
+
+    Args:
+        members: What is combined.
+        initial: What searches start from, see :func:`initial_alphas`.
+        widths: Relative widths sigma_rel (EDM2) of averages made afterwards, where training kept
+            two power-function averages or more.
+    """
+    rows, one_hot = members.rows, np.eye(len(members.rows))
+    at_end = (rows["kind"] != "raw") & (rows["step"] == rows["step"].max())
+    places = np.flatnonzero(at_end)
+    emas = [Ema(rows["name"][n], rows["kind"][n], one_hot[n]) for n in places]
+    is_power = (rows["kind"] == "power").to_numpy()
+    for width in widths if is_power.sum() > 1 else ():
+        alpha = np.zeros(len(rows))
+        alpha[is_power] = posthoc_alpha(rows[is_power], width)
+        emas.append(Ema(f"post-hoc-{width}", "posthoc", alpha))
+    profiles = {name: alpha for name, alpha in initial.items() if name != "last"}
+    return emas + [Ema(n, "window", members.padded(a)) for n, a in profiles.items()]
+
+
+def posthoc_alpha(snapshots: DataFrame, width: float) -> np.ndarray:
+    """Return the coefficients that make the average of relative ``width`` at the last snapshot.
+
+    Args:
+        snapshots: Rows of the checkpoint index, power-function averages at several steps.
+        width: Relative width sigma_rel of EDM2, below 0.28.
+    """
+    steps = [int(step) for step in snapshots["step"]]
+    basis = list(map(Profile.power, steps, map(float, snapshots["ema_width"])))
+    return posthoc_coefficients(basis, Profile.power(max(steps), width))
 
 
 class CombinedWeights:
@@ -26,7 +153,8 @@ class CombinedWeights:
             None makes one at a time.
 
     Raises:
-        DataError: A checkpoint is damaged or of another network.
+        DataError: A checkpoint is damaged, has other tensors than the first, another type than
+            float32, or values that are not finite; names the file and the tensor.
         ParameterError: Not even one combination fits.
     """
 
@@ -36,9 +164,7 @@ class CombinedWeights:
         checkpoints: CheckpointStore,
         memory_mib: int | None = None,
     ) -> None:
-        self.matrix, self.layout = checkpoint_matrix(
-            checkpoints, list(rows["name"]), list(rows["digest"])
-        )
+        self.matrix, self.layout = checkpoint_matrix(rows, checkpoints)
         self.num_weights = self.layout.num_weights
         self.block_size = max(1, BLOCK_BYTES // (4 * len(rows)))
         self.group_size = 1 if memory_mib is None else self._fitting(memory_mib)
@@ -73,3 +199,73 @@ class CombinedWeights:
         by_weight = self.layout.flatten(gradients)
         first = self.matrix.rows(range(num))
         return project(first, by_weight, block_size=self.block_size)
+
+
+def checkpoint_matrix(
+    rows: DataFrame, store: CheckpointStore
+) -> tuple[WeightMatrix, WeightLayout]:
+    """Return the flat weights of the checkpoints of some rows, and how tensors lie in them.
+
+    The floating-point data of a checkpoint file are one flat vector: each row is a memory map of a
+    file, nothing is copied, and memory does not grow with K.
+    """
+    paths = [store.path(name) for name in rows["name"]]
+    constants = _constants(rows, store)
+    entries = read_header(paths[0])[1].items()
+    in_file = sorted(entries, key=lambda item: item[1]["data_offsets"])
+    shapes = {n: tuple(e["shape"]) for n, e in in_file if e["dtype"] == "F32"}
+    matrix = WeightMatrix([_flat(path) for path in paths])
+    return matrix, WeightLayout(shapes, constants)
+
+
+def _constants(rows: DataFrame, store: CheckpointStore) -> dict[str, Tensor]:
+    """Verify all checkpoints, one at a time; return the tensors that are not combined.
+
+    These are integer buffers, as the last checkpoint has them, and what is the same in all.
+    """
+    first: dict[str, Tensor] = {}
+    same: set[str] = set()
+    checkpoints = list(zip(rows["name"], rows["digest"], strict=True))
+    for name, digest in track(checkpoints, "verify checkpoints", "checkpoint"):
+        tensors = store.read(name, digest).tensors
+        if not first:
+            first, same = tensors, set(tensors)
+        _check_floats(store.path(name), tensors)
+        check_same_tensors(store.path(name), tensors, tensor_types(first))
+        same = {name for name in same if torch.equal(tensors[name], first[name])}
+    return {
+        name: tensor.clone()
+        for name, tensor in tensors.items()
+        if name in same or not tensor.is_floating_point()
+    }
+
+
+def _check_floats(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse what cannot be combined."""
+    floating = {n: t for n, t in tensors.items() if t.is_floating_point()}
+    if not floating:
+        raise DataError(
+            f"{path} has no floating-point tensor: nothing can be combined."
+        )
+    for name, tensor in floating.items():
+        if tensor.dtype != torch.float32:
+            raise DataError(
+                f"{path}: tensor {name!r} is {tensor.dtype}; only float32 can be combined: "
+                "rounding is multiplied by the sum of |alpha|. `kedro run --pipeline=catalog` "
+                "converts."
+            )
+        if not tensor.isfinite().all():
+            raise DataError(
+                f"{path}: tensor {name!r} has values that are not finite, and a combination with "
+                "them would have nothing else. Remove the file and catalog again: training had "
+                "diverged there."
+            )
+
+
+def _flat(path: Path) -> np.ndarray:
+    """Return the float32 data of a file, which lie together, as one read-only map, ``(N,)``."""
+    _, entries, offset = read_header(path)
+    spans = [e["data_offsets"] for e in entries.values() if e["dtype"] == "F32"]
+    start, end = min(s[0] for s in spans), max(s[1] for s in spans)
+    assert end - start == sum(s[1] - s[0] for s in spans)  # safetensors sorts by type
+    return np.memmap(path, np.float32, "r", offset + start, ((end - start) // 4,))

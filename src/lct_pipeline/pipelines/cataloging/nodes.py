@@ -13,13 +13,13 @@ def import_checkpoints(
     previous_checkpoints: CheckpointStore,
 ) -> Iterator[Any]:
     """Copy checkpoints of another trainer, or go on copying; yield one at a time."""
-    from lct_pipeline.pipelines.cataloging.copies import copied_checkpoints
+    from lct_pipeline.pipelines.cataloging.checkpoints import copied_checkpoints
 
     yield from copied_checkpoints(external_checkpoints, previous_checkpoints)
 
 
 def index_checkpoints(checkpoints: CheckpointStore) -> DataFrame:
     """Return one row per checkpoint, sorted by step; tensors are not read."""
-    from lct_pipeline.pipelines.cataloging.index import index_of
+    from lct_pipeline.pipelines.cataloging.checkpoints import index_of
 
     return index_of(checkpoints)

@@ -47,12 +47,12 @@ def score_candidates(
     previous_candidate_scores: DataFrame,
 ) -> Iterator[Any]:
     """Score both baselines, and the best of each search, on the validation split."""
-    from lct_pipeline.combination import candidates
+    from lct_pipeline.combination import selection
 
-    stage = candidates.Stage(
+    stage = selection.Stage(
         checkpoint_index, decoder, reference, parameters, sampling, runtime
     )
-    yield from candidates.score_candidates(
+    yield from selection.score_candidates(
         stage, search_history, ema_selection, previous_candidate_scores
     )
 
@@ -94,12 +94,12 @@ def measure_landscape(
     combination: CombinationResult,
 ) -> DataFrame:
     """Return the fitness on the validation split along a line and over a plane."""
-    from lct_pipeline.combination import landscape
+    from lct_pipeline.combination import verification
 
-    stage = landscape.Stage(
+    stage = verification.Stage(
         checkpoint_index, decoder, reference, parameters, sampling, runtime
     )
-    return landscape.measure_landscape(stage, candidate_scores, combination)
+    return verification.measure_landscape(stage, candidate_scores, combination)
 
 
 def conclude_combination(
