@@ -143,7 +143,7 @@ def test_no_imports_form_a_circle() -> None:
             "from lct_pipeline.pipelines.report.nodes import write_report",
             "sideways",
         ),
-        ("core.schedules", "from lct_pipeline.core import levels", "circle"),
+        ("core.objectives", "from lct_pipeline.core import levels", "circle"),
     ],
 )
 def test_a_wrong_import_that_is_put_in_is_found(

@@ -12,7 +12,7 @@ from configuration import CONF, loader, recipe, values
 from lct_pipeline.datasets.autoencoder import PIXELS
 from lct_pipeline.models.denoiser import build_network
 from lct_pipeline.parameters import Encoding, flatten
-from lct_pipeline.training.description import describe_model
+from lct_pipeline.training.task import describe_model
 
 RECIPES = sorted(path.parent.name for path in CONF.glob("*/parameters.yml"))
 TRAINABLE = [recipe for recipe in RECIPES if recipe != "smoke"]

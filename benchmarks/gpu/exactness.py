@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu.setting import Figures, Setting, tf32
+from lct_pipeline.core.levels import karras_sigmas
 from lct_pipeline.core.losses import PAPER_LAW
 from lct_pipeline.core.objectives import Batch, Levels
 from lct_pipeline.core.preconditioning import Denoiser
 from lct_pipeline.core.randomness import seeded_dropout
-from lct_pipeline.core.schedules import karras_sigmas
 from lct_pipeline.parameters.training import Norm
-from lct_pipeline.training.loop import build_objective
+from lct_pipeline.training.trainer import build_objective
 
 CPU = torch.device("cpu")
 NORMS = ("non_scaling_layer_norm", "group_norm", "rms_norm")

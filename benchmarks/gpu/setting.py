@@ -23,9 +23,8 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from lct_pipeline.config_loader import LctConfigLoader
-from lct_pipeline.core.batches import BatchPreparation, EpochOrder
+from lct_pipeline.core.batches import BatchPreparation, EpochOrder, Ranks
 from lct_pipeline.core.preconditioning import Denoiser
-from lct_pipeline.core.ranks import Ranks
 from lct_pipeline.core.training_loop import Trainer
 from lct_pipeline.datasets.decoding import decode_image
 from lct_pipeline.datasets.sources.base import SourceOptions
@@ -38,9 +37,8 @@ from lct_pipeline.models.autoencoder import (
 from lct_pipeline.models.denoiser import build_model
 from lct_pipeline.parameters.training import Training
 from lct_pipeline.settings import CONFIG_LOADER_ARGS
-from lct_pipeline.training.description import describe_model
-from lct_pipeline.training.loop import build_trainer, compile_network
-from lct_pipeline.training.schedule import level_schedule
+from lct_pipeline.training.task import describe_model
+from lct_pipeline.training.trainer import build_trainer, compile_network, level_schedule
 
 CONF = Path(__file__).parents[2] / "conf"
 RECIPE = "celebahq256"

@@ -30,7 +30,7 @@ from lct_pipeline.combination.stage import SELECTION_SPLIT
 from lct_pipeline.combination.verification import line, plane
 from lct_pipeline.combination.weights import members_of
 from lct_pipeline.core.metrics.frechet import feature_statistics, frechet_distance
-from lct_pipeline.core.metrics.manifolds import manifold_metrics
+from lct_pipeline.core.metrics.neighbours import manifold_metrics
 from lct_pipeline.core.sample_quality import features_of
 from lct_pipeline.datasets.results import Baseline, CombinationResult, Scores
 from lct_pipeline.datasets.tensors import TensorFile

@@ -24,8 +24,7 @@ from lct_pipeline.combination.weights import (
     members_of,
     posthoc_alpha,
 )
-from lct_pipeline.core.ema.bank import EMABank, Track
-from lct_pipeline.core.ema.profiles import gamma_of
+from lct_pipeline.core.ema import EMABank, Track, gamma_of
 from lct_pipeline.core.linear_combination import WeightMatrix
 from lct_pipeline.datasets.checkpoints import CheckpointsDataset, CheckpointStore
 from lct_pipeline.datasets.tensors import TensorFile, write_tensors

@@ -19,12 +19,12 @@ from lct_pipeline.core.batches import (
     Coupling,
     EpochOrder,
     PreparedBatch,
+    Ranks,
     prepared_ahead,
     prepared_in_turn,
 )
 from lct_pipeline.core.objectives import Batch, Levels
 from lct_pipeline.core.randomness import derived_generator
-from lct_pipeline.core.ranks import Ranks
 
 CPU = torch.device("cpu")
 SHAPE = (2, 3, 3)

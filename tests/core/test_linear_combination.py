@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lct_pipeline.core.ema.bank import EMABank, Track
-from lct_pipeline.core.ema.profiles import posthoc_coefficients, raw_basis
+from lct_pipeline.core.ema import EMABank, Track, posthoc_coefficients, raw_basis
 from lct_pipeline.core.linear_combination import (
     TILE,
     WeightLayout,

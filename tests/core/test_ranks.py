@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lct_pipeline.core.ranks import Ranks
+from lct_pipeline.core.batches import Ranks
 
 CPU = torch.device("cpu")
 

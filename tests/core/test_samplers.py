@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lct_pipeline.core.coupling import optimal_transport_coupling
+from lct_pipeline.core.levels import karras_sigmas
 from lct_pipeline.core.samplers import (
     Renoise,
     guided,
@@ -16,7 +17,6 @@ from lct_pipeline.core.samplers import (
     sample_heun,
     sample_multistep,
 )
-from lct_pipeline.core.schedules import karras_sigmas
 
 MIN, MAX = 0.002, 80.0
 MU, S = 1.5, 0.5

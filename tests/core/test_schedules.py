@@ -6,7 +6,7 @@ import pytest
 import torch
 from describing import GRID
 
-from lct_pipeline.core.schedules import (
+from lct_pipeline.core.levels import (
     curriculum,
     curriculum_stage,
     karras_sigmas,

@@ -14,8 +14,8 @@ import torch
 from describing import random_mlp
 from torch import Tensor, nn
 
-from lct_pipeline.core.batches import BatchPreparation, PreparedBatch
-from lct_pipeline.core.ema.bank import EMABank, Track
+from lct_pipeline.core.batches import BatchPreparation, PreparedBatch, Ranks
+from lct_pipeline.core.ema import EMABank, Track
 from lct_pipeline.core.levels import (
     DiffusionSchedule,
     LevelSchedule,
@@ -33,7 +33,6 @@ from lct_pipeline.core.objectives import (
 )
 from lct_pipeline.core.preconditioning import Denoiser
 from lct_pipeline.core.randomness import derived_generator
-from lct_pipeline.core.ranks import Ranks
 from lct_pipeline.core.samplers import sample_multistep
 from lct_pipeline.core.training_loop import (
     NonFiniteLossError,

@@ -10,7 +10,7 @@ import torch
 from describing import described
 from kedro.io import DatasetError
 
-from lct_pipeline.core.sampling_plans import SamplingPlan
+from lct_pipeline.core.samplers import SamplingPlan
 from lct_pipeline.datasets.checkpoints import CheckpointIndexDataset, CheckpointsDataset
 from lct_pipeline.datasets.model_set import ModelSet, ModelSetDataset
 from lct_pipeline.datasets.tensors import TensorFile, TensorFileDataset

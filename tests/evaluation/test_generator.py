@@ -12,8 +12,11 @@ from describing import described, sampling
 from torch import Tensor, nn
 
 from conftest import SmokeResults
-from lct_pipeline.core.metrics.frechet import FrechetReference, feature_statistics
-from lct_pipeline.core.metrics.gradients import frechet_gradient
+from lct_pipeline.core.metrics.frechet import (
+    FrechetReference,
+    feature_statistics,
+    frechet_gradient,
+)
 from lct_pipeline.core.sample_quality import label_batches, noise_batches
 from lct_pipeline.evaluation.generator import (
     Generator,

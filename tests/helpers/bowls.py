@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from lct_pipeline.core.ema.profiles import Profile, posthoc_coefficients, raw_basis
-from lct_pipeline.core.search import SEARCHES, Search
-from lct_pipeline.core.search.base import with_sum_one
+from lct_pipeline.core.ema import Profile, posthoc_coefficients, raw_basis
+from lct_pipeline.core.search import Search, with_sum_one
+from lct_pipeline.core.search_methods import SEARCHES
 
 K = 12
 RATES = (0.5, 0.8, 0.9, 0.95, 0.99, 0.999)

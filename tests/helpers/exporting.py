@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lct_pipeline.core.normalisation import LatentNormalisation
 from lct_pipeline.core.sample_quality import label_batches, noise_batches
-from lct_pipeline.core.sampling_plans import SamplingPlan
+from lct_pipeline.core.samplers import SamplingPlan
 from lct_pipeline.evaluation.generator import Generator
 from lct_pipeline.export.folder import ExportedModel, build_pipeline
 from lct_pipeline.export.latent_pipeline import LatentPipeline

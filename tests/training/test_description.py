@@ -14,7 +14,7 @@ from conftest import DIFFUSION, SmokeResults, run_stages
 from lct_pipeline.datasets.checkpoints import CheckpointStore
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.models.denoiser import ModelDescription
-from lct_pipeline.training.description import class_counts, describe_model
+from lct_pipeline.training.task import class_counts, describe_model
 
 CONDITIONAL = {"network.conditional": True}
 SHAPE = [2, 4, 4]

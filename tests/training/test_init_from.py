@@ -11,7 +11,7 @@ import torch
 from conftest import SmokeResults
 from lct_pipeline.datasets.checkpoints import CheckpointsDataset, CheckpointStore
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.training.init_from import init_weights
+from lct_pipeline.training.task import init_weights
 
 START: dict[str, Any] = {"init_from.run": "tested"}
 

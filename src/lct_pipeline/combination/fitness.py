@@ -24,7 +24,8 @@ from lct_pipeline.combination.sources import (
 from lct_pipeline.combination.weights import CombinedWeights
 from lct_pipeline.core.linear_combination import WeightLayout
 from lct_pipeline.core.metrics.feature_sets import FeatureSet
-from lct_pipeline.core.metrics.gradients import frechet_gradient, kernel_gradient
+from lct_pipeline.core.metrics.frechet import frechet_gradient
+from lct_pipeline.core.metrics.kernel import kernel_gradient
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.evaluation.evaluator import Evaluator
 from lct_pipeline.evaluation.feature_spaces import FeatureSpace, RealImages

@@ -19,7 +19,7 @@ from lct_pipeline.combination.fitness import Score
 from lct_pipeline.combination.sources import Request
 from lct_pipeline.combination.stage import ORIGIN, SEARCH_SPLIT, Stage
 from lct_pipeline.combination.weights import check_window
-from lct_pipeline.core.search import SEARCHES
+from lct_pipeline.core.search_methods import SEARCHES
 from lct_pipeline.datasets.parts import Last
 from lct_pipeline.errors import DataError, ParameterError
 from lct_pipeline.parameters import Combination, first_difference

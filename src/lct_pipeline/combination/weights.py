@@ -13,7 +13,7 @@ import torch
 from pandas import DataFrame
 from torch import Tensor
 
-from lct_pipeline.core.ema.profiles import Profile, posthoc_coefficients, raw_basis
+from lct_pipeline.core.ema import Profile, posthoc_coefficients, raw_basis
 from lct_pipeline.core.linear_combination import (
     WeightLayout,
     WeightMatrix,

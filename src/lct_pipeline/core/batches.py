@@ -21,14 +21,42 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from lct_pipeline.core.coupling import optimal_transport_coupling
 from lct_pipeline.core.levels import LevelSchedule
 from lct_pipeline.core.objectives import Batch, Levels
 from lct_pipeline.core.preconditioning import level_type
 from lct_pipeline.core.randomness import derived_generator
-from lct_pipeline.core.ranks import Ranks
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's number, how many there are, and its device."""
+
+    rank: int
+    num_processes: int
+    device: torch.device
+
+    def part(self, batch_size: int) -> slice:
+        """Return which samples of a batch this process takes; the parts differ by one at most."""
+        start, stop = (
+            batch_size * r // self.num_processes for r in (self.rank, self.rank + 1)
+        )
+        return slice(start, stop)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Return the sum of ``values`` over all processes."""
+        if self.num_processes > 1:
+            distributed.all_reduce(values)
+        return values
+
+    def maximum(self, values: Tensor) -> Tensor:
+        """Return the largest of ``values`` over all processes."""
+        if self.num_processes > 1:
+            distributed.all_reduce(values, distributed.ReduceOp.MAX)
+        return values
+
 
 Coupling = Literal["independent", "batch", "process"]
 

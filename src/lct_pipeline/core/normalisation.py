@@ -38,7 +38,7 @@ class LatentNormalisation:
 
 
 class PosteriorMoments:
-    """Mean and variance of posterior samples at every position, mergeable, float64.
+    """Mean and variance of posterior samples at every position, as a reduction, float64.
 
     By the law of total variance the variance of a sample is that of the posterior means plus the
     mean of the posterior variances: exact, without drawing any sample.
@@ -53,23 +53,13 @@ class PosteriorMoments:
         self.variances = torch.zeros(shape, dtype=torch.float64)
 
     def update(self, means: Tensor, stds: Tensor) -> None:
-        """Add a batch of posteriors, both ``(B, *shape)``."""
-        batch = PosteriorMoments(tuple(means.shape[1:]))
-        batch.count = len(means)
-        batch.mean = means.double().mean(0)
-        batch.squares = (means.double() - batch.mean).square().sum(0)
-        batch.variances = stds.double().square().sum(0)
-        self.merge(batch)
-
-    def merge(self, other: PosteriorMoments) -> None:
-        """Add what another reduction has seen (Chan et al. 1979)."""
-        total = self.count + other.count
-        if total == 0:
-            return
-        shift = other.mean - self.mean
-        self.squares += other.squares + shift**2 * (self.count * other.count / total)
-        self.mean += shift * (other.count / total)
-        self.variances += other.variances
+        """Add a batch of posteriors, both ``(B, *shape)``, B >= 1 (Chan et al. 1979)."""
+        num, means = len(means), means.double()
+        total, mean = self.count + num, means.mean(0)
+        shift, within = mean - self.mean, (means - mean).square().sum(0)
+        self.squares += within + shift**2 * (self.count * num / total)
+        self.mean += shift * (num / total)
+        self.variances += stds.double().square().sum(0)
         self.count = total
 
     def normalisation(self, sigma_data: float) -> LatentNormalisation:

@@ -87,9 +87,8 @@ class CentralMoments:
 
     def pooled(self) -> CentralMoments:
         """Return the moments of all channels together, as one channel."""
-        parts = [self._channel(index) for index in range(len(self.count))]
-        total = parts[0]
-        for part in parts[1:]:
+        total, *others = map(self._channel, range(len(self.count)))
+        for part in others:
             total.merge(part)
         return total
 
@@ -139,15 +138,12 @@ def _channels_first(batch: Tensor) -> Tensor:
 
 
 def _moments(batches: Callable[[], Iterator[Tensor]]) -> CentralMoments:
-    total: CentralMoments | None = None
-    for batch in batches():
-        part = CentralMoments(_channels_first(batch))
-        if total is None:
-            total = part
-        else:
-            total.merge(part)
+    parts = (CentralMoments(_channels_first(batch)) for batch in batches())
+    total = next(parts, None)
     if total is None:
         raise ValueError("there are no values to describe")
+    for part in parts:
+        total.merge(part)
     if not torch.isfinite(total.m2).all():
         raise ValueError("the values are not all finite")
     return total

@@ -19,11 +19,11 @@ from lct_pipeline.core.levels import (
     IndexSchedule,
     LevelSchedule,
     TruncatedSchedule,
-    lower_level,
+    karras_sigmas,
+    level_probabilities,
 )
 from lct_pipeline.core.objectives import Batch
 from lct_pipeline.core.preconditioning import Model, at_level
-from lct_pipeline.core.schedules import karras_sigmas, level_probabilities
 
 
 class LevelPair(NamedTuple):
@@ -94,8 +94,7 @@ def stage_pairs(
     )
     t, r = sigmas[1:], sigmas[:-1]
     if isinstance(base, ContinuousSchedule):
-        stage = base.stage(step)
-        r = lower_level(t, stage, q=base.q, k=base.k, b=base.b)
+        r = base.pairs(step, t).r
     probabilities = level_probabilities(sigmas, P_mean=base.P_mean, P_std=base.P_std)
     served = torch.nonzero(r >= truncation).flatten()
     places = spread_evenly(len(served), num_pairs)

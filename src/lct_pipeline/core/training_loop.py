@@ -19,10 +19,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lct_pipeline.core.batches import (
     PreparedBatch,
+    Ranks,
     prepared_ahead,
     prepared_in_turn,
 )
-from lct_pipeline.core.ema.bank import EMABank
+from lct_pipeline.core.ema import EMABank
 from lct_pipeline.core.losses import FittedC, constant_c, paper_c
 from lct_pipeline.core.objectives import (
     Batch,
@@ -33,7 +34,6 @@ from lct_pipeline.core.objectives import (
 )
 from lct_pipeline.core.preconditioning import Denoiser
 from lct_pipeline.core.randomness import derived_generator, draw_seed
-from lct_pipeline.core.ranks import Ranks
 
 
 class NonFiniteLossError(ArithmeticError):

@@ -7,7 +7,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset
 
-from lct_pipeline.core.sampling_plans import SamplingPlan
+from lct_pipeline.core.samplers import SamplingPlan
 from lct_pipeline.datasets.atomic import AtomicDataset
 from lct_pipeline.datasets.checkpoints import CheckpointCatalog
 from lct_pipeline.datasets.tensors import TensorFile

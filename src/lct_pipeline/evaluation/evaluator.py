@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lct_pipeline.core.metrics.feature_sets import FeatureReducer, FeatureSet
 from lct_pipeline.core.metrics.frechet import FeatureMoments
-from lct_pipeline.core.metrics.manifolds import ManifoldMetrics
+from lct_pipeline.core.metrics.neighbours import ManifoldMetrics
 from lct_pipeline.core.metrics.size_bias import (
     Extrapolation,
     distance_by_size,

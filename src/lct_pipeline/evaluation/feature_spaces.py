@@ -15,7 +15,7 @@ from lct_pipeline.core.metrics.frechet import (
     feature_statistics,
 )
 from lct_pipeline.core.metrics.kernel import KernelDistance, kernel_distance
-from lct_pipeline.core.metrics.manifolds import ManifoldMetrics, manifold_metrics
+from lct_pipeline.core.metrics.neighbours import ManifoldMetrics, manifold_metrics
 from lct_pipeline.core.randomness import derived_generator
 from lct_pipeline.core.sample_quality import random_subset
 from lct_pipeline.datasets.splits import SPLITS

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from lct_pipeline.core.preconditioning import Denoiser
 from lct_pipeline.core.sample_quality import label_batches, noise_batches
-from lct_pipeline.core.samplers import guided
-from lct_pipeline.core.sampling_plans import SamplingPlan, sample_by_plan
+from lct_pipeline.core.samplers import SamplingPlan, guided, sample_by_plan
 from lct_pipeline.datasets.decoder import Decoder, needed, normalisation_of
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.models.autoencoder import decode, place, to_uint8

@@ -8,8 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from lct_pipeline.core.samplers import Renoise
-from lct_pipeline.core.sampling_plans import SamplingPlan
+from lct_pipeline.core.samplers import Renoise, SamplingPlan
 from lct_pipeline.datasets.checkpoints import CheckpointCatalog
 from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.model_set import last_weights

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from lct_pipeline.core.normalisation import LatentNormalisation
-from lct_pipeline.core.sampling_plans import SamplingPlan
+from lct_pipeline.core.samplers import SamplingPlan
 from lct_pipeline.datasets.pictures import tile
 from lct_pipeline.export.latent_denoiser import (
     DiTDenoiser,

@@ -11,8 +11,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
 from lct_pipeline.core.preconditioning import Model
-from lct_pipeline.core.samplers import guided
-from lct_pipeline.core.sampling_plans import SamplingPlan, sample_by_plan
+from lct_pipeline.core.samplers import SamplingPlan, guided, sample_by_plan
 
 
 class LatentScheduler(SchedulerMixin, ConfigMixin):

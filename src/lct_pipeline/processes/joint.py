@@ -22,7 +22,7 @@ import torch
 from torch import distributed
 from torch import multiprocessing as mp
 
-from lct_pipeline.core.ranks import Ranks
+from lct_pipeline.core.batches import Ranks
 from lct_pipeline.errors import UserError
 from lct_pipeline.processes.children import begin, check_devices, killed_message
 

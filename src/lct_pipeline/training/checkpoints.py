@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from pandas import DataFrame
 
-from lct_pipeline.core.ema.bank import Track
+from lct_pipeline.core.ema import Track
 from lct_pipeline.core.training_loop import StepMetrics, Trainer
 from lct_pipeline.datasets.checkpoints import CheckpointHeader
 from lct_pipeline.datasets.tensors import TensorFile

@@ -1,53 +1,75 @@
-"""The work of one training process: from a task to a trainer, and to what each interval yields."""
+"""The work of training: from a task to what each interval yields, in one process or in several.
+
+Several share each batch, one per GPU. The first of them hands over what the catalog saves, and
+waits until it is saved: what is on disk is in step with what was trained, as with one process.
+"""
 
 from __future__ import annotations
 
 import logging
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
-import torch
 from pandas import DataFrame
-from torch import nn
 
-from lct_pipeline.core.batches import BatchPreparation
-from lct_pipeline.core.ema.bank import EMABank
-from lct_pipeline.core.objectives import (
-    ConsistencyDistillation,
-    ConsistencyTraining,
-    DiffusionTraining,
-    Objective,
-    RobustLoss,
-    Solver,
-    TruncatedTraining,
-)
-from lct_pipeline.core.preconditioning import Denoiser
-from lct_pipeline.core.ranks import Ranks
+from lct_pipeline.core.batches import BatchPreparation, Ranks
 from lct_pipeline.core.training_loop import (
     NonFiniteLossError,
-    OptimizerSettings,
     StepMetrics,
     Trainer,
     training_steps,
 )
+from lct_pipeline.datasets.parts import Last
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import ParameterError, TrainingError
-from lct_pipeline.models.denoiser import ModelDescription, build_model
-from lct_pipeline.parameters import Training
+from lct_pipeline.models.device import choose_device
+from lct_pipeline.processes.joint import run_together
 from lct_pipeline.progress import gibibytes, track
 from lct_pipeline.training.checkpoints import CheckpointPlan, MetricsRecorder
-from lct_pipeline.training.init_from import frozen_model
 from lct_pipeline.training.latents import LatentReader
-from lct_pipeline.training.schedule import level_schedule
 from lct_pipeline.training.task import TrainingTask
+from lct_pipeline.training.trainer import build_trainer, frozen_model, level_schedule
 
 logger = logging.getLogger(__name__)
 
-SOLVER: Solver = "heun"  # a step of the teacher; better than Euler's (Song et al. 2023)
-BOUNDARY_WEIGHT = 0.1  # of the loss at the boundary of truncated training, as of TCM
-
 Output = tuple[dict[str, TensorFile], DataFrame, TensorFile]
+
+
+def train(task: TrainingTask) -> Iterator[tuple[Any, Any, Any]]:
+    """Train, or go on; yield checkpoints, metrics and state at each interval, then the Last.
+
+    The state is saved last: a run that is killed between two of them repeats the steps since the
+    last one and writes the same checkpoints again.
+
+    Raises:
+        ParameterError: The state is of other parameters, or something does not fit together.
+        TrainingError: The loss is not finite.
+        UserError: A process was killed.
+    """
+    task.check_previous_state()
+    num_steps, runtime = task.parameters.num_steps, task.runtime
+    if task.first_step >= num_steps:
+        logger.info("All %d training steps are already done.", num_steps)
+        yield Last({}), Last(DataFrame()), Last(task.previous_state)
+        return
+    if runtime.num_processes > task.parameters.batch_size:
+        raise ParameterError(
+            f"runtime.num_processes={runtime.num_processes}: more than training.batch_size="
+            f"{task.parameters.batch_size} samples to share."
+        )
+    outputs = run_together(
+        partial(run_training, task),
+        "training",
+        runtime.num_processes,
+        choose_device(runtime.device),
+    )
+    for files, rows, state in outputs:
+        if state.metadata["step"] < num_steps:
+            yield files, rows, state
+        else:
+            yield Last(files), Last(rows), Last(state)
 
 
 def run_training(task: TrainingTask, ranks: Ranks) -> Iterator[Output]:
@@ -83,77 +105,6 @@ def _trainer(task: TrainingTask, ranks: Ranks) -> Trainer:
     if state is not None:
         trainer.load_state(state.tensors, task.first_step)
     return trainer
-
-
-def build_objective(parameters: Training, init_from: Denoiser | None) -> Objective:
-    """Return the objective that the parameters describe.
-
-    Args:
-        parameters: The training's parameters.
-        init_from: The frozen teacher of distillation or first stage of truncated training.
-    """
-    chosen, sigma_data = parameters.objective, parameters.noise.sigma_data
-    robust = RobustLoss(chosen.loss, chosen.residual)
-    if chosen.kind == "consistency":
-        return ConsistencyTraining(robust, sigma_data)
-    if chosen.kind == "diffusion":
-        return DiffusionTraining(sigma_data)
-    assert init_from is not None  # these two kinds need one, which is checked before
-    if chosen.kind == "distillation":
-        return ConsistencyDistillation(robust, sigma_data, init_from, SOLVER)
-    level = chosen.truncation.level
-    return TruncatedTraining(robust, sigma_data, init_from, level, BOUNDARY_WEIGHT)
-
-
-def build_trainer(
-    description: ModelDescription,
-    parameters: Training,
-    init_from: Denoiser | None,
-    ranks: Ranks,
-    *,
-    gradient_accumulation: int,
-    compiled: bool,
-) -> Trainer:
-    """Return a trainer at step 0, its network that of the first stage where there is one.
-
-    Raises:
-        ParameterError: The network does not fit the latents.
-    """
-    dtype = torch.bfloat16 if parameters.precision == "bfloat16" else None
-    try:
-        model = build_model(description, seed=parameters.seed, autocast=dtype)
-    except ValueError as error:
-        raise ParameterError(
-            f"training.network does not fit the latents: {error}"
-        ) from error
-    if init_from is not None:
-        model.network.load_state_dict(init_from.network.state_dict())
-    model.to(ranks.device).train()
-    if compiled:
-        compile_network(model.network, parameters.network.dropout)
-    return Trainer(
-        model,
-        objective=build_objective(parameters, init_from),
-        diffusion_weight=parameters.objective.diffusion_weight,
-        scale=parameters.objective.c_schedule,
-        s0=parameters.noise.s0,
-        num_levels=level_schedule(parameters).num_levels,
-        settings=OptimizerSettings(**parameters.optimizer.model_dump()),
-        ema=EMABank(
-            model.network,
-            rates=parameters.ema.rates,
-            widths=parameters.ema.sigma_rels,
-        ),
-        gradient_accumulation=gradient_accumulation,
-        seed=parameters.seed,
-        ranks=ranks,
-    )
-
-
-def compile_network(network: nn.Module, dropout: float) -> None:
-    """Compile in place: names of weights stay; dropout draws what it draws uncompiled."""
-    options: dict[str, Any] = {"fallback_random": True} if dropout > 0 else {}
-    network.compile(options=options)
 
 
 def _steps(

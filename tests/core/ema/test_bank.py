@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from lct_pipeline.core.ema.bank import EMABank, Track
-from lct_pipeline.core.ema.profiles import gamma_of
+from lct_pipeline.core.ema import EMABank, Track, gamma_of
 
 RATES = (0.5, 0.9, 0.999)
 WIDTHS = (0.05, 0.1, 0.2)

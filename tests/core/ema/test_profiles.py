@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from lct_pipeline.core.ema.bank import EMABank, Track
-from lct_pipeline.core.ema.profiles import (
+from lct_pipeline.core.ema import (
+    EMABank,
     Profile,
+    Track,
     gamma_of,
     posthoc_coefficients,
     raw_basis,
@@ -136,7 +137,7 @@ def test_many_steps_agree_with_the_sum_over_single_steps(
         *raw_basis(list(ends)),
     ]
     cells = posthoc_coefficients(basis, target)
-    monkeypatch.setattr("lct_pipeline.core.ema.profiles.MAX_CELLS", 100_000)
+    monkeypatch.setattr("lct_pipeline.core.ema.MAX_CELLS", 100_000)
     single = posthoc_coefficients(basis, target)
     np.testing.assert_allclose(cells, single, rtol=1e-3, atol=1e-4)
 

@@ -5,9 +5,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from lct_pipeline.core.metrics.feature_sets import FeatureReducer, FeatureSet
+from lct_pipeline.core.metrics.feature_sets import (
+    ClassScore,
+    FeatureReducer,
+    FeatureSet,
+)
 from lct_pipeline.core.metrics.frechet import feature_statistics
-from lct_pipeline.core.metrics.inception_score import ClassScore
 
 NUM, WIDTH = 23, 4
 

@@ -8,9 +8,12 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from lct_pipeline.core.metrics.frechet import FrechetReference, feature_statistics
-from lct_pipeline.core.metrics.gradients import frechet_gradient, kernel_gradient
-from lct_pipeline.core.metrics.kernel import kernel_distance
+from lct_pipeline.core.metrics.frechet import (
+    FrechetReference,
+    feature_statistics,
+    frechet_gradient,
+)
+from lct_pipeline.core.metrics.kernel import kernel_distance, kernel_gradient
 
 WIDTH = 6
 MANY, FEW = 20, 4  # images, more than features and fewer

@@ -6,7 +6,7 @@ import torch
 from scipy.special import rel_entr
 from torch import Tensor
 
-from lct_pipeline.core.metrics.inception_score import ClassScore
+from lct_pipeline.core.metrics.feature_sets import ClassScore
 
 
 def probabilities(num: int, num_classes: int = 5, seed: int = 0) -> Tensor:

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lct_pipeline.core.metrics import manifolds as module
-from lct_pipeline.core.metrics.manifolds import ManifoldMetrics, manifold_metrics
+from lct_pipeline.core.metrics import neighbours as module
+from lct_pipeline.core.metrics.neighbours import ManifoldMetrics, manifold_metrics
 
 
 def cloud(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from bowls import METHODS, K, bowl, build, initial, run, tell
 
-from lct_pipeline.core.search.base import sum_zero_basis, with_sum_one
+from lct_pipeline.core.search import sum_zero_basis, with_sum_one
 
 START = len(initial())
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from bowls import K, bowl, build, initial, target, tell
 
-from lct_pipeline.core.search.evolution import crossover, mutate
+from lct_pipeline.core.search_methods import crossover, mutate
 
 
 @pytest.mark.parametrize("population", [3, 8])

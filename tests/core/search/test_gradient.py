@@ -5,8 +5,8 @@ import pytest
 import torch
 from bowls import K, bowl, build, initial, slope, tell
 
-from lct_pipeline.core.search.base import sum_zero_basis
-from lct_pipeline.core.search.gradient import GradientSearch
+from lct_pipeline.core.search import sum_zero_basis
+from lct_pipeline.core.search_methods import GradientSearch
 
 SIZE = 0.3 / K**0.5  # of the first step, in each direction
 PULL = np.random.default_rng(1).normal(size=K)  # a gradient that is the same everywhere

@@ -1,4 +1,4 @@
-"""Frechet distance of two sets of images, given their features.
+"""Frechet distance of two sets of images, given their features, and its derivative.
 
 A metric is three things: features (a model), statistics mu and cov (a mergeable reduction), and a
 distance (a function of two pairs). All of it in float64 on the CPU. SciPy's LAPACK does what torch
@@ -19,6 +19,7 @@ from scipy.linalg import blas, lapack
 from torch import Tensor
 
 EPSILON = np.finfo(np.float64).eps
+SMALLEST = 1e-9  # eigenvalues below so much of the largest count as 0
 
 
 class FeatureStatistics(NamedTuple):
@@ -232,3 +233,28 @@ def _root_trace(product: np.ndarray, rank: int) -> float:
 def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
     """Return the squared Frechet distance of two Gaussians; see :class:`FrechetReference`."""
     return FrechetReference(a).distance(b)
+
+
+def frechet_gradient(reference: FrechetReference, features: Tensor) -> Tensor:
+    """Return the derivative of the squared Frechet distance by each feature, ``(N, D)``, float64.
+
+    With C_r = F F^T and M = F^T C F the derivative by C is I - F M^(-1/2) F^T, that by mu is
+    2 (mu - mu_r); mu and C are those of the features. The inverse is taken where M is not 0.
+
+    Args:
+        reference: What the features are compared with.
+        features: ``(N, D)``, N >= 2.
+    """
+    features = features.double().cpu()
+    num_images, num_features = features.shape
+    mu = features.mean(0)
+    centred = features - mu
+    F = reference.factor.matrix
+    M = F.T @ (centred.T @ centred / (num_images - 1)) @ F
+    eigenvalues, vectors = torch.linalg.eigh(M)
+    nonzero = eigenvalues > SMALLEST * eigenvalues[-1]
+    inverse = torch.where(nonzero, eigenvalues.clamp_min(1e-300).rsqrt(), 0.0)
+    by_cov = torch.eye(num_features, dtype=torch.float64)
+    by_cov -= F @ (vectors * inverse) @ vectors.T @ F.T
+    by_mu = 2 * (mu - reference.statistics.mu)
+    return by_mu / num_images + 2 / (num_images - 1) * centred @ by_cov

@@ -1,4 +1,4 @@
-"""Kernel distance of two sets of images, given their features, and its standard error.
+"""Kernel distance of two sets of images, given their features, its error and its derivative.
 
 Sources: Binkowski et al. 2018 (arXiv 1801.01401): the unbiased squared MMD under the cubic
 polynomial kernel. Its error is the jackknife's: of what it is without each one of the images
@@ -93,3 +93,23 @@ def _cubic(products: Tensor, num_features: int) -> Tensor:
     """Return the kernel of scalar products of features less 1, which no difference has in it."""
     p = products / num_features
     return ((p + 3) * p + 3) * p
+
+
+def kernel_gradient(features: Tensor, reference: Tensor) -> Tensor:
+    """Return the derivative of the kernel distance by each feature, ``(N, D)``, float64.
+
+    The derivative of k(a, b) = (a . b / D + 1)^3 by a is 3 (a . b / D + 1)^2 b / D.
+
+    Args:
+        features: Those of generated images, ``(N, D)``, N >= 2.
+        reference: Those of real images, ``(M, D)``.
+    """
+    x, y = features.double().cpu(), reference.double().cpu()
+    num_images, num_features = x.shape
+
+    def slope(a: Tensor, b: Tensor) -> Tensor:
+        return 3 / num_features * (a @ b.T / num_features + 1) ** 2
+
+    within = slope(x, x).fill_diagonal_(0) @ x / (num_images * (num_images - 1))
+    between = slope(x, y) @ y / (num_images * len(y))
+    return 2 * within - 2 * between

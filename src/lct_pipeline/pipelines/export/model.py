@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lct_pipeline.core.sampling_plans import SamplingPlan
+from lct_pipeline.core.samplers import SamplingPlan
 from lct_pipeline.datasets.checkpoints import CheckpointCatalog
 from lct_pipeline.datasets.decoder import Decoder, needed, normalisation_of
 from lct_pipeline.datasets.model_set import plans_from

@@ -13,12 +13,11 @@ import pandas as pd
 import torch
 from pandas import DataFrame
 
-from lct_pipeline.core.batches import BatchPreparation
+from lct_pipeline.core.batches import BatchPreparation, Ranks
 from lct_pipeline.core.losses import PAPER_LAW, fit_power_law
 from lct_pipeline.core.objectives import Batch
 from lct_pipeline.core.outliers import OutlierStatistics, outlier_statistics
 from lct_pipeline.core.randomness import derived_seed
-from lct_pipeline.core.ranks import Ranks
 from lct_pipeline.core.temporal_differences import (
     LevelPair,
     pooled_std,
@@ -41,9 +40,8 @@ from lct_pipeline.parameters import (
     parameters_digest,
 )
 from lct_pipeline.progress import track
-from lct_pipeline.training.init_from import frozen_model
 from lct_pipeline.training.latents import LatentReader, has_flips
-from lct_pipeline.training.schedule import level_schedule
+from lct_pipeline.training.trainer import frozen_model, level_schedule
 
 logger = logging.getLogger(__name__)
 

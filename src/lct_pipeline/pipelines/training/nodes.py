@@ -27,9 +27,10 @@ def train_model(
     runtime: Runtime,
 ) -> Iterator[tuple[Any, Any, Any]]:
     """Train, or continue; yield checkpoints, metrics and state at each checkpoint interval."""
-    from lct_pipeline.training import distributed
+    from lct_pipeline.training.loop import train
+    from lct_pipeline.training.task import TrainingTask
 
-    task = distributed.TrainingTask(
+    task = TrainingTask(
         latents,
         latent_manifest,
         latent_normalisation,
@@ -38,7 +39,7 @@ def train_model(
         parameters,
         runtime,
     )
-    yield from distributed.train(task)
+    yield from train(task)
 
 
 def conclude_training(

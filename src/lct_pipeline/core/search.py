@@ -1,4 +1,8 @@
-"""What all searches share: the start, the budget, and the order of asking and telling."""
+"""Search over the coefficients of a combination (LCSC), behind ask / tell / stop.
+
+A search proposes coefficients and never evaluates them: it sees no weight and no image. Here is
+what all have in common: the start, the budget, and the order of asking and telling.
+"""
 
 from __future__ import annotations
 
