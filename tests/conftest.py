@@ -41,15 +41,14 @@ LONGEST = (
     "pipelines/test_hostile_archives.py",
     # with the smoke run
     "test_kills.py",
-    "training/test_invariance.py",
     "benchmarks/test_gpu_check.py",
     "test_notebooks.py",
-    "training/test_distributed.py",
+    "training/test_loop.py",
     "evaluation/test_final.py",
     "pipelines/test_export.py",
     "pipelines/test_evaluation.py",
     "runs/test_next_run.py",
-    "training/test_description.py",
+    "training/test_task.py",
 )
 
 

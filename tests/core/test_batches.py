@@ -3,15 +3,13 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from describing import INDEX
-from scipy.optimize import linear_sum_assignment
-from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from lct_pipeline.core.batches import (
@@ -23,12 +21,19 @@ from lct_pipeline.core.batches import (
     prepared_ahead,
     prepared_in_turn,
 )
-from lct_pipeline.core.objectives import Batch, Levels
+from lct_pipeline.core.coupling import optimal_transport_coupling
+from lct_pipeline.core.objectives import Batch
 from lct_pipeline.core.randomness import derived_generator
 
 CPU = torch.device("cpu")
+
+
 SHAPE = (2, 3, 3)
+
+
 SIZE = 12
+
+
 SCHEDULE = replace(INDEX, s1=40, num_steps=30)
 
 
@@ -52,18 +57,8 @@ PREPARE = BatchPreparation(
 )
 
 
-def prepared(size: int = SIZE, step: int = 0, labels: bool = True) -> PreparedBatch:
-    x = torch.arange(float(size)).reshape(-1, 1, 1, 1)
-    number = torch.arange(size)
-    t = torch.arange(1.0, size + 1, dtype=torch.float64)
-    return PreparedBatch(
-        step=step,
-        batch=Batch(x, -x, number if labels else None),
-        levels=Levels(t, t / 2, number % 2 == 0),
-        batch_size=size,
-        num_small_noise=(size + 1) // 2,
-        coupling_seconds=0.0,
-    )
+def prepared(step: int) -> PreparedBatch:
+    return PREPARE(0)._replace(step=step)
 
 
 def tensors_of(item: PreparedBatch) -> list[Tensor]:
@@ -73,45 +68,6 @@ def tensors_of(item: PreparedBatch) -> list[Tensor]:
 def same(first: PreparedBatch, second: PreparedBatch) -> bool:
     pairs = zip(tensors_of(first), tensors_of(second), strict=True)
     return all(torch.equal(a, b) for a, b in pairs)
-
-
-def noise_by_distance(x: Tensor, eps: Tensor) -> np.ndarray:
-    """Return the order in which the noise has the least squared distance to the latents."""
-    M = cdist(x.flatten(1).double(), eps.flatten(1).double(), "sqeuclidean")
-    return linear_sum_assignment(M)[1]
-
-
-# parts of a batch
-
-
-@pytest.mark.parametrize("labels", [False, True])
-@pytest.mark.parametrize(
-    ("size", "num_parts", "sizes"),
-    [
-        (6, 1, [6]),
-        (6, 3, [2, 2, 2]),
-        (7, 3, [3, 2, 2]),
-        (2, 3, [1, 1]),
-        (1, 4, [1]),
-    ],
-)
-def test_parts_cover_the_batch_in_order_and_none_is_empty(
-    size: int, num_parts: int, sizes: list[int], labels: bool
-) -> None:
-    whole = prepared(size, labels=labels)
-    parts = list(whole.split(num_parts))
-    assert [len(batch.x) for batch, _ in parts] == sizes
-    joined = [
-        torch.cat([part for part in column if part is not None])
-        for column in zip(*((*batch, *levels) for batch, levels in parts), strict=True)
-        if column[0] is not None
-    ]
-    expected = tensors_of(whole)
-    assert len(joined) == len(expected) == 5 + labels
-    assert all(torch.equal(a, b) for a, b in zip(joined, expected, strict=True))
-
-
-# the order of the items
 
 
 @pytest.mark.parametrize(("num_items", "batch_size"), [(7, 3), (8, 4), (7, 20), (1, 5)])
@@ -124,22 +80,16 @@ def test_every_item_is_seen_once_per_epoch(num_items: int, batch_size: int) -> N
     assert (np.sort(epochs, axis=1) == np.arange(num_items)).all()
 
 
-def test_each_epoch_has_an_order_of_its_own() -> None:
-    order = EpochOrder(20, 20, seed=0)
-    epochs = {tuple(order.batch(step)) for step in range(10)}
-    assert len(epochs) == 10
-    assert tuple(EpochOrder(20, 20, seed=1).batch(0)) not in epochs
-
-
 def test_a_step_sees_the_same_items_whatever_was_read_before() -> None:
     order = EpochOrder(11, 4, seed=2)
     in_turn = [order.batch(step) for step in range(12)]
     for step in (9, 0, 5, 11):
         assert np.array_equal(EpochOrder(11, 4, seed=2).batch(step), in_turn[step])
         assert np.array_equal(order.batch(step), in_turn[step])
-
-
-# the batch of a step
+    epochs = {
+        tuple(EpochOrder(20, 20, seed).batch(n)) for n in range(10) for seed in (0, 1)
+    }
+    assert len(epochs) == 20  # each has an order of its own
 
 
 @pytest.mark.parametrize("coupling", ["independent", "batch", "process"])
@@ -170,20 +120,6 @@ def test_a_batch_has_the_latents_of_its_step_and_the_levels_of_its_stage(
     assert found.num_small_noise == int(found.levels.small_noise.sum())
 
 
-def test_coupling_gives_the_noise_of_the_independent_batch_in_the_best_order() -> None:
-    independent = replace(PREPARE, coupling="independent")(3)
-    coupled = PREPARE(3)
-    x, eps = independent.batch.x, independent.batch.eps
-    assert torch.equal(coupled.batch.x, x)
-    assert torch.equal(coupled.batch.eps, eps[noise_by_distance(x, eps)])
-    for mine, other in zip(coupled.levels, independent.levels, strict=True):
-        assert torch.equal(mine, other)
-    assert independent.coupling_seconds == 0 < coupled.coupling_seconds
-
-
-# the parts of several processes
-
-
 def parts_of(
     prepare: BatchPreparation, num_processes: int, step: int = 0
 ) -> list[PreparedBatch]:
@@ -211,29 +147,8 @@ def test_the_parts_of_all_processes_are_the_batch_of_one(
     assert sum(len(part.batch.x) for part in parts) == SIZE
 
 
-def test_coupling_by_process_is_the_best_order_of_each_part() -> None:
-    independent = parts_of(replace(PREPARE, coupling="independent"), 2)
-    by_process = parts_of(replace(PREPARE, coupling="process"), 2)
-    for part, plain in zip(by_process, independent, strict=True):
-        x, eps = plain.batch.x, plain.batch.eps
-        assert torch.equal(part.batch.x, x)
-        assert torch.equal(part.batch.eps, eps[noise_by_distance(x, eps)])
-    whole = PREPARE(0)
-    assert not torch.equal(
-        torch.cat([p.batch.eps for p in by_process]), whole.batch.eps
-    )
-
-
-# preparing ahead
-
-
 def threads() -> set[threading.Thread]:
     return set(threading.enumerate())
-
-
-def close(batches: Iterator[tuple[PreparedBatch, float]]) -> None:
-    assert isinstance(batches, Generator)
-    batches.close()
 
 
 @pytest.fixture(autouse=True)
@@ -249,7 +164,7 @@ def test_batches_come_in_order_and_each_once(first: int, last: int) -> None:
 
     def prepare(step: int) -> PreparedBatch:
         steps.append(step)
-        return prepared(step=step)
+        return prepared(step)
 
     found = [item.step for item, _ in prepared_ahead(prepare, first, last)]
     assert found == steps == list(range(first, last))
@@ -260,7 +175,7 @@ def test_the_next_batches_are_prepared_before_a_step_asks_for_them() -> None:
 
     def prepare(step: int) -> PreparedBatch:
         done[step].set()
-        return prepared(step=step)
+        return prepared(step)
 
     for item, _ in prepared_ahead(prepare, 0, 5):
         for ahead in done[item.step : item.step + 3]:  # while this step is under way
@@ -272,13 +187,13 @@ def test_no_more_than_two_batches_are_prepared_ahead() -> None:
 
     def prepare(step: int) -> PreparedBatch:
         latest.append(step)
-        return prepared(step=step)
+        return prepared(step)
 
     batches = prepared_ahead(prepare, 0, 20)
     next(batches)
     time.sleep(0.3)
     assert latest[-1] <= 2
-    close(batches)
+    batches.close()  # type: ignore[attr-defined]
 
 
 class ReadError(Exception):
@@ -293,22 +208,13 @@ def test_an_error_in_the_thread_is_raised_where_its_batch_is_asked_for(
     def prepare(step: int) -> PreparedBatch:
         if step == failing:
             raise error(f"at step {step}")
-        return prepared(step=step)
+        return prepared(step)
 
     found = []
     with pytest.raises(error, match=f"at step {failing}"):
         for item, _ in prepared_ahead(prepare, 0, 5):
             found.append(item.step)
     assert found == list(range(failing))
-
-
-def test_a_consumer_that_stops_early_ends_the_thread() -> None:
-    before = threads()
-    batches = prepared_ahead(lambda step: prepared(step=step), 0, 1000)
-    next(batches)
-    assert len(threads() - before) == 1
-    close(batches)
-    assert threads() == before
 
 
 def test_in_turn_no_batch_is_made_before_it_is_asked_for() -> None:
@@ -324,3 +230,25 @@ def test_in_turn_no_batch_is_made_before_it_is_asked_for() -> None:
     assert item.step == 2
     assert seconds > 0
     assert [item.step for item, _ in batches] == [3, 4]
+
+
+@pytest.mark.parametrize("coupling", ["batch", "process"])
+def test_coupling_orders_the_noise_of_the_whole_batch_or_of_each_part(
+    coupling: Coupling,
+) -> None:
+    independent = parts_of(replace(PREPARE, coupling="independent"), 2)
+    coupled = parts_of(replace(PREPARE, coupling=coupling), 2)
+    groups = zip(coupled, independent, strict=True)
+    for pairs in [[pair] for pair in groups] if coupling == "process" else [groups]:
+        found, plain = (
+            Batch(
+                *(torch.cat(v) for v in zip(*(p.batch[:2] for p in parts), strict=True))
+            )
+            for parts in zip(*pairs, strict=True)
+        )
+        assert torch.equal(found.x, plain.x)
+        assert torch.equal(found.eps, optimal_transport_coupling(plain.x, plain.eps))
+    assert all(part.coupling_seconds > 0 for part in coupled)
+    for found, plain in zip(coupled, independent, strict=True):
+        assert plain.coupling_seconds == 0
+        assert all(map(torch.equal, found.levels, plain.levels))

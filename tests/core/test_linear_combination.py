@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lct_pipeline.core.ema import EMABank, Track, posthoc_coefficients, raw_basis
 from lct_pipeline.core.linear_combination import (
     TILE,
     WeightLayout,
@@ -30,15 +29,9 @@ def state(seed: int) -> dict[str, Tensor]:
     return net.state_dict()
 
 
-def layout_of(tensors: Mapping[str, Tensor]) -> WeightLayout:
-    """Return the layout of a state dict whose integer buffers are constants."""
-    floating = {n: tuple(t.shape) for n, t in tensors.items() if t.is_floating_point()}
-    return WeightLayout(
-        floating, {name: t for name, t in tensors.items() if name not in floating}
-    )
-
-
-LAYOUT = layout_of(state(0))
+LAYOUT = WeightLayout(
+    {n: tuple(t.shape) for n, t in state(0).items() if t.is_floating_point()}
+)
 
 
 def flat(num: int) -> np.ndarray:
@@ -68,19 +61,6 @@ class WatchedMatrix:
         if self.broken_from is not None and columns.start >= self.broken_from:
             raise OSError(f"the disk is gone at {columns.start}")
         out[:] = self.array[:, columns]
-
-
-@pytest.mark.parametrize("block_size", [1, 7, 64, 10_000])
-def test_blocks_agree_with_a_loop_over_state_dicts_in_float64(block_size: int) -> None:
-    states, coefficients = [state(seed) for seed in range(5)], alphas(3, 5)
-    combined = combine(WeightMatrix(flat(5)), coefficients, block_size=block_size)
-    assert combined.shape == (3, LAYOUT.num_weights)
-    assert combined.dtype == np.float32
-    for alpha, weights in zip(coefficients, combined, strict=True):
-        mixed = LAYOUT.unflatten(weights)
-        for name in LAYOUT.shapes:
-            slow = sum(a * s[name].double() for a, s in zip(alpha, states, strict=True))
-            torch.testing.assert_close(mixed[name], slow.float(), atol=2e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -113,12 +93,6 @@ def test_one_hot_coefficients_give_a_checkpoint_bit_for_bit(block_size: int) -> 
     combined = combine(WeightMatrix(array), mixed, block_size=block_size)
     assert np.array_equal(combined[:4].view(np.int32), array.view(np.int32))
     np.testing.assert_allclose(combined, mixed @ array.astype(float), atol=2e-6)
-
-
-def test_what_all_checkpoints_share_stays_the_same() -> None:
-    same = np.repeat(flat(1), 6, axis=0)
-    combined = combine(WeightMatrix(same), alphas(4, 6), block_size=16)
-    np.testing.assert_allclose(combined, same[:4], rtol=1e-5)
 
 
 def test_the_result_is_put_where_it_is_wanted() -> None:
@@ -166,49 +140,6 @@ def test_projections_are_the_plain_product_in_float64(block_size: int) -> None:
     slow = array.astype(np.float64) @ vector.astype(np.float64)
     atol = 1e-6 * np.abs(array[0]) @ np.abs(vector)
     np.testing.assert_allclose(found, slow, atol=atol)
-
-
-def trained(num_steps: int) -> tuple[list[dict[str, Tensor]], EMABank]:
-    """Return the weights before and after every step of a small training, and its averages."""
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(3, 8), nn.SiLU(), nn.Linear(8, 2))
-    bank = EMABank(net, (0.5, 0.9), (0.1, 0.25))
-    states = [{name: t.clone() for name, t in net.state_dict().items()}]
-    for step in range(1, num_steps + 1):
-        x = torch.randn(4, 3)
-        net.zero_grad()
-        (net(x) - x[:, :2].sin()).square().mean().backward()
-        with torch.no_grad():
-            for p in net.parameters():
-                p.sub_(0.3 * p.grad)
-        bank.update(step)
-        states.append({name: t.clone() for name, t in net.state_dict().items()})
-    return states, bank
-
-
-@pytest.mark.parametrize(
-    "track",
-    [
-        Track("rate", 0.5),
-        Track("rate", 0.9),
-        Track("power", 0.1),
-        Track("power", 0.25),
-    ],
-)
-def test_an_average_of_the_training_is_its_profile_as_coefficients(
-    track: Track,
-) -> None:
-    states, bank = trained(40)
-    layout = layout_of(states[0])
-    array = np.stack([layout.flatten(tensors) for tensors in states])
-    away = [(bank.tracks[track][n] - t).abs().max() for n, t in states[-1].items()]
-    assert max(away) > 1e-4  # averages are not the weights themselves
-    alpha = posthoc_coefficients(raw_basis(range(41)), track.profile(40))
-    weights = combine(WeightMatrix(array), alpha[None], block_size=20)[0]
-    for name, tensor in layout.unflatten(weights).items():
-        torch.testing.assert_close(
-            tensor, bank.tracks[track][name], rtol=1e-5, atol=1e-6
-        )
 
 
 def test_flatten_and_unflatten_are_inverse_and_constants_are_copied() -> None:

@@ -9,10 +9,7 @@ from scipy import stats
 from torch import Tensor
 
 from lct_pipeline.core.outliers import (
-    INNER,
-    OUTER,
     OutlierStatistics,
-    gaussian_share_beyond,
     outlier_statistics,
 )
 
@@ -47,6 +44,8 @@ def channels_of(values: Tensor) -> list[np.ndarray]:
 
 
 SPLITS = {40: [[40], [1, 38, 1], [7] * 5 + [5]], 300: [[300], [1] * 300, [128, 172]]}
+
+
 UINT8 = [(0, 255), (7, 200), (0, 16), (1, 250)]
 
 
@@ -57,6 +56,7 @@ def test_uint8_quartiles_fences_and_shares_are_exactly_those_of_numpy(
 ) -> None:
     values = uint8_like(low, high)
     rows = statistics_of(values, sizes)
+    assert [row.channel for row in rows] == ["0", "1", "2", "all"]
     for row, known in zip(rows, channels_of(values), strict=True):
         q1, median, q3 = np.percentile(known, [25, 50, 75], method="inverted_cdf")
         assert (row.q1, row.median, row.q3) == (q1, median, q3)
@@ -66,6 +66,13 @@ def test_uint8_quartiles_fences_and_shares_are_exactly_those_of_numpy(
         for share, k in ((row.share_beyond_inner, 1.5), (row.share_beyond_outer, 3)):
             beyond = (known < q1 - k * iqr) | (known > q3 + k * iqr)
             assert share == beyond.mean()
+    gaussians = (
+        rows[0].gaussian_share_beyond_inner,
+        rows[0].gaussian_share_beyond_outer,
+    )
+    for share, k in zip(gaussians, (1.5, 3), strict=True):
+        expected = 2 * stats.norm.sf(stats.norm.ppf(0.75) * (1 + 2 * k))
+        assert share == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -87,22 +94,6 @@ def test_moments_are_those_of_numpy_and_scipy(values: Tensor, num_batches: int) 
         assert row.excess_kurtosis == pytest.approx(expected, rel=1e-6, abs=1e-8)
 
 
-def test_channels_come_in_order_and_all_together_last() -> None:
-    rows = statistics_of(gaussian(), [300])
-    assert [row.channel for row in rows] == ["0", "1", "2", "all"]
-    assert rows[0].std < rows[1].std < rows[2].std
-    flat = statistics_of(gaussian().reshape(-1, 1), [300 * 108])
-    assert flat[0].share_beyond_inner == rows[-1].share_beyond_inner
-    assert flat[0].q1 == rows[-1].q1
-
-
-@pytest.mark.parametrize("k", [INNER, OUTER])
-def test_a_gaussians_share_beyond_the_fences_is_that_of_scipy(k: float) -> None:
-    quartile = stats.norm.ppf(0.75)
-    expected = 2 * stats.norm.sf(quartile * (1 + 2 * k))
-    assert gaussian_share_beyond(k) == pytest.approx(expected, rel=1e-9)
-
-
 def test_constant_values_have_no_spread_and_no_outliers() -> None:
     for row in statistics_of(torch.full((4, 2, 3), 7.0), [2, 2]):
         assert row.q1 == row.median == row.q3 == row.mean == 7
@@ -117,8 +108,5 @@ def test_values_that_are_not_finite_are_refused(bad: float) -> None:
     values[2, 1, 0] = bad
     with pytest.raises(ValueError, match="not all finite"):
         statistics_of(values, [3, 1])
-
-
-def test_no_values_are_refused() -> None:
     with pytest.raises(ValueError, match="no values"):
         outlier_statistics(lambda: iter(()))

@@ -30,22 +30,6 @@ def noises(num_images: int, *, batch_size: int = 4, purpose: str = "a") -> list[
     )
 
 
-@pytest.mark.parametrize("num_images", [1, 4, 10])
-def test_noise_comes_in_batches_that_make_up_the_images(num_images: int) -> None:
-    batches = noises(num_images)
-    assert sum(batch.shape[1] for batch in batches) == num_images
-    assert all(batch.shape[0] == 2 and batch.shape[2:] == SHAPE for batch in batches)
-    assert all(batch.shape[1] == 4 for batch in batches[:-1])
-
-
-def test_noise_is_the_same_whatever_was_drawn_before() -> None:
-    first = noises(10)
-    torch.manual_seed(99)
-    second = noises(10)
-    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-    assert torch.equal(first[0], noises(4)[0])  # and whatever is drawn after
-
-
 def test_purposes_and_batches_have_noise_of_their_own() -> None:
     batches = [*noises(8), *noises(8, purpose="b")]
     evaluations = torch.cat(batches).flatten(1)
@@ -57,30 +41,12 @@ def classes(num_images: int, **changes: Any) -> list[Tensor | None]:
     return list(label_batches(num_images, [30, 0, 10], **stream))
 
 
-def test_labels_come_in_batches_like_the_noise() -> None:
-    sizes = [len(labels) for labels in classes(10) if labels is not None]
-    assert sizes == [noise.shape[1] for noise in noises(10)]
-
-
-def test_labels_are_the_same_whatever_was_drawn_before() -> None:
-    first = classes(40)
-    torch.manual_seed(99)
-    noises(10)
-    second = classes(48)
-    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=False))
-
-
 def test_labels_are_as_frequent_as_in_training() -> None:
     labels = torch.cat(classes(4000, batch_size=64))
     counts = labels.bincount(minlength=3)
     assert counts[1] == 0
     deviation = (4000 * 0.75 * 0.25) ** 0.5
     assert counts[0].item() == pytest.approx(3000, abs=4 * deviation)
-
-
-def test_without_classes_every_batch_has_no_labels() -> None:
-    found = label_batches(10, [], batch_size=4, seed=5, purpose="a")
-    assert list(found) == [None, None, None]
 
 
 def test_features_come_one_batch_at_a_time_in_single_precision() -> None:
@@ -116,3 +82,24 @@ def test_every_image_is_as_likely_in_a_random_subset() -> None:
     generators = [derived_generator(seed, "a") for seed in range(400)]
     counts = sum(random_subset(12, 3, g).double() for g in generators)
     assert torch.as_tensor(counts).sub(100).abs().max() < 5 * 75**0.5
+
+
+@pytest.mark.parametrize("num_images", [1, 4, 10])
+def test_noise_and_labels_come_in_batches_that_make_up_the_images(
+    num_images: int,
+) -> None:
+    batches, labels = noises(num_images), classes(num_images)
+    sizes = [batch.shape[1] for batch in batches]
+    assert sum(sizes) == num_images and set(sizes[:-1]) <= {4}
+    assert all(batch.shape[0] == 2 and batch.shape[2:] == SHAPE for batch in batches)
+    assert [len(some) for some in labels if some is not None] == sizes
+    none = label_batches(num_images, [], batch_size=4, seed=5, purpose="a")
+    assert list(none) == [None] * len(sizes)
+
+
+def test_noise_and_labels_are_the_same_whatever_is_drawn_before_or_after() -> None:
+    for draws in (noises, classes):
+        first = draws(8)
+        torch.manual_seed(99)
+        second = draws(40)
+        assert all(torch.equal(a, b) for a, b in zip(first, second, strict=False))

@@ -19,7 +19,11 @@ from lct_pipeline.core.samplers import (
 )
 
 MIN, MAX = 0.002, 80.0
+
+
 MU, S = 1.5, 0.5
+
+
 GRID: dict[str, Any] = {"sigma_min": MIN, "sigma_max": MAX, "rho": 7.0}
 
 
@@ -70,18 +74,8 @@ class Recording:
         self.calls.append(args)
         return self.model(*args)
 
-    def levels(self) -> list[list[float]]:
-        return [t.tolist() for _, t, *_ in self.calls]
-
-
-# Multistep sampling from a consistency model
-
-
-def test_one_step_is_the_model_at_the_largest_level() -> None:
-    (eps,) = noise(1, 4)
-    x = sample_multistep(consistency_function, [eps], [MAX], sigma_min=MIN)
-    scale = math.sqrt((S**2 + MIN**2) / (S**2 + MAX**2))
-    torch.testing.assert_close(x, MU + (MAX * eps - MU) * scale)
+    def levels(self) -> list[float]:
+        return [t[0].item() for _, t, *_ in self.calls]
 
 
 @pytest.mark.parametrize(
@@ -103,6 +97,8 @@ def test_three_steps_are_algorithm_1_written_out(
     slow = f(slow + math.sqrt(2.5**2 - MIN**2) * e[second], 2.5)
     slow = f(slow + math.sqrt(0.529**2 - MIN**2) * e[third], 0.529)
     torch.testing.assert_close(x, slow)
+    with pytest.raises(ValueError, match="zip"):  # noise for every level is required
+        sample_multistep(consistency_function, e[:2], sigmas, sigma_min=MIN)
 
 
 @pytest.mark.parametrize("labels", [None, torch.tensor([3, 1, 1, 3, 2, 1, 3, 1])])
@@ -118,14 +114,6 @@ def test_coupled_noise_is_fresh_noise_in_the_order_of_the_trainings_coupling(
     added = (model.calls[1][0] - first) / 0.4  # sqrt(0.5^2 - 0.3^2)
     torch.testing.assert_close(added, optimal_transport_coupling(first, fresh, labels))
     assert not torch.allclose(added, fresh)
-
-
-def test_noise_for_every_level_is_required() -> None:
-    with pytest.raises(ValueError, match="zip"):
-        sample_multistep(consistency_function, noise(1, 2), [MAX, 0.5], sigma_min=MIN)
-
-
-# Classes
 
 
 def multistep(model: Callable[..., Tensor], eps: Tensor, **labels: Any) -> Tensor:
@@ -162,27 +150,11 @@ def test_guidance_moves_from_no_class_through_the_class_and_beyond() -> None:
     labels = torch.tensor([2, 5, 1])
     D_label = class_model(x_t, t, labels)
     D_null = class_model(x_t, t, torch.full_like(labels, 9))
+    assert guided(class_model, 1.0, null_class=9) is class_model
     expected = {0.0: D_null, 0.5: (D_null + D_label) / 2, 3.0: 3 * D_label - 2 * D_null}
     for weight, D_x in expected.items():
         found = guided(class_model, weight, null_class=9)(x_t, t, labels)
         torch.testing.assert_close(found, D_x)
-
-
-def test_without_guidance_the_model_is_left_alone() -> None:
-    assert guided(class_model, 1.0, null_class=9) is class_model
-
-
-# Solvers of the probability-flow ODE
-
-
-@pytest.mark.parametrize("num_levels", [1, 2, 5, 9])
-def test_heun_evaluates_twice_at_each_level_but_the_first(num_levels: int) -> None:
-    sigmas = levels(num_levels)
-    model = Recording(denoiser)
-    sample_heun(model, noise(1, 2)[0], sigmas)
-    seen = [t[0] for t in model.levels()]
-    assert len(seen) == 2 * num_levels - 1
-    assert seen == [sigmas[0], *[sigma for sigma in sigmas[1:] for _ in range(2)]]
 
 
 def test_heun_is_edms_algorithm_1_written_out() -> None:
@@ -201,14 +173,6 @@ def test_heun_is_edms_algorithm_1_written_out() -> None:
     found = sample_heun(denoiser, eps, sigmas)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found.double(), x, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("num_evaluations", [1, 2, 5, 17])
-def test_dpm_solver_evaluates_once_at_each_level(num_evaluations: int) -> None:
-    model = Recording(denoiser)
-    sample_dpm_solver(model, noise(1, 2)[0], num_evaluations, **GRID)
-    seen = [t[0] for t in model.levels()]
-    assert seen == pytest.approx(levels(num_evaluations), rel=1e-5)
 
 
 @pytest.mark.parametrize("num", [5, 14, 17])
@@ -235,3 +199,15 @@ def test_dpm_solver_is_algorithm_2_written_out(num: int) -> None:
     found = sample_dpm_solver(denoiser, eps, num, **GRID)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found.double(), x, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("num_levels", [1, 2, 5, 9])
+def test_heun_evaluates_twice_at_each_level_but_the_first_and_dpm_solver_once(
+    num_levels: int,
+) -> None:
+    (eps,), sigmas = noise(1, 2), levels(num_levels)
+    twice, once = Recording(denoiser), Recording(denoiser)
+    sample_heun(twice, eps, sigmas)
+    assert twice.levels() == [sigmas[0], *(s for s in sigmas[1:] for _ in range(2))]
+    sample_dpm_solver(once, eps, num_levels, **GRID)
+    assert once.levels() == pytest.approx(sigmas, rel=1e-5)

@@ -19,6 +19,8 @@ from lct_pipeline.errors import UserError
 from lct_pipeline.processes.mapping import Workers, in_threads, ordered_map
 
 PATIENCE = 30.0  # seconds after which a test that waits has failed
+
+
 CPU = torch.device("cpu")
 
 
@@ -32,19 +34,6 @@ def test_results_come_in_the_order_of_the_items(num_workers: int, count: int) ->
     results = in_threads(lambda number: number**2, range(count), num_workers)
     assert list(results) == [number**2 for number in range(count)]
     assert threads_of_maps() == 0
-
-
-def test_a_slow_item_does_not_let_later_ones_pass() -> None:
-    later_is_done = threading.Event()
-
-    def work(number: int) -> int:
-        if number == 0:
-            assert later_is_done.wait(PATIENCE)
-        else:
-            later_is_done.set()
-        return number
-
-    assert list(in_threads(work, range(4), num_workers=2)) == [0, 1, 2, 3]
 
 
 def test_as_many_items_as_workers_are_worked_on_together() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.special import rel_entr
 from torch import Tensor
 
 from lct_pipeline.core.metrics.feature_sets import (
@@ -19,10 +20,6 @@ def features(num: int = NUM) -> Tensor:
     return torch.from_numpy(np.random.default_rng(0).normal(size=(num, WIDTH))).float()
 
 
-def probabilities(num: int = NUM) -> Tensor:
-    return torch.from_numpy(np.random.default_rng(1).dirichlet(np.ones(3), size=num))
-
-
 def every(step: int, num: int = NUM) -> Tensor:
     return torch.arange(num) % step == 0
 
@@ -32,7 +29,7 @@ def reduced(
 ) -> FeatureSet:
     reducer = FeatureReducer(every(3) if keep is None else keep, num_blocks=num_blocks)
     for batch, p in zip(
-        features().split(sizes), probabilities().split(sizes), strict=True
+        features().split(sizes), probabilities(NUM).split(sizes), strict=True
     ):
         reducer.update(batch, p)
     return reducer.result()
@@ -66,10 +63,10 @@ def test_statistics_are_of_all_images_and_the_chosen_are_kept(
     torch.testing.assert_close(found.statistics.cov, whole.cov)
     assert torch.equal(found.blocks[0].statistics().cov, before.cov)
     assert torch.equal(found.kept, features()[::step])
-    score = ClassScore(3)
-    score.update(probabilities())
     assert found.class_score is not None
-    assert found.class_score.value == pytest.approx(score.value, rel=1e-12)
+    assert found.class_score.value == pytest.approx(
+        score(probabilities(NUM)), rel=1e-12
+    )
 
 
 def test_nothing_need_be_kept_and_no_classes_need_be_told() -> None:
@@ -79,21 +76,6 @@ def test_nothing_need_be_kept_and_no_classes_need_be_told() -> None:
     assert found.kept.shape == (0, WIDTH)
     assert found.kept.dtype == torch.float32
     assert found.class_score is None
-
-
-@pytest.mark.parametrize("num", [NUM - 1, NUM + 1])
-def test_another_number_of_images_than_announced_is_refused(num: int) -> None:
-    reducer = FeatureReducer(every(2, num), num_blocks=2)
-    with pytest.raises(ValueError, match="came"):
-        for batch in features().split(6):
-            reducer.update(batch)
-        reducer.result()
-
-
-def test_blocks_of_less_than_two_images_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"4 blocks .* at least 8 images, got 7"):
-        FeatureReducer(every(2, 7), num_blocks=4)
-    FeatureReducer(every(2, 8), num_blocks=4)
 
 
 @pytest.mark.parametrize("sizes", [[23], [5, 9, 9]])
@@ -106,6 +88,51 @@ def test_without_blocks_all_features_are_kept_and_no_moments_made(
     torch.testing.assert_close(found.statistics.cov, features().double().T.cov())
 
 
-def test_without_blocks_nothing_may_be_forgotten() -> None:
+def probabilities(num: int, num_classes: int = 5, seed: int = 0) -> Tensor:
+    rng = np.random.default_rng(seed)
+    return torch.from_numpy(rng.dirichlet(np.full(num_classes, 0.4), size=num))
+
+
+def score(p: Tensor) -> float:
+    reduction = ClassScore(p.shape[1])
+    reduction.update(p)
+    return reduction.value
+
+
+def test_probabilities_of_bfloat16_are_taken() -> None:
+    logits = torch.randn(30, 1000, generator=torch.Generator().manual_seed(0))
+    for p in (logits.softmax(1), (9 * logits).softmax(1)):
+        assert score(p.bfloat16()) == pytest.approx(score(p), rel=2e-2)
+
+
+@pytest.mark.parametrize(
+    "wrong", [[[2.0, -1.0]], [[0.5, 0.4]], [[3.0, 1.0]], [[float("nan"), 0.5]]]
+)
+def test_what_are_no_probabilities_is_refused(wrong: list[list[float]]) -> None:
+    with pytest.raises(ValueError, match="sum to 1"):
+        ClassScore(2).update(torch.tensor(wrong))
+
+
+@pytest.mark.parametrize("num_classes", [1, 5, 10])
+def test_the_score_is_the_mean_divergence_of_scipy(num_classes: int) -> None:
+    p = probabilities(40, num_classes)
+    expected = np.exp(rel_entr(p.numpy(), p.mean(0).numpy()).sum(1).mean())
+    assert score(p) == pytest.approx(expected, rel=1e-12)
+    sure = torch.eye(num_classes).repeat(3, 1)  # all other probabilities are 0
+    assert score(sure) == pytest.approx(num_classes, rel=1e-12)
+    assert score(p[:1].repeat(9, 1)) == pytest.approx(1, rel=1e-12)
+
+
+def test_too_few_or_other_images_than_announced_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1 image"):
+        _ = ClassScore(3).value
+    with pytest.raises(ValueError, match=r"4 blocks .* at least 8 images, got 7"):
+        FeatureReducer(every(2, 7), num_blocks=4)
     with pytest.raises(ValueError, match="features of all images are kept"):
         FeatureReducer(every(3), num_blocks=0)
+    for num in (NUM - 1, NUM + 1):
+        reducer = FeatureReducer(every(2, num), num_blocks=2)
+        with pytest.raises(ValueError, match="came"):
+            for batch in features().split(6):
+                reducer.update(batch)
+            reducer.result()

@@ -71,6 +71,8 @@ def points_on(values: dict[int, float]) -> list[SizePoint]:
 def test_a_line_over_one_by_n_is_found_again() -> None:
     line = points_on({n: 3.0 + 50.0 / n for n in (10, 20, 40, 45)})
     assert extrapolate(line) == pytest.approx((3.0, 50.0))
+    with pytest.raises(ValueError, match=r"two numbers of images at least, got 1"):
+        extrapolate(line[:1])
 
 
 def test_points_have_the_weight_of_the_fourth_power_of_their_images() -> None:
@@ -80,11 +82,6 @@ def test_points_have_the_weight_of_the_fourth_power_of_their_images() -> None:
     design = root[:, None] * np.stack([np.ones(3), place], axis=1)
     intercept, slope = np.linalg.pinv(design) @ (root * [9.0, 4.0, 2.0])
     assert found == pytest.approx((intercept, 40 * slope))
-
-
-def test_one_number_of_images_tells_nothing() -> None:
-    with pytest.raises(ValueError, match=r"two numbers of images at least, got 1"):
-        extrapolate(points_on({10: 9.0}))
 
 
 def test_the_extrapolated_distance_of_gaussians_is_much_nearer_to_the_true_one() -> (

@@ -10,7 +10,10 @@ from lct_pipeline.core.search import sum_zero_basis, with_sum_one
 
 START = len(initial())
 
+
 every_method = pytest.mark.parametrize("method", METHODS)
+
+
 every_drawing_method = pytest.mark.parametrize("method", ["evolution", "cma", "random"])
 
 
@@ -89,14 +92,6 @@ def test_seeds_and_generations_propose_different(method: str) -> None:
     first = search.ask()
     tell(search, first, lambda alphas: np.full(len(alphas), np.inf))
     assert not np.isclose(search.ask() - search.mean, first - search.mean).all()
-
-
-@every_method
-def test_a_fitness_that_is_not_a_number_is_the_worst(method: str) -> None:
-    search, fitness = build(method, num_evaluations=START + 1), bowl(initial())
-    fitness[fitness.argmin()] = np.nan
-    search.tell(search.ask(), fitness)
-    assert np.array_equal(search.start, initial()[np.nanargmin(fitness)])
 
 
 @every_drawing_method

@@ -1,6 +1,10 @@
-"""Training in two processes: what it yields, and that nothing of it stays.
+"""What training yields does not depend on how it is computed, and nothing of its processes stays.
 
-Each of the trainings here has two real processes: those of the first are started as a user's, which
+Compilation and processes change the order of sums alone: losses agree to ``TOLERANCE`` relative
+(1.4e-7 was measured), weights to ``WEIGHTS`` absolute (4e-7). The network learns fast here, so that
+its outputs matter: dropout moves the losses by 6e-4, and ten steps move weights by 0.1.
+
+Each training in two processes has two real ones: those of the first are started as a user's, which
 takes as long as importing torch twice, the others are forked of a process that has imported it.
 """
 
@@ -9,6 +13,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 import socket
 from collections.abc import Iterator
@@ -28,24 +33,93 @@ from lct_pipeline.datasets.splits import indices_of
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import ParameterError, TrainingError, UserError
 
-TOLERANCE = 1e-5  # of losses, relative
-WEIGHTS = 1e-4  # absolute, after ten steps that move them by 0.1
-LISTENING, LOOPBACK = (
-    "0A",
-    "0100007F",
-)  # as /proc/net/tcp has them: 127.0.0.1 from its end
+TOLERANCE = 1e-5
+WEIGHTS = 1e-4
 LIVELY: dict[str, Any] = {
     "num_steps": 10,
+    "network.mlp.width": 16,
     "optimizer.name": "adamw",
     "optimizer.learning_rate": 0.01,
 }
-PLAIN: dict[str, Any] = {**LIVELY, "objective.coupling": "independent"}
+DROPOUT = {**LIVELY, "network.dropout": 0.3}
+INDEPENDENT = {**LIVELY, "objective.coupling": "independent"}
+LOSSES = ["loss", "consistency_loss", "diffusion_loss", "td_rms", "c", "gradient_norm"]
 
 
 def losses(pieces: list[TrainingPiece]) -> np.ndarray:
-    parts = ["consistency_loss", "diffusion_loss", "td_rms", "c", "gradient_norm"]
-    columns = ["step", "loss", *parts]
-    return pd.concat([piece.rows for piece in pieces])[columns].to_numpy()
+    """Return the losses of each step, their parts, and what c is fitted to."""
+    return pd.concat([piece.rows for piece in pieces])[LOSSES].to_numpy()
+
+
+def assert_same_run(found: list[TrainingPiece], expected: list[TrainingPiece]) -> None:
+    assert [piece.step for piece in found] == [piece.step for piece in expected]
+    np.testing.assert_allclose(losses(found), losses(expected), rtol=TOLERANCE)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.state.metadata == theirs.state.metadata
+        assert ours.checkpoints.keys() == theirs.checkpoints.keys()
+        for name, checkpoint in theirs.checkpoints.items():
+            assert_close(ours.checkpoints[name], checkpoint, rtol=0)
+    assert_close(found[-1].state, expected[-1].state, rtol=1e-3)
+
+
+def assert_close(found: TensorFile, expected: TensorFile, rtol: float) -> None:
+    assert found.tensors.keys() == expected.tensors.keys()
+    for name, tensor in expected.tensors.items():
+        other = found.tensors[name]
+        torch.testing.assert_close(other, tensor, rtol=rtol, atol=WEIGHTS)
+
+
+@pytest.fixture(scope="module")
+def plain(results: SmokeResults) -> list[TrainingPiece]:
+    return list(results.train(LIVELY))
+
+
+@pytest.fixture(scope="module")
+def with_dropout(results: SmokeResults) -> list[TrainingPiece]:
+    return list(results.train(DROPOUT))
+
+
+def test_the_tolerance_tells_one_mask_of_dropout_from_another(
+    plain: list[TrainingPiece], with_dropout: list[TrainingPiece]
+) -> None:
+    apart = np.abs(losses(plain) / losses(with_dropout) - 1).max()
+    assert apart > 20 * TOLERANCE
+
+
+def test_latents_kept_on_the_device_or_not_train_the_same(
+    results: SmokeResults, plain: list[TrainingPiece]
+) -> None:
+    other = list(results.train(LIVELY, latents_on_device=False))
+    assert np.array_equal(losses(other), losses(plain))
+
+
+@pytest.fixture
+def one_compiling_thread() -> Iterator[None]:
+    """Compile in this process: a pool of others takes longer to start than it saves."""
+    if shutil.which("g++") is None and shutil.which("cc") is None:
+        pytest.skip("torch.compile needs a C++ compiler, and there is none")
+    from torch._inductor import config
+
+    with config.patch(compile_threads=1):
+        yield
+
+
+@pytest.mark.usefixtures("one_compiling_thread")
+def test_compiled_it_trains_the_same(
+    results: SmokeResults, plain: list[TrainingPiece]
+) -> None:
+    assert_same_run(list(results.train(LIVELY, compile=True)), plain)
+
+
+@pytest.mark.usefixtures("one_compiling_thread")
+def test_compiled_it_draws_the_same_dropout(
+    results: SmokeResults, with_dropout: list[TrainingPiece]
+) -> None:
+    assert_same_run(list(results.train(DROPOUT, compile=True)), with_dropout)
+
+
+# as /proc/net/tcp has them: 127.0.0.1 from its end
+LISTENING, LOOPBACK = "0A", "0100007F"
 
 
 def started() -> set[int]:
@@ -113,26 +187,11 @@ def together(results: SmokeResults) -> Together:
 
 
 def test_two_processes_train_what_one_trains(
-    results: SmokeResults, together: Together
+    together: Together, plain: list[TrainingPiece]
 ) -> None:
-    one, two = list(results.train(LIVELY)), together.pieces
     assert_gone(together.pids)
-    assert [p.step for p in two] == [p.step for p in one]
-    np.testing.assert_allclose(losses(two), losses(one), rtol=TOLERANCE)
-    for found, expected in zip(two, one, strict=True):
-        assert found.state.metadata == expected.state.metadata
-        assert found.checkpoints.keys() == expected.checkpoints.keys()
-        for name, checkpoint in expected.checkpoints.items():
-            assert_close(found.checkpoints[name], checkpoint, rtol=0)
-    assert_close(two[-1].state, one[-1].state, rtol=1e-3)
-    assert len(one[-1].state.tensors) > 80  # more than files could be opened
-
-
-def assert_close(found: TensorFile, expected: TensorFile, rtol: float) -> None:
-    assert found.tensors.keys() == expected.tensors.keys()
-    for name, tensor in expected.tensors.items():
-        other = found.tensors[name]
-        torch.testing.assert_close(other, tensor, rtol=rtol, atol=WEIGHTS)
+    assert_same_run(together.pieces, plain)
+    assert len(plain[-1].state.tensors) > 80  # more than files could be opened
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="not Linux")
@@ -147,7 +206,7 @@ def damaged(results: SmokeResults, tmp_path: Path) -> ShardStore:
     """Return latents that are not finite where the second process sees it first, in step 6."""
     latents = results.catalog.load("latents")
     indices = indices_of(results.catalog.load("latent_manifest"), "train")
-    parameters = results.training(PLAIN)
+    parameters = results.training(INDEPENDENT)
     order = EpochOrder(len(indices), parameters.batch_size, parameters.seed)
     every = np.arange(len(latents))
     tensors = {name: latents.gather(name, every) for name in ("mean", "std")}
@@ -165,7 +224,7 @@ def test_an_error_of_one_process_is_that_of_one_process_alone(
     for num_processes in (1, 2):
         with pytest.raises(TrainingError) as caught:
             for piece in results.train(
-                PLAIN, latents=damaged, num_processes=num_processes
+                INDEPENDENT, latents=damaged, num_processes=num_processes
             ):
                 steps.append(piece.step)
                 pids |= started()
@@ -181,7 +240,7 @@ def test_an_error_of_one_process_is_that_of_one_process_alone(
 def test_a_process_that_is_killed_ends_the_training_with_one_message(
     results: SmokeResults,
 ) -> None:
-    pieces = results.train(PLAIN, num_processes=2)
+    pieces = results.train(INDEPENDENT, num_processes=2)
     next(pieces)
     pids = started()
     os.kill(max(pids), signal.SIGKILL)
@@ -194,8 +253,8 @@ def test_a_process_that_is_killed_ends_the_training_with_one_message(
 def test_a_training_that_is_closed_early_leaves_no_process(
     results: SmokeResults,
 ) -> None:
-    state = next(results.train(PLAIN)).state
-    pieces = results.train(PLAIN, state, num_processes=2)
+    state = next(results.train(INDEPENDENT)).state
+    pieces = results.train(INDEPENDENT, state, num_processes=2)
     assert next(pieces).step == 5
     pids = started()
     pieces.close()

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -15,12 +18,12 @@ from lct_pipeline.core.ema import (
     width_of,
 )
 
-PROFILES = [
-    Profile.power(70, 0.05),
-    Profile.power(70, 0.25),
-    Profile.rate(70, 0.95),
-    Profile.box(20, 70),
-]
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+
+
 WIDTHS = (0.05, 0.1)  # of the stored tracks, as in EDM2
 
 
@@ -49,12 +52,6 @@ def test_width_is_the_standard_deviation_of_the_power_function(gamma: float) -> 
     assert width_of(gamma) == pytest.approx(deviation, rel=1e-6)
 
 
-@pytest.mark.parametrize("width", [0.0, -0.1, 0.2887, 0.3])
-def test_a_width_without_gamma_is_refused(width: float) -> None:
-    with pytest.raises(ValueError, match=str(width)):
-        gamma_of(width)
-
-
 @pytest.mark.parametrize("track", [Track("rate", 0.8), Track("power", 0.1)])
 @pytest.mark.parametrize("num_steps", [1, 2, 40])
 def test_shares_are_those_of_the_recursion(track: Track, num_steps: int) -> None:
@@ -73,25 +70,6 @@ def test_shares_are_those_of_the_recursion(track: Track, num_steps: int) -> None
 
 def test_a_box_holds_its_steps_equally() -> None:
     np.testing.assert_allclose(shares(Profile.box(3, 7), 8), [0] * 4 + [0.25] * 4 + [0])
-
-
-@pytest.mark.parametrize("profile", PROFILES)
-def test_quantile_is_the_inverse_of_the_cumulative_share(profile: Profile) -> None:
-    u = np.linspace(0.1, 1, 10)
-    np.testing.assert_allclose(profile.cumulative(profile.quantile(u)), u, rtol=1e-12)
-
-
-def test_what_is_no_profile_is_refused() -> None:
-    with pytest.raises(ValueError, match="after 5 up to 5"):
-        Profile.box(5, 5)
-    with pytest.raises(ValueError, match="after 0 up to 0"):
-        Profile.power(0, 0.1)
-    with pytest.raises(ValueError, match="rate"):
-        Profile.rate(10, 1.0)
-    with pytest.raises(ValueError, match="after 20 up to 10"):
-        raw_basis([20, 10])
-    with pytest.raises(ValueError, match="no profiles"):
-        posthoc_coefficients([], Profile.rate(10, 0.9))
 
 
 @pytest.mark.parametrize("scale", [1, 300])
@@ -155,39 +133,49 @@ def test_raw_checkpoints_get_what_a_rate_gives_to_the_steps_between(
     np.testing.assert_allclose(alpha, expected, atol=1e-12)
 
 
-def walked_averages(num_steps: int) -> dict[tuple[Track, int], np.ndarray]:
-    """Return all power tracks of a random walk in 256 dimensions after every step."""
-    generator = torch.Generator().manual_seed(0)
-    net = nn.Linear(256, 1, bias=False, dtype=torch.float64)
-    bank = EMABank(net, (), (*WIDTHS, 0.08))
-    stored = {}
-    for step in range(1, num_steps + 1):
-        net.weight.data += torch.randn(1, 256, generator=generator, dtype=torch.float64)
-        bank.update(step)
-        for track, averages in bank.tracks.items():
-            stored[track, step] = averages["weight"][0].numpy().copy()
-    return stored
+def test_a_state_dict_has_averaged_parameters_and_present_buffers() -> None:
+    net = network()
+    net.get_parameter("0.weight").requires_grad_(False)  # followed all the same
+    bank = EMABank(net, (0.998,), (0.05,))
+    with torch.no_grad():
+        net.get_parameter("0.weight").fill_(3.0)
+    bank.update(1)
+    net.get_buffer("1.running_mean").fill_(7.0)
+    rate, power = bank.tracks
+    assert (rate.name, power.name) == ("ema-0.998", "power-0.05")
+    state = bank.state_dict(power, net)
+    assert list(state) == list(net.state_dict())
+    assert (state["0.weight"] == 3).all()
+    assert not (bank.state_dict(rate, net)["0.weight"] == 3).any()
+    assert (state["1.running_mean"] == 7).all()
+    network().load_state_dict(state)
+
+
+def test_a_missing_or_misshapen_tensor_is_named() -> None:
+    bank, track = EMABank(network(), (0.9,), ()), Track("rate", 0.9)
+    saved = dict(bank.tracks[track])
+    with pytest.raises(ValueError, match=r"ema-0\.9.*'0\.bias'"):
+        bank.load(track, {**saved, "0.bias": torch.zeros(1)})
+    del saved["2.weight"]
+    with pytest.raises(ValueError, match=r"'2\.weight'"):
+        bank.load(track, saved)
 
 
 @pytest.mark.parametrize(
-    ("end", "error"),
+    ("make", "reason"),
     [
-        (1600, 4e-4),  # found 8e-5
-        (1200, 1e-3),  # found 2e-4
-        (1250, 2e-2),  # found 6e-3: no snapshot ends there
+        (lambda: gamma_of(0.0), "0.0"),
+        (lambda: gamma_of(-0.1), "-0.1"),
+        (lambda: gamma_of(0.2887), "0.2887"),
+        (lambda: Track("rate", 0.0), "0.0"),
+        (lambda: Track("rate", 1.0), "1.0"),
+        (lambda: Track("power", 0.29), "0.29"),
+        (lambda: Profile.box(5, 5), "after 5 up to 5"),
+        (lambda: Profile.power(0, 0.1), "after 0 up to 0"),
+        (lambda: raw_basis([20, 10]), "after 20 up to 10"),
+        (lambda: posthoc_coefficients([], Profile.rate(10, 0.9)), "no profiles"),
     ],
 )
-def test_any_width_and_time_is_rebuilt_from_snapshots_of_two_tracks(
-    end: int, error: float
-) -> None:
-    averages = walked_averages(1600)
-    keys = [(Track("power", w), s) for s in range(100, 1601, 100) for w in WIDTHS]
-    matrix = np.stack([averages[key] for key in keys])  # (32, 256)
-    wanted = Track("power", 0.08)
-    basis = [track.profile(step) for track, step in keys]
-    rebuilt = posthoc_coefficients(basis, wanted.profile(end)) @ matrix
-    tracked = averages[wanted, end]
-    distance = np.linalg.norm(rebuilt - tracked)
-    nearest = np.linalg.norm(matrix - tracked, axis=1).min()
-    assert distance < error * np.linalg.norm(tracked)
-    assert distance < nearest / 5
+def test_what_is_no_average_is_refused(make: Callable[[], Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        make()
