@@ -7,7 +7,6 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch
 from forking import fork_in_place_of_spawning
 
 from lct_pipeline.errors import UserError
-from lct_pipeline.processes.mapping import Workers, in_threads, ordered_map
+from lct_pipeline.processes.mapping import Workers, in_threads
 
 PATIENCE = 30.0  # seconds after which a test that waits has failed
 
@@ -40,25 +39,6 @@ def test_as_many_items_as_workers_are_worked_on_together() -> None:
     together = threading.Barrier(3, timeout=PATIENCE)
     waited = in_threads(lambda _: together.wait(), range(6), num_workers=3)
     assert sorted(waited) == [0, 0, 1, 1, 2, 2]
-
-
-def test_an_endless_series_is_taken_only_as_far_as_there_is_room() -> None:
-    taken: list[int] = []
-
-    def endless() -> Iterator[int]:
-        number = 0
-        while True:
-            taken.append(number)
-            yield number
-            number += 1
-
-    with ThreadPoolExecutor(3) as pool:
-        results = ordered_map(str, endless(), pool.submit, ahead=4)
-        assert taken == []
-        for done in range(1, 20):
-            next(results)
-            assert len(taken) <= done + 4 - 1
-        results.close()
 
 
 def test_the_error_of_the_series_itself_is_raised() -> None:

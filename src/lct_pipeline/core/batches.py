@@ -10,13 +10,11 @@ on their number.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -26,6 +24,7 @@ from torch import Tensor, distributed
 from lct_pipeline.core.coupling import optimal_transport_coupling
 from lct_pipeline.core.levels import LevelSchedule
 from lct_pipeline.core.objectives import Batch, Levels
+from lct_pipeline.core.ordered_map import ordered_map
 from lct_pipeline.core.preconditioning import level_type
 from lct_pipeline.core.randomness import derived_generator
 
@@ -168,10 +167,7 @@ def prepared_in_turn(
     prepare: Callable[[int], PreparedBatch], first: int, last: int
 ) -> Iterator[tuple[PreparedBatch, float]]:
     """Yield the batches of the steps ``first`` to ``last - 1``, and the seconds each took."""
-    for step in range(first, last):
-        started = time.perf_counter()
-        item = prepare(step)
-        yield item, time.perf_counter() - started
+    yield from _timed(map(prepare, range(first, last)))
 
 
 def prepared_ahead(
@@ -181,18 +177,17 @@ def prepared_ahead(
 
     A thread is two batches ahead. An error in it is raised here.
     """
-    steps = iter(range(first, last))
     with ThreadPoolExecutor(1, "prepare batches") as thread:
-        begun = deque(thread.submit(prepare, step) for step in islice(steps, 2))
-        try:
-            while begun:
-                begun.extend(thread.submit(prepare, step) for step in islice(steps, 1))
-                started = time.perf_counter()
-                item = begun.popleft().result()
-                yield item.used_here(), time.perf_counter() - started
-        finally:
-            for batch in begun:
-                batch.cancel()
+        batches = ordered_map(prepare, range(first, last), thread.submit, ahead=3)
+        with closing(batches):
+            yield from _timed(batches)
+
+
+def _timed(batches: Iterator[PreparedBatch]) -> Iterator[tuple[PreparedBatch, float]]:
+    started = time.perf_counter()
+    for batch in batches:
+        yield batch.used_here(), time.perf_counter() - started
+        started = time.perf_counter()
 
 
 @contextmanager

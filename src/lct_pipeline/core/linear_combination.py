@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lct_pipeline.core.ordered_map import ordered_map
+
 TILE = 4096  # columns of one matrix product: its blocks then stay in the cache
 
 
@@ -164,12 +166,8 @@ def _blocks(
         return block
 
     with ThreadPoolExecutor(1, thread_name_prefix="read checkpoints") as reader:
-        ahead = reader.submit(read, 0)
-        for number, columns in enumerate(parts):
-            block = ahead.result()
-            if number + 1 < len(parts):
-                ahead = reader.submit(read, number + 1)
-            yield columns, block
+        blocks = ordered_map(read, range(len(parts)), reader.submit, ahead=2)
+        yield from zip(parts, blocks, strict=True)
 
 
 def _one_hot_rows(alphas: np.ndarray) -> dict[int, int]:

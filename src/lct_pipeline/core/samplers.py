@@ -7,7 +7,7 @@ Lu et al. 2022 (DPM-Solver++), algorithm 2; Ho & Salimans 2022 (classifier-free 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -83,19 +83,12 @@ def sample_multistep(
     x = sigmas[0] * noises[0]
     for index, (sigma, fresh) in enumerate(zip(sigmas, noises, strict=True)):
         if index > 0:
-            eps = _RENOISE[renoise](x, noises[0], fresh, labels)
+            eps = noises[0] if renoise == "same" else fresh
+            if renoise == "coupled":
+                eps = optimal_transport_coupling(x, fresh, labels)
             x = x + (sigma**2 - sigma_min**2) ** 0.5 * eps
         x = _evaluate(model, x, sigma, labels)
     return x
-
-
-_RENOISE: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]] = {
-    "fresh": lambda x, first, fresh, labels: fresh,
-    "same": lambda x, first, fresh, labels: first,
-    "coupled": lambda x, first, fresh, labels: optimal_transport_coupling(
-        x, fresh, labels
-    ),
-}
 
 
 @torch.no_grad()

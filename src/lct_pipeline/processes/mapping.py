@@ -1,13 +1,8 @@
-"""Independent work, spread over threads or processes: in order, with a bound on what is in flight.
-
-:func:`ordered_map` needs no more of an executor than its ``submit``, as those of concurrent.futures
-and of many other libraries have.
-"""
+"""Independent work, spread over threads or processes: in order, a bounded part of it under way."""
 
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -17,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import multiprocessing as mp
 
+from lct_pipeline.core.ordered_map import ordered_map
 from lct_pipeline.errors import UserError
 from lct_pipeline.processes.children import begin, killed_message
 
@@ -24,39 +20,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MAX_AUTOMATIC_WORKERS = 16
-
-
-def ordered_map(
-    function: Callable[[Item], Result],
-    items: Iterable[Item],
-    submit: Callable[[Callable[[Item], Result], Item], Future[Result]],
-    ahead: int,
-) -> Generator[Result]:
-    """Yield ``function(item)`` for each item, in the order of the items.
-
-    When the caller stops early, or one of the two raises, what has not begun is cancelled.
-
-    Args:
-        function: What is called.
-        items: What it is called with; may be endless. Taken in the caller's thread.
-        submit: Begins a call, and returns its future: the method of an executor.
-        ahead: At most so many items, >= 1, are taken and not yet yielded.
-
-    Raises:
-        Exception: What ``items`` raised, or ``function`` for the item whose turn it is.
-    """
-    pending: deque[Future[Result]] = deque()
-    try:
-        for item in items:
-            pending.append(submit(function, item))
-            del item  # it may be large, and nothing needs it until the next one is here
-            if len(pending) == ahead:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        for future in pending:
-            future.cancel()
 
 
 def in_threads(
