@@ -10,16 +10,16 @@ import pandas as pd
 import pytest
 import torch
 from small_runs import Run, generate, generated, last_of, references, weights
-from torch import Tensor
 
 from conftest import changed
 from lct_pipeline.combination.fitness import Fitness, Measurer, Score
-from lct_pipeline.combination.sources import FunctionSource, Request
+from lct_pipeline.combination.sources import FunctionSource, ModelSource, Request
 from lct_pipeline.combination.stage import SEARCH_SPLIT, Stage
 from lct_pipeline.combination.weights import CombinedWeights
 from lct_pipeline.core.metrics.frechet import feature_statistics, frechet_distance
 from lct_pipeline.core.metrics.kernel import kernel_distance
-from lct_pipeline.models.autoencoder import PixelAutoencoder
+from lct_pipeline.evaluation.generator import build_generator
+from lct_pipeline.evaluation.plans import one_step
 
 REQUEST = Request("search", 12, 0)
 
@@ -103,15 +103,14 @@ STEP = 1e-3  # of a coefficient; the distances have no corner within it
 
 def unrounded(stage: Stage, alpha: np.ndarray, request: Request) -> float:
     """Return the fitness of images that are not rounded to 256 levels."""
-    generator: Any = stage.task.source().generator  # type: ignore[attr-defined]
-    generator.load(stage.weights.state_dict(stage.members.padded(alpha)))
-    noise = request.num_images, 1, request.seed, request.purpose
+    task = stage.task
+    assert task.network is not None
+    inputs = task.network, task.decoder, task.sampling, task.runtime
+    generator = build_generator(*inputs, quantise=torch.clone)
+    source = ModelSource(generator, one_step(task.network))
+    weights = stage.weights.state_dict(stage.members.padded(alpha))
+    images = torch.cat(list(source.batches(weights, request)))
     with torch.no_grad():
-        latents: list[Tensor] = [
-            generator._one_step(n, c)
-            for (n,), c in zip(*generator._inputs(*noise), strict=True)
-        ]
-        images = PixelAutoencoder().decode(2 * torch.cat(latents)).sample
         differentiate: Any = stage.extractor.differentiate
         features = differentiate(images)
     settings, real = stage.parameters.fitness, stage.real(SEARCH_SPLIT)
