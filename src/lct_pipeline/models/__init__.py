@@ -1,1 +1,1 @@
-"""Networks: denoisers, their norms, the autoencoder and the feature extractors."""
+"""Networks: denoisers and their layers, the autoencoder and the feature extractors."""

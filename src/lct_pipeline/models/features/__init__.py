@@ -1,1 +1,1 @@
-"""Networks whose features are compared, one module for each kind."""
+"""Networks whose features are compared."""
