@@ -13,32 +13,14 @@ import math
 import mmap
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-# names that later versions give to files, columns and entries: old to new, whole words
-RENAMED = {
-    "average_choice": "ema_selection",
-    "best_average": "best_ema",
-    "centre": "mean",
-    "centres": "means",
-    "choice_fitness": "selection_fitness",
-    "choice_frechet": "selection_frechet",
-    "gain_survives": "is_selected",
-    "kept": "selected",
-    "search/candidates": "candidate_scores",
-    "search/history": "search_history",
-    "second_step_choice": "two_step_selection",
-    "second_sigma": "intermediate_sigma",
-    "second_step_improves": "two_step_improves",
-}
-RENAMED_COLUMNS = {  # likewise, of one file alone
-    "td_summary.parquet": {"spread": "std"},
-    "training_metrics.parquet": {"spread": "td_rms"},
-}
+CHANGELOG = Path(__file__).parents[1] / "CHANGELOG.md"
 # JSON files with results; the others are charts, indices and descriptions
 RECORDS = {
     "combination.json",
@@ -56,6 +38,20 @@ ROW_NAMES = ("model", "nfe", "solver", "metric", "extractor", "reference")
 KINDS = ("same", "changed", "missing", "new")
 
 Pins = dict[str, dict[str, Any]]  # by file, then by tensor, column or entry
+
+
+@cache
+def new_names() -> dict[str, dict[str, str]]:
+    """Return old names with new ones, whole words, by the file that has them, or "all".
+
+    They are those of files, columns and entries in the table that the CHANGELOG has of them.
+    """
+    _, table = CHANGELOG.read_text().split("| result | before | now |")
+    names: dict[str, dict[str, str]] = {}
+    for row in table.partition("\n\n")[0].splitlines()[2:]:
+        file, before, now = re.findall(r"[\w./-]+", row)
+        names.setdefault(file, {})[before] = now
+    return names
 
 
 class Comparison(NamedTuple):
@@ -187,9 +183,10 @@ def compared(old: Pins, new: Pins) -> list[Comparison]:
 
 def renamed(pins: Pins) -> Pins:
     """Return pinned values with the names that they have today."""
+    names = new_names()
     return {
-        in_new_words(file, RENAMED): in_new_words(
-            values, RENAMED | RENAMED_COLUMNS.get(file, {})
+        in_new_words(file, names["all"]): in_new_words(
+            values, names["all"] | names.get(file, {})
         )
         for file, values in pins.items()
     }

@@ -26,7 +26,7 @@ def make_run(data: Path, *, run: str = "one", digest: str = "0123abcd") -> Path:
     for folder in (latents, models / "search" / "history", reports):
         folder.mkdir(parents=True)
     save_file({"mean": torch.zeros(2)}, latents / "shard-00000.safetensors")
-    write_weights(models / "best_average.safetensors", 1.0, {"parameters": run})
+    write_weights(models / "kept.safetensors", 1.0, {"parameters": run})
     (models / "combination.json").write_text(json.dumps({"alpha": [0.5, 0.5]}))
     (reports / "evaluation.json").write_text(json.dumps({"rows": [ROW]}))
     (data / "08_reporting" / "evaluation.json").write_text("{}")  # a copy of the latest
@@ -58,9 +58,9 @@ def test_names_of_runs_metadata_times_and_copies_do_not_count(tmp_path: Path) ->
     assert differences(tmp_path, lambda models: None) == []
     names = list(pinned_values(tmp_path / "old"))
     assert names == [
-        "best_average.safetensors",
         "combination.json",
         "evaluation.json",
+        "kept.safetensors",
         "latents/shard-00000.safetensors",
         "search/history.parquet",
     ]
@@ -68,24 +68,24 @@ def test_names_of_runs_metadata_times_and_copies_do_not_count(tmp_path: Path) ->
 
 def test_a_changed_tensor_is_found(tmp_path: Path) -> None:
     def make(models: Path) -> None:
-        write_weights(models / "best_average.safetensors", 1.0000001)
+        write_weights(models / "kept.safetensors", 1.0000001)
 
     (found,) = differences(tmp_path, make)
-    assert found[:3] == ("best_ema.safetensors", "w", "changed")
+    assert found[:3] == ("selected.safetensors", "w", "changed")
 
 
 def test_another_type_or_shape_of_the_same_bytes_is_a_change(tmp_path: Path) -> None:
     def make(models: Path) -> None:
         tensors = {"w": torch.tensor([[1.0, 2.0]]), "b": torch.ones(1).view(torch.int)}
-        save_file(tensors, models / "best_average.safetensors")
+        save_file(tensors, models / "kept.safetensors")
 
     assert [value.name for value in differences(tmp_path, make)] == ["b", "w"]
 
 
 def test_a_renamed_file_is_the_same(tmp_path: Path) -> None:
     def make(models: Path) -> None:
-        old = models / "best_average.safetensors"
-        old.rename(models / "best_ema.safetensors")
+        old = models / "kept.safetensors"
+        old.rename(models / "selected.safetensors")
 
     assert differences(tmp_path, make) == []
 

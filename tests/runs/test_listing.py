@@ -132,7 +132,7 @@ def test_a_summary_has_the_key_numbers(folder: Path) -> None:
     summary = summarise(find_run(folder, "a"))
     (said,) = json.loads(invoke("--json"))
     assert said == asdict(summary)
-    assert summary.figures == {
+    assert summary.values == {
         "last": {"value": 3.0, "std": 0.1},
         "combined": {"value": 2.0, "std": None},
     }
@@ -172,7 +172,7 @@ def test_the_smoke_run_is_found_with_its_values(results: SmokeResults) -> None:
         for each in run.rows
         if each.nfe == 1 and each.metric == "classifier_frechet_distance"
     }
-    assert {m: f["value"] for m, f in summary.figures.items()} == by_model
+    assert {m: f["value"] for m, f in summary.values.items()} == by_model
     assert (summary.status, summary.recipe) == ("finished", "smoke")
     assert summary.num_steps == results.parameters.training.num_steps
     manifest = results.catalog.load("image_manifest")

@@ -1,6 +1,6 @@
 """From the bytes of an image file to a square of RGB pixels, whoever wrote the file.
 
-Time and memory are bounded by the size of the file and by ``max_pixels``: the header is judged
+Time and memory are bounded by the size of the file and by ``max_pixels``: the header is checked
 before a pixel is decoded, only ``FORMATS`` are opened, and a file of many frames is refused instead
 of decoded. Metadata are neither decompressed nor parsed beyond what Pillow (from 13 on) bounds
 itself: text of a PNG file to 64 MiB, tags of TIFF and EXIF to the size of the file.

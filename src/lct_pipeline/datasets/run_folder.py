@@ -29,7 +29,7 @@ class RunFolder:
 
     Attributes:
         models: Folder of weights, and of what leads to them.
-        reporting: Folder of tables, figures and records.
+        reporting: Folder of tables, charts and records.
     """
 
     models: Path

@@ -1,1 +1,1 @@
-"""Figures from tables, and progress on long work."""
+"""Charts of what a run left, words and numbers for it, and its report."""

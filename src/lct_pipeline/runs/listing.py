@@ -49,7 +49,7 @@ class Summary:
         num_images: In the training split; None where that is not known.
         num_steps: The last step of which there is a checkpoint.
         planned_steps: How many there were to be.
-        figures: Frechet distance by model: ``value`` and ``std`` over seeds.
+        values: Frechet distance by model: ``value`` and ``std`` over seeds.
         num_evaluations: How many network evaluations the values are at: one, or the fewest there
             are.
         protocol: Digest of how the values were made; only equal ones may be compared.
@@ -67,7 +67,7 @@ class Summary:
     num_images: int | None
     num_steps: int | None
     planned_steps: int | None
-    figures: dict[str, dict[str, float | None]]
+    values: dict[str, dict[str, float | None]]
     num_evaluations: int | None
     protocol: str | None
     headline: str | None
@@ -95,7 +95,7 @@ def summarise(run: Run) -> Summary:
         num_images=run.images_by_split().get("train"),
         num_steps=run.num_steps,
         planned_steps=parameters.get("training", {}).get("num_steps"),
-        figures={r.model: {"value": r.value, "std": r.std} for r in rows},
+        values={r.model: {"value": r.value, "std": r.std} for r in rows},
         num_evaluations=rows[0].nfe if rows else None,
         protocol=rows[0].protocol if rows else None,
         headline=headline_of(rows[0]) if rows else None,
@@ -126,7 +126,7 @@ def headline_of(row: EvaluationRow) -> str:
 
 def _key_of(model: str) -> Callable[[Summary], Any]:
     """Return a key by the value of a model; runs without one come last."""
-    return lambda run: run.figures.get(model, {"value": math.inf})["value"]
+    return lambda run: run.values.get(model, {"value": math.inf})["value"]
 
 
 KEYS: dict[str, Callable[[Summary], Any]] = {
@@ -223,7 +223,7 @@ def _letter(number: int) -> str:
 
 def _cells(run: Summary, letter: str) -> list[str | Text]:
     when = f"{parse_time(run.started):%d %b %H:%M}"
-    values = [run.figures.get(model) for model in MODELS]
+    values = [run.values.get(model) for model in MODELS]
     return [
         _two_lines(run.name, run.recipe or ""),
         _two_lines(run.status, when, STYLES.get(run.status, "")),

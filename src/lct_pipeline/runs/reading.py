@@ -39,7 +39,7 @@ class Run:
 
     @property
     def reporting(self) -> Path:
-        """Folder of its tables, figures and records."""
+        """Folder of its tables, charts and records."""
         return self.project / REPORTING / self.name
 
     @property

@@ -2,8 +2,8 @@
 
 Clean-fid and pytorch-fid have the same weights of Inception, but clean-fid resizes with
 antialiasing (Parmar et al. 2022), and pytorch-fid, by which sLCT and much of the literature
-measure, bilinearly without. So their FIDs are two metrics. The Frechet distance of DINOv2 follows
-human judgement (Stein et al. 2023).
+measure, bilinearly without. So their FIDs are two metrics. The Frechet distance of DINOv2 agrees
+best with people (Stein et al. 2023).
 """
 
 from __future__ import annotations
