@@ -25,6 +25,8 @@ from lct_pipeline.parameters import Parameters, check_parameters, parameters_dig
 
 # what the weights of a run depend on
 RUN_GROUPS = ("ingestion", "encoding", "training")
+# a part of all names: files of another format lie beside those of an earlier version, not over them
+FORMAT = 2
 
 
 class LctConfigLoader(OmegaConfigLoader):
@@ -84,5 +86,5 @@ def name_of(parameters: dict[str, Any], *groups: str) -> str:
     """Return the source's name and a digest of the values of some groups."""
     stem = Path(parameters["ingestion"]["source"]).stem
     readable = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-") or "images"
-    chosen = {group: parameters[group] for group in groups}
+    chosen = {"format": FORMAT} | {group: parameters[group] for group in groups}
     return f"{readable}-{parameters_digest(chosen)}"
