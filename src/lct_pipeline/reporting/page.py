@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lct_pipeline.datasets.run_folder import RunFolder
+from lct_pipeline.datasets.run_records import TRAIN_NODE
 from lct_pipeline.errors import DataError
 from lct_pipeline.models.denoiser import ModelDescription
 from lct_pipeline.parameters import flatten
@@ -76,7 +77,9 @@ def _view(run: RunFolder, ingestion: Record, training: Record) -> dict[str, Any]
             "have, and `kedro run --pipeline=train` works from nothing."
         )
     last = run.records[-1] if run.records else {}
-    source = last.get("parameters", {}).get("ingestion", {}).get("source", "")
+    trained = [r for r in run.records if TRAIN_NODE in {n["node"] for n in r["nodes"]}]
+    made_by = trained[-1] if trained else last  # a later command may name other images
+    source = made_by.get("parameters", {}).get("ingestion", {}).get("source", "")
     bars, report = tables.score_bars(evaluation), run.table("combination_report")
     baselines = None
     if combination is not None and report is not None:
