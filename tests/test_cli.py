@@ -113,7 +113,7 @@ def test_parameters_may_be_lists(
 def test_a_parameter_without_a_value_is_refused() -> None:
     result = CliRunner().invoke(cli, ["run", "--params=a=[1,2],b"])
     assert result.exit_code != 0
-    assert "Item `b` must contain a key and a value" in result.output
+    assert "'b' is not of the form key=value" in result.output
 
 
 def test_a_stage_that_is_not_there_is_refused_with_those_that_are() -> None:

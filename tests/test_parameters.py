@@ -15,6 +15,7 @@ from lct_pipeline.parameters import (
     check_parameters,
     differences,
     first_difference,
+    outside_values,
     parameters_digest,
 )
 from lct_pipeline.parameters.evaluation import Extractor
@@ -80,7 +81,7 @@ def test_an_unknown_key_is_named_with_those_that_there_are(
         ("combination.search.methods", [], "at least 1 item"),
         ("features.extractor.kind", "inceptoin", "give classifier, inception,"),
         ("run_id", "../elsewhere", "pattern"),
-        ("run_id", "", "pattern"),
+        ("run_id", "", "at least 1"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_allowed(
@@ -173,12 +174,6 @@ def test_all_faults_are_told_at_once(values: dict[str, Any]) -> None:
     }
 
 
-def test_names_of_digits_are_text(values: dict[str, Any]) -> None:
-    assert check_parameters({**values, "run_id": 7}).run_id == "7"
-    put(values, "cataloging.entry", 0)
-    assert check_parameters(values).cataloging.entry == "0"
-
-
 def test_checkpoints_of_others_need_a_name_for_the_run(values: dict[str, Any]) -> None:
     put(values, "cataloging.source", "theirs")
     (line,) = refusal(values).splitlines()[1:]
@@ -256,3 +251,30 @@ def test_differences_are_of_both_sides_by_dotted_name_and_lists_are_values() -> 
     assert differences(a, b) == {"y.z": ([1, 2], [1, 3]), "w": (None, 4)}
     assert first_difference(a, b) == "y.z: [1, 2] -> [1, 3]"
     assert first_difference(a, a) is None
+
+
+@pytest.mark.parametrize("value", [7, 750.0, True])
+def test_text_that_yaml_read_as_something_else_is_refused(
+    values: dict[str, Any], value: Any
+) -> None:
+    assert "in quotes" in refusal(values | {"run_id": value})
+
+
+def test_values_that_name_files_or_code_are_known(values: dict[str, Any]) -> None:
+    assert outside_values(check_parameters(values)) == {}
+    values["ingestion"].update(source="photos", labels="a.csv")
+    values["encoding"].update(autoencoder="some/vae", lpips_path="a.pth")
+    values["features"]["extractor"] = {"kind": "mine:network", "path": "b.pt"}
+    values["evaluation"]["extractors"] = ["inception", {"kind": "c.onnx"}]
+    values["cataloging"]["source"] = "runs"
+    values["run_id"] = "mine"
+    assert outside_values(check_parameters(values)) == {
+        "ingestion.source": "photos",
+        "ingestion.labels": "a.csv",
+        "encoding.autoencoder": "some/vae",
+        "encoding.lpips_path": "a.pth",
+        "features.extractor.kind": "mine:network",
+        "features.extractor.path": "b.pt",
+        "evaluation.extractors.1.kind": "c.onnx",
+        "cataloging.source": "runs",
+    }

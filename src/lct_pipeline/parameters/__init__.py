@@ -25,7 +25,7 @@ from lct_pipeline.parameters.evaluation import (
 )
 from lct_pipeline.parameters.runtime import Cataloging, Export, Runtime
 from lct_pipeline.parameters.training import Training
-from lct_pipeline.parameters.types import Group, RunName
+from lct_pipeline.parameters.types import Group, Outside, RunName, marks
 
 
 class Parameters(Group):
@@ -125,3 +125,18 @@ def first_difference(old: dict[str, Any], new: dict[str, Any]) -> str | None:
     for name, (before, after) in differences(old, new).items():
         return f"{name}: {before!r} -> {after!r}"
     return None
+
+
+def outside_values(group: Group, prefix: str = "") -> dict[str, str]:
+    """Return the values that name a file, or code that is run, by dotted name: see ``Outside``."""
+    found: dict[str, str] = {}
+    for name, field in type(group).model_fields.items():
+        value, key = getattr(group, name), f"{prefix}{name}"
+        for place, part in enumerate(value if isinstance(value, tuple) else [value]):
+            if isinstance(part, Group):
+                ending = f".{place}" if isinstance(value, tuple) else ""
+                found |= outside_values(part, f"{key}{ending}.")
+        mark = next((m for m in marks(field) if isinstance(m, Outside)), None)
+        if mark is not None and value is not None and value not in mark.words:
+            found[key] = value
+    return found

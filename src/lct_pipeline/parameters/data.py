@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from lct_pipeline.parameters.types import Group, Share, Text
+from lct_pipeline.parameters.types import FilePath, Group, Outside, Share, Text
 
 
 class Splits(Group):
@@ -27,10 +27,10 @@ class Splits(Group):
 class Ingestion(Group):
     """Which images, and how they become squares of one size."""
 
-    source: str = Field(min_length=1)
+    source: Annotated[Text, Outside(("digits",))]
     """The images: digits (built in); a folder, .zip, .tar, .npy, .npz or .parquet; a folder of .tar
     (WebDataset) or .parquet files; hf://datasets/<id>; a saved Hugging Face data set."""
-    labels: Text
+    labels: Annotated[Text, Outside(("folders", "column", "none"))]
     """Class labels. folders: the folder (or .cls of a WebDataset) is the label; column:
     label_column of a table or array file; none; or a .csv of image names and labels."""
     image_column: Text | None
@@ -87,7 +87,7 @@ class TrainedAutoencoder(Group):
 class Encoding(Group):
     """The autoencoder and the latents."""
 
-    autoencoder: str | None
+    autoencoder: Annotated[Text, Outside(("pixels",))] | None
     """Folder or hub id of a diffusers AutoencoderKL, AutoencoderTiny or AutoencoderDC; null: train
     the small one below; pixels: none, the model works on the pixels."""
     horizontal_flips: bool
@@ -96,7 +96,7 @@ class Encoding(Group):
     warn_below_psnr: NonNegativeFloat
     """PSNR on the validation split, dB, below which there is a warning; below 24, samples are
     visibly blurred."""
-    lpips_path: Text | None
+    lpips_path: FilePath | None
     """File alexnet-owt-7be5be79.pth, for LPIPS; null: torch hub's folder. LPIPS is left out where
     there is none."""
     precision: Literal["auto", "float32", "bfloat16"]

@@ -15,7 +15,14 @@ from pydantic import (
     PositiveInt,
 )
 
-from lct_pipeline.parameters.types import AtLeastTwo, Group, Text, Width
+from lct_pipeline.parameters.types import (
+    AtLeastTwo,
+    FilePath,
+    Group,
+    Outside,
+    Text,
+    Width,
+)
 
 Triple = tuple[float, float, float]
 PositiveTriple = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
@@ -100,11 +107,11 @@ def _known(kind: str) -> str:
 class Extractor(Group):
     """A network whose features are compared; the last three are for custom networks."""
 
-    kind: Annotated[Text, AfterValidator(_known)]
+    kind: Annotated[Text, AfterValidator(_known), Outside(KINDS)]
     """Network. classifier: a small one, trained here; inception: clean-fid's, gives FID;
     inception_pytorch: pytorch-fid's; dinov2; package.module:name of a function that returns a
     network; a TorchScript or .onnx file."""
-    path: Text | None = None
+    path: FilePath | None = None
     """Weights: inception-2015-12-05.pt, pt_inception-2015-12-05-6726825d.pth, a folder or hub id
     of DINOv2, or what the function is given; null: the usual place."""
     size: Annotated[int, Field(ge=8)] | None = None
@@ -169,7 +176,7 @@ class Features(Group):
 class ReferenceStatistics(Group):
     """Mean and covariance of features of real images that others published."""
 
-    path: Text | None
+    path: FilePath | None
     """File .npz with mu and sigma, of clean-fid or others, for features.extractor."""
     protocol: Text | None
     """Text that says how the statistics were made."""
@@ -238,9 +245,9 @@ class Evaluation(Group):
 class Comparison(Group):
     """Two sets of images, or one and statistics, that `--pipeline=compare` compares."""
 
-    generated: Text | None
+    generated: FilePath | None
     """Folder, .zip or any other source of images."""
-    reference: Text | None
+    reference: FilePath | None
     """Another such source, unless statistics are given."""
     statistics: ReferenceStatistics
 

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import NonNegativeInt, PositiveInt
 
 from lct_pipeline.parameters.types import (
+    FilePath,
     Group,
     GroupExpression,
     RegularExpression,
@@ -40,7 +41,7 @@ class Runtime(Group):
 class Cataloging(Group):
     """Checkpoints of another trainer, and how their files are read."""
 
-    source: Text | None
+    source: FilePath | None
     """Folder of the checkpoints of one training run; with it give run_id."""
     pattern: Text | None
     """Glob of their files below it, such as "run-*/model.pt"; null: the layouts of

@@ -15,6 +15,7 @@ from lct_pipeline.parameters.types import (
     Rate,
     RunName,
     Share,
+    Text,
     Width,
 )
 
@@ -181,7 +182,7 @@ class InitFrom(Group):
 
     run: RunName | None
     """Name of the run, a folder of data/06_models; distillation and truncated need one."""
-    checkpoint: str | None
+    checkpoint: Text | None
     """Checkpoint of that run; null: the last average of the first EMA."""
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, Self
+from dataclasses import dataclass
+from types import UnionType
+from typing import Annotated, Any, Self, Union, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -14,6 +16,7 @@ from pydantic import (
     Field,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
 AtLeastTwo = Annotated[int, Field(ge=2)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -23,9 +26,11 @@ Rate = Annotated[float, Field(gt=0, lt=1)]
 Width = Annotated[float, Field(gt=0, lt=0.28)]  # sigma_rel of EDM2; below 1 / sqrt(12)
 
 
-def _as_text(value: Any) -> Any:
-    """Return a whole number as text: YAML takes the name ``0`` for a number."""
-    return str(value) if type(value) is int else value
+def _as_written(value: Any) -> Any:
+    """Refuse what YAML made of a text, as of ``007``, ``12:30``, ``1e5`` and ``on``."""
+    if isinstance(value, bool | int | float):
+        raise ValueError("read as no text: put it in quotes, as in '007'")
+    return value
 
 
 def _compiled(expression: str) -> str:
@@ -44,11 +49,23 @@ def _with_group(expression: str) -> str:
     return expression
 
 
-RunName = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), BeforeValidator(str)
+@dataclass(frozen=True)
+class Outside:
+    """Mark of a parameter that names a file, or code to run: ``conf/`` or a command does so.
+
+    Attributes:
+        words: Values that name neither.
+    """
+
+    words: tuple[str, ...] = ()
+
+
+Text = Annotated[str, Field(min_length=1), BeforeValidator(_as_written)]
+RunName = Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+FilePath = Annotated[Text, Outside()]
+ImportPath = Annotated[
+    Text, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"), Outside()
 ]
-ImportPath = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
-Text = Annotated[str, Field(min_length=1), BeforeValidator(_as_text)]
 RegularExpression = Annotated[Text, AfterValidator(_compiled)]
 GroupExpression = Annotated[RegularExpression, AfterValidator(_with_group)]
 
@@ -75,3 +92,19 @@ class Group(BaseModel):
         for fault in self.faults():
             raise ValueError(fault)
         return self
+
+
+def marks(field: FieldInfo) -> Iterator[Any]:
+    """Yield the types that a parameter may have, and all that they are annotated with."""
+    yield from field.metadata
+    yield from _parts(field.annotation)
+
+
+def _parts(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    if get_origin(annotation) in (Annotated, Union, UnionType):
+        for part in (
+            *get_args(annotation),
+            *getattr(annotation, "__metadata__", ()),
+        ):
+            yield from _parts(part)

@@ -11,9 +11,9 @@ import click
 from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
-from omegaconf import OmegaConf
 
-from lct_pipeline.errors import ParameterError
+from lct_pipeline.errors import ParameterError, one_message
+from lct_pipeline.parameters import given
 from lct_pipeline.runs.reading import find_runs
 from lct_pipeline.runs.record import content_digests, from_outside
 from lct_pipeline.runs.schedule import Decision, Start, decide, slug, unless_unchanged
@@ -23,29 +23,10 @@ NOTHING_TO_DO = 99  # the exit code by which Airflow's BashOperator skips what f
 ORIGINAL = next(option for option in kedro_run.params if option.name == "params")
 
 
-def parsed(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-    """Return ``--params`` as Kedro does, with lists: ``key=[a,b],other=1``."""
-    assert ORIGINAL.callback is not None
-    if not isinstance(value, str):
-        return ORIGINAL.callback(ctx, param, value)
-    items = [item.strip() for item in _split(value) if item.strip()]
-    for item in items:
-        key, equals, _ = item.partition("=")
-        if not (equals and key.strip()):
-            ORIGINAL.callback(ctx, param, item)  # refuses it
-    return OmegaConf.to_container(OmegaConf.from_dotlist(items))
-
-
-def _split(text: str) -> list[str]:
-    """Split at the commas that are outside of brackets."""
-    parts, depth = [""], 0
-    for character in text:
-        depth += (character in "[{") - (character in "]}")
-        if character == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return parts
+def parsed(_: click.Context, __: click.Parameter, value: Any) -> Any:
+    """Return ``--params`` as typed: see ``parameters.given``."""
+    with one_message():
+        return given.parsed(value) if isinstance(value, str) else value
 
 
 PARAMS = copy(ORIGINAL)
@@ -79,8 +60,8 @@ def next_run(
     nothing to do, and the exit code is 99. Changed images or parameters make a new run.
     """
     slug(name)  # refuses an empty one
-    given = parsed(ctx, PARAMS, params)
-    start, decision = _decide(ctx.obj.project_path, env, given, pipeline, name)
+    values = given.parsed(params)
+    start, decision = _decide(ctx.obj.project_path, env, values, pipeline, name)
     click.echo(decision.reason[0].upper() + decision.reason[1:], err=True)
     if not (plain and decision.nothing_to_do):
         text = _params_for(decision, params)
