@@ -54,7 +54,7 @@ def recorded(hook: RunHook, data: DataCatalog, *names: str, **session: Any) -> A
         hook.after_node_run(node(name), data)
         hook.after_dataset_saved()
     hook.after_pipeline_run(pipeline, data)
-    return data.load("run_records")[-1]
+    return data.load("run_records")[-1].model_dump()
 
 
 def test_a_misspelt_parameter_and_a_recipe_that_is_not_there_are_refused(
@@ -123,12 +123,12 @@ def test_the_record_grows_while_the_run_is_under_way(
 ) -> None:
     hook = hook_of(tmp_path)
     hook.before_pipeline_run(SESSION, Pipeline([]), data)
-    assert data.load("run_records")[0]["status"] == "running"
+    assert data.load("run_records")[0].status == "running"
     hook.before_node_run()
     hook.after_node_run(node("first"), data)
     (record,) = data.load("run_records")
-    assert (record["status"], record["pipelines"]) == ("running", ["__default__"])
-    assert [n["node"] for n in record["nodes"]] == ["first"]
+    assert (record.status, record.pipelines) == ("running", ["__default__"])
+    assert [cost.node for cost in record.nodes] == ["first"]
 
 
 def test_the_record_has_digests_of_what_went_in_and_came_out(
@@ -151,8 +151,8 @@ def test_the_record_has_digests_of_what_went_in_and_came_out(
     hook.after_node_run(pipeline.nodes[0], data)
     hook.after_pipeline_run(pipeline, data)
     (record,) = data.load("run_records")
-    assert record["inputs"] == {"a": sha256("first")}
-    assert record["outputs"] == {"b": sha256("second")}
+    assert record.inputs == {"a": sha256("first")}
+    assert record.outputs == {"b": sha256("second")}
 
 
 def sha256(text: str) -> str:
@@ -172,8 +172,8 @@ def test_a_run_is_held_until_it_ends_well_or_not(
     else:
         hook.on_pipeline_error(error, Pipeline([node("first")]), data)
         (record,) = data.load("run_records")
-        assert record["status"] == "failed"
-        assert record["error"] == "ValueError: went wrong"
+        assert record.status == "failed"
+        assert record.error == "ValueError: went wrong"
     with lock.acquire(timeout=0):
         pass
 

@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +24,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from conftest import ROOT, copy_project
-from lct_pipeline.datasets.run_records import read_records
+from lct_pipeline.datasets.run_records import Record, read_records
 from lct_pipeline.pipeline_registry import register_pipelines
 
 logger = logging.getLogger(__name__)
@@ -99,15 +98,18 @@ class Project:
         found = self.folder.glob("data/08_reporting/*/records")
         return {folder.parent.name for folder in found}
 
-    def records(self, run: str) -> list[dict[str, Any]]:
-        return read_records(self.folder / "data" / "08_reporting" / run / "records")
+    def records(self, run: str) -> list[Record]:
+        folder = self.folder / "data" / "08_reporting" / run / "records"
+        records, problems = read_records(folder)
+        assert not problems
+        return records
 
     def model(self, run: str) -> Path:
         return self.folder / "data" / "06_models" / run
 
     def output(self, run: str, name: str) -> str:
         """Return the last digest of what a run made."""
-        found = [record["outputs"].get(name) for record in self.records(run)]
+        found = [record.outputs.get(name) for record in self.records(run)]
         return next(digest for digest in reversed(found) if digest)
 
 
@@ -148,12 +150,12 @@ def test_a_clean_folder(project: Project, airflow: AirflowInstance) -> None:
     reporting = project.folder / "data" / "08_reporting"
     assert json.loads((reporting / run / "evaluation.json").read_text())
     records = project.records(run)
-    assert {record["status"] for record in records} == {"finished"}
+    assert {record.status for record in records} == {"finished"}
     stages = {node.namespace for node in register_pipelines()["__default__"].nodes}
-    assert sorted(
-        stage for record in records for stage in record["namespaces"]
-    ) == sorted(stages)
-    assert all(record["schedule"]["continues"] is None for record in records)
+    assert sorted(stage for record in records for stage in record.namespaces) == sorted(
+        stages
+    )
+    assert all(record.schedule.continues is None for record in records)
 
 
 def test_changed_parameters(project: Project, airflow: AirflowInstance) -> None:
@@ -219,10 +221,10 @@ def test_new_images_and_a_killed_training(
         states = scheduler.finished(dag, started)
     assert set(states.values()) == {"success"}
     assert _step(project, new) == SMALL["training.num_steps"]
-    trainings = [r for r in project.records(new) if r["namespaces"] == ["training"]]
-    assert [record["status"] for record in trainings] == ["running", "finished"]
+    trainings = [r for r in project.records(new) if r.namespaces == ["training"]]
+    assert [record.status for record in trainings] == ["running", "finished"]
     for record in project.records(new):
-        assert record["schedule"]["continues"] == old
+        assert record.schedule.continues == old
     ingested = list(project.folder.glob("data/02_intermediate/*"))
     assert len(ingested) == num_ingested  # in place, not beside
 
@@ -248,17 +250,17 @@ def test_new_images_and_a_killed_training(
 def _process_in_training(project: Project, known: set[str]) -> int:
     """Wait until a new run has saved its training once; return the process that trains."""
 
-    def training() -> list[dict[str, Any]]:
+    def training() -> list[Record]:
         return [
             record
             for run in project.runs() - known
             if (project.model(run) / "training_state.safetensors").exists()
             for record in project.records(run)
-            if record["namespaces"] == ["training"]
+            if record.namespaces == ["training"]
         ]
 
     wait_for(training, "a training under way", 600)
-    return training()[0]["process"]
+    return training()[0].process
 
 
 def _step(project: Project, run: str) -> int:

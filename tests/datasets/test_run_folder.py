@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from kedro.io import DatasetError, Version
-from making_runs import combination, row
+from making_runs import combination, make_record, row
 
 from lct_pipeline.datasets.atomic import AtomicDataset, ResultDataset
 from lct_pipeline.datasets.checkpoints import CheckpointsDataset
@@ -121,10 +121,10 @@ def test_a_table_in_parts_is_put_together(run: RunFolder) -> None:
 def test_records_and_checkpoints_are_those_of_the_run(run: RunFolder) -> None:
     records = RunRecordsDataset(path=str(run.reporting / "records"))
     for started in VERSIONS[::-1]:
-        records.save({"started": started})
+        records.save(make_record(started=started))
     checkpoints = CheckpointsDataset(path=str(run.models / "checkpoints"))
     checkpoints.save({"step-5-raw": TensorFile({"x": torch.ones(1)}, {"step": 5})})
-    assert [record["started"] for record in run.records] == list(VERSIONS)
+    assert [record.started for record in run.records] == list(VERSIONS)
     assert run.checkpoints.names() == ["step-5-raw"]
     assert run.checkpoints.run == "mine"
 

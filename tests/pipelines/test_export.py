@@ -20,7 +20,7 @@ from lct_pipeline.datasets.checkpoints import (
 )
 from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.run_folder import RunFolder
-from lct_pipeline.datasets.run_records import TRAIN_NODE
+from lct_pipeline.datasets.run_records import TRAIN_NODE, NodeCost, Record
 from lct_pipeline.datasets.tensors import TensorFile, write_tensors
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.export.folder import ExportedModel
@@ -177,8 +177,9 @@ def test_the_story_has_the_rows_of_the_model_and_those_to_compare(
 
 
 def test_the_card_tells_of_the_session_that_trained() -> None:
-    def record(*nodes: str) -> dict[str, Any]:
-        return {"nodes": [{"node": node} for node in nodes]}
+    def record(*nodes: str) -> Record:
+        costs = [NodeCost.model_construct(node=node) for node in nodes]
+        return Record.model_construct(None, nodes=costs)
 
     trained, later = record("encode", TRAIN_NODE), record("export.export_model")
     assert record_of_training([record(), trained, later]) is trained

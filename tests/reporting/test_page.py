@@ -178,7 +178,7 @@ def test_what_comes_from_data_is_escaped(tmp_path: Path) -> None:
     parameters = record()["parameters"] | source
     html = made_page(
         tmp_path,
-        records=[record(parameters=parameters, error=EVIL, status=EVIL)],
+        records=[record(parameters=parameters, error=EVIL, machine=EVIL)],
         ingestion=ingestion(problems={EVIL: 1}),
         search_history=history().assign(name=EVIL, split=EVIL),
         combination=combination(name=EVIL, selected=EVIL, verdict=EVIL),

@@ -120,10 +120,17 @@ def test_runs_are_sorted_and_limited(folder: Path) -> None:
     assert listed("--sort=name") == ["broken", "new", "old"]
 
 
-def test_a_damaged_record_ends_with_one_message(folder: Path) -> None:
+def test_a_damaged_record_is_told_and_hides_nothing(folder: Path) -> None:
     several(folder)
     (folder / "data/08_reporting/old/records/x.json").write_text("{")
-    assert "x.json is not a readable record" in invoke(code=1)
+    (line,) = (ln for ln in invoke().splitlines() if ln.startswith("old (finished): "))
+    assert "x.json is not readable JSON" in line
+    (path,) = (folder / "data/08_reporting/new/records").glob("*.json")
+    path.write_text("[]")
+    make_run(folder, "a b", make_record())
+    found = {run["name"]: run["status"] for run in json.loads(invoke("--json"))}
+    states = ("unreadable", "unreadable", "failed", "finished")
+    assert found == dict(zip(("a b", "new", "broken", "old"), states, strict=True))
 
 
 def test_a_summary_has_the_key_numbers(folder: Path) -> None:

@@ -67,7 +67,7 @@ def test_changed_images_continue(asking: Any, smoke_run_copy: Path) -> None:
     folder = smoke_run_copy / "data" / "08_reporting" / "tested" / "records"
     (path,) = folder.glob("*.json")
     record = json.loads(path.read_text())
-    record["inputs"]["image_source"] = "another"
+    record["inputs"]["image_source"] = "0" * 64
     path.write_text(json.dumps(record))
     result = asking("--run-id=tuesday", "--pipeline=train", "--plain")
     assert result.stdout == "run_id=tuesday,training.init_from.run=tested\n"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from conftest import put
+from lct_pipeline.datasets.run_records import NodeCost, Record, ScheduledStart
 from lct_pipeline.errors import DataError, ParameterError
 from lct_pipeline.runs.reading import Run
 from lct_pipeline.runs.schedule import (
@@ -65,28 +66,31 @@ def combining(parameters: dict[str, Any] | None = None, **changes: Any) -> Start
     return starting(parameters, groups=("combination",), **{**values, **changes})
 
 
-def session(nodes: tuple[str, ...] = TRAIN, **changes: Any) -> dict[str, Any]:
-    record: dict[str, Any] = {
+def session(nodes: tuple[str, ...] = TRAIN, **changes: Any) -> Record:
+    """Return the record of a session as far as decisions look at it."""
+    values = {
         "status": "finished",
         "started": "2026-01-01",
         "schedule": None,
         "parameters": changed(run_id="old"),
         "inputs": {"image_source": "A"},
         "outputs": {},
-        "nodes": [{"node": name} for name in nodes],
+        "nodes": [NodeCost.model_construct(node=name) for name in nodes],
     }
-    return {**record, **changes}
+    return Record.model_construct(None, **values | changes)
 
 
-def past(*records: dict[str, Any], name: str = "old", **changes: Any) -> Run:
+def past(*records: Record, name: str = "old", **changes: Any) -> Run:
     """Return a run with these records, without its files."""
     run, files = Run(name, Path()), {"checkpoints": [Path("a")], "is_indexed": True}
-    run.__dict__.update(files, records=list(records) or [session()], **changes)
+    told = {"records": list(records) or [session()], "is_of_this_version": True}
+    run.__dict__.update(files | told | changes)
     return run
 
 
-def scheduled(name: str, **values: Any) -> dict[str, Any]:
-    return {"scheduled_as": name, "images": "A", "continues": None, **values}
+def scheduled(name: str, **changes: Any) -> ScheduledStart:
+    values = {"scheduled_as": name, "images": "A", "continues": None}
+    return ScheduledStart.model_construct(None, **values | changes)
 
 
 def test_without_runs_there_is_a_new_one_of_the_schedules_name() -> None:
@@ -234,7 +238,7 @@ def test_a_run_that_the_schedule_continued_is_found_again() -> None:
     runs = [past(), past(record, name="second")]
     assert decide(starting(images="B"), runs).run_id == "second"
     assert decide(starting(images="B"), runs).nothing_to_do
-    unfinished = past({**record, "status": "failed"}, name="second")
+    unfinished = past(record.model_copy(update={"status": "failed"}), name="second")
     decision = decide(starting(images="B"), [past(), unfinished])
     assert (decision.run_id, decision.continues) == ("second", "old")
     assert decide(starting(images="C"), runs).continues == "second"
@@ -291,11 +295,11 @@ INPUTS = {"checkpoints": "1", "images": "2"}
 NEW = {**INPUTS, "combined_model": "4"}
 
 
-def combined(*more: dict[str, Any], **changes: Any) -> Run:
+def combined(*more: Record, **changes: Any) -> Run:
     """Return a trained run that was combined in two sessions, and more."""
     first = session(COMBINE[:1], inputs={"images": "2"})
     second = session(COMBINE[1:], inputs={"checkpoints": "1"})
-    return past(session(), first, {**second, **changes}, *more)
+    return past(session(), first, second.model_copy(update=changes), *more)
 
 
 AGAIN = session(COMBINE[1:], inputs={"checkpoints": "3"})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,12 +12,13 @@ import pandas as pd
 from kedro.io import AbstractDataset
 
 from lct_pipeline.datasets.checkpoints import CheckpointStore
+from lct_pipeline.datasets.json_files import read_json
 from lct_pipeline.datasets.results import (
     CombinationResult,
     EvaluationResult,
     EvaluationRow,
 )
-from lct_pipeline.datasets.run_records import Record, read_records
+from lct_pipeline.datasets.run_records import Record, told_records
 from lct_pipeline.datasets.tensors import TensorFile, read_tensors
 from lct_pipeline.errors import DataError
 
@@ -48,7 +48,7 @@ class RunFolder:
     @cached_property
     def records(self) -> list[Record]:
         """Return the records of its sessions, the oldest first."""
-        return read_records(self.reporting / "records")
+        return told_records(self.reporting / "records")
 
     @cached_property
     def evaluation(self) -> list[EvaluationRow]:
@@ -63,7 +63,7 @@ class RunFolder:
 
     def values(self, name: str) -> Any:
         """Return what a JSON file says."""
-        return self._read(f"{name}.json", lambda path: json.loads(path.read_text()))
+        return self._read(f"{name}.json", read_json)
 
     def picture(self, name: str) -> bytes | None:
         """Return the bytes of a PNG file."""

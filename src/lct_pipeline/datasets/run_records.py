@@ -1,45 +1,202 @@
-"""What ran: one JSON file for each session of Kedro on a run."""
+"""What ran: one JSON file for each session of Kedro on a run.
+
+Folders of runs are copied and shared, so a record may be a stranger's. What reads one gets a
+:class:`Record`, which holds names, digests, times and numbers of their own form alone; a file that
+is none is told and left out, and hides no other.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from filelock import FileLock, Timeout
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import JSONPreview
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    ValidationError,
+)
 
 from lct_pipeline.datasets.files import atomic_path
-from lct_pipeline.errors import DataError
+from lct_pipeline.datasets.json_files import read_json
+from lct_pipeline.errors import DataError, ParameterError
+from lct_pipeline.parameters import check_parameters
+from lct_pipeline.parameters.types import RunName
 
 logger = logging.getLogger(__name__)
 
-Record = dict[str, Any]
 TRAIN_NODE = "training.train_model"
 NOTHING: Any = None  # a preview of it
+MAX_MIB = 4  # of a record, which has some 20 KiB
+_TIME = "%Y-%m-%dT%H.%M.%S.%fZ"  # as Kedro names sessions
 
 
-def read_records(folder: Path) -> list[Record]:
-    """Return all records in a folder, the oldest first.
+def parse_time(text: str) -> datetime:
+    """Return a time that a record gives."""
+    return datetime.strptime(text, _TIME).replace(tzinfo=UTC)
+
+
+def time_text(time: datetime) -> str:
+    """Return a time as Kedro writes it."""
+    return f"{time:{_TIME}}"
+
+
+def _is_time(text: str) -> str:
+    parse_time(text)
+    return text
+
+
+NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}$"
+Name = Annotated[str, Field(pattern=NAME)]
+Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}$")]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{8,128}$")]
+Time = Annotated[
+    str,
+    Field(pattern=r"^[0-9]{4}(-[0-9]{2}){2}T([0-9]{2}\.){3}[0-9]{3}Z$"),
+    AfterValidator(_is_time),
+]
+
+
+class _Said(BaseModel):
+    """A frozen part of a record. Keys that are not known, of a later version, are passed over."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+
+class NodeCost(_Said):
+    """What a node cost: seconds until its last save, and the most MiB that its process held."""
+
+    node: Name
+    seconds: NonNegativeFloat
+    peak_memory_mib: NonNegativeInt
+
+
+class ScheduledStart(_Said):
+    """Which start of a schedule a session belongs to.
+
+    Attributes:
+        scheduled_as: Name of the start.
+        images: Fingerprint of the images; None where it read none.
+        continues: The run whose last weights it began with.
+        reason: Why it went where it did.
+    """
+
+    scheduled_as: str
+    images: Digest | None
+    continues: RunName | None
+    reason: str = ""
+
+
+class Record(_Said):
+    """A session: what ran when, of which code, with which parameters, on what, and its costs.
+
+    Attributes:
+        status: How it ended; a killed one is still ``running``.
+        error: Why it failed.
+        started: Session of Kedro, and name of the file.
+        ended: None while it runs.
+        pipelines: That were asked for.
+        namespaces: Stages that were asked for; empty for all.
+        env: Recipe, a folder of ``conf/``.
+        process: Number of the process.
+        schedule: Which start of a schedule; None where a user started it.
+        commit: Of the code; None without git.
+        dirty: Whether tracked files differed from it; None without git.
+        parameters: All of them, maybe of another version: see ``is_of_this_version``.
+        parameters_digest: Of these.
+        python: Version of it.
+        versions: Of libraries.
+        machine: System and cores.
+        device: That networks computed on.
+        inputs: Digests of what came from outside of the pipeline.
+        outputs: Digests of what it made.
+        nodes: What each cost, in order.
+    """
+
+    status: Literal["running", "finished", "failed"]
+    error: str | None
+    started: Time
+    ended: Time | None
+    pipelines: list[Name]
+    namespaces: list[Name] = []
+    env: Name | None
+    process: int = Field(gt=0, lt=2**31)
+    schedule: ScheduledStart | None = None
+    commit: Commit | None
+    dirty: bool | None
+    parameters: dict[str, Any]
+    parameters_digest: Digest
+    python: str
+    versions: dict[str, str]
+    machine: str
+    device: str
+    inputs: dict[Name, Digest]
+    outputs: dict[Name, Digest]
+    nodes: list[NodeCost]
+
+    @cached_property
+    def is_of_this_version(self) -> bool:
+        """Whether its parameters are such as this version of the project has."""
+        try:
+            return bool(check_parameters(self.parameters))
+        except ParameterError:
+            return False
+
+    @property
+    def node_names(self) -> set[str]:
+        """Names of the nodes that ran."""
+        return {cost.node for cost in self.nodes}
+
+
+def read_record(path: Path) -> Record:
+    """Return a record.
 
     Raises:
-        DataError: One cannot be read.
+        DataError: The file is none; says where it is wrong.
     """
-    return [_read(path) for path in sorted(folder.glob("[!.]*.json"))]
-
-
-def _read(path: Path) -> Record:
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        return Record.model_validate(read_json(path, MAX_MIB))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(map(str, problem["loc"]))
         raise DataError(
-            f"{path} is not a readable record of a run: {error}. Remove it."
+            f"{path} is not the record of a run ({key:.60}={problem['input']!r:.60}: "
+            f"{problem['msg']}). Remove it."
         ) from error
+    except DataError as error:
+        raise DataError(f"{error} It is not the record of a run: remove it.") from error
 
 
-class RunRecordsDataset(AbstractDataset[Record, list[Record]]):
+def read_records(folder: Path) -> tuple[list[Record], list[str]]:
+    """Return the records in a folder, the oldest first, and what is wrong with the other files."""
+    records, problems = list[Record](), list[str]()
+    for path in sorted(folder.glob("[!.]*.json")):
+        try:
+            records.append(read_record(path))
+        except (DataError, FileNotFoundError) as error:
+            problems.append(str(error))
+    return records, problems
+
+
+def told_records(folder: Path) -> list[Record]:
+    """Return the records in a folder, the oldest first; other files are told in the log."""
+    records, problems = read_records(folder)
+    for problem in problems:
+        logger.warning("Left out: %s", problem)
+    return records
+
+
+class RunRecordsDataset(AbstractDataset[dict[str, Any], list[Record]]):
     """``RunRecordsDataset`` keeps a record for each session, named by when it started.
 
     Saving the record of a session again replaces it: it grows while the session runs.
@@ -55,9 +212,9 @@ class RunRecordsDataset(AbstractDataset[Record, list[Record]]):
 
     def load(self) -> list[Record]:
         """Return all records, the oldest first."""
-        return read_records(self._path)
+        return told_records(self._path)
 
-    def save(self, data: Record) -> None:
+    def save(self, data: dict[str, Any]) -> None:
         """Write one record atomically."""
         with atomic_path(self._path / f"{data['started']}.json") as temporary:
             temporary.write_text(json.dumps(data, indent=1))
@@ -79,10 +236,10 @@ class RunRecordsDataset(AbstractDataset[Record, list[Record]]):
     def preview(self) -> JSONPreview:
         """Return the last record for kedro-viz."""
         records = self.load()
-        return JSONPreview(json.dumps(records[-1])) if records else NOTHING
+        return JSONPreview(records[-1].model_dump_json()) if records else NOTHING
 
     def _exists(self) -> bool:
-        return bool(read_records(self._path))
+        return bool(read_records(self._path)[0])
 
     def _describe(self) -> dict[str, Any]:
         return {"path": str(self._path)}

@@ -76,10 +76,10 @@ def _view(run: RunFolder, ingestion: Record, training: Record) -> dict[str, Any]
             f"run {run.name} has left nothing to report: `kedro lct runs` lists those that "
             "have, and `kedro run --pipeline=train` works from nothing."
         )
-    last = run.records[-1] if run.records else {}
-    trained = [r for r in run.records if TRAIN_NODE in {n["node"] for n in r["nodes"]}]
+    last = run.records[-1] if run.records else None
+    trained = [record for record in run.records if TRAIN_NODE in record.node_names]
     made_by = trained[-1] if trained else last  # a later command may name other images
-    source = made_by.get("parameters", {}).get("ingestion", {}).get("source", "")
+    source = made_by.parameters["ingestion"]["source"] if made_by else ""
     bars, report = tables.score_bars(evaluation), run.table("combination_report")
     baselines = None
     if combination is not None and report is not None:
@@ -107,7 +107,7 @@ def _view(run: RunFolder, ingestion: Record, training: Record) -> dict[str, Any]
         "sessions": tables.sessions(run.records),
         "nodes": tables.node_bars(run.records),
         "record": last,
-        "parameters": flatten(last.get("parameters", {})).items(),
+        "parameters": flatten(last.parameters if last else {}).items(),
         "digests": {
             side: tables.digests(run.records, side) for side in ("inputs", "outputs")
         },

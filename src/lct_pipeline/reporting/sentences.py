@@ -47,7 +47,7 @@ def summary(
     size = f"{num_weights:,} weights"
     if network is None:
         return f"Checkpoints of another trainer, of {size} each."
-    parameters = run.records[-1]["parameters"]
+    parameters = run.records[-1].parameters
     side = parameters["ingestion"]["image_size"]
     latent = f" {words.TIMES} ".join(str(n) for n in network.sample_shape)
     space = "pixels" if parameters["encoding"]["autoencoder"] == "pixels" else "latents"
@@ -61,15 +61,15 @@ def _training(run: RunFolder, ingestion: dict[str, Any] | None) -> str:
     metrics, record = run.table("training_metrics"), run.records[-1]
     if metrics is None:
         return ""
-    batch = record["parameters"]["training"]["batch_size"]
+    batch = record.parameters["training"]["batch_size"]
     text = f" Trained for {metrics['step'].max():,.0f} steps of {batch} images"
     if ingestion is not None:
         text += f", from {ingestion['splits']['train']:,} training images"
     seconds, _ = node_costs(run.records).get(TRAIN_NODE, (0.0, 0))
     if seconds:
         text += f", in {words.duration(seconds)}"
-    device = "CPU" if record["device"] == "cpu" else record["device"]
-    return f"{text} on {device} ({record['machine']})."
+    device = "CPU" if record.device == "cpu" else record.device
+    return f"{text} on {device} ({record.machine})."
 
 
 def note(model: str, combination: CombinationResult | None) -> str:

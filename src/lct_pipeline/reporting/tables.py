@@ -134,16 +134,16 @@ def sessions(records: list[Record]) -> Table:
 
 
 def _session(record: Record) -> Line:
-    day, _, time = record["started"].partition("T")
-    is_named = record["env"] not in (None, "base", "local")
-    pipelines = ", ".join(name or "__default__" for name in record["pipelines"])
-    code = (record["commit"] or "no git")[:10]
+    day, _, time = record.started.partition("T")
+    is_named = record.env not in (None, "base", "local")
+    pipelines = ", ".join(record.pipelines)
+    code = (record.commit or "no git")[:10]
     texts = [
-        f"{pipelines} --env={record['env']}" if is_named else pipelines,
-        ": ".join(filter(None, (record["status"], record["error"]))),
-        words.duration(sum(node["seconds"] for node in record["nodes"])),
-        f"{code}, with changes not committed" if record["dirty"] else code,
-        f"{record['device']}, {record['machine']}",
+        f"{pipelines} --env={record.env}" if is_named else pipelines,
+        ": ".join(filter(None, (record.status, record.error))),
+        words.duration(sum(cost.seconds for cost in record.nodes)),
+        f"{code}, with changes not committed" if record.dirty else code,
+        f"{record.device}, {record.machine}",
     ]
     return Line(f"{day} {time[:8].replace('.', ':')} UTC", texts)
 
@@ -151,10 +151,10 @@ def _session(record: Record) -> Line:
 def node_costs(records: list[Record]) -> dict[str, tuple[float, int]]:
     """Return seconds and the most MiB of each node over all sessions, the longest first."""
     costs: dict[str, tuple[float, int]] = {}
-    for node in (node for record in records for node in record["nodes"]):
-        seconds, memory = costs.get(node["node"], (0.0, 0))
-        most = max(memory, node["peak_memory_mib"])
-        costs[node["node"]] = (seconds + node["seconds"], most)
+    for cost in (cost for record in records for cost in record.nodes):
+        seconds, memory = costs.get(cost.node, (0.0, 0))
+        most = max(memory, cost.peak_memory_mib)
+        costs[cost.node] = (seconds + cost.seconds, most)
     return dict(sorted(costs.items(), key=lambda cost: -cost[1][0]))
 
 
@@ -180,5 +180,5 @@ def node_bars(records: list[Record]) -> list[Bar]:
 
 def digests(records: list[Record], side: str) -> dict[str, str]:
     """Return the last known digest of each dataset, of ``inputs`` or ``outputs``."""
-    found = {name: d for record in records for name, d in record[side].items()}
+    found = {name: d for record in records for name, d in getattr(record, side).items()}
     return {n: found[n] for n in sorted(found) if not n.startswith("previous_")}

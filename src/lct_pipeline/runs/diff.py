@@ -107,14 +107,16 @@ def compare(a: Run, b: Run) -> Comparison:
     """Return how run B differs from run A."""
 
     def among(*keys: str) -> Differences:
-        first, second = ({key: run.last.get(key) for key in keys} for run in (a, b))
+        first, second = (
+            {key: getattr(run.last, key, None) for key in keys} for run in (a, b)
+        )
         return differences(first, second)
 
-    first, second = ({**run.last.get("parameters", {})} for run in (a, b))
+    first, second = ({**run.parameters} for run in (a, b))
     runtime = differences(first.pop("runtime", {}), second.pop("runtime", {}))
     parameters = differences(first, second)
     parameters.pop("run_id", None)
-    versions = differences(a.last.get("versions", {}), b.last.get("versions", {}))
+    libraries = (run.last.versions if run.last else {} for run in (a, b))
     images = (
         {"fingerprint": run.fingerprint, "images": run.images_by_split()}
         for run in (a, b)
@@ -130,7 +132,7 @@ def compare(a: Run, b: Run) -> Comparison:
         },
         code=among("commit", "dirty"),
         changes=_changes(a, b),
-        versions={**among("python"), **versions},
+        versions={**among("python"), **differences(*libraries)},
         device=among("device", "machine"),
         results=results(a.rows, b.rows),
     )
@@ -161,7 +163,7 @@ def results(a: list[EvaluationRow], b: list[EvaluationRow]) -> list[Result]:
 
 def _changes(a: Run, b: Run) -> list[str] | None:
     """Return git's statistics of what lies between two commits, None where one is not there."""
-    first, second = (run.last.get("commit") for run in (a, b))
+    first, second = (run.last.commit if run.last else None for run in (a, b))
     if first == second:
         return []
     if first is None or second is None:
@@ -198,16 +200,17 @@ def diff(a: str, b: str, everything: bool, as_json: bool) -> None:
 
 def _show_inputs(found: Comparison, a: Run) -> None:
     images = (f"{count:,} {name}" for name, count in a.images_by_split().items())
-    commit = (a.last.get("commit") or "unknown")[:10]
-    dirty = ", with changes that are not committed" if a.last.get("dirty") else ""
+    commit = (a.last.commit if a.last else None) or "unknown"
+    is_dirty = a.last is not None and a.last.dirty
+    dirty = ", with changes that are not committed" if is_dirty else ""
     _show_group("Parameters", found.parameters)
     if found.runtime:
         _show_group("Runtime, on which no result depends", found.runtime)
     _show_group("Data", found.data, " + ".join(images))
-    _show_group("Code", found.code, f"commit {commit}{dirty}")
+    _show_group("Code", found.code, f"commit {commit[:10]}{dirty}")
     _show_changes(found)
     _show_group("Versions", found.versions)
-    _show_group("Device", found.device, a.last.get("device", ""))
+    _show_group("Device", found.device, a.last.device if a.last else "")
 
 
 def _show_changes(found: Comparison) -> None:

@@ -17,9 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from lct_pipeline.datasets.results import EvaluationRow
+from lct_pipeline.datasets.run_records import parse_time
 from lct_pipeline.errors import DataError
 from lct_pipeline.reporting.words import steps, value_text
-from lct_pipeline.runs.reading import Run, find_runs, parse_time, project_folder
+from lct_pipeline.runs.reading import Run, find_runs, project_folder
 
 STYLES = {
     "finished": "green",
@@ -42,7 +43,7 @@ class Summary:
         name: Of the run.
         started: When it was last worked on, UTC.
         status: Of its last session; ``other version`` where another version of the project made
-            it, ``unreadable`` where its evaluation is damaged.
+            it, ``unreadable`` where its evaluation is damaged, or no record of it can be read.
         error: Why that failed or cannot be read.
         recipe: Folder of ``conf/`` that it was run with.
         source: Where its images are from.
@@ -77,10 +78,12 @@ class Summary:
 
 def summarise(run: Run) -> Summary:
     """Return the key numbers of a run; what cannot be read of it is its error."""
-    parameters = run.last.get("parameters", {})
-    status, error, rows = run.status, run.last.get("error"), list[EvaluationRow]()
+    status, error = run.status, run.last.error if run.last else None
+    rows, images, parameters = list[EvaluationRow](), dict[str, int](), run.parameters
+    if run.problems:
+        error = run.problems[0]
     try:
-        rows = key_rows(run.rows)
+        rows, images = key_rows(run.rows), run.images_by_split()
     except DataError as problem:
         status, error = "unreadable", str(problem)
     if not run.is_of_this_version:
@@ -92,7 +95,7 @@ def summarise(run: Run) -> Summary:
         error=error,
         recipe=run.recipe,
         source=parameters.get("ingestion", {}).get("source"),
-        num_images=run.images_by_split().get("train"),
+        num_images=images.get("train"),
         num_steps=run.num_steps,
         planned_steps=parameters.get("training", {}).get("num_steps"),
         values={r.model: {"value": r.value, "std": r.std} for r in rows},
@@ -208,7 +211,8 @@ def _show(summaries: list[Summary]) -> None:
         screen.print(f"  {letter}  {headline}, {steps(nfe)}")
     for run in summaries:
         if run.error:
-            screen.print(f"\n{run.name} ({run.status}): {run.error.splitlines()[0]}")
+            line = f"\n{run.name} ({run.status}): {run.error.splitlines()[0]}"
+            screen.print(line, soft_wrap=True)
 
 
 def _made(run: Summary) -> tuple[Any, ...]:

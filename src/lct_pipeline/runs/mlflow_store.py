@@ -13,23 +13,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 import click
 
+from lct_pipeline.datasets.run_records import Record, parse_time
 from lct_pipeline.errors import UserError
 from lct_pipeline.parameters import flatten, parameters_digest
-from lct_pipeline.runs.reading import (
-    Run,
-    find_run,
-    find_runs,
-    parse_time,
-    project_folder,
-)
+from lct_pipeline.runs.reading import Run, find_run, find_runs, project_folder
 
 IDENTITY = "lct.identity"  # stands for name and parameters: the same is the same entry
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 SHOWN = (".html", ".png", ".json")
+TAGGED = {"dirty", "error", "python", "machine", "device", "versions"}
 MAX_VALUE = 5000  # characters of a parameter or tag; MLflow refuses longer ones
 
 
@@ -80,7 +77,7 @@ def log_run(run: Run) -> str:
     Raises:
         UserError: The run has no record, or MLflow does not take it.
     """
-    if not run.records:
+    if run.last is None:
         raise UserError(
             f"{run.name} has no record of what ran, so there is nothing to log."
         )
@@ -89,15 +86,20 @@ def log_run(run: Run) -> str:
         run_id = _entry(client, experiment, run)
         with mlflow.start_run(run_id):
             mlflow.log_params(texts(parameters_of(run)))
-            mlflow.set_tags(tags_of(run))
+            mlflow.set_tags(tags_of(run, run.last))
             _log_metrics(mlflow, client, run_id, run)
-            for path in sorted(run.reporting.glob("[!.]*")):
-                if path.suffix in SHOWN and path.is_file():
-                    mlflow.log_artifact(str(path))
-            mlflow.log_artifacts(str(run.reporting / "records"), "records")
+            for folder in (None, "records"):
+                for path in _shown(run.reporting / (folder or "")):
+                    mlflow.log_artifact(str(path), folder)
         status = STATUS.get(run.status, "RUNNING")
-        client.set_terminated(run_id, status, milliseconds(run.last["ended"]))
+        client.set_terminated(run_id, status, milliseconds(run.last.ended))
     return run_id
+
+
+def _shown(folder: Path) -> list[Path]:
+    """Return the files to be logged; a link may lead to what is nobody else's business."""
+    files = (path for path in sorted(folder.glob("[!.]*")) if path.suffix in SHOWN)
+    return [path for path in files if path.is_file() and not path.is_symlink()]
 
 
 def _entry(client: Any, experiment: str, run: Run) -> str:
@@ -106,14 +108,14 @@ def _entry(client: Any, experiment: str, run: Run) -> str:
     found = client.search_runs([experiment], f"tags.`{IDENTITY}` = '{identity}'")
     if found:
         return found[0].info.run_id
-    started, tags = milliseconds(run.records[0]["started"]), {IDENTITY: identity}
+    started, tags = milliseconds(run.records[0].started), {IDENTITY: identity}
     made = client.create_run(experiment, started, tags, run_name=run.name)
     return made.info.run_id
 
 
 def parameters_of(run: Run) -> dict[str, Any]:
     """Return the parameters that results depend on."""
-    return {k: v for k, v in run.last["parameters"].items() if k != "runtime"}
+    return {k: v for k, v in run.parameters.items() if k != "runtime"}
 
 
 def milliseconds(text: str | None) -> int | None:
@@ -129,20 +131,18 @@ def texts(values: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def tags_of(run: Run) -> dict[str, str]:
-    """Return what a run is found by, beside its parameters."""
-    last = run.last
-    outputs = (record["outputs"] for record in run.records)
+def tags_of(run: Run, last: Record) -> dict[str, str]:
+    """Return what a run is found by, beside its parameters; ``last`` is its last record."""
+    outputs = (record.outputs for record in run.records)
     about = {
         "recipe": run.recipe,
         "source_fingerprint": run.fingerprint,
-        "runtime": last["parameters"]["runtime"],
+        "runtime": run.parameters["runtime"],
         "outputs": {k: v for found in outputs for k, v in found.items()},
-        **{k: last[k] for k in ("dirty", "error", "python", "machine", "device")},
-        "versions": last["versions"],
+        **last.model_dump(include=TAGGED),
     }
     tags = {f"lct.{name}": text for name, text in texts(about).items()}
-    source = {"name": "kedro run", "git.commit": last["commit"] or "unknown"}
+    source = {"name": "kedro run", "git.commit": last.commit or "unknown"}
     return tags | {f"mlflow.source.{name}": text for name, text in source.items()}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from copy import copy
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,9 @@ def _decide(
         images=images,
         scheduled_as=name,
     )
-    runs = {run.name: run for run in find_runs(Path(project)) if run.records}
+    runs = {run.name: run for run in find_runs(Path(project))}
+    for problem in chain.from_iterable(run.problems for run in runs.values()):
+        click.echo(f"Left out: {problem}", err=True)
     decision = decide(start, runs.values())
     if not start.trains:
         catalog = context(run_id=decision.run_id).catalog

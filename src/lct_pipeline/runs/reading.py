@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -10,19 +9,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from kedro.utils import find_kedro_project
 
 from lct_pipeline.config_loader import name_of
+from lct_pipeline.datasets.json_files import read_json
 from lct_pipeline.datasets.results import EvaluationResult, EvaluationRow
-from lct_pipeline.datasets.run_records import Record, read_records
-from lct_pipeline.errors import DataError, ParameterError, UserError
-from lct_pipeline.parameters import check_parameters
+from lct_pipeline.datasets.run_records import (
+    NAME,
+    Record,
+    parse_time,
+    read_records,
+    time_text,
+)
+from lct_pipeline.errors import DataError, UserError
 
 REPORTING = Path("data", "08_reporting")
 MODELS = Path("data", "06_models")
 IMAGES = Path("data", "02_intermediate")
-_TIME = "%Y-%m-%dT%H.%M.%S.%fZ"  # as Kedro names sessions
 
 
 @dataclass(frozen=True)
@@ -47,15 +52,36 @@ class Run:
         """Folder of its weights."""
         return self.project / MODELS / self.name
 
+    @property
+    def folders(self) -> tuple[Path, Path]:
+        """Its own folders."""
+        return self.models, self.reporting
+
+    @cached_property
+    def _found(self) -> tuple[list[Record], list[str]]:
+        if not re.fullmatch(NAME, self.name):
+            return [], [f"{self.reporting.parent}: {self.name!r} is no name of a run."]
+        return read_records(self.reporting / "records")
+
     @cached_property
     def records(self) -> list[Record]:
         """What was run, a record for each session of Kedro, the oldest first."""
-        return read_records(self.reporting / "records")
+        return self._found[0]
 
     @property
-    def last(self) -> Record:
-        """The newest record; empty where there is none, as of weights from elsewhere."""
-        return self.records[-1] if self.records else {}
+    def problems(self) -> list[str]:
+        """What is wrong with its name, and with files that stand where records do and are none."""
+        return self._found[1]
+
+    @property
+    def last(self) -> Record | None:
+        """The newest record; None where there is none, as of weights from elsewhere."""
+        return self.records[-1] if self.records else None
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Its last parameters; empty where they are unknown, or not those of this version."""
+        return self.last.parameters if self.last and self.is_of_this_version else {}
 
     @cached_property
     def checkpoints(self) -> list[Path]:
@@ -76,10 +102,10 @@ class Run:
         """
         path = self.reporting / "evaluation.json"
         try:
-            return EvaluationResult.of(json.loads(path.read_text())).rows
+            return EvaluationResult.of(read_json(path)).rows
         except FileNotFoundError:
             return []
-        except (ValueError, DataError) as error:
+        except DataError as error:
             raise DataError(
                 f"{path} is not a readable evaluation: remove it, and run "
                 f"`kedro run --pipeline=evaluate`. {error}"
@@ -87,24 +113,22 @@ class Run:
 
     @cached_property
     def is_of_this_version(self) -> bool:
-        """Whether its parameters are such as this version of the project has."""
-        try:
-            return not self.last or bool(check_parameters(self.last["parameters"]))
-        except ParameterError:
-            return False
+        """Whether all its parameters are such as this version of the project has."""
+        return all(record.is_of_this_version for record in self.records)
 
     @property
     def is_there(self) -> bool:
         """Whether there is a record or a checkpoint: other folders lie beside those of runs."""
-        return bool(self.records or self.checkpoints)
+        return bool(self.records or self.checkpoints or self.problems)
 
     @property
     def started(self) -> str:
         """When it was last worked on, in UTC and as Kedro writes times."""
-        if self.records:
-            return self.last["started"]
-        newest = max(path.stat().st_mtime for path in self.checkpoints)
-        return f"{datetime.fromtimestamp(newest, UTC):{_TIME}}"
+        if self.last:
+            return self.last.started
+        files = self.checkpoints or [p for p in self.folders if p.exists()]
+        newest = max((path.stat().st_mtime for path in files), default=0.0)
+        return time_text(datetime.fromtimestamp(newest, UTC))
 
     @property
     def status(self) -> str:
@@ -113,16 +137,18 @@ class Run:
         A process on another machine is not seen: such a session reads as interrupted while it
         runs.
         """
-        status = self.last.get("status", "imported")
-        if status == "running" and not _is_alive(self.last["process"]):
+        if self.last is None:
+            return "unreadable" if self.problems else "imported"
+        if self.last.status == "running" and not _is_alive(self.last.process):
             return "interrupted"
-        return status
+        return self.last.status
 
     @property
     def recipe(self) -> str | None:
         """Folder of ``conf/`` that it was last run with."""
-        env = self.last.get("env") or "local"
-        return None if not self.records else "base" if env == "local" else env
+        if self.last is None:
+            return None
+        return "base" if self.last.env in (None, "local") else self.last.env
 
     @property
     def num_steps(self) -> int | None:
@@ -138,26 +164,37 @@ class Run:
     @property
     def num_bytes(self) -> int:
         """What its own folders hold; images, latents and references are shared with others."""
-        files = (p for top in (self.models, self.reporting) for p in top.rglob("*"))
+        files = (path for top in self.folders for path in top.rglob("*"))
         return sum(path.stat().st_size for path in files if path.is_file())
 
     @property
     def fingerprint(self) -> str | None:
         """Of the source of its images, as the newest record that has one says."""
-        found = (r["inputs"].get("image_source") for r in reversed(self.records))
+        found = (r.inputs.get("image_source") for r in reversed(self.records))
         return next(filter(None, found), None)
 
     def images_by_split(self) -> dict[str, int]:
-        """Return the number of images of each split; empty where the manifest is not there."""
-        if not self.records:
+        """Return the number of images of each split; empty where the manifest is not there.
+
+        Raises:
+            DataError: It cannot be read.
+        """
+        if not self.parameters:
             return {}
         from pyarrow import parquet
 
-        folder = self.project / IMAGES / name_of(self.last["parameters"], "ingestion")
+        folder = self.project / IMAGES / name_of(self.parameters, "ingestion")
         manifest = folder / "image_manifest.parquet"
         if not manifest.exists():
             return {}
-        splits = parquet.read_table(manifest, columns=["split"])["split"].to_pylist()
+        try:
+            splits = parquet.read_table(manifest, columns=["split"])[
+                "split"
+            ].to_pylist()
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(
+                f"{manifest} is not a readable manifest: {error}"
+            ) from error
         order = ("train", "validation", "test")
         return {name: splits.count(name) for name in order if name in splits}
 
@@ -198,8 +235,10 @@ def check_version(run: Run) -> None:
     """Refuse a run that another version of the project made: its results are left as they are.
 
     Raises:
-        UserError: It did.
+        UserError: It did, or none of its records can be read.
     """
+    if run.problems and not run.records:
+        raise DataError(run.problems[0])
     if not run.is_of_this_version:
         raise UserError(
             f"Another version of lct_pipeline made the run {run.name}. Go on with that version, or "
@@ -207,16 +246,12 @@ def check_version(run: Run) -> None:
         )
 
 
-def parse_time(text: str) -> datetime:
-    """Return a time that a record gives."""
-    return datetime.strptime(text, _TIME).replace(tzinfo=UTC)
-
-
 def _seconds(record: Record) -> float:
     """Return how long a session took; of an interrupted one how long its whole nodes did."""
-    if record["ended"] is None:
-        return sum(node["seconds"] for node in record["nodes"])
-    return (parse_time(record["ended"]) - parse_time(record["started"])).total_seconds()
+    if record.ended is None:
+        return sum(cost.seconds for cost in record.nodes)
+    took = parse_time(record.ended) - parse_time(record.started)
+    return max(0.0, took.total_seconds())
 
 
 def _is_alive(process: int) -> bool:

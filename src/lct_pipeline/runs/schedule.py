@@ -78,12 +78,14 @@ def slug(name: str) -> str:
 
 
 def decide(start: Start, runs: Iterable[Run]) -> Decision:
-    """Return which run a pipeline goes to.
+    """Return which run a pipeline goes to; runs without records of this version keep their names.
 
     Raises:
         DataError: It needs a trained run, and there is none.
     """
-    newest_first = sorted(runs, key=lambda run: run.started, reverse=True)
+    known = {run.name: run for run in runs}
+    ours = (run for run in known.values() if run.records and run.is_of_this_version)
+    newest_first = sorted(ours, key=lambda run: run.started, reverse=True)
     asked = start.parameters["run_id"]
     for run in newest_first:
         began = (_schedule(record, "scheduled_as") for record in run.records)
@@ -104,7 +106,7 @@ def decide(start: Start, runs: Iterable[Run]) -> Decision:
     if here:
         reason = f"run {here[0].name} has not finished {start.pipeline}: it goes on."
         return _go_on(here[0], reason)
-    return _new_run(start, same, {run.name for run in newest_first})
+    return _new_run(start, same, set(known))
 
 
 def _go_on(run: Run, reason: str) -> Decision:
@@ -182,30 +184,26 @@ def _seen_inputs(run: Run, start: Start) -> dict[str, set[str]]:
     seen: dict[str, set[str]] = {}
     missing = set(start.nodes)
     for record in reversed(_finished(run, start)):
-        if missing & _nodes(record):
-            missing -= _nodes(record)
-            for name, digest in {**record["outputs"], **record["inputs"]}.items():
+        if missing & record.node_names:
+            missing -= record.node_names
+            for name, digest in {**record.outputs, **record.inputs}.items():
                 seen.setdefault(name, set()).add(digest)
     return seen
 
 
 def finished_nodes(run: Run, start: Start) -> set[str]:
     """Return the nodes that finished sessions with these parameters ran."""
-    return set().union(*map(_nodes, _finished(run, start)))
+    return set().union(*(record.node_names for record in _finished(run, start)))
 
 
 def _finished(run: Run, start: Start) -> list[Record]:
-    done = (record for record in run.records if record["status"] == "finished")
+    done = (record for record in run.records if record.status == "finished")
     return [record for record in done if _same(record, start, start.groups)]
-
-
-def _nodes(record: Record) -> set[str]:
-    return {entry["node"] for entry in record["nodes"]}
 
 
 def _schedule(record: Record, key: str) -> str | None:
     """Return what a schedule said of a session; None where a user started it."""
-    return (record.get("schedule") or {}).get(key)
+    return getattr(record.schedule, key, None)
 
 
 def _continued(run: Run) -> str | None:
@@ -217,7 +215,7 @@ def _continued(run: Run) -> str | None:
 def _has_images(run: Run, start: Start) -> bool:
     """Tell whether a run is of the present images, or no session lived to write which."""
     found = (
-        record["inputs"].get("image_source") or _schedule(record, "images")
+        record.inputs.get("image_source") or _schedule(record, "images")
         for record in reversed(run.records)
     )
     return next(filter(None, found), None) in (None, start.images)
@@ -228,14 +226,14 @@ def _is_of(run: Run, start: Start, groups: Iterable[str]) -> bool:
 
     Sessions that failed are left out where others did not: they may have been refused for theirs.
     """
-    worked = [record for record in run.records if record["status"] != "failed"]
+    worked = [record for record in run.records if record.status != "failed"]
     tried = worked or run.records[-1:]
     return any(_same(record, start, groups) for record in tried)
 
 
 def _same(record: Record, start: Start, groups: Iterable[str]) -> bool:
     """Tell whether a record has the parameters of a start, but for a start from old weights."""
-    old = record["parameters"]
+    old = record.parameters
     if _schedule(record, "continues"):
         init_from = {**old["training"].get("init_from", {}), "run": None}
         old = {**old, "training": {**old["training"], "init_from": init_from}}

@@ -150,8 +150,8 @@ def _story(
         model=in_sentence(MODELS.get(chosen.evaluated_as or "", "Checkpoint")),
         weights=chosen.weights,
         licence=licence,
-        parameters=record["parameters"],
-        commit=record["commit"],
+        parameters=record.parameters,
+        commit=record.commit,
         two_step_improves=improves.get(chosen.evaluated_as),
         rows=[*rows, *controls] if rows else [],
     )
@@ -159,5 +159,5 @@ def _story(
 
 def record_of_training(records: list[Record]) -> Record:
     """Return the last record of a session that trained; else of the last session."""
-    trained = [r for r in records if any(n["node"] == TRAIN_NODE for n in r["nodes"])]
+    trained = [record for record in records if TRAIN_NODE in record.node_names]
     return (trained or records)[-1]
