@@ -16,6 +16,10 @@ class DataError(UserError):
     """A file or folder is missing, damaged or not of the kind that is needed."""
 
 
+class MeasureError(DataError):
+    """Some weights give nothing that can be measured; others of the same training may."""
+
+
 class ParameterError(UserError):
     """A parameter is unknown, of the wrong type, out of range, or not that of an existing run."""
 

@@ -133,17 +133,40 @@ def test_each_step_of_a_gradient_search_has_new_noise_and_a_gradient(tiny: Run) 
     assert steps == [next(expected) for _ in steps]
 
 
-def test_a_derivative_that_is_not_finite_ends_the_search_with_what_helps(
-    tiny: Run,
+@dataclass
+class Faulty(Driven):
+    """Every third evaluation fails, and one derivative is not finite."""
+
+    def measure(self, alphas: np.ndarray, request: Request, known: Any) -> Any:
+        bad = Score(math.inf, math.inf, None, fault="it fails")
+        found = super().measure(alphas, request, known)
+        for candidate, score, gradient in found:
+            if (self.run.search.generation + candidate) % 3 == 1:
+                yield candidate, bad, None
+            elif request.purpose == "search step 4":
+                yield candidate, score, gradient * math.nan
+            else:
+                yield candidate, score, gradient
+
+
+@each_method
+def test_what_cannot_be_measured_is_infinite_and_the_search_goes_on_wherever_it_stops(
+    tiny: Run, method: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    driven = start(tiny, "gradient")
-
-    def measure(*given: Any) -> Any:
-        for candidate, score, gradient in driven.measure(*given):
-            yield candidate, score, None if gradient is None else gradient * math.nan
-
-    with pytest.raises(DataError, match=r"Lower combination\.search\.gradient\.step"):
-        list(driven.run.evaluations(measure))
+    driven = Faulty(**vars(start(tiny, method)))
+    table = through_a_file(driven.history(), tmp_path)
+    is_bad = np.isinf(table["fitness"])
+    assert table["kernel"].isna().all() and table.loc[is_bad, "gradient"].isna().all()
+    numbers = table[["generation", "candidate"]].sum(axis=1)
+    is_step_4 = table["noise"] == "search step 4"
+    assert is_bad.tolist() == ((numbers % 3 == 1) | is_step_4).tolist()
+    (said,) = caplog.messages
+    assert f"seed 0: {is_bad.sum()} of {len(table)} could not be measured" in said
+    for num in range(1, len(table)):
+        again = Faulty(**vars(start(tiny, method)))
+        again.evaluated.update(history_of(table.iloc[:num], {}))
+        pd.testing.assert_frame_equal(again.history(), table, check_exact=True)
+        assert len(again.requests) == len(table) - num
 
 
 def through_a_file(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
@@ -215,6 +238,14 @@ def test_wherever_it_stops_a_search_goes_on_to_the_same_history_and_measures_not
         rest = last_of(run.search(changes, before))
         pd.testing.assert_frame_equal(rest, expected, check_exact=True)
         assert len(measured) == total, num
+
+
+def test_the_log_says_which_checkpoints_the_window_has(
+    tiny: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    next(tiny.search({"window": 0.5}))
+    assert "The window has 2 of 4 checkpoints: of steps 30, 40." in caplog.messages
 
 
 def test_the_history_is_there_after_every_evaluation_and_a_finished_one_reads_nothing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from small_runs import BAD, GOOD, MIDDLE, Run, candidate_scores, last_of, pixel_weights
+from small_runs import (
+    BAD,
+    GOOD,
+    MIDDLE,
+    STEPS,
+    Run,
+    candidate_scores,
+    generate,
+    last_of,
+    pixel_weights,
+    weights,
+)
+from torch import Tensor
 
 from conftest import SmokeResults
 from lct_pipeline.combination.fitness import Fitness
@@ -23,6 +36,11 @@ from lct_pipeline.combination.selection import (
 )
 from lct_pipeline.datasets.checkpoints import CheckpointStore
 from lct_pipeline.errors import DataError
+from lct_pipeline.reporting.searches import (
+    draw_landscape,
+    draw_line,
+    draw_search_progress,
+)
 
 EMAS = {
     "step-0000040-ema-0.9": "ema",
@@ -273,6 +291,72 @@ def test_the_best_row_of_each_search_and_each_baseline_is_by_its_score() -> None
     found = best_rows(pd.DataFrame(rows, columns=columns))
     expected = [rows[place][0] for place in (3, 0, 4, 5, 1)]
     assert found["name"].tolist() == expected
+
+
+# what cannot be measured
+
+
+def fragile(weights: dict[str, Tensor], *, num_images: int, seed: int) -> Any:
+    """Fail as a network does in which a variance is negative, and overflow beside it."""
+    if weights["scale"].min() < 0.8:
+        raise FloatingPointError("negative variance")
+    factor = 1e39 if weights["shift"].max() > 2 else 1  # beyond float32
+    for batch in generate(weights, num_images=num_images, seed=seed):
+        yield factor * batch.double()
+
+
+def test_weights_that_generate_nothing_are_left_out_of_everything_that_follows(
+    tiny: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    changes = {
+        "search.methods": ("evolution", "random"),
+        "num_line_points": 5,
+        "landscape_size": 4,
+    }
+    monkeypatch.setattr(sys.modules["small_runs"], "generate", fragile)
+    history = tiny.history(changes)
+    scale, shift = (
+        np.stack([weights(step)[name].double() for step in STEPS])
+        for name in ("scale", "shift")
+    )
+    alphas = np.stack(history["alpha"])
+    is_bad = ((alphas @ scale).min(1) < 0.8) | ((alphas @ shift).max(1) > 2)
+    assert np.isinf(history["fitness"]).tolist() == is_bad.tolist()
+    assert 0 < sum(is_bad) < len(is_bad)
+    scores = last_of(tiny.score(history, changes))
+    assert np.isfinite(scores["search_fitness"].dropna()).all()
+    report, _, combination = tiny.select(scores, changes)
+    assert np.isfinite(report["frechet_distance"]).all()
+    landscape = tiny.landscape(scores, combination, changes)
+    assert np.isinf(landscape["fitness"]).any()
+    draw_line(landscape, combination)
+    draw_landscape(landscape, combination)
+    figure = draw_search_progress(history)
+    assert f"{sum(is_bad)} could not be measured" in figure.layout.title.text
+    assert "FloatingPointError: negative variance (" in caplog.text
+
+
+def test_where_nothing_can_be_measured_one_message_says_why_and_it_may_be_mended(
+    tiny: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs, tables = tiny.search(), []
+    with monkeypatch.context() as patched:
+        patched.setattr(sys.modules["small_runs"], "generate", None)
+        message = "not even the last checkpoint: .* raised TypeError: 'NoneType'"
+        with pytest.raises(DataError, match=message):
+            tables += outputs
+    found = last_of(tiny.search(previous=tables[-1]))
+    pd.testing.assert_frame_equal(found, tiny.history(), check_exact=True)
+
+
+def test_the_next_best_is_decided_on_where_the_best_cannot_be_measured_again(
+    tiny: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["small_runs"], "generate", fragile)
+    rows = {"ours": ("cma", 1.0, [-5.0, 6.0, 0.0, 0.0]), "next": ("cma", 2.0, MIDDLE)}
+    assert decided(tiny, **rows).found["name"] == "next"
+    with pytest.raises(DataError, match="no candidate can be measured"):
+        decided(tiny, ours=rows["ours"])
 
 
 # a combination, or the best baseline

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_runs import Run, last_of, weights
+from small_runs import D, Run, generate, last_of, weights
 from torch import Tensor, nn
 
 from lct_pipeline.combination.fitness import Fitness
@@ -23,7 +23,7 @@ from lct_pipeline.combination.stage import SEARCH_SPLIT
 from lct_pipeline.core.randomness import derived_seed
 from lct_pipeline.datasets.checkpoints import CheckpointCatalog, CheckpointsDataset
 from lct_pipeline.datasets.external_checkpoints import ExternalCheckpointsDataset
-from lct_pipeline.errors import DataError, ParameterError
+from lct_pipeline.errors import DataError, MeasureError, ParameterError
 from lct_pipeline.evaluation.evaluator import Evaluator
 from lct_pipeline.evaluation.feature_spaces import FEATURES_AS_GIVEN, FeatureSpace
 from lct_pipeline.evaluation.generator import build_generator
@@ -140,6 +140,55 @@ def test_what_a_generator_should_not_give_is_named(
     source = FunctionSource(lambda *_, **__: iter(batches), not gives_images)
     with pytest.raises(DataError, match=rf"combination\.generator.*{message}"):
         list(source.batches({}, REQUEST))
+
+
+def failing(error: type[Exception]) -> FunctionSource:
+    def function(*_: Any, **__: Any) -> Iterator[Tensor]:
+        yield torch.zeros(4, 2)
+        raise error("it is")
+
+    return FunctionSource(function, gives_features=True)
+
+
+def test_what_a_function_raises_is_of_these_weights_unless_no_others_would_help() -> (
+    None
+):
+    place = rf"raised ZeroDivisionError: it is \(.*{Path(__file__).name}, line \d+\)"
+    with pytest.raises(MeasureError, match=place):
+        list(failing(ZeroDivisionError).batches({}, REQUEST))
+    for error in (MemoryError, ModuleNotFoundError, torch.OutOfMemoryError):
+        with pytest.raises(error, match="it is"):
+            list(failing(error).batches({}, REQUEST))
+
+
+def careless(weights: Any, *, num_images: int, seed: int) -> list[Tensor]:
+    return [torch.randn(num_images, D)]
+
+
+def stubborn(weights: Any, *, num_images: int, seed: int) -> list[Tensor]:
+    return [torch.randn(num_images, D, generator=torch.Generator().manual_seed(1))]
+
+
+def rounding(weights: Any, *, num_images: int, seed: int) -> Iterator[Tensor]:
+    for batch in generate(weights, num_images=num_images, seed=seed):
+        yield batch + 1e-3 * torch.rand(1)
+
+
+def test_a_generator_that_does_not_mind_its_seed_is_noticed(
+    tiny: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def begin(function: Any) -> None:
+        monkeypatch.setattr(sys.modules["small_runs"], "generate", function)
+        next(tiny.search())
+
+    caplog.set_level("WARNING")
+    begin(rounding)
+    assert not caplog.messages
+    begin(stubborn)
+    (said,) = caplog.messages
+    assert "the same images for two seeds" in said
+    with pytest.raises(DataError, match="other images for the same seed"):
+        begin(careless)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.bfloat16])

@@ -18,13 +18,17 @@ from lct_pipeline.core.metrics.frechet import (
     frechet_gradient,
 )
 from lct_pipeline.core.sample_quality import label_batches, noise_batches
+from lct_pipeline.datasets.autoencoder import StoredAutoencoder
+from lct_pipeline.datasets.decoder import Decoder
+from lct_pipeline.datasets.tensors import TensorFile
+from lct_pipeline.errors import MeasureError
 from lct_pipeline.evaluation.generator import (
     Generator,
     LatentDecoder,
     SamplingPlan,
     build_generator,
 )
-from lct_pipeline.models.autoencoder import to_uint8
+from lct_pipeline.models.autoencoder import PixelAutoencoder, to_uint8
 from lct_pipeline.models.denoiser import ModelDescription
 
 NETWORK = described(dropout=0.5, boundary=0.3, sigma_min=0.3)
@@ -216,6 +220,19 @@ def test_the_decoder_undoes_the_normalisation(results: SmokeResults) -> None:
     expected = (images.clamp(-1, 1) + 1) * 127.5
     assert decode(x).dtype == torch.uint8
     torch.testing.assert_close(decode(x).float(), expected, atol=0.51, rtol=0)
+
+
+def test_what_is_not_finite_becomes_no_picture() -> None:
+    known = {"mean": torch.zeros(3, 2, 2), "std": torch.ones(3, 2, 2)}
+    stored = StoredAutoencoder(PixelAutoencoder().eval(), "none")
+    decoder = Decoder(stored, TensorFile(known, {"sigma_data": 0.5}))
+    decode = LatentDecoder(decoder, torch.device("cpu"))
+    assert decode(torch.zeros(1, 3, 2, 2)).dtype == torch.uint8
+    for value in (torch.nan, torch.inf):
+        with pytest.raises(MeasureError, match="the network generates"):
+            decode(torch.full((1, 3, 2, 2), value))
+    with pytest.raises(MeasureError, match=r"give encoding\.precision=float32"):
+        decode.of_raw(torch.full((1, 3, 2, 2), torch.nan))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ read once however many processes there are, and the scores do not depend on thei
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,31 +28,52 @@ from lct_pipeline.core.linear_combination import WeightLayout
 from lct_pipeline.core.metrics.feature_sets import FeatureSet
 from lct_pipeline.core.metrics.frechet import frechet_gradient
 from lct_pipeline.core.metrics.kernel import kernel_gradient
-from lct_pipeline.errors import ParameterError
+from lct_pipeline.errors import MeasureError, ParameterError
 from lct_pipeline.evaluation.evaluator import Evaluator
 from lct_pipeline.evaluation.feature_spaces import FeatureSpace, RealImages
 from lct_pipeline.models.device import choose_device
 from lct_pipeline.parameters.combination import Fitness as FitnessSettings
 from lct_pipeline.processes.mapping import Workers
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Score:
-    """The fitness of a candidate, its parts, and its derivative by each weight where asked for."""
+    """The fitness of a candidate, its parts, and its derivative by each weight where asked for.
+
+    The fitness is infinite where nothing can be measured; ``fault`` says why.
+    """
 
     fitness: float
     frechet: float
     kernel: float | None
     gradients: dict[str, Tensor] | None = None
+    fault: str | None = None
+
+
+def tell_faults(title: str, num: int, total: int, faults: list[str]) -> None:
+    """Warn, in one line, of what could not be measured, with the last reason that is known."""
+    if num:
+        logger.warning(
+            "%s: %d of %d could not be measured and have an infinite fitness%s",
+            *(title, num, total, f". The last: {faults[-1]}" if faults else "."),
+        )
 
 
 def scored(found: FeatureSet, real: RealImages, settings: FitnessSettings) -> Score:
-    """Return the weighted sum of Frechet and kernel distance; without weight none is measured."""
+    """Return the weighted sum of Frechet and kernel distance; without weight none is measured.
+
+    Raises:
+        MeasureError: It is not finite.
+    """
     frechet = real.frechet_distance(found)
     fitness, kernel = settings.frechet_weight * frechet, None
     if settings.kernel_weight > 0:
         kernel = real.kernel_distance(found).value
         fitness += settings.kernel_weight * kernel
+    if not math.isfinite(fitness):
+        raise MeasureError(f"the distance to real images is {fitness}.")
     return Score(fitness, frechet, kernel)
 
 
@@ -69,7 +92,13 @@ class Fitness:
         self._evaluator = Evaluator((FeatureSpace(self._extractor, (real,)),))
 
     def measure(self, weights: Weights, request: Request) -> Score:
-        """Return the score of a state dict."""
+        """Return the score of a state dict, an infinite one where nothing can be measured."""
+        try:
+            return self._measured(weights, request)
+        except (MeasureError, torch.linalg.LinAlgError) as error:
+            return Score(math.inf, math.inf, None, fault=str(error))
+
+    def _measured(self, weights: Weights, request: Request) -> Score:
         batches = self._source.batches(weights, request)
         (found,) = self._evaluator.features(batches, request.num_images)
         score = scored(found, self._real, self._settings)

@@ -6,16 +6,17 @@ was evaluated before is told again without measuring.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import product
 from typing import Any
 
 import numpy as np
 from pandas import DataFrame
 
-from lct_pipeline.combination.fitness import Score
+from lct_pipeline.combination.fitness import Score, tell_faults
 from lct_pipeline.combination.sources import Request
 from lct_pipeline.combination.stage import ORIGIN, SEARCH_SPLIT, Stage
 from lct_pipeline.combination.weights import check_window
@@ -24,6 +25,8 @@ from lct_pipeline.datasets.parts import Last
 from lct_pipeline.errors import DataError, ParameterError
 from lct_pipeline.parameters import Combination, first_difference
 from lct_pipeline.progress import track
+
+logger = logging.getLogger(__name__)
 
 GRADIENT_PASSES = 4  # features, then again with a graph, and back, which costs two
 
@@ -48,12 +51,13 @@ class SearchEvaluation:
         candidate: Number of the candidate in it.
         name: Of the candidate.
         num_images: Generated images.
-        fitness: What is minimised.
+        fitness: What is minimised; infinite where nothing could be measured.
         frechet: Frechet distance.
         kernel: Kernel distance; NaN where it was not measured.
         alpha: Coefficients, ``(K,)``.
         spent: Budget that is spent when the generation is told.
-        gradient: Derivative of the fitness by alpha, ``(K,)``; None where it was not asked for.
+        gradient: Derivative of the fitness by alpha, ``(K,)``; None where it was not asked for, or
+            is not finite.
     """
 
     method: str
@@ -101,6 +105,8 @@ def table_of(history: History, metric: str, origin: dict[str, Any]) -> DataFrame
 def history_of(table: DataFrame, origin: dict[str, Any]) -> History:
     """Return the history of a table, unless it is of other parameters or checkpoints.
 
+    A search of which nothing could be measured yet is begun anew.
+
     Raises:
         ParameterError: It is; names the first difference.
     """
@@ -113,8 +119,9 @@ def history_of(table: DataFrame, origin: dict[str, Any]) -> History:
             "continue it, or remove search_history.parquet of the run to start it anew."
         )
     rows = table.drop(columns=["evaluation", "metric"]).to_dict("records")
-    found = (SearchEvaluation(**{str(k): v for k, v in row.items()}) for row in rows)
-    return {evaluation.key: evaluation for evaluation in found}
+    found = [SearchEvaluation(**{str(k): v for k, v in row.items()}) for row in rows]
+    begun = {each.search for each in found if math.isfinite(each.fitness)}
+    return {each.key: each for each in found if each.search in begun}
 
 
 def search(stage: Stage, previous: DataFrame) -> Iterator[DataFrame | Last[DataFrame]]:
@@ -123,6 +130,10 @@ def search(stage: Stage, previous: DataFrame) -> Iterator[DataFrame | Last[DataF
     What a killed run loses are the evaluations under way. Where all is known, nothing is read.
     """
     check_window(stage.members)
+    steps = [str(step) for step in stage.members.window["step"]]
+    num_raw = (stage.catalog.rows["kind"] == "raw").sum()
+    of_steps = len(steps), num_raw, ", ".join(steps)
+    logger.info("The window has %d of %d checkpoints: of steps %s.", *of_steps)
     parameters = stage.parameters
     later = {"memory_mib", "selection", "num_line_points", "landscape_size"}
     depends_on = parameters.model_dump(mode="json", exclude=later)
@@ -176,6 +187,7 @@ class SearchRun:
     history: History
 
     def __post_init__(self) -> None:
+        self._faults: list[str] = []
         settings, own = self.parameters.search, {}
         if self.method == "gradient":
             gradient = settings.gradient
@@ -208,12 +220,28 @@ class SearchRun:
                         yield
                     known = self._known(alphas, request)
                 fitness = np.array([found.fitness for found in known.values()])
-                gradients = [found.gradient for found in known.values()]
-                self.search.tell(
-                    alphas, fitness, np.array(gradients) if request.gradients else None
-                )
+                if self.search.generation == 0 and np.isinf(fitness).all():
+                    raise DataError(
+                        f"nothing that the {title} starts from can be measured, not even the last "
+                        f"checkpoint: {self._faults[-1]}"
+                    )
+                self.search.tell(alphas, fitness, self._gradients(known, request))
                 bar.update(int(self.search.spent) - bar.n)
                 bar.set_postfix_str(f"{fitness.min():.3g}", refresh=False)
+        fitness = np.array(
+            [e.fitness for k, e in self.history.items() if k[0] == self.number]
+        )
+        tell_faults(title, int(np.isinf(fitness).sum()), len(fitness), self._faults)
+
+    def _gradients(
+        self, known: dict[int, SearchEvaluation], request: Request
+    ) -> np.ndarray | None:
+        """Return the derivatives of a generation, ``(P, K)``, NaN where there is none."""
+        if not request.gradients:
+            return None
+        none = np.full(self.search.initial.shape[1], np.nan)
+        found = [each.gradient for each in known.values()]
+        return np.stack([none if one is None else one for one in found])
 
     def _request(self) -> Request:
         """Return how this generation is measured."""
@@ -252,10 +280,13 @@ class SearchRun:
         """Keep an evaluation."""
         candidate, score, gradient = found
         if gradient is not None and not np.isfinite(gradient).all():
-            raise DataError(
-                "the derivative of the fitness is not finite any more: the search has left the "
-                "region where the network works. Lower combination.search.gradient.step_size."
+            fault = (
+                "the derivative of the fitness is not finite: the step is halved. Lower "
+                "combination.search.gradient.step_size where this is often."
             )
+            score, gradient = replace(score, fitness=math.inf, fault=fault), None
+        if score.fault is not None:
+            self._faults.append(score.fault)
         kind, name = self._kind_and_name(candidate)
         evaluation = SearchEvaluation(
             method=self.method,

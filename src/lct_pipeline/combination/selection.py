@@ -5,7 +5,8 @@ Noise and images are others than those of the search: what fits only these falls
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +14,14 @@ import numpy as np
 import pandas as pd
 from pandas import DataFrame
 
-from lct_pipeline.combination.fitness import Score, scored
+from lct_pipeline.combination.fitness import Score, scored, tell_faults
 from lct_pipeline.combination.sources import Request
 from lct_pipeline.combination.stage import ORIGIN, SELECTION_SPLIT, Stage
 from lct_pipeline.combination.weights import candidate_emas, check_window
 from lct_pipeline.core.metrics.paired import PairedGain, paired_gain
 from lct_pipeline.datasets.parts import Last
 from lct_pipeline.datasets.tensors import TensorFile
+from lct_pipeline.errors import DataError, MeasureError
 from lct_pipeline.evaluation.evaluator import Evaluator
 from lct_pipeline.progress import track
 
@@ -27,6 +29,10 @@ NO_SEED = -1  # of what is not of one search
 SCORES = ["selection_fitness", "selection_frechet"]
 CANDIDATE = ("name", "kind", "baseline", "method", "seed", "alpha", "search_fitness")
 Pair = tuple[list[float], list[float]]
+NOTHING_MEASURED = (
+    "{} can be measured: generating with it fails, or gives values that are not finite; the log "
+    "says why."
+)
 
 
 def select_best_ema(
@@ -40,7 +46,8 @@ def select_best_ema(
         widths: Relative widths sigma_rel (EDM2) of averages made afterwards.
 
     Raises:
-        DataError: There is no average, and too few checkpoints to make one.
+        DataError: There is no average, and too few checkpoints to make one; or none of them can be
+            measured.
     """
     emas = candidate_emas(stage.members, stage.initial, widths)
     if not emas or stage.members.window_size == 0:
@@ -53,7 +60,19 @@ def select_best_ema(
 
 def _best_ema(ema_selection: DataFrame) -> pd.Series:
     """Return the row of the average with the best score: the best EMA of the run."""
-    return ema_selection.iloc[int(ema_selection[SCORES[0]].to_numpy().argmin())]
+    return _measurable(ema_selection, SCORES[0], "no average of the weights").iloc[0]
+
+
+def _measurable(rows: DataFrame, column: str, what: str) -> DataFrame:
+    """Return the rows that could be measured, the best first.
+
+    Raises:
+        DataError: There is none.
+    """
+    finite = rows[np.isfinite(rows[column])].sort_values(column, kind="stable")
+    if finite.empty:
+        raise DataError(NOTHING_MEASURED.format(what))
+    return finite
 
 
 def score_candidates(
@@ -94,11 +113,13 @@ def candidate_rows(
     for model, name, alpha in baselines:
         fitness = searched.get(name, np.nan)
         rows.append((name, "baseline", model, "baseline", NO_SEED, alpha, fitness))
-    for _, of_search in search_history[~of_initial].groupby("search", sort=True):
+    searches = search_history[~of_initial]
+    searches = _measurable(searches, "fitness", "nothing that the searches proposed")
+    for _, of_search in searches.groupby("search", sort=True):
         for found in _best_of(of_search, num).itertuples():
             about = found.name, found.kind, None, found.method, found.seed
             rows.append((*about, padded(np.array(found.alpha)), found.fitness))
-    means = search_history[search_history["kind"] == "mean"]
+    means = searches[searches["kind"] == "mean"].sort_values("search")
     for method, several in means.groupby("method", sort=False):
         if len(several) > 1:
             alpha = padded(np.mean(list(several["alpha"]), axis=0))
@@ -179,9 +200,13 @@ def measured(
         parameters = stage.parameters
         num_images = parameters.selection.num_images
         request = Request("choice", num_images, parameters.seed)
+        faults = []
         with stage.measuring(SELECTION_SPLIT) as measure:
             found = measure(alphas, request, frozenset(known))
-            yield from track(found, title, unit, total=left)
+            for place, score in track(found, title, unit, total=left):
+                faults += [score.fault] if score.fault else []
+                yield place, score
+        tell_faults(title, len(faults), left, faults)
 
 
 @dataclass(frozen=True)
@@ -234,23 +259,37 @@ def select_combination(
     """Decide between the best candidate and the best baseline by their scores.
 
     The score of the best of many is too good. So both are measured once more on the validation
-    split, with noise that selected neither; the test split has no say.
+    split, with noise that selected neither; the test split has no say. Where one cannot be
+    measured, the next best is in its place.
+
+    Raises:
+        DataError: No candidate, or no baseline, can be measured.
     """
-    by_score = candidate_scores.sort_values(SCORES[0], kind="stable")
-    is_baseline = by_score["baseline"].notna()
-    pair = by_score[~is_baseline].iloc[0], by_score[is_baseline].iloc[0]
-    ours, theirs = _measured_again(stage, pair, num_seeds)
-    return Decision(*pair, (ours[0], theirs[0]), (ours[1], theirs[1]))
+    is_baseline = candidate_scores["baseline"].notna()
+    measure = _measure_again(stage, num_seeds)
+    found, ours = _best_again(candidate_scores[~is_baseline], measure, "no candidate")
+    best, theirs = _best_again(candidate_scores[is_baseline], measure, "no baseline")
+    return Decision(found, best, (ours[0], theirs[0]), (ours[1], theirs[1]))
 
 
-def _measured_again(
-    stage: Stage, rows: Sequence[pd.Series], num_seeds: int
-) -> Iterator[Pair]:
-    """Yield the fitness of each row by seed, and its distances by the second extractor."""
+def _best_again(
+    rows: DataFrame, measure: Callable[[pd.Series], Pair], what: str
+) -> tuple[pd.Series, Pair]:
+    """Return the best of the rows by score that can be measured again, and its values."""
+    ordered = [row for _, row in _measurable(rows, SCORES[0], what).iterrows()]
+    for row in track(ordered, "decide on the validation split", "model", total=1):
+        with suppress(MeasureError):
+            return row, measure(row)
+    raise DataError(NOTHING_MEASURED.format(what))
+
+
+def _measure_again(stage: Stage, num_seeds: int) -> Callable[[pd.Series], Pair]:
+    """Return what gives the fitness of a row by seed, and distances by the second extractor."""
     parameters, spaces = stage.parameters, stage.spaces(SELECTION_SPLIT)
     evaluator, source = Evaluator(spaces), stage.task.source()
     real, *checks = (space.references[0] for space in spaces)
-    for row in track(rows, "decide on the validation split", "model"):
+
+    def measure(row: pd.Series) -> Pair:
         values: Pair = [], []
         weights = stage.weights.state_dict(np.array(row["alpha"]))
         for seed in range(parameters.seed, parameters.seed + num_seeds):
@@ -260,12 +299,14 @@ def _measured_again(
             values[0].append(scored(found, real, parameters.fitness).fitness)
             for check, other in zip(checks, others, strict=True):
                 values[1].append(check.frechet_distance(other))
-        yield values
+        return values
+
+    return measure
 
 
 def best_rows(candidate_scores: DataFrame) -> DataFrame:
     """Return the best row of each search, and each baseline, by score."""
-    scores = candidate_scores.sort_values(SCORES[0], kind="stable")
+    scores = _measurable(candidate_scores, SCORES[0], "no candidate")
     of_search = scores["method"] + " " + scores["seed"].astype(str)
     best = scores.groupby(scores["baseline"].fillna(of_search), sort=False).head(1)
     return best.reset_index(drop=True)

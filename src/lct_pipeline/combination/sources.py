@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,7 +14,7 @@ from torch import Tensor
 from lct_pipeline.core.randomness import derived_seed
 from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.tensors import TensorFile
-from lct_pipeline.errors import DataError
+from lct_pipeline.errors import DataError, MeasureError, UserError
 from lct_pipeline.evaluation.feature_spaces import FEATURES_AS_GIVEN, extractor_of
 from lct_pipeline.evaluation.generator import Generator, SamplingPlan, build_generator
 from lct_pipeline.evaluation.plans import deployed_plan
@@ -21,7 +23,18 @@ from lct_pipeline.models.features.base import FeatureExtractor
 from lct_pipeline.models.importing import imported
 from lct_pipeline.parameters import Combination, Runtime, Sampling
 
+logger = logging.getLogger(__name__)
+
 Weights = Mapping[str, Tensor]  # a state dict
+NOT_FINITE = "values that are not finite"
+# what a function raises where other weights would not help
+NOT_OF_WEIGHTS = (
+    UserError,
+    MemoryError,
+    ImportError,
+    torch.OutOfMemoryError,
+    torch.AcceleratorError,
+)
 
 
 @dataclass(frozen=True)
@@ -83,10 +96,13 @@ class FunctionSource:
 
         Raises:
             DataError: It is something else, or of another number of images.
+            MeasureError: The function fails with these weights, or its features are not finite.
         """
-        total, seed = 0, derived_seed(request.seed, request.purpose)
-        for batch in self.function(weights, num_images=request.num_images, seed=seed):
+        total = 0
+        for batch in self._made(weights, request):
             fault = batch_fault(batch, gives_features=self.gives_features)
+            if fault == NOT_FINITE:
+                raise MeasureError(f"combination.generator gave {fault}.")
             if fault:
                 raise DataError(
                     "combination.generator must yield batches of uint8 images (B, 3, H, W), or, "
@@ -102,6 +118,50 @@ class FunctionSource:
                 "for."
             )
 
+    def check_seed(self, weights: Weights, num_images: int) -> None:
+        """Compare first batches: of one seed they are the same, of another they are not.
+
+        Raises:
+            DataError: Of one seed they differ, more than rounding does.
+        """
+
+        def first(seed: int) -> Tensor:
+            batches = self.batches(weights, Request("seed check", num_images, seed))
+            return next(batches).double()
+
+        one, again, other = first(0), first(0), first(1)
+        if one.shape != again.shape or _apart(one, again) > _apart(one, other) / 2:
+            raise DataError(
+                "combination.generator gives other images for the same seed: candidates would be "
+                "compared by luck. Draw all noise, labels and prompts from its argument seed."
+            )
+        if _apart(one, other) == 0:
+            logger.warning(
+                "combination.generator gives the same images for two seeds: what is selected on "
+                "them is not confirmed on others. Draw noise, labels and prompts from seed."
+            )
+
+    def _made(self, weights: Weights, request: Request) -> Iterator[Any]:
+        """Yield what the function yields; what it raises, other weights may not."""
+        seed = derived_seed(request.seed, request.purpose)
+        try:
+            yield from self.function(weights, num_images=request.num_images, seed=seed)
+        except NOT_OF_WEIGHTS:
+            raise
+        except Exception as error:
+            frames = traceback.extract_tb(error.__traceback__)
+            own = [f for f in frames if "site-packages" not in f.filename] or frames
+            raise MeasureError(
+                f"combination.generator raised {type(error).__name__}: {error} "
+                f"({own[-1].filename}, line {own[-1].lineno})."
+            ) from error
+
+
+def _apart(one: Tensor, other: Tensor) -> float:
+    """Return the mean distance of values of as many samples as both have."""
+    num = min(len(one), len(other))
+    return (one[:num] - other[:num]).abs().mean().item()
+
 
 def batch_fault(found: Any, *, gives_features: bool) -> str | None:
     """Return what a value is instead of a batch; None where it is one.
@@ -114,7 +174,7 @@ def batch_fault(found: Any, *, gives_features: bool) -> str | None:
     is_features = found.ndim == 2 and found.is_floating_point()
     if not (is_features if gives_features else is_images):
         return f"{found.dtype} of shape {tuple(found.shape)}"
-    return None if found.isfinite().all() else "values that are not finite"
+    return None if found.float().isfinite().all() else NOT_FINITE
 
 
 @dataclass(frozen=True)

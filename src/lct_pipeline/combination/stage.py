@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -12,7 +12,11 @@ import numpy as np
 from pandas import DataFrame
 
 from lct_pipeline.combination.fitness import Measurer
-from lct_pipeline.combination.sources import SourceTask, batch_fault
+from lct_pipeline.combination.sources import (
+    FunctionSource,
+    SourceTask,
+    batch_fault,
+)
 from lct_pipeline.combination.weights import (
     CombinedWeights,
     Members,
@@ -23,7 +27,7 @@ from lct_pipeline.datasets.checkpoints import CheckpointCatalog
 from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.reference import Reference
 from lct_pipeline.datasets.tensors import TensorFile
-from lct_pipeline.errors import DataError
+from lct_pipeline.errors import DataError, MeasureError
 from lct_pipeline.evaluation.feature_spaces import (
     FeatureSpace,
     RealImages,
@@ -138,10 +142,20 @@ class Stage:
 
             @cache
             def measurer() -> Measurer:
+                self._check_generator()
                 most = self.parameters.search.population
                 return stack.enter_context(closing(self.measurer(most, split)))
 
             yield lambda *candidates: measurer().measure(*candidates)
+
+    def _check_generator(self) -> None:
+        """See whether a function of the user minds its seed, where the last weights work."""
+        if self.parameters.generator is not None:
+            source = self.task.source()
+            assert isinstance(source, FunctionSource)
+            last = self.weights.state_dict(self.members.padded(self.initial["last"]))
+            with suppress(MeasureError):
+                source.check_seed(last, self.parameters.fitness.num_images)
 
     def model(self, alpha: Any, name: str, kind: str, **about: Any) -> TensorFile:
         """Return the weights of coefficients over all members, and what is said of them."""

@@ -88,7 +88,9 @@ def conclusion(
     rows = report.to_dict("records")
     scores = {
         row["name"]: Scores(
-            search=None if np.isnan(row["search_fitness"]) else row["search_fitness"],
+            search=row["search_fitness"]
+            if np.isfinite(row["search_fitness"])
+            else None,
             selection=row["selection_fitness"],
             decision=by_seed.get(row["name"]),
             test=row[stage.metric],

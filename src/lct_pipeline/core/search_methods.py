@@ -58,6 +58,8 @@ class EvolutionarySearch(Search):
     ) -> None:
         candidates = np.concatenate([self.survivors, alphas])
         values = np.concatenate([self.fitness, fitness])
+        if (known := np.isfinite(values)).any():  # no other breeds, or is in the mean
+            candidates, values = candidates[known], values[known]
         order = np.argsort(values, kind="stable")[: self.population]
         self.survivors, self.fitness = candidates[order], values[order]
 
@@ -196,7 +198,8 @@ BETAS, EPSILON = (0.9, 0.99), 1e-12
 class GradientSearch(Search):
     """Adam (Kingma & Ba 2015) on z, alpha = alpha_0 + B z, with B directions of sum 0.
 
-    The step size falls linearly to 0. A generation is one step of one candidate. Steps may be
+    The step size falls linearly to 0. A generation is one step of one candidate; one that cannot
+    be measured is halved, and weighs nothing in the averages. Steps may be
     evaluated on new noise each: then no set of noise can be overfitted, and the fitness of a step
     is a sample. The search mean is the mean of the last half of the path (Polyak averaging).
 
@@ -232,7 +235,10 @@ class GradientSearch(Search):
         if self.generation == 0:
             return
         assert gradients is not None
-        self._path.append(self._path[-1] - self._step(gradients[0] @ self._basis))
+        if np.isfinite([*fitness, *gradients[0]]).all():
+            self._path.append(self._path[-1] - self._step(gradients[0] @ self._basis))
+        elif len(self._path) > 1:  # halfway back to where it could be measured
+            self._path[-1] = (self._path[-2] + self._path[-1]) / 2
 
     def _step(self, gradient: np.ndarray) -> np.ndarray:
         """Return Adam's step for dF/dz, ``(K - 1,)``."""

@@ -15,6 +15,7 @@ from lct_pipeline.core.sample_quality import label_batches, noise_batches
 from lct_pipeline.core.samplers import SamplingPlan, guided, sample_by_plan
 from lct_pipeline.datasets.decoder import Decoder, needed, normalisation_of
 from lct_pipeline.datasets.shards import ShardStore
+from lct_pipeline.errors import MeasureError
 from lct_pipeline.models.autoencoder import decode, place, to_uint8
 from lct_pipeline.models.denoiser import ModelDescription, build_model
 from lct_pipeline.models.device import choose_device
@@ -44,12 +45,24 @@ class LatentDecoder:
         self._quantise = quantise
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return uint8 images ``(B, 3, H, W)`` of normalised latents."""
+        """Return uint8 images ``(B, 3, H, W)`` of normalised latents.
+
+        Raises:
+            MeasureError: Latents, or what is decoded, are not finite: 8 bits would not say so.
+        """
+        if not x.isfinite().all():
+            raise MeasureError("the network generates values that are not finite.")
         return self.of_raw(self._normalisation.denormalise(x))
 
     def of_raw(self, z: Tensor) -> Tensor:
         """Return uint8 images of latents as the autoencoder has them."""
-        return self._quantise(decode(self._model, z))
+        images = decode(self._model, z)
+        if not images.isfinite().all():
+            raise MeasureError(
+                "the autoencoder decodes to values that are not finite: give "
+                "encoding.precision=float32, or another encoding.autoencoder."
+            )
+        return self._quantise(images)
 
     def differentiable(self, x: Tensor) -> Tensor:
         """Return float images in [-1, 1] of normalised latents."""

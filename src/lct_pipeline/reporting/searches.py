@@ -21,6 +21,7 @@ MARKS: dict[str, dict[str, Any]] = {
     "mean": {"size": 13, "symbol": "star", "line": {"color": "black", "width": 1}},
 }
 OFF = "This measurement is switched off: combination.{} = 0"
+UNMEASURED = "No point could be measured: see the log"
 HALO = ", ".join(["0 0 4px white"] * 4)
 
 
@@ -33,7 +34,8 @@ def draw_search_progress(search_history: DataFrame) -> go.Figure:
     Args:
         search_history: Rows of ``search_combination``.
     """
-    history = search_history.sort_values("evaluation")
+    measured = search_history[np.isfinite(search_history["fitness"])]
+    history = measured.sort_values("evaluation")
     initial = history[history["kind"] == "initial"]
     means = initial.groupby("name")["fitness"].mean()
     start = float(means.min())
@@ -45,6 +47,8 @@ def draw_search_progress(search_history: DataFrame) -> go.Figure:
     )
     if beyond := (history["fitness"] > high).sum():
         details += f"; {beyond} evaluations lie above the axis"
+    if faults := len(search_history) - len(history):
+        details += f"; {faults} could not be measured"
     figure = theme.chart(
         f"Search over the coefficients of {len(history['alpha'].iloc[0])} checkpoints",
         details,
@@ -184,7 +188,8 @@ def draw_line(landscape: DataFrame, combination: CombinationResult) -> go.Figure
         combination: What ``select_combination`` found.
     """
     title = "Quality along the line from the best EMA to the combination"
-    rows = landscape[landscape["figure"] == "line"].sort_values("x")
+    is_drawn = (landscape["figure"] == "line") & np.isfinite(landscape["fitness"])
+    rows = landscape[is_drawn].sort_values("x")
     if rows.empty:
         return theme.nothing(title, OFF.format("num_line_points"))
     fitness, best = rows["fitness"], rows.iloc[rows["fitness"].argmin()]
@@ -222,9 +227,10 @@ def draw_landscape(landscape: DataFrame, combination: CombinationResult) -> go.F
         combination: What ``select_combination`` found.
     """
     title = "Quality over the plane of three checkpoints"
-    rows = landscape[landscape["figure"] == "plane"]
-    if rows.empty:
-        return theme.nothing(title, OFF.format("landscape_size"))
+    rows = landscape[landscape["figure"] == "plane"].replace(np.inf, np.nan)
+    if rows["fitness"].isna().all():
+        reason = OFF.format("landscape_size") if rows.empty else UNMEASURED
+        return theme.nothing(title, reason)
     x_axis, y_axis = (
         {"range": [rows[axis].min(), rows[axis].max()], "ticks": "outside"}
         for axis in "xy"
@@ -251,7 +257,7 @@ def draw_landscape(landscape: DataFrame, combination: CombinationResult) -> go.F
 def _contours(rows: DataFrame) -> go.Contour:
     grid = rows.pivot(index="y", columns="x", values="fitness")
     values, ticks = grid.to_numpy(), {}
-    low, high = values.min(), values.max()
+    low, high = np.nanmin(values), np.nanmax(values)
     if wide := theme.is_wide(low, high):
         ticks = theme.log_ticks(low, high)
         ticks["tickvals"] = np.log10(ticks["tickvals"])
@@ -271,7 +277,7 @@ def _contours(rows: DataFrame) -> go.Contour:
 
 def _checkpoints(steps: list[int], rows: DataFrame) -> go.Scatter:
     """Return the three checkpoints, their mean and the best of the grid, with their texts."""
-    best = rows.iloc[rows["fitness"].argmin()]
+    best = rows.iloc[int(np.nanargmin(rows["fitness"]))]
     points = [
         (0, 0, f"first: step {steps[0]}", "middle left", "circle"),
         (1, 0, f"middle: step {steps[len(steps) // 2]}", "middle right", "circle"),
