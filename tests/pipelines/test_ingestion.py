@@ -17,6 +17,7 @@ from made_sources import (
     opened,
     runtime,
     write_folder,
+    write_tar,
     write_zip,
 )
 from PIL import Image
@@ -307,3 +308,27 @@ def test_too_few_images_for_the_splits_are_refused_by_name(tmp_path: Path) -> No
     write_folder(tmp_path / "photos", {"one.png": noise_png(0)})
     with pytest.raises(DataError, match=r"split has [01] of 1 images"):
         ingest(tmp_path / "photos", tmp_path / "images", ingestion())
+
+
+def test_it_is_said_how_many_images_have_labels_and_which_are_nearly_black(
+    photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "lct_pipeline")
+    values = np.random.default_rng(0).integers(0, 4096, (5, 16, 16)).astype(np.uint16)
+    for number, pixels in enumerate(values):  # 12 bits in 16
+        (photos / "x").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(photos / "x" / f"{number}.png")
+    ingest(photos, tmp_path / "images", ingestion())
+    assert "labels: 1 classes, 5 of 35 images." in caplog.text
+    assert "5 images have no value above a sixteenth" in caplog.text
+
+
+def test_a_column_without_a_label_is_refused(tmp_path: Path) -> None:
+    files = {f"{number:02d}.png": noise_png(number) for number in range(30)}
+    path = write_tar(tmp_path / "a.tar", files)
+    with pytest.raises(
+        DataError, match="label_column='label': labels: 0 classes, 0 of"
+    ):
+        ingest(path, tmp_path / "images", ingestion(labels="column"))
+    with pytest.raises(ValueError, match="'x' has no effect with labels=folders"):
+        ingestion(label_column="x")

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # all that Pillow may open
 
@@ -28,7 +29,13 @@ MAX_JPEG_SCANS = 500  # a progressive file has about ten; each is a pass over al
 _START_OF_IMAGE = b"\xff\xd8"
 _START_OF_SCAN = 0xDA
 _END_OF_IMAGE = 0xD9
-_EXIF, _ADOBE = 0xE1, 0xEE
+_APP1, _ADOBE = 0xE1, 0xEE
+_ROTATIONS = (b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0")  # EXIF and XMP, in APP1
+
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF 6.0
+_KINDS = {1: "unsigned", 2: "signed", 3: "float"}  # values of the last
+_LAB = 8  # value of the second
 # 0xff fills, 0x00 is data, then TEM, RST0 to RST7 and SOI: markers that no length follows
 _WITHOUT_LENGTH = {0x00, 0x01, *range(0xD0, 0xD9)}
 # application segments and comments: JFIF and Adobe say how colours are stored, the rest is metadata
@@ -90,8 +97,10 @@ def decode_pixels(
 ) -> np.ndarray:
     """Return a whole image as RGB pixels, ``(3, H, W)``, uint8.
 
-    Rotated as its EXIF tag says, transparency over white, 16 bit scaled to 8, grey and palette to
-    RGB; profiles are not applied. The format is told from the content, not from a name.
+    Rotated as EXIF says, or XMP where EXIF does not; transparency over white, grey and palette to
+    RGB; profiles are not applied. Of v in 16 bits, grey is v / 257 rounded and colour the upper 8
+    bits; of fewer than 8 bits, the largest value is 255. Signed and float samples are refused: no
+    file states their range. The format is told from the content, not from a name.
 
     Args:
         content: Bytes of a file, or pixels, uint8: grey ``(H, W)`` or RGB ``(H, W, 3)``.
@@ -130,12 +139,37 @@ def _open(content: bytes | np.ndarray) -> Image.Image:
         return Image.fromarray(content)
     if not content:
         raise UndecodableImageError("empty: zero bytes")
+    if content.startswith(_TIFF_STARTS):
+        _refuse_samples(content)
     if content.startswith(b"\xff\xd8"):
         content = strip_jpeg_metadata(content)
     image = Image.open(io.BytesIO(content), formats=FORMATS)
     if getattr(image, "is_animated", False):
         raise UndecodableImageError("animated: more than one frame")
     return image
+
+
+def _refuse_samples(content: bytes) -> None:
+    """Refuse a TIFF file by its samples: Pillow reads some kinds as if they were of 8 bits.
+
+    Raises:
+        UndecodableImageError: They are no unsigned integers of 1, 2, 4, 8 or 16 bits, are CIE
+            L*a*b*, or in 16 bits 0 is white.
+    """
+    stream = io.BytesIO(content)
+    tags = ImageFileDirectory_v2(stream.read(16 if b"+" in content[:4] else 8))
+    stream.seek(tags.next)
+    tags.load(stream)
+    bits, kind = max(tags.get(_BITS, (1,))), max(tags.get(_SAMPLE_FORMAT, (1,)))
+    found = f"{_KINDS.get(kind, 'undefined')} samples of {bits} bits"
+    if kind != 1 or bits not in (1, 2, 4, 8, 16):
+        raise UndecodableImageError(
+            f"{found}; images are unsigned, of 8 or 16 bits: save x in [0, 1] as (255 * x).round()"
+        )
+    if (tags.get(_PHOTOMETRIC), bits) == (0, 16):
+        raise UndecodableImageError(f"{found}, MinIsWhite: save it with 0 as black")
+    if tags.get(_PHOTOMETRIC) == _LAB:
+        raise UndecodableImageError("colours of CIE L*a*b*: save it as RGB")
 
 
 def _check_size(image: Image.Image, min_side: int, max_pixels: int) -> None:
@@ -148,7 +182,8 @@ def _check_size(image: Image.Image, min_side: int, max_pixels: int) -> None:
 
 def _reason(error: Exception) -> str:
     if type(error).__name__ == "UnidentifiedImageError":
-        return "not an image of a known format"
+        known = ", ".join(FORMATS)
+        return f"not an image of a known format ({known}, unsigned, of 16 bits at most)"
     return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
 
 
@@ -175,7 +210,7 @@ def _channels_first(image: Image.Image) -> np.ndarray:
 
 
 def strip_jpeg_metadata(content: bytes) -> bytes:
-    """Return a JPEG file without metadata except its first EXIF segment, which holds the rotation.
+    """Return a JPEG file without metadata but the first EXIF and XMP segments: they tell rotation.
 
     Profiles, comments, thumbnails and further pictures of a camera do not reach Pillow, which joins
     split segments in quadratic time.
@@ -186,16 +221,17 @@ def strip_jpeg_metadata(content: bytes) -> bytes:
     Raises:
         UndecodableImageError: It ends before its pixels, or has more than 500 scans.
     """
-    kept, position, has_exif = [_START_OF_IMAGE], 2, False
+    kept, position, wanted = [_START_OF_IMAGE], 2, set(_ROTATIONS)
     while True:
         marker, position = _next_marker(content, position)
         if marker == _START_OF_SCAN:
             break
         end = position + 2 + int.from_bytes(content[position + 2 : position + 4])
-        is_exif = marker == _EXIF and content.startswith(b"Exif\0\0", position + 4)
-        if marker not in _METADATA or (is_exif and not has_exif):
+        first = content[position + 4 : end]
+        found = {n for n in wanted if marker == _APP1 and first.startswith(n)}
+        if marker not in _METADATA or found:
             kept.append(content[position:end])
-        has_exif |= is_exif
+        wanted -= found
         position = end
     if content.count(b"\xff\xda", position) > MAX_JPEG_SCANS:
         raise UndecodableImageError(f"more than {MAX_JPEG_SCANS} scans")

@@ -44,7 +44,8 @@ CLEAN = ImageFormat("rounded", "lossless")
 SLCT_PAPER = ImageFormat(
     "truncated", "JPEG, quality 75", truncate_to_uint8, through_jpeg
 )
-FILES = ImageFormat("as given", "as given")  # of files that are given
+# of files that are given; what datasets/decoding.py does where clean-fid does not
+FILES = ImageFormat("as given", "as given, upright, over white, 16 bits to 8")
 FORMATS = {"clean": CLEAN, "slct_paper": SLCT_PAPER}
 PAPER_EXTRACTOR = "inception_pytorch"
 PAPER_NUM_IMAGES = 50_176  # 50,000 in batches of 256, all of them used

@@ -31,11 +31,13 @@ class Ingestion(Group):
     """The images: digits (built in); a folder, .zip, .tar, .npy, .npz or .parquet; a folder of .tar
     (WebDataset) or .parquet files; hf://datasets/<id>; a saved Hugging Face data set."""
     labels: Annotated[Text, Outside(("folders", "column", "none"))]
-    """Class labels. folders: the folder (or .cls of a WebDataset) is the label; column:
-    label_column of a table or array file; none; or a .csv of image names and labels."""
+    """Class labels. folders: those of a dataset.json (EDM), or the folder (or .cls of a WebDataset)
+    is the label; column: label_column of a table or array file; none; or a .csv of image names and
+    labels."""
     image_column: Text | None
-    """Column with the images, or their names, of a table, array file or .csv; null: the only one
-    that can be meant."""
+    """Column with the images, or their names, of a table, array file or .csv; of files, the ending
+    of the images where samples have several pictures (jpg; input.jpg); null: the only one that can
+    be meant."""
     label_column: Text
     """Column with the labels, of a table or array file with labels=column, or of the .csv."""
     hub_split: Text
@@ -56,6 +58,14 @@ class Ingestion(Group):
     """Largest file, MiB; larger ones are refused before they are read."""
     shard_mib: PositiveInt
     """MiB of pixels in a shard: 16 are 5,461 images at 32 pixels, 85 at 256."""
+
+    def faults(self) -> Iterator[str]:
+        """A column of labels is named where one is read."""
+        if self.label_column != "label" and self.labels in ("folders", "none"):
+            yield (
+                f"label_column={self.label_column!r} has no effect with labels={self.labels}: give "
+                "labels=column, or a .csv"
+            )
 
 
 class TrainedAutoencoder(Group):

@@ -130,6 +130,6 @@ def test_damaged_bytes_are_told_and_never_raise_anything_else(
             damaged[rng.randrange(directory, len(damaged))] = rng.randrange(256)
         path.write_bytes(damaged)
         try:
-            list(open_source(str(path), options()).read(0, 99))
+            list(open_source(str(path), options(labels="none")).read(0, 99))
         except DataError as error:
             assert "cannot be read as a zip" in str(error) or "no image" in str(error)

@@ -28,7 +28,10 @@ from lct_pipeline.datasets.sources.base import (
 from lct_pipeline.datasets.sources.labels import (
     Labels,
     choose_labels,
+    mention_unused,
+    refuse_column,
     refuse_csv,
+    refuse_image_column,
     shared,
 )
 from lct_pipeline.errors import DataError
@@ -65,6 +68,8 @@ class ArraySource(ImageSource):
             self._channels_at = _channels_at(header, str(path), options)
             self._shape = header[0]
         self._labels = _read_labels(path, len(self), options)
+        others = [key for key in _keys(path) or [] if key != self._key]
+        mention_unused(str(path), others, options)
         self.fingerprint = digest_of([stamp(path), repr(self._labels)])
 
     def __len__(self) -> int:
@@ -116,6 +121,7 @@ def _choose_key(path: Path, options: SourceOptions) -> str | None:
     """Return which array of an .npz holds the images, None for an .npy."""
     keys = _keys(path)
     if keys is None:
+        refuse_image_column(str(path), options)
         return None
     others = [key for key in keys if key != options.label_column]
     usual = [key for key in _USUAL_KEYS if key in keys]
@@ -152,7 +158,7 @@ def _channels_at(header: Header, source: str, options: SourceOptions) -> int | N
     if dtype != np.uint8:
         raise DataError(
             f"{found}. Images are uint8 from 0 to 255: of values from 0 to 1, save "
-            "(255 * images).round().astype('uint8')."
+            "(255 * images).round().astype('uint8'); bring others there first."
         )
     if in_fortran_order:
         raise DataError(
@@ -198,6 +204,8 @@ class DigitsSource(ImageSource):
     def __init__(self, options: SourceOptions) -> None:
         from sklearn.datasets import load_digits
 
+        refuse_column(BUILT_IN, options)
+        refuse_image_column(BUILT_IN, options)
         digits = load_digits()
         pixels = (digits.images * (255 / 16)).round().astype(np.uint8)
         names = [f"digit-{number:04d}" for number in range(len(pixels))]

@@ -29,13 +29,23 @@ class RefusedEntryError(Exception):
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """How a source is read, apart from where it is; see ``parameters_ingestion.yml``."""
+    """How a source is read, apart from where it is; see ``parameters_ingestion.yml``.
+
+    What has no effect is refused, unless the options are ``shared`` by sources of several kinds.
+    """
 
     labels: str
     image_column: str | None
     label_column: str
     hub_split: str
     max_mib: int
+    shared: bool = False
+
+    @property
+    def column_of_images(self) -> str | None:
+        """Return ``image_column`` where it is of the source, not of a .csv of labels."""
+        is_of_csv = self.labels not in {"folders", "column", "none"}
+        return None if is_of_csv else self.image_column
 
 
 @dataclass(frozen=True)

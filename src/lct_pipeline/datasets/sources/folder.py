@@ -11,13 +11,13 @@ from functools import partial
 from pathlib import Path
 
 from lct_pipeline.datasets.sources.base import (
+    MEBIBYTE,
     ImageSource,
     RawImage,
     RefusedEntryError,
     SourceOptions,
     digest_of,
     entry,
-    folder_of,
     is_hidden,
     is_image_name,
     read_bounded,
@@ -25,7 +25,14 @@ from lct_pipeline.datasets.sources.base import (
     refuse_large,
     stamp,
 )
-from lct_pipeline.datasets.sources.labels import choose_labels, refuse_column
+from lct_pipeline.datasets.sources.labels import (
+    LARGEST_LISTING,
+    choose_labels,
+    listing_of,
+    own_labels,
+    refuse_column,
+)
+from lct_pipeline.datasets.sources.samples import chosen_pictures
 from lct_pipeline.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -35,7 +42,9 @@ _OF_ONE_FILE = {errno.ENOENT, errno.EACCES, errno.ELOOP}
 
 
 class FolderSource(ImageSource):
-    """All image files below a folder, in the order of their names; sub-folders are labels.
+    """All image files below a folder, in the order of their names.
+
+    Labels are those of a ``dataset.json``, else the folders that images lie in.
 
     Symbolic links are read where they lead to a file inside the folder. Others are entries with a
     problem, links to folders elsewhere too; folders behind links are never entered.
@@ -46,14 +55,16 @@ class FolderSource(ImageSource):
         self._folder = os.path.realpath(folder)
         self._max_mib = options.max_mib
         files = list(walk(self._folder))
-        self._names = sorted(
+        names = sorted(
             name for name, is_outside in files if is_outside or is_image_name(name)
         )
-        if len(files) > len(self._names):
-            num_others = len(files) - len(self._names)
+        self._names = [names[n] for n in chosen_pictures(names, str(folder), options)]
+        if num_others := len(files) - len(names):
             logger.info("%d files without an image's suffix are ignored.", num_others)
         shown = [readable(name) for name in self._names]
-        self._labels = choose_labels(shown, map(folder_of, shown), options)
+        listing = listing_of({name for name, _ in files}, names)
+        own = own_labels(listing, self._listing, shown, str(folder), options)
+        self._labels = choose_labels(shown, own, options)
         self.fingerprint = self.fingerprint_of(0, len(self))
 
     def __len__(self) -> int:
@@ -69,9 +80,14 @@ class FolderSource(ImageSource):
         """Yield the files' bytes."""
         chosen = zip(self._names[start:stop], self._labels[start:stop], strict=True)
         for name, label in chosen:
-            yield entry(readable(name), label, partial(self._content, name))
+            yield entry(
+                readable(name), label, partial(self._content, name, self._max_mib)
+            )
 
-    def _content(self, name: str) -> bytes:
+    def _listing(self, name: str) -> bytes:
+        return self._content(name, LARGEST_LISTING // MEBIBYTE)
+
+    def _content(self, name: str, max_mib: int) -> bytes:
         path = self._path(name)
         if os.path.islink(path) and _leads_outside(path, self._folder):
             raise RefusedEntryError("a symbolic link that leads out of the folder")
@@ -79,9 +95,9 @@ class FolderSource(ImageSource):
             status = os.stat(path)
             if not stat.S_ISREG(status.st_mode):
                 raise RefusedEntryError("not a regular file")
-            refuse_large(status.st_size, self._max_mib)
+            refuse_large(status.st_size, max_mib)
             with open(path, "rb") as file:
-                return read_bounded(file, self._max_mib)
+                return read_bounded(file, max_mib)
         except OSError as error:
             if error.errno not in _OF_ONE_FILE:
                 raise

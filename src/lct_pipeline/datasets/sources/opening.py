@@ -39,6 +39,8 @@ _ONE: dict[str, Callable[[Path, SourceOptions], ImageSource]] = {
 _SEVERAL: dict[Callable[[dict[str, Path], SourceOptions], ImageSource], tuple[str, ...]]
 _SEVERAL = {open_parquet: (".parquet",), TarSource: tar_archive.SUFFIXES}
 
+_ONLY_SPLIT = "train"  # ingestion.hub_split of what has no splits
+
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
@@ -71,7 +73,7 @@ class ImageSourceDataset(AbstractDataset[None, ImageSource | None]):
         options: ``labels``: ``folders``, ``column``, ``none``, or a .csv; ``image_column`` of a
             table, an array file or the .csv, None for the only one that can be meant;
             ``label_column`` of these; ``hub_split`` of a Hugging Face data set; ``max_mib``: larger
-            files are not read.
+            files are not read; ``shared``: what has no effect here is not refused.
     """
 
     def __init__(
@@ -115,6 +117,11 @@ def open_source(source: str, options: SourceOptions) -> ImageSource:
     Raises:
         DataError: There is nothing of that name, it is damaged, or it holds no image.
     """
+    if options.hub_split != _ONLY_SPLIT and not (options.shared or _has_splits(source)):
+        raise DataError(
+            f"ingestion.hub_split={options.hub_split!r} has no effect on ingestion.source="
+            f"{source!r}, which is no Hugging Face data set: leave it {_ONLY_SPLIT}."
+        )
     images = _open(source, options)
     if len(images) == 0:
         raise DataError(
@@ -122,6 +129,11 @@ def open_source(source: str, options: SourceOptions) -> ImageSource:
             "nor rows of images."
         )
     return images
+
+
+def _has_splits(source: str) -> bool:
+    folder = Path(source).expanduser()
+    return source.startswith(PREFIX) or is_saved_dataset(folder)
 
 
 def _open(source: str, options: SourceOptions) -> ImageSource:

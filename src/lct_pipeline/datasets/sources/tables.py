@@ -30,7 +30,11 @@ from lct_pipeline.datasets.sources.base import (
     refuse_large,
     stamp,
 )
-from lct_pipeline.datasets.sources.labels import LONGEST_LABEL, refuse_csv
+from lct_pipeline.datasets.sources.labels import (
+    LONGEST_LABEL,
+    mention_unused,
+    refuse_csv,
+)
 from lct_pipeline.errors import DataError
 
 ROWS_AT_A_TIME = 16
@@ -82,6 +86,13 @@ class TableSource(ImageSource):
         self._label = options.label_column if options.labels == "column" else None
         features = (_features(table.schema) for table in tables)
         self._classes = [f.get(self._label or "", {}).get("names") for f in features]
+        if any(names != self._classes[0] for names in self._classes):
+            raise DataError(
+                f"ingestion.label_column={self._label!r}: the tables of {tables[0].name} and those "
+                "beside it have other names of classes. Give them one by one, or the same names."
+            )
+        could_be = (f.name for f in tables[0].schema if _holds_labels(f.type))
+        mention_unused(tables[0].name, could_be, options)
         self.fingerprint = self.fingerprint_of(0, len(self))
 
     def __len__(self) -> int:
@@ -117,7 +128,7 @@ class TableSource(ImageSource):
             content, path = cell.get("bytes"), cell.get("path")
         name = readable(path) if path else f"{self._tables[n].name}[{number}]"
         if self._options.labels == "folders":
-            label = folder_of(name)
+            label = folder_of(name) if path else None
         else:
             label = _label_of(row.get(self._label or ""), self._classes[n])
         return entry(name, label, partial(self._content, content, path))

@@ -15,7 +15,8 @@ import logging
 import tarfile
 import zlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain, groupby
@@ -30,14 +31,22 @@ from lct_pipeline.datasets.sources.base import (
     SourceOptions,
     digest_of,
     entry,
-    folder_of,
     is_image_name,
     readable,
     refuse_large,
     refused_name,
     stamp,
 )
-from lct_pipeline.datasets.sources.labels import LONGEST_LABEL, Labels, choose_labels
+from lct_pipeline.datasets.sources.labels import (
+    LARGEST_LISTING,
+    LISTING,
+    LONGEST_LABEL,
+    Labels,
+    choose_labels,
+    listing_of,
+    own_labels,
+)
+from lct_pipeline.datasets.sources.samples import chosen_pictures
 from lct_pipeline.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -61,9 +70,10 @@ class TarSource(ImageSource):
     """All image members of tar files, in the order of the archives, which are read forwards.
 
     Members of one directory and base name up to its first dot are a sample, as in a WebDataset.
-    The label of a sample is its ``.cls``, else ``label`` or ``cls`` of its ``.json``, else the
-    folder it lies in; with ``labels: column``, ``label_column`` of its ``.json``. A ``.txt`` is a
-    caption, not a label. Links and devices are entries with a problem.
+    The label of a sample is its ``.cls``, else ``label`` or ``cls`` of its ``.json``; where no
+    sample has one, that of a ``dataset.json`` or the folder that it lies in. With ``labels:
+    column`` it is ``label_column`` of its ``.json``. A ``.txt`` is a caption, not a label. Links
+    and devices are entries with a problem.
 
     Args:
         archives: The files by their names, which go before those of their members; ``""`` for none.
@@ -79,13 +89,27 @@ class TarSource(ImageSource):
         self._offsets, self._sizes = array("q"), array("q")
         self._refused: dict[int, str] = {}
         self._ends: list[int] = []  # of each archive, in entries
-        own: Labels = []
+        of_samples: Labels = []
+        otherwise: list[Callable[[], Labels]] = []
         for prefix, path in archives.items():
-            for member, label in _list_images(path, options):
-                own.append(label)
-                self._append(prefix, member)
+            listings: dict[str, bytes] = {}
+            names: list[str] = []
+            for member, label in _list_images(path, options, listings):
+                of_samples.append(label)
+                names.append(self._append(member))
+            listing = listing_of(listings, names)
+            read = listings.__getitem__
+            otherwise.append(
+                partial(own_labels, listing, read, names, str(path), options)
+            )
+            self._names += (f"{prefix}/{name}" if prefix else name for name in names)
             self._ends.append(len(self._names))
-        self._labels = choose_labels(self._names, own, options)
+        own = of_samples
+        if not any(of_samples):
+            own = list(chain.from_iterable(labels() for labels in otherwise))
+        chosen = chosen_pictures(self._names, str(self._paths[0]), options)
+        self._keep(chosen)
+        self._labels = choose_labels(self._names, [own[n] for n in chosen], options)
         self.fingerprint = self.fingerprint_of(0, len(self))
 
     def __len__(self) -> int:
@@ -118,14 +142,24 @@ class TarSource(ImageSource):
                         yield entry(self._names[number], self._labels[number], content)
             begin = end
 
-    def _append(self, prefix: str, member: tarfile.TarInfo) -> None:
+    def _append(self, member: tarfile.TarInfo) -> str:
+        """Note where a member is; return its name."""
         name = member.name.removeprefix("./")
         refusal = refused_name(name) or _refused_kind(member)
         if refusal is not None:
-            self._refused[len(self._names)] = refusal
-        self._names.append(f"{prefix}/{readable(name)}" if prefix else readable(name))
+            self._refused[len(self._offsets)] = refusal
         self._offsets.append(member.offset_data)
         self._sizes.append(member.size)
+        return readable(name)
+
+    def _keep(self, chosen: Sequence[int]) -> None:
+        """Leave out all members but those at some places, which rise."""
+        self._names = [self._names[n] for n in chosen]
+        self._offsets = array("q", (self._offsets[n] for n in chosen))
+        self._sizes = array("q", (self._sizes[n] for n in chosen))
+        refused = ((n, self._refused.get(old)) for n, old in enumerate(chosen))
+        self._refused = {n: reason for n, reason in refused if reason is not None}
+        self._ends = [bisect_left(chosen, end) for end in self._ends]
 
     def _content(self, stream: IO[bytes], number: int) -> bytes:
         if number in self._refused:
@@ -140,20 +174,35 @@ class TarSource(ImageSource):
 
 
 def _list_images(
-    path: Path, options: SourceOptions
+    path: Path, options: SourceOptions, listings: dict[str, bytes]
 ) -> Iterator[tuple[tarfile.TarInfo, str | None]]:
-    """Yield the images of an archive with their labels."""
-    num_others = 0
+    """Yield the images of an archive with the labels of their samples; note a ``dataset.json``."""
+    num_others = num_lost = 0
     with open_tar(path) as stream:
-        for _, members in groupby(scan_tar(stream), _key):
+        for key, members in groupby(scan_tar(stream), _key):
             images, about, others = _read_sample(stream, members)
             num_others += others
+            num_lost += ".cls" in about and not images
+            name = f"{key}.json".removeprefix("./")
+            if not images and is_listing(name) and not listings:
+                listings[name] = about.get(".json", b"")
             label = _sample_label(about, options)
             for image in images:
-                by_folder = options.labels == "folders" and label is None
-                yield image, folder_of(readable(image.name)) if by_folder else label
+                yield image, label
     if num_others:
         logger.info("%d members of %s are no images.", num_others, path.name)
+    if num_lost:
+        logger.warning(
+            "%d labels (.cls) of %s are beside no image and are lost: the members of a sample have "
+            "to follow each other.",
+            num_lost,
+            path.name,
+        )
+
+
+def is_listing(name: str) -> bool:
+    """Return whether a member is called ``dataset.json``."""
+    return name.rpartition("/")[2] == LISTING
 
 
 def _key(member: tarfile.TarInfo) -> str:
@@ -171,7 +220,8 @@ def _read_sample(
     num_others = 0
     for member in members:
         suffix = f".{member.name.rpartition('.')[2].lower()}"
-        may_be_label = member.isreg() and member.size <= LARGEST_HEADER
+        limit = LARGEST_LISTING if is_listing(member.name) else LARGEST_HEADER
+        may_be_label = member.isreg() and member.size <= limit
         if is_image_name(member.name) and not member.isdir():
             images.append(member)
         elif suffix in _LABEL_FILES and may_be_label:

@@ -19,19 +19,26 @@ from pathlib import Path
 import numpy as np
 
 from lct_pipeline.datasets.sources.base import (
+    MEBIBYTE,
     ImageSource,
     RawImage,
     RefusedEntryError,
     SourceOptions,
     digest_of,
     entry,
-    folder_of,
     is_image_name,
     readable,
     refuse_large,
     refused_name,
 )
-from lct_pipeline.datasets.sources.labels import choose_labels, refuse_column
+from lct_pipeline.datasets.sources.labels import (
+    LARGEST_LISTING,
+    choose_labels,
+    listing_of,
+    own_labels,
+    refuse_column,
+)
+from lct_pipeline.datasets.sources.samples import chosen_pictures
 from lct_pipeline.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -42,7 +49,9 @@ _LARGEST = 2**43  # bytes; what an odd entry claims is not more than this
 
 
 class ZipSource(ImageSource):
-    """All image members of a zip, in the order of their names; folders are labels.
+    """All image members of a zip, in the order of their names.
+
+    Labels are those of a ``dataset.json``, else the folders that images lie in.
 
     Nothing is extracted, and a member is never inflated beyond the size that it claims.
     """
@@ -55,12 +64,18 @@ class ZipSource(ImageSource):
         if num_others := len(everything) - len(members):
             logger.info("%d members without an image's suffix are ignored.", num_others)
         members.sort(key=lambda member: member.filename)
+        names = [readable(member.filename) for member in members]
+        chosen = chosen_pictures(names, str(path), options)
+        members, self._names = [members[n] for n in chosen], [names[n] for n in chosen]
         overlapping = _overlapping(everything)
-        refusals = (_refusal(member, overlapping) for member in members)
+        by_name = {member.filename: member for member in everything}
+        listing = listing_of(by_name, names)
+        read = [*members, *([by_name[listing]] if listing else [])]
+        refusals = (_refusal(member, overlapping) for member in read)
         self._refused = {n: reason for n, reason in enumerate(refusals) if reason}
-        self._names = [readable(member.filename) for member in members]
-        self._labels = choose_labels(self._names, map(folder_of, self._names), options)
-        self._places = np.array([_place(member) for member in members], "i8")
+        self._places = np.array([_place(member) for member in read], "i8")
+        own = own_labels(listing, self._listing, self._names, str(path), options)
+        self._labels = choose_labels(self._names, own, options)
         stamps = (f"{m.filename}:{m.CRC}:{m.file_size}" for m in members)
         self.fingerprint = digest_of([*stamps, repr(self._labels)])
 
@@ -71,14 +86,17 @@ class ZipSource(ImageSource):
     def read(self, start: int, stop: int) -> Iterator[RawImage]:
         """Yield the members' bytes."""
         for number in range(start, min(stop, len(self))):
-            content = partial(self._content, number)
+            content = partial(self._content, number, self._max_mib)
             yield entry(self._names[number], self._labels[number], content)
 
-    def _content(self, number: int) -> bytes:
+    def _listing(self, _: str) -> bytes:
+        return self._content(len(self._names), LARGEST_LISTING // MEBIBYTE)
+
+    def _content(self, number: int, max_mib: int) -> bytes:
         if number in self._refused:
             raise RefusedEntryError(self._refused[number])
         offset, compressed, size, checksum, method = self._places[number].tolist()
-        refuse_large(max(size, compressed), self._max_mib)
+        refuse_large(max(size, compressed), max_mib)
         content = _stored(self._path, offset, compressed)
         if method == zipfile.ZIP_DEFLATED:
             try:

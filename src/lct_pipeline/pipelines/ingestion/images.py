@@ -30,6 +30,8 @@ _SMALL_FILE, _LARGE_FILE = 8 * 2**10, 16 * 2**20
 
 _MOST_ROWS = 2**13  # of a shard: they are in memory while it is filled
 
+_SIXTEENTH = 16  # of 256 levels: what 12 bits come to where 16 are stored
+
 _ROW = pa.schema(
     [
         ("source", pa.string()),
@@ -161,14 +163,23 @@ def _shards(
             initial=num_done,
         )
         usable = _refuse_many(progress, source, parameters, num_done, problems)
+        num_dark = 0
         for fingerprint in made_from:
             images = torch.empty(
                 (min(size, total - num_done), 3, side, side), dtype=torch.uint8
             )
             rows, count = _fill(images.numpy(), usable)
             num_done += len(rows)
+            num_dark += int((images[:count].amax((1, 2, 3)) <= _SIXTEENTH).sum())
             table = pa.Table.from_pylist(rows, _ROW)
             yield Shard({"images": images[:count]}, table, fingerprint)
+        if num_dark:
+            logger.warning(
+                "%d images have no value above a sixteenth of their range. If they look black, "
+                "their samples have fewer bits than their files (12 in 16, or 0 and 1): scale "
+                "them to the whole range.",
+                num_dark,
+            )
 
 
 def _fill(

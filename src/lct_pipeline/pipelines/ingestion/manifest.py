@@ -40,7 +40,7 @@ def image_manifest(
         copies = manifest["duplicate_of"].notna()
         manifest["split"] = manifest["split"].mask(copies)
     record = record_of(manifest)
-    _check(record, parameters)
+    _check(manifest, record, parameters)
     return manifest, record
 
 
@@ -64,7 +64,7 @@ def record_of(manifest: DataFrame) -> dict[str, Any]:
     }
 
 
-def _check(record: dict[str, Any], parameters: Ingestion) -> None:
+def _check(manifest: DataFrame, record: dict[str, Any], parameters: Ingestion) -> None:
     """Say what a record says; raise DataError where a split has too few images."""
     if record["num_problems"]:
         logger.warning(
@@ -79,6 +79,7 @@ def _check(record: dict[str, Any], parameters: Ingestion) -> None:
             record["num_copies"],
             "kept" if parameters.duplicates == "keep" else "in no split",
         )
+    _check_labels(manifest[manifest["problem"].isna()]["label"], parameters)
     splits = record["splits"]
     logger.info("Images by split: %s.", splits)
     for name, count in splits.items():
@@ -87,3 +88,16 @@ def _check(record: dict[str, Any], parameters: Ingestion) -> None:
                 f"the {name} split has {count} of {sum(splits.values())} images and needs at least "
                 "2: give more images or other shares in ingestion.splits."
             )
+
+
+def _check_labels(labels: pd.Series, parameters: Ingestion) -> None:
+    """Say how many images have labels; raise DataError where a column of them has none."""
+    found = (
+        f"labels: {labels.nunique()} classes, {labels.count()} of {len(labels)} images"
+    )
+    logger.info("%s.", found)
+    if parameters.labels == "column" and not labels.count():
+        raise DataError(
+            f"ingestion.label_column={parameters.label_column!r}: {found}. Give the column with "
+            "labels, or ingestion.labels=none."
+        )
