@@ -92,6 +92,42 @@ def test_the_number_of_threads_is_the_asked_one_or_that_of_the_cores(
     assert calls == [expected]
 
 
+@pytest.mark.parametrize(
+    ("noise", "others", "end"),
+    [
+        ({"s1": 45}, {}, 40),
+        ({"s1": 15}, {}, 10),
+        ({"s1": 640}, {"num_steps": 3}, 40),
+        ({"s1": 50}, {}, None),
+        ({"s1": 1000}, {}, None),
+        ({"s1": 45, "schedule": "continuous"}, {}, None),
+        (
+            {"s1": 45},
+            {"objective": {"kind": "diffusion", "coupling": "independent"}},
+            None,
+        ),
+    ],
+    ids=str,
+)
+def test_a_curriculum_that_will_not_end_at_s1_is_said_before_anything_runs(
+    tmp_path: Path,
+    data: DataCatalog,
+    caplog: pytest.LogCaptureFixture,
+    noise: dict[str, Any],
+    others: dict[str, Any],
+    end: int | None,
+) -> None:
+    search = {"search": {"methods": ["cma"]}}
+    hook = hook_of(tmp_path, training={"noise": noise, **others}, combination=search)
+    for namespace in ("evaluation", "training"):
+        assert not caplog.records
+        pipeline = Pipeline([node("first")], namespace=namespace)
+        hook.before_pipeline_run(SESSION, pipeline, data)
+        hook.after_pipeline_run(pipeline, data)
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * bool(end)
+    assert f"from s0=10 to {end}, not to s1={noise['s1']}" in caplog.text or not end
+
+
 def test_the_record_says_what_ran_with_what(
     repository: Path, data: DataCatalog
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import pytest
@@ -9,10 +10,12 @@ import torch
 import yaml
 from configuration import CONF, loader, recipe, values
 
+from lct_pipeline.core.losses import paper_c
 from lct_pipeline.datasets.autoencoder import PIXELS
 from lct_pipeline.models.denoiser import build_network
-from lct_pipeline.parameters import Encoding, flatten
+from lct_pipeline.parameters import Encoding, Training, flatten
 from lct_pipeline.training.task import describe_model
+from lct_pipeline.training.trainer import first_num_levels, level_schedule
 
 RECIPES = sorted(path.parent.name for path in CONF.glob("*/parameters.yml"))
 TRAINABLE = [recipe for recipe in RECIPES if recipe != "smoke"]
@@ -117,6 +120,17 @@ def test_a_second_stage_has_the_network_and_latents_of_its_first(name: str) -> N
     assert first.ingestion == parameters.ingestion
     assert first.encoding == parameters.encoding
     assert first.training.network == parameters.training.network
+
+
+def test_the_truncated_stage_goes_on_with_the_grid_and_the_c_of_the_first() -> None:
+    def levels_and_c(training: Training, step: int) -> tuple[int, float]:
+        N, s0 = level_schedule(training).num_levels(step), first_num_levels(training)
+        return N, paper_c(N, s0=s0, dimension=32)
+
+    first, second = recipe("base").training, recipe("digits_truncated").training
+    end = levels_and_c(first, first.num_steps - 1)
+    assert end == (20, pytest.approx(math.exp(-1.15 * math.log(20) - 0.85)))
+    assert levels_and_c(second, 0) == levels_and_c(second, second.num_steps - 1) == end
 
 
 @pytest.mark.parametrize(

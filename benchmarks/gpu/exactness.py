@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks.gpu.setting import Figures, Setting, tf32
 from lct_pipeline.core.levels import karras_sigmas
-from lct_pipeline.core.losses import PAPER_LAW
+from lct_pipeline.core.losses import paper_c
 from lct_pipeline.core.objectives import Batch, Levels
 from lct_pipeline.core.preconditioning import Denoiser
 from lct_pipeline.core.randomness import seeded_dropout
@@ -160,7 +160,9 @@ def rounding(setting: Setting) -> Figures:
         for name in ("TF32", "bfloat16", "float16"):
             error = root_mean_square(difference(WAYS[name]) - exact)
             figures[f"N = {num_levels}, {name}"] = error
-        figures[f"N = {num_levels}, the paper's c"] = PAPER_LAW(num_levels)
+        s0, dimension = setting.training().noise.s0, batch.x[0].numel()
+        c = paper_c(num_levels, s0=s0, dimension=dimension)
+        figures[f"N = {num_levels}, the paper's c"] = c
     return figures
 
 

@@ -11,6 +11,8 @@ from typing import Any
 from kedro.framework.hooks import hook_impl
 from kedro.io.core import generate_timestamp
 
+from lct_pipeline.core.curriculum import curriculum
+from lct_pipeline.parameters import Training
 from lct_pipeline.runs.mlflow_store import log_run, opened
 from lct_pipeline.runs.reading import Run, check_version
 from lct_pipeline.runs.record import (
@@ -51,6 +53,8 @@ class RunHook:
         if self._parameters.runtime.mlflow:
             with opened():
                 pass
+        if any(node.namespace == "training" for node in pipeline.nodes):
+            _check_curriculum(self._parameters.training)
         self._outside = from_outside(pipeline)
         self._records = catalog.get("run_records")
         self._lock = self._records.hold()
@@ -109,3 +113,21 @@ class RunHook:
     def _log(self) -> None:
         if self._parameters.runtime.mlflow:
             log_run(Run(self._name, self._project))
+
+
+def _check_curriculum(training: Training) -> None:
+    """Warn where the formula of iCT's curriculum does not end at s1."""
+    noise, num_steps = training.noise, training.num_steps
+    if training.objective.kind == "diffusion" or noise.schedule == "continuous":
+        return
+    last = curriculum(num_steps - 1, num_steps=num_steps, s0=noise.s0, s1=noise.s1)
+    if last < noise.s1:
+        logger.warning(
+            "training.noise: in num_steps=%d steps N(k) grows from s0=%d to %d, not to s1=%d: "
+            "iCT's formula ends at s1 where that is s0 times a power of two, or floor(s1 / s0) is "
+            "none, and there are as many steps as stages.",
+            num_steps,
+            noise.s0,
+            last,
+            noise.s1,
+        )

@@ -17,25 +17,10 @@ from lct_pipeline.core.levels import (
     IndexSchedule,
     LevelSchedule,
     TruncatedSchedule,
-    curriculum,
     log_normal_levels,
-    num_stages,
     small_noise_level,
 )
 from lct_pipeline.core.objectives import Levels
-
-
-@pytest.mark.parametrize(
-    ("num_steps", "s0", "s1"), [(7 * STAGE, 10, 640), (100, 10, 640), (7, 3, 50)]
-)
-def test_curriculum_is_ict_equation_11(num_steps: int, s0: int, s1: int) -> None:
-    length = num_steps // (math.floor(math.log2(s1 // s0)) + 1)
-    steps = range(0, num_steps, max(1, length // 6))
-    expected = [min(s0 * 2 ** (k // length), s1) for k in steps]
-    found = [curriculum(k, num_steps=num_steps, s0=s0, s1=s1) for k in steps]
-    last_stage = s0 * 2 ** (num_stages(s0, s1) - 1)
-    assert found == [min(n, last_stage) for n in expected]
-
 
 DIFFUSION = DiffusionSchedule(P_mean=-1.2, P_std=1.2)
 
@@ -50,8 +35,8 @@ SCHEDULES: list[LevelSchedule] = [
     INDEX,
     ECT,
     DIFFUSION,
-    TruncatedSchedule(INDEX, truncation=1.0, boundary_probability=0.25),
-    TruncatedSchedule(ECT, truncation=1.0, boundary_probability=0.25),
+    TruncatedSchedule(INDEX, truncation=1.0, boundary_share=0.25),
+    TruncatedSchedule(ECT, truncation=1.0, boundary_share=0.25),
 ]
 
 
@@ -182,57 +167,67 @@ def test_diffusion_levels_are_single_and_log_normal() -> None:
 
 
 @pytest.mark.parametrize("above", [0.01, 1.0, 40.0])
-def test_levels_above_a_bound_have_the_conditional_distribution(above: float) -> None:
-    t = log_normal_levels(
-        40_000, generator(), P_mean=P_MEAN, P_std=P_STD, above=above
-    ).numpy()
-    assert (t >= above).all()
-    low = LOG_T.cdf(math.log(above))
-    conditional = (LOG_T.cdf(np.log(t)) - low) / (1 - low)
+@pytest.mark.parametrize("below", [50.0, math.inf])
+def test_levels_within_bounds_have_the_conditional_distribution(
+    above: float, below: float
+) -> None:
+    t = log_normal_levels(40_000, generator(), P_MEAN, P_STD, above, below).numpy()
+    assert (t >= above).all() and (t <= below).all()
+    low, high = LOG_T.cdf(np.log([above, below]))
+    conditional = (LOG_T.cdf(np.log(t)) - low) / (high - low)
     assert stats.kstest(conditional, "uniform").pvalue > 1e-3
 
 
 @pytest.mark.parametrize("schedule", [INDEX, ECT], ids=["index", "continuous"])
-@pytest.mark.parametrize("stage", [0, 3, 6])
+@pytest.mark.parametrize("stage", [0, 1, 3, 6])
 @pytest.mark.parametrize("truncation", [0.3, 1.0, 7.0])
-def test_truncated_levels_reach_below_the_truncation_only_as_far_as_one_pair(
+def test_the_boundary_of_truncated_levels_is_the_truncation_itself(
     schedule: IndexSchedule | ContinuousSchedule, stage: int, truncation: float
 ) -> None:
     step = STAGE * stage
-    truncated = TruncatedSchedule(schedule, truncation, boundary_probability=0.25)
+    truncated = TruncatedSchedule(schedule, truncation, boundary_share=0.25)
     found = draw(truncated, 20_000, step=step)
-    assert (found.t >= truncation).all()
     assert (found.t > found.r).all()
     assert truncated.num_levels(step) == schedule.num_levels(step)
-
-    lowest = found.t == found.t.min()  # the pair at the boundary
-    t, r = found.t[lowest][0].item(), found.r[lowest][0].item()
-    assert r < truncation <= t
-    if schedule is INDEX:
+    boundary = found.t == truncation
+    assert boundary.sum() == 5000
+    assert (found.t[~boundary] > truncation).all()
+    r = found.r[boundary].unique().item()
+    if schedule is INDEX:  # one interval of EDM's formula below t', off the grid
         sigmas = reference_grid(GRIDS[stage])
-        assert t == pytest.approx(sigmas[sigmas >= truncation].min(), rel=1e-12)
-        assert r == pytest.approx(sigmas[sigmas < truncation].max(), rel=1e-12)
-        assert (found.r[~lowest] >= truncation).all()
+        low, high = 0.002 ** (1 / 7), 80 ** (1 / 7)
+        below = truncation ** (1 / 7) - (high - low) / GRIDS[stage]
+        assert r == pytest.approx(max(below, low) ** 7, rel=1e-9)
+        straddling = (found.r < truncation) & ~boundary
+        assert np.isclose(found.t[straddling].unique(), sigmas[sigmas > truncation][-1])
     else:
-        assert t == truncation
         ratio = reference_ratio(np.array(truncation), stage)
         assert r == pytest.approx(max(truncation * ratio, 0), rel=1e-12)
 
 
 @pytest.mark.parametrize("schedule", [INDEX, ECT], ids=["index", "continuous"])
-@pytest.mark.parametrize("probability", [0.0, 0.25, 1.0])
-def test_a_share_of_the_samples_is_at_the_boundary(
-    schedule: IndexSchedule | ContinuousSchedule, probability: float
+@pytest.mark.parametrize(
+    ("size", "share", "num"), [(11, 0.25, 2), (8, 0.0, 0), (8, 1.0, 8)]
+)
+def test_an_exact_share_of_each_batch_is_at_the_boundary_in_places_drawn_anew(
+    schedule: IndexSchedule | ContinuousSchedule, size: int, share: float, num: int
 ) -> None:
-    truncated = TruncatedSchedule(schedule, 1.0, probability)
-    found = draw(truncated, 40_000, step=6 * STAGE)
-    # the share that is drawn there anyway: none of continuous levels
-    natural = draw(schedule, 40_000, step=6 * STAGE, above=1.0)
-    lowest = draw(replace(truncated, boundary_probability=1.0), 1, step=6 * STAGE).t
-    without = (natural.t == lowest).double().mean().item()
-    share = (found.t == lowest).double().mean().item()
-    expected = probability + (1 - probability) * without
-    assert share == pytest.approx(expected, abs=0.01)
+    truncated = TruncatedSchedule(schedule, 1.0, share)
+    masks = {
+        tuple((truncated.draw(0, size, generator(seed), 0.0).t == 1.0).tolist())
+        for seed in range(9)
+    }
+    assert {sum(mask) for mask in masks} == {num}
+    assert len(masks) > 1 or num in (0, size)
+
+
+def test_a_grid_level_is_its_own_pair_and_a_pair_at_a_level_is_its_neighbours() -> None:
+    sigmas, _ = INDEX.grid(20)
+    found = INDEX.pairs_at(STAGE, sigmas[1:])
+    on_grid = INDEX.pairs(20, torch.arange(20))
+    torch.testing.assert_close(found.r, on_grid.r, rtol=1e-9, atol=0)
+    inside = torch.arange(20) != 4  # where rounding decides on which side it is
+    assert torch.equal(found.small_noise[inside], on_grid.small_noise[inside])
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)

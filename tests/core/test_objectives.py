@@ -107,6 +107,7 @@ def losses(kind: type, denoiser: Model, **changes: Any) -> LossParts:
         "teacher": model(0.2),
         "truncation": 1.0,
         "boundary_weight": 0.1,
+        "boundary_share": 0.25,
         "solver": "heun",
     }
     values = usual | changes
@@ -243,11 +244,20 @@ def test_a_half_precision_output_is_compared_in_the_type_of_the_data(
         torch.testing.assert_close(rounded, known, rtol=0.1, atol=0.1)
 
 
+def truncated(levels: Levels) -> Levels:
+    """Levels of a truncation at 1: two samples at it, one pair that straddles it."""
+    t = torch.tensor([1.0, 1.0, 1.1, 1.5, 4.5, 80.0], dtype=torch.float64)
+    return levels._replace(t=t)
+
+
 @pytest.mark.parametrize("weight", [0.0, 0.1, 1.0])
-@pytest.mark.parametrize("levels", [pairs(), pairs_to_zero()])
+@pytest.mark.parametrize(
+    "levels", [truncated(pairs()), truncated(pairs_to_zero())], ids=["above 0", "to 0"]
+)
 def test_truncated_training_is_its_formula_written_as_a_loop(
     levels: Levels, weight: float
 ) -> None:
+    """TCM: mean over the ordinary samples + w_b times the mean over those at the boundary."""
     batch = samples(labels=True)
 
     def target(j: int, x: np.ndarray, eps: np.ndarray, label: int | None) -> np.ndarray:
@@ -258,17 +268,26 @@ def test_truncated_training_is_its_formula_written_as_a_loop(
         return model_by_hand(x + r * eps, r, label, a)
 
     plain = as_loop(batch, levels, CAUCHY, C, target)
-    expected = plain._replace(
-        consistency=plain.consistency * torch.where(levels.r < 1.0, weight, 1.0)
+    found = truncated_loss(
+        model(),
+        batch=batch,
+        levels=levels,
+        boundary_weight=weight,
+        boundary_share=2 / SIZE,
     )
-    found = truncated_loss(model(), batch=batch, levels=levels, boundary_weight=weight)
-    assert_close(found, expected)
+    loss = batch_loss(found, diffusion_weight=0.0, batch_size=SIZE, num_small_noise=0)
+    boundary, ordinary = plain.consistency.split([2, 4])
+    expected = ordinary.mean() + weight * boundary.mean()
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
+    assert_close(found._replace(consistency=plain.consistency), plain)
 
 
-def test_a_pair_that_ends_at_the_truncation_is_not_at_the_boundary() -> None:
+def test_a_pair_that_ends_at_the_truncation_has_its_own_target() -> None:
     levels = pairs()._replace(r=torch.ones(SIZE, dtype=torch.float64))
-    with_frozen = truncated_loss(model(), levels=levels, boundary_weight=0.0)
-    assert_close(with_frozen, training_loss(model(), levels=levels))
+    levels = levels._replace(t=levels.r + 1)
+    parts = truncated_loss(model(), levels=levels, boundary_share=0.5)
+    of_own = parts._replace(consistency=parts.consistency / 2)  # none at the boundary
+    assert_close(of_own, training_loss(model(), levels=levels))
 
 
 @pytest.mark.parametrize("solver", get_args(Solver))
@@ -322,7 +341,7 @@ def test_only_the_student_receives_a_gradient() -> None:
     student, frozen = model(), model()
     of_itself = training_loss(student)
     of_another = truncated_loss(
-        student, stage1=frozen, truncation=100.0, boundary_weight=1.0
+        student, stage1=frozen, truncation=100.0, boundary_weight=0.25
     )
     a = student.network.get_parameter("a")
     first, second = (

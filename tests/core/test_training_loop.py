@@ -66,7 +66,7 @@ ECT = replace(describing.ECT, s0=4, num_stages=3, num_steps=NUM_STEPS)
 SCHEDULES: dict[str, LevelSchedule] = {
     "consistency": INDEX,
     "continuous": ECT,
-    "truncated": TruncatedSchedule(INDEX, truncation=1.0, boundary_probability=0.25),
+    "truncated": TruncatedSchedule(INDEX, truncation=1.0, boundary_share=0.25),
     "distillation": INDEX,
     "diffusion": DiffusionSchedule(P_mean=-1.2, P_std=1.2),
 }
@@ -122,7 +122,7 @@ def objective(kind: str = "consistency", *, wide: bool = False) -> Objective:
     found: dict[str, Objective] = {
         "consistency": ConsistencyTraining(robust, 0.5),
         "continuous": ConsistencyTraining(robust, 0.5),
-        "truncated": TruncatedTraining(robust, 0.5, frozen, 1.0, 0.1),
+        "truncated": TruncatedTraining(robust, 0.5, frozen, 1.0, 0.1, 0.25),
         "distillation": ConsistencyDistillation(robust, 0.5, frozen, "heun"),
         "diffusion": DiffusionTraining(0.5),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -117,6 +118,7 @@ ECT = ContinuousSchedule(
     num_stages=7,
     num_steps=7 * STAGE,
     small_noise_below=0.16975,
+    highest=math.inf,
 )
 
 

@@ -23,7 +23,12 @@ POSITIONS = ["sinusoidal", "rotary"]
 @pytest.mark.parametrize("positions", POSITIONS)
 @pytest.mark.parametrize(
     ("norm", "norm_parameters"),
-    [("non_scaling_layer_norm", 1), ("rms_norm", 1), ("layer_norm", 2)],
+    [
+        ("non_scaling_layer_norm", 1),
+        ("rms_norm", 1),
+        ("layer_norm", 2),
+        ("non_affine_layer_norm", 0),
+    ],
 )
 def test_dit_b_2_has_the_number_of_parameters_of_its_formula(
     positions: str, norm: NormName, norm_parameters: int
@@ -215,7 +220,7 @@ def test_widths_that_do_not_divide_are_refused(width: int, head_width: int) -> N
 @pytest.mark.parametrize("name", ["group_norm", "non_scaling_instance_norm"])
 @pytest.mark.parametrize("which", ["norm", "output_norm"])
 def test_norms_over_positions_are_refused(name: NormName, which: str) -> None:
-    with pytest.raises(ValueError, match=f"layer_norm, rms_norm: {name}"):
+    with pytest.raises(ValueError, match=f"affine_layer_norm, rms_norm: {name}"):
         new_network("dit", **{which: name})
 
 

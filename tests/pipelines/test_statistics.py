@@ -124,8 +124,16 @@ def test_every_stage_has_a_row_for_each_chosen_level(results: SmokeResults) -> N
     assert set(table["space"]) == {"latents"}
     assert set(table["channel"]) == {"all"}
     np.testing.assert_allclose(table.groupby("num_levels")["weight"].sum(), 1)
-    law = [math.exp(-1.15 * math.log(N) - 0.85) for N in table["num_levels"]]
-    assert table["c_paper"].tolist() == pytest.approx(law)
+    c = [math.exp(-1.15 * math.log(N) - 0.85) for N in table["num_levels"]]
+    first = 0.00054 * math.sqrt(2 * 4 * 4)
+    expected = [
+        first if row.num_levels == 4 else c[row.Index] for row in table.itertuples()
+    ]
+    assert table["c_paper"].tolist() == pytest.approx(expected)
+    trained = results.catalog.load("training_metrics").set_index("num_levels")["c"]
+    assert table["c_paper"].tolist() == [
+        trained[[N]].iloc[0] for N in table["num_levels"]
+    ]
 
 
 def test_the_size_of_the_networks_batches_changes_nothing(

@@ -2,7 +2,9 @@
 
 import pandas as pd
 import plotly.graph_objects as go
+import pytest
 
+from lct_pipeline.core.losses import PAPER_LAW
 from lct_pipeline.reporting.box_plots import (
     draw_box_plot,
     draw_td_box_plot,
@@ -49,7 +51,6 @@ TD_SUMMARY = pd.DataFrame(
         "num_levels": [10, 20, 40],
         "std": [0.1, 0.06, 0.03],
         "c_fitted": [0.11, 0.05, 0.03],
-        "c_paper": [0.03, 0.014, 0.006],
     }
 ).assign(slope=-0.875, intercept=0.25, space="latents")
 
@@ -106,12 +107,16 @@ def test_a_stages_title_has_the_shares_over_all_its_levels() -> None:
     assert first.text.startswith("N = 10, step 50: 3.12% beyond the inner fences")
 
 
-def test_the_standard_deviation_is_drawn_with_both_laws() -> None:
-    figure = draw_td_std(TD_SUMMARY)
+@pytest.mark.parametrize(
+    ("c", "first"), [(0.03, "0.00054 √D, then "), (PAPER_LAW(10), "")], ids=str
+)
+def test_the_standard_deviation_is_drawn_with_both_laws(c: float, first: str) -> None:
+    """The paper's begins with iCT's constant, unless an earlier run was the first stage."""
+    figure = draw_td_std(TD_SUMMARY.assign(c_paper=[c, 0.014, 0.006]))
     drawn = {trace.name: list(trace.y) for trace in figure.data}
     assert drawn == {
         "fitted: exp(-0.88 ln N +0.25)": [0.11, 0.05, 0.03],
-        "paper: exp(-1.15 ln N -0.85)": [0.03, 0.014, 0.006],
+        f"paper: {first}exp(-1.15 ln N -0.85)": [c, 0.014, 0.006],
         "measured": [0.1, 0.06, 0.03],
     }
     assert all(list(trace.x) == [10, 20, 40] for trace in figure.data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,10 @@ def test_training_starts_with_the_weights_of_the_chosen_checkpoint(
         assert checkpoint.tensors.keys() == expected.keys()
         for key, tensor in expected.items():
             torch.testing.assert_close(checkpoint.tensors[key], tensor)
+    # a truncated stage goes on by the paper's law; else the first has iCT's constant
+    law, constant = math.exp(-1.15 * math.log(4) - 0.85), 0.00054 * math.sqrt(32)
+    expected_c = law if kind == "truncated" else constant
+    assert piece.rows["c"].item() == pytest.approx(expected_c)
     raw = piece.checkpoints["step-0000001-raw"].tensors
     assert all(torch.equal(raw[key], tensor) for key, tensor in expected.items())
 

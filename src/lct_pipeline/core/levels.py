@@ -1,7 +1,7 @@
-"""Noise levels: grid, curriculum and distribution, and which levels a training step sees.
+"""Noise levels: grid and distribution, and which levels a training step sees.
 
-Sources: Karras et al. 2022 (EDM), eq. 5; Song & Dhariwal 2023 (iCT), curriculum and noise schedule,
-which sLCT keeps in latent space (Dao et al. 2025, section 3). Grids increase here: ``sigmas[0]`` is
+Sources: Karras et al. 2022 (EDM), eq. 5; Song & Dhariwal 2023 (iCT), noise schedule, which sLCT
+keeps in latent space (Dao et al. 2025, section 3). Grids increase here: ``sigmas[0]`` is
 ``sigma_min`` and ``sigmas[N]`` is ``sigma_max``. The authors' code counts from the noisiest level;
 its index ``i`` is our ``N - 1 - n``.
 
@@ -23,6 +23,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from lct_pipeline.core.curriculum import curriculum, curriculum_stage
 from lct_pipeline.core.objectives import Levels
 
 
@@ -45,29 +46,6 @@ def karras_sigmas(
     sigmas = (low + n * (high - low)) ** rho
     sigmas[0], sigmas[-1] = sigma_min, sigma_max  # exact at both ends
     return sigmas
-
-
-def num_stages(s0: int, s1: int) -> int:
-    """Return how many stages the curriculum has: floor(log2(s1 / s0)) + 1."""
-    return int(math.log2(s1 // s0)) + 1
-
-
-def curriculum_stage(step: int, *, num_steps: int, num_stages: int) -> int:
-    """Return the stage, counted from 0, that training step ``step`` belongs to.
-
-    All stages have ``K' = floor(K / num_stages)`` steps; the last takes the remainder.
-    """
-    steps_per_stage = max(1, num_steps // num_stages)
-    return min(step // steps_per_stage, num_stages - 1)
-
-
-def curriculum(step: int, *, num_steps: int, s0: int, s1: int) -> int:
-    """Return N(k) = min(s0 * 2^floor(k / K'), s1), the number of intervals at step k.
-
-    iCT's improved curriculum, without its "+ 1": we count intervals, iCT counts levels.
-    """
-    stage = curriculum_stage(step, num_steps=num_steps, num_stages=num_stages(s0, s1))
-    return min(s0 * 2**stage, s1)
 
 
 def level_probabilities(sigmas: Tensor, *, P_mean: float, P_std: float) -> Tensor:
@@ -153,10 +131,25 @@ class IndexSchedule:
     def pairs(self, num_levels: int, n: Tensor) -> Levels:
         """Return the pairs of some indices, counted from the least noisy level."""
         sigmas, _ = self.grid(num_levels)
-        mask = small_noise_pairs(
+        return Levels(sigmas[n + 1], sigmas[n], self._small_noise(num_levels, n))
+
+    def pairs_at(self, step: int, t: Tensor) -> Levels:
+        """Return the pairs of some upper levels, which need not be on the grid.
+
+        r is one interval below t: the grid's formula (EDM, eq. 5) at n - 1, where t is it at n, no
+        whole number; sigma_min at the least.
+        """
+        num_levels = self.num_levels(step)
+        low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+        interval, root = (high - low) / num_levels, t ** (1 / self.rho)
+        r = (root - interval).clamp_min(low) ** self.rho
+        n = (root - low) / interval - 1
+        return Levels(t, r, self._small_noise(num_levels, n))
+
+    def _small_noise(self, num_levels: int, n: Tensor) -> Tensor:
+        return small_noise_pairs(
             n, num_levels=num_levels, threshold=self.diffusion_threshold
         )
-        return Levels(sigmas[n + 1], sigmas[n], mask)
 
     def grid(self, num_levels: int) -> tuple[Tensor, Tensor]:
         """Return the increasing levels, ``(N + 1,)``, and the pairs' probabilities, ``(N,)``."""
@@ -181,7 +174,8 @@ class ContinuousSchedule:
     """ECT's levels: ln t is normal, r follows from t and the stage.
 
     N(k) is nominal here, s0 doubled at each stage as the gap t - r halves: the laws of c, which
-    are functions of N, keep their meaning.
+    are functions of N, keep their meaning. No t is above ``highest``, which ECT has at infinity and
+    TCM at sigma_max.
     """
 
     P_mean: float
@@ -193,6 +187,7 @@ class ContinuousSchedule:
     num_stages: int
     num_steps: int
     small_noise_below: float
+    highest: float
 
     def stage(self, step: int) -> int:
         """Return the stage of a step, counted from 0; all have the same number of steps."""
@@ -208,10 +203,12 @@ class ContinuousSchedule:
         self, step: int, num_samples: int, generator: torch.Generator, above: float = 0
     ) -> Levels:
         """Draw t, and r below it."""
-        t = log_normal_levels(num_samples, generator, self.P_mean, self.P_std, above)
-        return self.pairs(step, t)
+        t = log_normal_levels(
+            num_samples, generator, self.P_mean, self.P_std, above, self.highest
+        )
+        return self.pairs_at(step, t)
 
-    def pairs(self, step: int, t: Tensor) -> Levels:
+    def pairs_at(self, step: int, t: Tensor) -> Levels:
         """Return the pairs of some upper levels."""
         r = lower_level(t, self.stage(step), q=self.q, k=self.k, b=self.b)
         return Levels(t, r, t <= self.small_noise_below)
@@ -238,14 +235,15 @@ class DiffusionSchedule:
 
 @dataclass(frozen=True)
 class TruncatedSchedule:
-    """Levels t >= t' of another schedule, a share of them at the boundary (TCM).
+    """Levels t > t' of another schedule, and a share of the samples at the boundary t = t' (TCM).
 
-    A sample at the boundary has the lowest pair with t >= t', so that r < t'.
+    The share is exact, floor(share * B) of B samples at places drawn anew. At the boundary r is the
+    other schedule's for t', so r < t'. Of the other pairs the lowest may reach below t' too.
     """
 
     schedule: IndexSchedule | ContinuousSchedule
     truncation: float
-    boundary_probability: float
+    boundary_share: float
 
     def num_levels(self, step: int) -> int:
         """Return N(k) of the schedule below."""
@@ -255,23 +253,14 @@ class TruncatedSchedule:
         self, step: int, num_samples: int, generator: torch.Generator, above: float = 0
     ) -> Levels:
         """Draw pairs, and move a share of them to the boundary."""
-        above = max(above, self.truncation)
+        above = max(above, math.nextafter(self.truncation, math.inf))
         levels = self.schedule.draw(step, num_samples, generator, above)
-        share = torch.rand(num_samples, generator=generator, dtype=torch.float64)
-        at_boundary = share < self.boundary_probability
-        moved = zip(self._boundary(step), levels, strict=True)
-        return Levels(*(torch.where(at_boundary, to, own) for to, own in moved))
-
-    def _boundary(self, step: int) -> Levels:
-        """Return the lowest pair alone, ``(1,)``."""
+        places = torch.randperm(num_samples, generator=generator)
+        at_boundary = places < int(self.boundary_share * num_samples)
         truncation = torch.tensor([self.truncation], dtype=torch.float64)
-        if isinstance(self.schedule, ContinuousSchedule):
-            return self.schedule.pairs(step, truncation)
-        num_levels = self.num_levels(step)
-        sigmas, _ = self.schedule.grid(num_levels)
-        return self.schedule.pairs(
-            num_levels, torch.searchsorted(sigmas, truncation) - 1
-        )
+        boundary = self.schedule.pairs_at(step, truncation)
+        moved = zip(boundary, levels, strict=True)
+        return Levels(*(torch.where(at_boundary, to, own) for to, own in moved))
 
 
 def log_normal_levels(
@@ -280,15 +269,23 @@ def log_normal_levels(
     P_mean: float,
     P_std: float,
     above: float = 0,
+    below: float = math.inf,
 ) -> Tensor:
-    """Draw t with ln t ~ N(P_mean, P_std^2), given t >= ``above``: ``(num_samples,)``, float64."""
+    """Draw t with ln t ~ N(P_mean, P_std^2), given ``above`` <= t <= ``below``.
+
+    Returns:
+        Levels of shape ``(num_samples,)``, float64.
+    """
     u = torch.rand(num_samples, generator=generator, dtype=torch.float64)
-    low = 0.0
-    if above > 0:
-        low = (1 + math.erf((math.log(above) - P_mean) / (math.sqrt(2) * P_std))) / 2
-    quantile = (low + (1 - low) * u).clamp(1e-12, 1 - 1e-12)
+    low, high = (
+        (1 + math.erf((math.log(bound) - P_mean) / (math.sqrt(2) * P_std))) / 2
+        if bound > 0
+        else 0.0
+        for bound in (above, below)
+    )
+    quantile = (low + (high - low) * u).clamp(1e-12, 1 - 1e-12)
     t = (P_mean + P_std * math.sqrt(2) * torch.erfinv(2 * quantile - 1)).exp()
-    return t.clamp_min(above)
+    return t.clamp(above, below)
 
 
 def lower_level(t: Tensor, stage: int, *, q: float, k: float, b: float) -> Tensor:

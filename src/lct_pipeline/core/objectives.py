@@ -131,15 +131,19 @@ class ConsistencyTraining:
 class TruncatedTraining:
     """The second stage of TCM, whose model serves t >= t' alone.
 
-    A pair with r < t' is at the boundary: its target is the frozen first stage, and its weight
-    ``boundary_weight``. Without that term the model could collapse to a constant.
+    L = mean of the samples with t > t' + w_b * mean of those at the boundary t = t'. Where r < t'
+    the target is the frozen first stage: always at the boundary, without which the model could
+    collapse to a constant, and by chance in a pair that straddles t'. As a mean over the whole
+    batch, of which the share s is at the boundary, the weights of the samples are 1 / (1 - s) and
+    w_b / s.
 
     Attributes:
         robust: The loss of the temporal difference.
         sigma_data: Standard deviation of the latents per element.
         stage1: The frozen model, for r < t'.
         truncation: The level t'.
-        boundary_weight: Weight w_b of the pairs at the boundary.
+        boundary_weight: Weight w_b of the mean over the boundary.
+        boundary_share: Share s of the batch there, > 0 and < 1.
     """
 
     robust: RobustLoss
@@ -147,22 +151,26 @@ class TruncatedTraining:
     stage1: Model
     truncation: float
     boundary_weight: float
+    boundary_share: float
 
     def __call__(
         self, denoiser: Model, batch: Batch, levels: Levels, seed: int, c: float
     ) -> LossParts:
         """Return the losses of pairs with t >= t'."""
         D_xt = _output(denoiser, batch, levels.t, seed)
-        boundary = levels.r < self.truncation
+        below = levels.r < self.truncation
         with torch.no_grad():
             D_xr = _target_output(denoiser, batch, levels.r, seed)
-            at_boundary = batch.part(boundary)
-            D_xr[boundary] = _target_output(
-                self.stage1, at_boundary, levels.r[boundary], seed
+            D_xr[below] = _target_output(
+                self.stage1, batch.part(below), levels.r[below], seed
             )
         parts = _loss_parts(D_xt, D_xr, batch, levels, self, c)
-        weights = torch.where(boundary, self.boundary_weight, 1.0)
-        return parts._replace(consistency=weights * parts.consistency)
+        weighted = torch.where(
+            levels.t <= self.truncation,
+            parts.consistency * (self.boundary_weight / self.boundary_share),
+            parts.consistency / (1 - self.boundary_share),
+        )
+        return parts._replace(consistency=weighted)
 
 
 @dataclass(frozen=True)

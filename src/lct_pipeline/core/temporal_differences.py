@@ -94,7 +94,7 @@ def stage_pairs(
     )
     t, r = sigmas[1:], sigmas[:-1]
     if isinstance(base, ContinuousSchedule):
-        r = base.pairs(step, t).r
+        r = base.pairs_at(step, t).r
     probabilities = level_probabilities(sigmas, P_mean=base.P_mean, P_std=base.P_std)
     served = torch.nonzero(r >= truncation).flatten()
     places = spread_evenly(len(served), num_pairs)

@@ -113,7 +113,7 @@ class Trainer:
         objective: Its loss.
         diffusion_weight: Weight of the loss's diffusion part.
         scale: ``paper``, ``fitted`` or ``constant``: the law of c.
-        s0: N(k) of the first stage.
+        s0: N(k) of the first stage; 0 where an earlier run was that.
         num_levels: Returns N(k) of a step.
         settings: How weights follow gradients.
         ema: The averages of the model's network to keep.

@@ -25,7 +25,12 @@ Positions = Literal["sinusoidal", "rotary"]
 Activation = Literal["gelu", "relu"]
 
 NUM_LEVEL_CHANNELS = 256  # sinusoids of the noise level, as in DiT
-TOKEN_NORMS = ("non_scaling_layer_norm", "layer_norm", "rms_norm")
+TOKEN_NORMS = (
+    "non_scaling_layer_norm",
+    "layer_norm",
+    "non_affine_layer_norm",
+    "rms_norm",
+)
 
 
 def _xavier(layer: nn.Linear) -> nn.Linear:

@@ -87,6 +87,7 @@ class ClassEmbedding(nn.Module):
 NormName = Literal[
     "non_scaling_layer_norm",
     "layer_norm",
+    "non_affine_layer_norm",
     "group_norm",
     "non_scaling_group_norm",
     "instance_norm",
@@ -108,7 +109,7 @@ class LayerNorm(_InFloat32, nn.LayerNorm):
 
 
 class RMSNorm(_InFloat32, nn.RMSNorm):
-    """y = gamma x / sqrt(mean(x^2) + eps) (Zhang & Sennrich 2019)."""
+    """y = gamma x / sqrt(mean(x^2) + eps) (Zhang & Sennrich 2019), eps that of float32."""
 
 
 class GroupNorm(_InFloat32, nn.GroupNorm):
@@ -153,9 +154,9 @@ def _num_groups(name: NormName, shape: tuple[int, ...]) -> int:
 def build_norm(name: NormName, shape: tuple[int, ...]) -> nn.Module:
     """Return the norm ``name`` for samples of ``shape``, ``(C, H, W)`` or ``(D,)``.
 
-    Layer norms and the RMS norm act over all of ``shape`` and learn one value per element; group
-    norms have groups of four channels or more, 32 at most; an instance norm is a group norm with
-    one channel a group.
+    Layer norms and the RMS norm act over all of ``shape`` and learn one value per element, but that
+    of DiT none: its modulation scales and shifts. Group norms have groups of four channels or more,
+    32 at most; an instance norm is a group norm with one channel a group.
 
     Raises:
         ValueError: An instance norm is asked for samples of a single position.
@@ -165,8 +166,10 @@ def build_norm(name: NormName, shape: tuple[int, ...]) -> nn.Module:
             return NonScalingLayerNorm(shape)
         case "layer_norm":
             return LayerNorm(shape, eps=1e-5)
-        case "rms_norm":
-            return RMSNorm(shape, eps=1e-5)
+        case "non_affine_layer_norm":  # eps as in DiT
+            return LayerNorm(shape, eps=1e-6, elementwise_affine=False)
+        case "rms_norm":  # without an eps torch takes the machine epsilon of its input
+            return RMSNorm(shape)
         case "group_norm" | "instance_norm":
             return GroupNorm(_num_groups(name, shape), shape[0])
         case "non_scaling_group_norm" | "non_scaling_instance_norm":

@@ -22,6 +22,7 @@ from lct_pipeline.parameters.types import (
 Norm = Literal[
     "non_scaling_layer_norm",
     "layer_norm",
+    "non_affine_layer_norm",
     "group_norm",
     "non_scaling_group_norm",
     "instance_norm",
@@ -77,8 +78,8 @@ class Network(Group):
     kind: Literal["mlp", "unet", "dit"]
     """mlp: latents up to some hundreds of values; unet or dit: larger ones."""
     norm: Norm
-    """non_scaling_layer_norm is sLCT's, without a learned scale; the others are of its
-    ablation."""
+    """non_scaling_layer_norm is sLCT's, without a learned scale; non_affine_layer_norm is DiT's;
+    the others are of sLCT's ablation."""
     dropout: Probability
     """Share of activations set to 0; the paper's run with 0.2 collapsed."""
     conditional: bool
@@ -115,7 +116,8 @@ class Noise(Group):
     s0: PositiveInt
     """Intervals of the grid in the first stage: N(k) doubles from s0 to s1."""
     s1: PositiveInt
-    """Intervals in the last stage; paper: 640. In a run of minutes finer grids only got worse."""
+    """Intervals in the last stage, at most; paper: 640. In a run of minutes finer grids only got
+    worse."""
     continuous: ContinuousLevels
     P_mean: float
     """Log-normal distribution of levels (iCT): mean of ln sigma."""
@@ -134,7 +136,7 @@ class Truncation(Group):
     """Truncated consistency training (TCM): the second stage on t >= level."""
 
     level: PositiveFloat
-    """t': only noise levels above it are trained; 1 is TCM's."""
+    """t': the least noise level that is trained; 1 is TCM's."""
 
 
 class Objective(Group):
@@ -247,6 +249,8 @@ class Training(Group):
             )
         if kind == "distillation" and noise.schedule == "continuous":
             yield "objective.kind=distillation steps along the grid: noise.schedule=index"
+        if kind == "truncated" and self.batch_size < 4:
+            yield "objective.kind=truncated has a quarter of a batch at t': batch_size of 4 or more"
         level = self.objective.truncation.level
         if kind == "truncated" and not noise.sigma_min < level < noise.sigma_max:
             yield "objective.truncation.level must be between sigma_min and sigma_max"

@@ -83,12 +83,18 @@ def draw_td_std(td_summary: DataFrame) -> go.Figure:
         "fitted": (row, theme.ORANGE),
         "paper": (PAPER_LAW, theme.GREEN),
     }
+    has_constant = row.c_paper != PAPER_LAW(row.num_levels)  # iCT's, in the first stage
     for name, (law, color) in laws.items():
+        first = (
+            "0.00054 \N{SQUARE ROOT}D, then "
+            if name == "paper" and has_constant
+            else ""
+        )
         figure.add_scatter(
             x=num_levels,
             y=td_summary[f"c_{name}"],
             mode="lines",
-            name=f"{name}: exp({law.slope:.2f} ln N {law.intercept:+.2f})",
+            name=f"{name}: {first}exp({law.slope:.2f} ln N {law.intercept:+.2f})",
             line_color=color,
         )
     return figure.add_scatter(

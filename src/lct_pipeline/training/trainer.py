@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ from lct_pipeline.errors import ParameterError
 from lct_pipeline.models.denoiser import ModelDescription, build_model
 from lct_pipeline.parameters import Training
 
-BOUNDARY_PROBABILITY = 0.25  # share of truncated training's samples at t' itself (TCM)
+BOUNDARY_SHARE = 0.25  # of truncated training's samples, at t' itself (TCM)
 ECT_SLOPE = {"k": 8.0, "b": 1.0}  # ECT's for CIFAR-10
 
 
@@ -51,10 +52,16 @@ def level_schedule(parameters: Training) -> LevelSchedule:
         else _index(parameters)
     )
     if objective.kind == "truncated":
-        return TruncatedSchedule(
-            pairs, objective.truncation.level, BOUNDARY_PROBABILITY
-        )
+        return TruncatedSchedule(pairs, objective.truncation.level, BOUNDARY_SHARE)
     return pairs
+
+
+def first_num_levels(parameters: Training) -> int:
+    """Return the N of the stage that has iCT's constant c.
+
+    There is none in truncated training, which goes on from a run that had it: 0.
+    """
+    return 0 if parameters.objective.kind == "truncated" else parameters.noise.s0
 
 
 def _index(parameters: Training) -> IndexSchedule:
@@ -69,7 +76,7 @@ def _index(parameters: Training) -> IndexSchedule:
 
 
 def _continuous(parameters: Training) -> ContinuousSchedule:
-    noise = parameters.noise
+    noise, is_truncated = parameters.noise, parameters.objective.kind == "truncated"
     small_noise_below = small_noise_level(
         parameters.objective.diffusion_threshold,
         sigma_min=noise.sigma_min,
@@ -84,12 +91,13 @@ def _continuous(parameters: Training) -> ContinuousSchedule:
         small_noise_below=small_noise_below,
         q=noise.continuous.q,
         num_stages=noise.continuous.num_stages,
+        highest=noise.sigma_max if is_truncated else math.inf,
         **ECT_SLOPE,
     )
 
 
 SOLVER: Solver = "heun"  # a step of the teacher; better than Euler's (Song et al. 2023)
-BOUNDARY_WEIGHT = 0.1  # of the loss at the boundary of truncated training, as of TCM
+BOUNDARY_WEIGHT = 0.1  # of the mean over truncated training's boundary (TCM)
 
 
 def build_objective(parameters: Training, init_from: Denoiser | None) -> Objective:
@@ -108,8 +116,14 @@ def build_objective(parameters: Training, init_from: Denoiser | None) -> Objecti
     assert init_from is not None  # these two kinds need one, which is checked before
     if chosen.kind == "distillation":
         return ConsistencyDistillation(robust, sigma_data, init_from, SOLVER)
-    level = chosen.truncation.level
-    return TruncatedTraining(robust, sigma_data, init_from, level, BOUNDARY_WEIGHT)
+    return TruncatedTraining(
+        robust,
+        sigma_data,
+        init_from,
+        chosen.truncation.level,
+        BOUNDARY_WEIGHT,
+        int(BOUNDARY_SHARE * parameters.batch_size) / parameters.batch_size,
+    )
 
 
 def build_trainer(
@@ -143,7 +157,7 @@ def build_trainer(
         objective=build_objective(parameters, init_from),
         diffusion_weight=parameters.objective.diffusion_weight,
         scale=parameters.objective.c_schedule,
-        s0=parameters.noise.s0,
+        s0=first_num_levels(parameters),
         num_levels=level_schedule(parameters).num_levels,
         settings=OptimizerSettings(**parameters.optimizer.model_dump()),
         ema=EMABank(

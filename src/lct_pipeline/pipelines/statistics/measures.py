@@ -14,7 +14,7 @@ import torch
 from pandas import DataFrame
 
 from lct_pipeline.core.batches import BatchPreparation, Ranks
-from lct_pipeline.core.losses import PAPER_LAW, fit_power_law
+from lct_pipeline.core.losses import fit_power_law, paper_c
 from lct_pipeline.core.objectives import Batch
 from lct_pipeline.core.outliers import OutlierStatistics, outlier_statistics
 from lct_pipeline.core.randomness import derived_seed
@@ -41,7 +41,11 @@ from lct_pipeline.parameters import (
 )
 from lct_pipeline.progress import track
 from lct_pipeline.training.latents import LatentReader, has_flips
-from lct_pipeline.training.trainer import frozen_model, level_schedule
+from lct_pipeline.training.trainer import (
+    first_num_levels,
+    frozen_model,
+    level_schedule,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -173,6 +177,8 @@ def _rows(
     grid = {key: getattr(network, key) for key in ("sigma_min", "sigma_max", "rho")}
     pairs = stage_pairs(level_schedule(training), step - 1, num_pairs, **grid)
     model = frozen_model(checkpoint, device)
+    dimension, s0 = math.prod(network.sample_shape), first_num_levels(training)
+    c = paper_c(num_levels, s0=s0, dimension=dimension)
     for pair in track(pairs, f"measure N = {num_levels}", "level"):
         values = [
             d.cpu() for d in temporal_differences(model, batches(), pair.t, pair.r)
@@ -181,7 +187,7 @@ def _rows(
             "num_levels": num_levels,
             "step": step,
             **pair._asdict(),
-            "c_paper": PAPER_LAW(num_levels),
+            "c_paper": c,
             **asdict(outlier_statistics(partial(iter, values))[-1]),
         }
 
@@ -190,7 +196,8 @@ def summary_of(td_statistics: DataFrame) -> DataFrame:
     """Return the standard deviation at each N, and two laws of c.
 
     ``std`` is that of all elements over all levels as training draws them; ``c_fitted`` is the
-    law exp(``slope`` ln N + ``intercept``) through it, ``c_paper`` the authors'.
+    law exp(``slope`` ln N + ``intercept``) through it, ``c_paper`` what training has with
+    ``c_schedule=paper``: the authors' law, in the first stage iCT's constant.
     """
     keys = ["num_levels", "step", "space", "c_paper"]
     stages = [
