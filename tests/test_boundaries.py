@@ -16,6 +16,7 @@ ROOT = Path(lct_pipeline.__file__).parent
 LAYERS = (  # from below; a module imports of its own layer and of those before it
     "lazy_types",
     "errors",
+    "given_files",
     "progress",
     "parameters",
     "config_loader",

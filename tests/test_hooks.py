@@ -19,7 +19,7 @@ from making_runs import make_record, make_run
 from conftest import git
 from lct_pipeline.datasets.atomic import AtomicDataset
 from lct_pipeline.datasets.run_records import RunRecordsDataset
-from lct_pipeline.errors import ParameterError, UserError
+from lct_pipeline.errors import DataError, ParameterError, UserError
 from lct_pipeline.hooks import RunHook
 from lct_pipeline.models.device import describe_device
 from lct_pipeline.parameters import parameters_digest
@@ -200,9 +200,13 @@ def test_a_run_is_held_until_it_ends_well_or_not(
     tmp_path: Path, data: DataCatalog, error: Exception | None
 ) -> None:
     lock, hook = FileLock(tmp_path / "run" / ".lock"), hook_of(tmp_path)
-    hook.before_pipeline_run(SESSION, Pipeline([]), data)
+    session = {**SESSION, "pipeline_names": ["train"]}
+    hook.before_pipeline_run(session, Pipeline([]), data)
     with pytest.raises(Timeout):
         lock.acquire(timeout=0)
+    other = hook_of(tmp_path, runtime={"wait_minutes": 0})
+    with pytest.raises(DataError, match=r"run run is worked on .* \(train, since"):
+        other.before_pipeline_run(SESSION, Pipeline([]), data)
     if error is None:
         hook.after_pipeline_run(Pipeline([]), data)
     else:

@@ -199,9 +199,7 @@ def test_a_further_extractor_is_none_that_is_trained_here(
     assert "features.extractor alone: give inception, inception_pytorch, di" in line
 
 
-def test_no_value_but_the_run_name_and_what_an_extractor_may_lack_has_a_default() -> (
-    None
-):
+def test_only_what_may_be_lacking_has_a_default() -> None:
     def defaults(group: Any, path: str = "") -> list[str]:
         found = []
         for name, field in group.model_fields.items():
@@ -213,7 +211,10 @@ def test_no_value_but_the_run_name_and_what_an_extractor_may_lack_has_a_default(
 
     may_lack = ("path", "size", "mean", "std")  # extractors are also given in a list
     of_extractors = [f"features.extractor.{name}" for name in may_lack]
-    assert defaults(Parameters) == ["run_id", *of_extractors]
+    of_earlier_runs = [
+        "runtime.wait_minutes"
+    ]  # which have none, and can be gone on with
+    assert defaults(Parameters) == ["run_id", *of_earlier_runs, *of_extractors]
 
 
 def test_a_search_budget_too_small_for_its_start_is_refused(

@@ -57,7 +57,8 @@ class RunHook:
             _check_curriculum(self._parameters.training)
         self._outside = from_outside(pipeline)
         self._records = catalog.get("run_records")
-        self._lock = self._records.hold()
+        work = ", ".join(run_params.get("pipeline_names") or ["__default__"])
+        self._lock = self._records.hold(self._parameters.runtime.wait_minutes, work)
         self._record = new_record(run_params, self._parameters, self._project)
         self._records.save(self._record)
 

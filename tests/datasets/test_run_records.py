@@ -1,8 +1,6 @@
 """The records of a run: one for each session, replaced while it runs."""
 
 import json
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -95,16 +93,3 @@ def test_a_value_of_another_form_is_refused_by_name(
     path.write_text(json.dumps(make_record(started=FIRST, **{key: value})))
     with pytest.raises(DataError, match=rf"{FIRST}\.json .*(\({key}|JSON).*emove it"):
         read_record(path)
-
-
-def test_a_run_that_is_held_is_waited_for(
-    dataset: RunRecordsDataset, caplog: pytest.LogCaptureFixture
-) -> None:
-    first = dataset.hold()
-    with ThreadPoolExecutor(1) as pool:
-        second = pool.submit(dataset.hold)
-        while "works on run" not in caplog.text:
-            time.sleep(0.01)
-        assert not second.done()
-        first.release()
-        second.result(timeout=20).release()

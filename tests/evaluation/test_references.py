@@ -84,9 +84,9 @@ def test_the_check_extractor_learns_rotations_of_images_with_labels(
 
 
 def test_beside_inception_the_check_extractor_is_a_classifier(
-    results: SmokeResults, tmp_path: Path
+    results: SmokeResults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = write_inception(tmp_path)
+    path = write_inception(tmp_path, monkeypatch)
     extractor = {"kind": "inception", "path": str(path)}
     stored = prepare(results, extractor=extractor)
     assert stored["extractor"].metadata["extractor"]["kind"] == "inception"

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from stand_ins import as_published
 from torch import Tensor
 
 from lct_pipeline.errors import DataError
 from lct_pipeline.models.autoencoder import to_float, to_uint8
-from lct_pipeline.models.reconstruction import (
-    ALEXNET_FILE,
-    alexnet_file,
-    lpips_distance,
-    psnr,
-    squared_error,
-)
+from lct_pipeline.models.published_weights import ALEXNET_FILE
+from lct_pipeline.models.reconstruction import lpips_distance, psnr, squared_error
 
 CPU = torch.device("cpu")
 
@@ -40,10 +37,13 @@ def weights() -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def path(weights: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def path(
+    weights: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
     path = tmp_path_factory.mktemp("lpips") / ALEXNET_FILE
     torch.save(weights, path)
-    return path
+    with pytest.MonkeyPatch.context() as patch:
+        yield as_published(path, ALEXNET_FILE, patch)
 
 
 def images(seed: int, side: int = 64) -> Tensor:
@@ -85,27 +85,12 @@ def test_it_is_the_distance_by_its_definition(
     assert (distance(a, a) == 0).all()
 
 
-def test_the_file_is_the_named_one_or_in_the_folder_of_torch_hub(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    assert alexnet_file(None) == tmp_path / "checkpoints" / ALEXNET_FILE
-    assert alexnet_file(str(tmp_path)) == tmp_path / ALEXNET_FILE
-    assert alexnet_file(str(tmp_path / "own.pth")) == tmp_path / "own.pth"
-
-
-@pytest.mark.parametrize("damage", ["cut short", "of another network", "code"])
-def test_a_file_that_is_not_of_alexnet_is_refused(
-    path: Path, tmp_path: Path, damage: str
+def test_another_file_than_that_of_alexnet_is_refused(
+    weights: dict[str, Tensor], path: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / ALEXNET_FILE
-    if damage == "cut short":
-        other.write_bytes(path.read_bytes()[:1000])
-    elif damage == "code":
-        torch.save(print, other)
-    else:
-        torch.save({"features.0.weight": torch.zeros(1)}, other)
-    with pytest.raises(DataError, match=rf"{ALEXNET_FILE} does not hold the weights"):
+    torch.save({name: -tensor for name, tensor in weights.items()}, other)
+    with pytest.raises(DataError, match=rf"is not the published {ALEXNET_FILE}"):
         lpips_distance(other, CPU)
 
 

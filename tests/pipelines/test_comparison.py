@@ -37,8 +37,8 @@ def sets(tmp_path: Path) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def inception(tmp_path: Path) -> Path:
-    return write_inception(tmp_path, TinyInception(num_features=6))
+def inception(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return write_inception(tmp_path, monkeypatch, TinyInception(num_features=6))
 
 
 @pytest.fixture(autouse=True)

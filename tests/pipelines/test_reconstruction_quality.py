@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from small_encoding import (
     store_images,
 )
 from small_encoding import images as smooth_images
+from stand_ins import as_published
 
 from conftest import SmokeResults
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
@@ -26,7 +28,8 @@ from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError, ParameterError
 from lct_pipeline.models.autoencoder import decode, encode, to_uint8
-from lct_pipeline.models.reconstruction import ALEXNET_FILE, lpips_distance
+from lct_pipeline.models.published_weights import ALEXNET_FILE
+from lct_pipeline.models.reconstruction import lpips_distance
 from lct_pipeline.pipelines.encoding.nodes import prepare_autoencoder
 from lct_pipeline.pipelines.encoding.quality import reconstruction_quality
 
@@ -35,7 +38,7 @@ SIDE = 64
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Random weights of torchvision's AlexNet."""
     from torchvision.models import AlexNet
 
@@ -44,7 +47,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
     named = {f"features.{name}": p for name, p in features.state_dict().items()}
     torch.save(named, folder / ALEXNET_FILE)
-    return folder / ALEXNET_FILE
+    with pytest.MonkeyPatch.context() as patch:
+        yield as_published(folder / ALEXNET_FILE, ALEXNET_FILE, patch)
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ from lct_pipeline.datasets.files import atomic_path, missing
 from lct_pipeline.datasets.previews import NOTHING, table
 from lct_pipeline.datasets.results import CombinationResult, EvaluationResult, Result
 from lct_pipeline.errors import DataError
+from lct_pipeline.given_files import regular_file
 from lct_pipeline.models.digests import file_digest
 
 BY_SUFFIX = {
@@ -122,7 +123,7 @@ class AtomicDataset(AbstractVersionedDataset[Any, Any]):
         """
         path = self._found()
         if path is not None:
-            return self._read(path)
+            return self._read(regular_file(path))
         if self._optional:
             return None
         raise DataError(missing(Path(self._filepath), self._written_by))

@@ -13,6 +13,7 @@ from kedro_datasets._typing import JSONPreview
 from lct_pipeline.datasets.files import atomic_path
 from lct_pipeline.datasets.previews import NOTHING
 from lct_pipeline.errors import DataError
+from lct_pipeline.given_files import check_folder
 from lct_pipeline.models.autoencoder import (
     DIFFUSERS_CLASSES,
     Autoencoder,
@@ -131,6 +132,7 @@ def _stored(model: Autoencoder) -> StoredAutoencoder:
 
 
 def _load(source: str) -> StoredAutoencoder:
+    check_folder(Path(source))
     of_pixels = _is_of_pixels(Path(source))
     found = _stored(PixelAutoencoder() if of_pixels else _from_pretrained(source))
     provenance = Path(source) / _PROVENANCE

@@ -29,6 +29,7 @@ from lct_pipeline.datasets.tensors import (
     write_tensors,
 )
 from lct_pipeline.errors import DataError
+from lct_pipeline.given_files import indexed_file
 from lct_pipeline.models.denoiser import ModelDescription, check_keys
 from lct_pipeline.models.digests import digest_of_digests
 
@@ -261,6 +262,9 @@ class CheckpointIndexDataset(AtomicDataset):
         """Return the index with the checkpoints, whose tensors are read when asked for.
 
         Raises:
-            DataError: There is no index.
+            DataError: There is no index, or it names a file that is not of the folder.
         """
-        return CheckpointCatalog(super().load(), self._checkpoints.load())
+        rows, store = super().load(), self._checkpoints.load()
+        for name in rows["name"]:
+            indexed_file(Path(self._filepath), f"{name}.safetensors", store.folder)
+        return CheckpointCatalog(rows, store)

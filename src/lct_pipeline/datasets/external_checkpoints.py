@@ -124,10 +124,9 @@ def _matches(folder: Path, pattern: str) -> list[str]:
 
 
 def _files(folder: Path, pattern: str) -> list[str]:
-    """Return the relative paths of the visible files that a glob matches, sorted."""
-    paths = [
-        path.relative_to(folder) for path in folder.glob(pattern) if path.is_file()
-    ]
+    """Return the relative paths of what is visible and no folder and a glob matches, sorted."""
+    found = (path for path in folder.glob(pattern) if not path.is_dir())
+    paths = [path.relative_to(folder) for path in found]
     visible = [p for p in paths if not any(part.startswith(".") for part in p.parts)]
     return sorted(path.as_posix() for path in visible)
 

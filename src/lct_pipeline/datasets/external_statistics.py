@@ -12,6 +12,7 @@ from kedro.io import AbstractDataset
 
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError
+from lct_pipeline.given_files import regular_file
 from lct_pipeline.models.digests import file_digest
 
 _NAMES = (("mu", "mean"), ("sigma", "cov"))
@@ -68,7 +69,7 @@ def read_statistics(path: Path) -> dict[str, Any]:
         DataError: The file is missing or damaged, or holds something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(regular_file(path), allow_pickle=False) as file:
             mu, sigma = (
                 np.asarray(file[_known(file.files, names, path)], np.float64)
                 for names in _NAMES

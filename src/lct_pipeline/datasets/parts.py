@@ -22,6 +22,7 @@ from pandas import DataFrame
 from lct_pipeline.datasets.atomic import AtomicDataset
 from lct_pipeline.datasets.files import atomic_path
 from lct_pipeline.datasets.previews import NOTHING, table
+from lct_pipeline.given_files import indexed_file
 from lct_pipeline.models.digests import digest_of_digests, file_digest
 
 INDEX = "index.json"
@@ -58,7 +59,7 @@ def is_complete(folder: Path) -> bool:
         files = json.loads((folder / INDEX).read_text())["files"]
     except FileNotFoundError:
         return False
-    return all((folder / name).exists() for name in files)
+    return all(indexed_file(folder / INDEX, name).exists() for name in files)
 
 
 class ParquetPartsDataset(AbstractDataset[DataFrame | Last[DataFrame], DataFrame]):

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import JSONPreview
 from pydantic import (
@@ -29,6 +29,7 @@ from pydantic import (
 
 from lct_pipeline.datasets.files import atomic_path
 from lct_pipeline.datasets.json_files import read_json
+from lct_pipeline.datasets.run_lock import hold_run
 from lct_pipeline.errors import DataError, ParameterError
 from lct_pipeline.parameters import check_parameters
 from lct_pipeline.parameters.types import RunName
@@ -219,19 +220,9 @@ class RunRecordsDataset(AbstractDataset[dict[str, Any], list[Record]]):
         with atomic_path(self._path / f"{data['started']}.json") as temporary:
             temporary.write_text(json.dumps(data, indent=1))
 
-    def hold(self) -> FileLock:
-        """Return the lock of this run, taken; wait where another process has it.
-
-        It ends with the process, however that ends.
-        """
-        self._path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self._path.parent / ".lock")
-        try:
-            return lock.acquire(timeout=0).lock
-        except Timeout:
-            run = self._path.parent.name
-            logger.warning("Another process works on run %s: waiting for its end.", run)
-            return lock.acquire(poll_interval=0.5).lock
+    def hold(self, wait_minutes: int, work: str) -> FileLock:
+        """Return the lock of this run, taken; see :func:`hold_run`."""
+        return hold_run(self._path.parent, wait_minutes, work)
 
     def preview(self) -> JSONPreview:
         """Return the last record for kedro-viz."""

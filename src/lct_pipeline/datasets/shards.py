@@ -34,6 +34,7 @@ from lct_pipeline.datasets.previews import NOTHING, NUM_THUMBNAILS, thumbnails
 from lct_pipeline.datasets.shard_file import ShardFile, write_shard
 from lct_pipeline.datasets.tensors import DIGEST_KEY
 from lct_pipeline.errors import DataError
+from lct_pipeline.given_files import indexed_file
 from lct_pipeline.models.digests import digest_of_digests
 
 
@@ -94,7 +95,9 @@ class ShardStore:
             raise DataError(
                 f"{self.folder} is incomplete: run the stage that writes it again."
             )
-        shards = [ShardFile(self.folder / e["name"]) for e in self._index["shards"]]
+        index = self.folder / "index.json"
+        names = [entry["name"] for entry in self._index["shards"]]
+        shards = [ShardFile(indexed_file(index, name)) for name in names]
         for shard, entry in zip(shards, self._index["shards"], strict=True):
             if shard.digest != entry[DIGEST_KEY]:
                 raise DataError(

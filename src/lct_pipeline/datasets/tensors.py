@@ -20,6 +20,7 @@ from lct_pipeline.datasets.files import atomic_path
 from lct_pipeline.datasets.parts import COMPLETE_KEY, Last, opened
 from lct_pipeline.datasets.previews import NOTHING, header
 from lct_pipeline.errors import DataError
+from lct_pipeline.given_files import regular_file
 from lct_pipeline.models.digests import tensors_digest
 
 DIGEST_KEY = "sha256"
@@ -83,7 +84,7 @@ def read_header(path: Path) -> tuple[dict[str, Any], dict[str, Any], int]:
         DataError: The file is missing, cut short or not a safetensors file.
     """
     try:
-        size = path.stat().st_size
+        size = regular_file(path).stat().st_size
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             entries = json.loads(file.read(min(length, size)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 import zipfile
@@ -16,8 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lct_pipeline.errors import DataError
-
-INDEX_SUFFIX = ".index.json"  # of a list of shards, as diffusers and transformers write
+from lct_pipeline.given_files import INDEX_SUFFIX, listed_files, regular_file
 
 
 @dataclass(frozen=True)
@@ -40,22 +38,21 @@ def weight_paths(path: Path) -> tuple[Path, ...]:
     """Return the files that hold a checkpoint: itself, or an index of shards and the shards.
 
     Raises:
-        DataError: The index is not readable, or a shard is missing.
+        DataError: One of them is not a regular file, the index is not readable or names a file
+            elsewhere, or a shard is missing.
     """
-    if not path.name.endswith(INDEX_SUFFIX):
-        return (path,)
-    try:
-        shards = json.loads(path.read_bytes())["weight_map"].values()
-        paths = sorted({path.parent / shard for shard in shards})
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise _unreadable(path, error) from error
-    for shard in paths:
-        if not shard.is_file():
+    is_index = path.name.endswith(INDEX_SUFFIX)
+    shards = sorted(listed_files(path)) if is_index else []
+    for file in (path, *shards):
+        try:
+            regular_file(file)
+        except OSError as error:
+            whose = f"{path} lists {file.name}, which" if file != path else str(path)
             raise DataError(
-                f"{path} lists {shard.name}, which is not there. Copy the whole folder again, or "
-                "leave the checkpoint out with cataloging.pattern."
-            )
-    return (path, *paths)
+                f"{whose} is not there ({error.strerror}). Copy the whole folder again, or leave "
+                "the checkpoint out with cataloging.pattern."
+            ) from error
+    return (path, *shards)
 
 
 def open_weights(

@@ -15,6 +15,7 @@ from lct_pipeline.core.randomness import derived_generator
 from lct_pipeline.datasets.files import atomic_path
 from lct_pipeline.datasets.pictures import tile
 from lct_pipeline.errors import DataError, ParameterError
+from lct_pipeline.given_files import check_folder, refuse_replaceable
 from lct_pipeline.models.device import choose_device
 from lct_pipeline.progress import track
 
@@ -25,7 +26,7 @@ def load_pipeline(folder: Path, device: str) -> Any:
     """Return the pipeline of an exported folder, on a device.
 
     Raises:
-        DataError: The folder is damaged.
+        DataError: The folder is damaged, or has code that other users could replace.
         ParameterError: The device is not there.
     """
     try:
@@ -33,6 +34,8 @@ def load_pipeline(folder: Path, device: str) -> Any:
     except ParameterError as error:
         message = str(error).replace("runtime.device", "--device")
         raise ParameterError(message) from None
+    refuse_replaceable(folder)
+    check_folder(folder)
     diffusers.utils.logging.set_verbosity_error()
     diffusers.utils.logging.disable_progress_bar()
     name = str(folder.resolve())

@@ -6,6 +6,7 @@ weights; AlexNet's are a file of torchvision's, which is read where it is and ne
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
 from collections.abc import Callable
@@ -15,10 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lct_pipeline.errors import DataError
 from lct_pipeline.models.autoencoder import to_float
+from lct_pipeline.models.published_weights import ALEXNET_FILE, read_published
 
-ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
 MIN_SIDE = 64  # of the images that its linear weights were fitted on
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -37,16 +37,6 @@ def psnr(squared_error: int, num_values: int) -> float:
     return 10 * math.log10(255**2 * num_values / squared_error)
 
 
-def alexnet_file(given: str | None) -> Path:
-    """Return where AlexNet's weights are to be: the given file, or in torch hub's folder.
-
-    Args:
-        given: The file or its folder; None is torch hub's folder of checkpoints.
-    """
-    path = Path(given) if given else Path(torch.hub.get_dir()) / "checkpoints"
-    return path if path.suffix == ".pth" else path / ALEXNET_FILE
-
-
 def lpips_distance(path: Path, device: torch.device) -> Distance:
     """Return the function from two batches of uint8 images ``(B, 3, S, S)`` to distances ``(B,)``.
 
@@ -55,7 +45,7 @@ def lpips_distance(path: Path, device: torch.device) -> Distance:
         device: Where to.
 
     Raises:
-        DataError: The file is not of torchvision's AlexNet.
+        DataError: The file is not that of torchvision's AlexNet.
     """
     network = _network(path).to(device).requires_grad_(False)
 
@@ -70,20 +60,14 @@ def lpips_distance(path: Path, device: torch.device) -> Distance:
 def _network(path: Path) -> Any:
     import lpips
 
+    content = io.BytesIO(read_published(path, ALEXNET_FILE))
+    weights = torch.load(content, map_location="cpu", weights_only=True)
     # it calls torchvision with an argument of older versions
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-        names = network.net.state_dict()  # "slice2.3.bias" is "features.3.bias"
-        network.net.load_state_dict(
-            {name: weights[f"features.{name.partition('.')[2]}"] for name in names}
-        )
-    except Exception as error:  # an unpickler that meets damaged bytes raises anything
-        raise DataError(
-            f"{path} does not hold the weights of torchvision's AlexNet "
-            f"({type(error).__name__}: {(str(error).splitlines() or [''])[0]}). Download "
-            f"{ALEXNET_FILE} again, or remove it to leave LPIPS out."
-        ) from error
+    names = network.net.state_dict()  # "slice2.3.bias" is "features.3.bias"
+    network.net.load_state_dict(
+        {name: weights[f"features.{name.partition('.')[2]}"] for name in names}
+    )
     return network.eval()

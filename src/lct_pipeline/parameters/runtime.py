@@ -33,6 +33,8 @@ class Runtime(Group):
     latents_on_device: bool
     """Keep the training latents on a GPU where they take less than half of it; on a CPU in memory,
     below 1 GiB."""
+    wait_minutes: NonNegativeInt = 60  # runs of earlier versions have none
+    """Minutes to wait for another process that works on the same run; then the command ends."""
     mlflow: bool
     """Log each run to MLflow when it ends (pip install lct_pipeline[mlflow]); where to is said by
     MLFLOW_TRACKING_URI."""

@@ -104,7 +104,7 @@ def test_a_file_that_is_not_torchscript_is_refused(
     if content == "state dict":
         torch.save(torch.nn.Linear(3, 3).state_dict(), path)
     with pytest.raises(DataError, match=r"network\.pt is not a whole TorchScript file"):
-        load_torchscript(path, CPU)
+        load_torchscript(path.read_bytes(), path.name, CPU)
 
 
 SIZES = [(8, 8), (32, 32), (256, 256), (299, 299), (300, 300), (512, 512), (40, 100)]

@@ -34,6 +34,7 @@ from lct_pipeline.datasets.sources.labels import (
 )
 from lct_pipeline.datasets.sources.samples import chosen_pictures
 from lct_pipeline.errors import DataError
+from lct_pipeline.given_files import regular_file
 
 logger = logging.getLogger(__name__)
 
@@ -137,6 +138,7 @@ def files_below(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     for path in files.values():
         if path.is_symlink() and _leads_outside(str(path), root):
             raise DataError(f"{path} is a symbolic link that leads out of the folder.")
+        regular_file(path)
     return files
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from lct_pipeline.datasets.sources.base import SourceOptions, digest_of, stamp
 from lct_pipeline.datasets.sources.tables import ROWS_AT_A_TIME, Table, TableSource
 from lct_pipeline.errors import DataError
+from lct_pipeline.given_files import check_folder
 
 PREFIX = "hf://datasets/"
 
@@ -59,7 +60,7 @@ def open_hub(address: str, options: SourceOptions) -> TableSource:
 
 def is_saved_dataset(folder: Path) -> bool:
     """Return whether ``save_to_disk`` wrote a folder."""
-    return any((folder / name).is_file() for name in _SAVED)
+    return any((folder / name).exists() for name in _SAVED)
 
 
 def open_saved(folder: Path, options: SourceOptions) -> TableSource:
@@ -69,6 +70,7 @@ def open_saved(folder: Path, options: SourceOptions) -> TableSource:
         DataError: It is damaged, has not the split, or the optional dependency is missing.
     """
     library = _library()
+    check_folder(folder)
     try:
         dataset = library.load_from_disk(str(folder))
     except Exception as error:  # of a damaged folder: all kinds

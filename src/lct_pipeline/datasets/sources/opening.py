@@ -30,6 +30,7 @@ from lct_pipeline.datasets.sources.tables import open_parquet
 from lct_pipeline.datasets.sources.tar_archive import TarSource
 from lct_pipeline.datasets.sources.zip_archive import ZipSource
 from lct_pipeline.errors import DataError
+from lct_pipeline.given_files import regular_file
 
 _ONE: dict[str, Callable[[Path, SourceOptions], ImageSource]] = {
     ".zip": ZipSource,
@@ -144,9 +145,11 @@ def _open(source: str, options: SourceOptions) -> ImageSource:
     path = Path(source).expanduser()
     if path.is_dir():
         return _open_folder(path, options)
+    files = {"": path} if path.exists() else _files_of_pattern(str(path))
+    for file in files.values():
+        regular_file(file)
     if path.suffix.lower() in _ONE and path.exists():
         return _ONE[path.suffix.lower()](path, options)
-    files = {"": path} if path.exists() else _files_of_pattern(str(path))
     for kind, suffixes in _SEVERAL.items():
         if all(file.name.lower().endswith(suffixes) for file in files.values()):
             return kind(files, options)
@@ -174,7 +177,7 @@ def _files_of_pattern(pattern: str) -> dict[str, Path]:
     paths = [Path(name) for name in expand(pattern)]
     if [str(path) for path in paths] == [pattern]:
         raise DataError(f"ingestion.source={pattern!r} does not exist. Give {_KINDS}.")
-    missing = next((path for path in paths if not path.is_file()), None)
+    missing = next((path for path in paths if not path.exists()), None)
     if missing or not paths:
         raise DataError(
             f"ingestion.source={pattern!r}: there is no file {str(missing or pattern)!r}."

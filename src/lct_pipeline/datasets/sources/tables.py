@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -145,6 +146,8 @@ class TableSource(ImageSource):
             raise RefusedEntryError(
                 "its row holds no bytes, and names a file that is not part of the data set"
             )
+        if not stat.S_ISREG(os.stat(target).st_mode):
+            raise RefusedEntryError("its row names a file that is not a regular one")
         with open(target, "rb") as file:
             return read_bounded(file, self._options.max_mib)
 

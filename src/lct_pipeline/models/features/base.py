@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -157,8 +156,13 @@ def reason(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def load_torchscript(path: Path, device: torch.device) -> nn.Module:
-    """Return the network of a TorchScript file.
+def load_torchscript(content: bytes, name: str, device: torch.device) -> nn.Module:
+    """Return the network of a TorchScript file, which is code: its ``forward`` may do anything.
+
+    Args:
+        content: Of the file, as it was judged.
+        name: Of the file, for the message.
+        device: Where it runs.
 
     Raises:
         DataError: The file is not one, or is damaged.
@@ -166,10 +170,10 @@ def load_torchscript(path: Path, device: torch.device) -> nn.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # the format is deprecated
-            network = torch.jit.load(path, map_location=device)
+            network = torch.jit.load(io.BytesIO(content), map_location=device)
     except (RuntimeError, ValueError) as error:
         raise DataError(
-            f"{path} is not a whole TorchScript file ({reason(error)}). A download "
+            f"{name} is not a whole TorchScript file ({reason(error)}). A download "
             "that was cut short looks so: fetch it again. Weights without a network need "
             "package.module:name of a function that builds one as features.extractor.kind."
         ) from error

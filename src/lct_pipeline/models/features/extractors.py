@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lct_pipeline.errors import DataError
+from lct_pipeline.given_files import indexed_file, refuse_replaceable, regular_file
 from lct_pipeline.models.digests import file_digest, tensors_digest
 from lct_pipeline.models.features.base import (
     FeatureExtractor,
@@ -109,13 +110,18 @@ def _network(extractor: Extractor, device: torch.device) -> tuple[Network, str]:
     if not extractor.is_file:
         return _imported_network(extractor.kind, extractor.path, device)
     file = Path(extractor.kind)
-    if not file.is_file():
+    if not file.exists():
         raise DataError(
             f"features.extractor.kind={extractor.kind!r}: there is no such file."
         )
+    regular_file(file)
     if file.suffix == ".onnx":
-        return load_onnx(file, device), onnx_digest(file)
-    return load_torchscript(file, device), file_digest(file)
+        digest = onnx_digest(file)
+        return load_onnx(file, device), digest
+    refuse_replaceable(file)
+    content = file.read_bytes()
+    network = load_torchscript(content, str(file), device)
+    return network, hashlib.sha256(content).hexdigest()
 
 
 def _imported_network(
@@ -204,9 +210,13 @@ def _input_name(session: Any, path: Path) -> str:
 
 
 def onnx_digest(path: Path) -> str:
-    """Return the SHA-256 of an ONNX file, with that of each file beside it that has its tensors."""
-    files = [path, *(path.parent / name for name in _external_files(path))]
-    digests = [file_digest(file) for file in files]
+    """Return the SHA-256 of an ONNX file, with that of each file beside it that has its tensors.
+
+    Raises:
+        DataError: It names a file elsewhere, or one that is not regular.
+    """
+    files = [path, *(indexed_file(path, name) for name in _external_files(path))]
+    digests = [file_digest(regular_file(file)) for file in files]
     if len(digests) == 1:
         return digests[0]
     return hashlib.sha256(" ".join(digests).encode()).hexdigest()

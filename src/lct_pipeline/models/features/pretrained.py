@@ -8,8 +8,7 @@ best with people (Stein et al. 2023).
 
 from __future__ import annotations
 
-import pickle
-import tempfile
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lct_pipeline.errors import DataError
-from lct_pipeline.models.digests import file_digest, tensors_digest
+from lct_pipeline.given_files import check_folder
+from lct_pipeline.models.digests import tensors_digest
 from lct_pipeline.models.features.base import (
     FeatureExtractor,
     constants,
@@ -28,13 +28,18 @@ from lct_pipeline.models.features.base import (
     reason,
     resized,
 )
+from lct_pipeline.models.published_weights import (
+    INCEPTION_FILE,
+    PYTORCH_FILE,
+    SHA256,
+    published_file,
+    read_published,
+)
 
 if TYPE_CHECKING:
     from transformers import Dinov2Model
 
 
-INCEPTION_FILE = "inception-2015-12-05.pt"  # TorchScript, 95 MB
-PYTORCH_FILE = "pt_inception-2015-12-05-6726825d.pth"  # state dict, 95 MB
 INCEPTION_SIDE, INCEPTION_CLASSES = 299, 1008  # of TensorFlow's
 DINOV2 = "facebook/dinov2-large"  # ViT-L/14, as Stein et al. and EDM2 have it
 DINOV2_SIDE = 224
@@ -48,15 +53,15 @@ def inception_extractor(path: str | None, device: torch.device) -> FeatureExtrac
     layer out (Salimans et al. 2016). A file without output layer has no classes.
 
     Args:
-        path: The file that clean-fid downloads, or its folder; None is the system's temporary
-            folder, where clean-fid keeps it.
+        path: The file that clean-fid downloads, or its folder; None is torch hub's folder. Not the
+            system's temporary one, where clean-fid keeps it and every user can put another.
         device: Where it runs.
 
     Raises:
-        DataError: The file is not there, or damaged.
+        DataError: The file is not there, or is not the published one.
     """
-    file = _weights_file(path or tempfile.gettempdir(), INCEPTION_FILE, "inception")
-    network: Any = load_torchscript(file, device)
+    content = _weights(path, INCEPTION_FILE, "inception")
+    network: Any = load_torchscript(content, INCEPTION_FILE, device)
 
     def features(images: Tensor) -> Tensor:
         return network.layers((resized(images, INCEPTION_SIDE) - 128) / 128).flatten(1)
@@ -65,7 +70,7 @@ def inception_extractor(path: str | None, device: torch.device) -> FeatureExtrac
         "inception",
         features,
         device,
-        digest=file_digest(file),
+        digest=SHA256[INCEPTION_FILE],
         resize=f"clean-fid bicubic to {INCEPTION_SIDE}",
         class_weights=network.output.weight if hasattr(network, "output") else None,
         is_inception=True,
@@ -83,11 +88,10 @@ def inception_pytorch_extractor(
         device: Where it runs.
 
     Raises:
-        DataError: The file is not there, damaged, or of another network.
+        DataError: The file is not there, or is not the published one.
     """
-    usual = f"{torch.hub.get_dir()}/checkpoints"
-    file = _weights_file(path or usual, PYTORCH_FILE, "inception_pytorch")
-    network: Any = frozen(_pytorch_network(file), device)
+    content = _weights(path, PYTORCH_FILE, "inception_pytorch")
+    network: Any = frozen(_pytorch_network(content), device)
     class_weights, network.fc = network.fc.weight, nn.Identity()
 
     def features(images: Tensor) -> Tensor:
@@ -100,15 +104,15 @@ def inception_pytorch_extractor(
         "inception_pytorch",
         features,
         device,
-        digest=file_digest(file),
+        digest=SHA256[PYTORCH_FILE],
         resize=f"bilinear to {INCEPTION_SIDE} in the network",
         class_weights=class_weights,
         is_inception=True,
     )
 
 
-def _pytorch_network(file: Path) -> nn.Module:
-    """Return torchvision's Inception with the blocks of pytorch-fid and the weights of a file."""
+def _pytorch_network(content: bytes) -> nn.Module:
+    """Return torchvision's Inception with the blocks and the weights of pytorch-fid."""
     from cleanfid import inception_pytorch as port
     from torchvision.models import inception
 
@@ -125,39 +129,32 @@ def _pytorch_network(file: Path) -> nn.Module:
         last_block,
         inception.InceptionAux,
     ]
-    with torch.device("meta"):  # the weights come from the file
+    with torch.device("meta"):  # it gets its weights below
         network = inception.Inception3(
             INCEPTION_CLASSES,
             aux_logits=False,
             inception_blocks=blocks,
             init_weights=False,
         )
-    try:
-        tensors = torch.load(file, map_location="cpu", weights_only=True)
-        network.load_state_dict(tensors, assign=True)
-    except (RuntimeError, ValueError, TypeError, EOFError, pickle.PickleError) as error:
-        raise DataError(
-            f"{file} does not hold the weights of pytorch-fid's Inception "
-            f"({reason(error)}): fetch it again."
-        ) from error
+    tensors = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    network.load_state_dict(tensors, assign=True)
     return network
 
 
-def _weights_file(place: str, name: str, kind: str) -> Path:
-    """Return the file with the weights of a kind: the place itself, or a file in that folder.
+def _weights(given: str | None, name: str, kind: str) -> bytes:
+    """Return the content of the published file of a kind, which is at its usual place or given.
 
     Raises:
-        DataError: The file is not there; says where to put it and what works without.
+        DataError: It is not there, with where to put it and what works without; or not that file.
     """
-    path = Path(place)
-    path = path / name if path.is_dir() else path
-    if not path.is_file():
+    path = published_file(given, name)
+    if not path.exists():
         raise DataError(
             f"the extractor {kind} needs the file {name}, and {path} is not there. Put it there, "
             "or give it or its folder as features.extractor.path; it is not downloaded. "
             "features.extractor.kind=classifier works without."
         )
-    return path
+    return read_published(path, name)
 
 
 def dinov2_extractor(source: str | None, device: torch.device) -> FeatureExtractor:
@@ -189,6 +186,7 @@ def dinov2_extractor(source: str | None, device: torch.device) -> FeatureExtract
 
 
 def _load(source: str) -> Dinov2Model:
+    check_folder(Path(source))
     try:
         from transformers import AutoModel, Dinov2Model
     except ImportError as error:

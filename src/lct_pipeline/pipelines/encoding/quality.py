@@ -24,10 +24,10 @@ from lct_pipeline.models.autoencoder import (
     to_uint8,
 )
 from lct_pipeline.models.device import batch_size_for, choose_device
+from lct_pipeline.models.published_weights import ALEXNET_FILE, published_file
 from lct_pipeline.models.reconstruction import (
     MIN_SIDE,
     Distance,
-    alexnet_file,
     lpips_distance,
     psnr,
     squared_error,
@@ -159,8 +159,8 @@ def lpips_if_there(
     if side < MIN_SIDE:
         logger.info("No LPIPS: images of %d pixels; it needs %d.", side, MIN_SIDE)
         return None
-    path = alexnet_file(parameters.lpips_path)
-    if path.is_file():
+    path = published_file(parameters.lpips_path, ALEXNET_FILE)
+    if path.exists():
         return lpips_distance(path, device)
     if parameters.lpips_path:
         raise DataError(
@@ -168,7 +168,7 @@ def lpips_if_there(
         )
     logger.info(
         "No LPIPS: put torchvision's %s into %s, or name it in encoding.lpips_path.",
-        path.name,
+        ALEXNET_FILE,
         path.parent,
     )
     return None

@@ -1,0 +1,252 @@
+"""What is looked at before it is opened or run: kinds of files, names in indexes, owners."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_sources import options
+from stand_ins import CPU, built
+
+from lct_pipeline.datasets.atomic import AtomicDataset
+from lct_pipeline.datasets.autoencoder import GivenAutoencoderDataset
+from lct_pipeline.datasets.external_checkpoints import find_checkpoints
+from lct_pipeline.datasets.external_statistics import read_statistics
+from lct_pipeline.datasets.sources import open_source
+from lct_pipeline.datasets.tensors import read_header
+from lct_pipeline.errors import DataError, user_error_in
+from lct_pipeline.export.pictures import load_pipeline
+from lct_pipeline.given_files import (
+    check_folder,
+    indexed_file,
+    refuse_replaceable,
+    regular_file,
+)
+from lct_pipeline.models.published_weights import INCEPTION_FILE
+from lct_pipeline.models.reconstruction import lpips_distance
+
+SECONDS = 2.0  # after which what waits for a writer gets an empty file
+
+
+def message_of(call: Callable[..., Any], *given: Any) -> str:
+    with pytest.raises(Exception) as caught:  # Kedro wraps what datasets raise
+        call(*given)
+    fault = user_error_in(caught.value)
+    assert isinstance(fault, DataError), repr(caught.value)
+    return str(fault)
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Return what makes a FIFO of a name; whoever waits for a writer does so for seconds only."""
+    made: list[Path] = []
+    done = threading.Event()
+
+    def make(name: str) -> Path:
+        path = tmp_path / "given" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(path)
+        made.append(path)
+        return path
+
+    def write_nothing() -> None:
+        while not done.wait(SECONDS):
+            for path in made:
+                try:
+                    os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+                except OSError:  # nobody waits
+                    pass
+
+    writer = threading.Thread(target=write_nothing)
+    writer.start()
+    yield make
+    done.set()
+    writer.join()
+
+
+def source(path: Path) -> object:
+    return open_source(str(path), options())
+
+
+def source_folder(path: Path) -> object:
+    return open_source(str(path.parent), options())
+
+
+OPENED: dict[str, Callable[[Path], object]] = {
+    "a.zip": source,
+    "a.tar": source,
+    "a.tar.gz": source,
+    "a.npy": source,
+    "a.npz": source,
+    "a.parquet": source,
+    "b.tar": source_folder,
+    "b.parquet": source_folder,
+    "c.parquet": lambda path: open_source(f"{path.parent}/*.parquet", options()),
+    "state.json": source_folder,
+    "dataset_dict.json": source_folder,
+    "statistics.npz": read_statistics,
+    "model-5.pt": lambda path: find_checkpoints(path.parent, None, None, "raw"),
+    "model-7.bin.index.json": lambda p: find_checkpoints(p.parent, "*", None, "raw"),
+    INCEPTION_FILE: lambda path: built("inception", path.parent),
+    "torch.pt": lambda path: built(str(path)),
+    "mine.onnx": lambda path: built(str(path)),
+    "alexnet.pth": lambda path: lpips_distance(path, CPU),
+    "model.safetensors": lambda path: built("dinov2", path.parent),
+    "config.json": lambda p: GivenAutoencoderDataset(source=str(p.parent)).load(),
+    "model_index.json": lambda path: load_pipeline(path.parent, "cpu"),
+    "values.json": lambda path: AtomicDataset(filepath=str(path)).load(),
+    "tensors.safetensors": read_header,
+}
+
+
+@pytest.mark.parametrize("name", OPENED)
+def test_a_fifo_is_refused_by_its_name_and_not_waited_for(
+    fifo: Callable[[str], Path], name: str
+) -> None:
+    path = fifo(name)
+    assert f"{path} is a FIFO, not a regular" in message_of(OPENED[name], path)
+
+
+@pytest.mark.parametrize(
+    ("target", "kind"),
+    [
+        ("/dev/zero", "a device"),
+        ("/proc/self/status", "a file of the kernel"),
+        ("socket", "a socket"),
+        ("fifo", "a FIFO"),
+        (".", "a folder"),
+    ],
+)
+def test_what_is_no_regular_file_is_refused_behind_links_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, kind: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("fifo")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket")
+        Path("inner").symlink_to(target)
+        Path("link").symlink_to("inner")
+        for path in (Path(target), Path("inner"), Path("link")):
+            with pytest.raises(DataError, match=rf"^{path}.* is {kind}, not a regular"):
+                regular_file(path)
+    Path("file").touch()
+    Path("to_file").symlink_to("file")
+    assert regular_file(Path("to_file")) == Path("to_file")
+    with pytest.raises(FileNotFoundError):
+        regular_file(Path("nothing"))
+
+
+# names in indexes
+
+OUTSIDE = ["../a.bin", "/etc/a.bin", "b/a.bin", "..", ".", "", "b\\a.bin", "C:a.bin"]
+
+
+@pytest.mark.parametrize("name", [*OUTSIDE, "a\0.bin", 5, None])
+def test_an_index_names_files_of_its_own_folder(tmp_path: Path, name: Any) -> None:
+    index = tmp_path / "model.bin.index.json"
+    with pytest.raises(DataError) as caught:
+        indexed_file(index, name)
+    assert str(index) in str(caught.value) and repr(name) in str(caught.value)
+
+
+def test_a_link_in_an_index_stays_in_the_folder_or_in_the_cache_of_the_hub(
+    tmp_path: Path,
+) -> None:
+    cached = tmp_path / "snapshots" / "1a2b"
+    for folder in (cached, tmp_path / "blobs"):
+        folder.mkdir(parents=True)
+        (folder / "kept").touch()
+    index = cached / "model.safetensors.index.json"
+    for name, target in (("a", cached / "kept"), ("b", "../../blobs/kept")):
+        (cached / name).symlink_to(target)
+        assert indexed_file(index, name) == cached / name
+    (cached / "c").symlink_to(tmp_path / "elsewhere")
+    (cached.parent.parent / "copy").symlink_to(cached)
+    for folder in (cached, tmp_path / "copy"):
+        with pytest.raises(DataError, match=r"index\.json names 'c', a link .*elsewhe"):
+            indexed_file(folder / index.name, "c")
+    os.rename(cached.parent, tmp_path / "others")
+    with pytest.raises(DataError, match="names 'b', a link that leads out"):
+        indexed_file(tmp_path / "others" / "1a2b" / index.name, "b")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.safetensors.index.json", {"weight_map": {"a": "../a"}}),
+        ("unet/model.bin.index.json", {"weight_map": {"a": "b", "c": "../a"}}),
+        ("state.json", {"_data_files": [{"filename": "../a"}]}),
+        ("dataset_dict.json", {"splits": ["train", "../a"]}),
+    ],
+)
+def test_the_indexes_of_a_folder_are_read_before_a_library_does(
+    tmp_path: Path, name: str, content: Any
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content))
+    readers = ("model.safetensors", "config.json", "model_index.json")
+    for reader in readers if "index" in name else ("state.json",):
+        assert f"{path} names '../a'" in message_of(OPENED[reader], tmp_path / "any")
+    path.write_text('{"weight_map": 5, "_data_files": 5, "splits": 5}')
+    assert f"{path} cannot be read" in message_of(check_folder, tmp_path)
+
+
+# code that others could replace
+
+
+@pytest.mark.parametrize(
+    ("modes", "other_owner", "is_refused"),
+    [
+        ((0o755, 0o755, 0o644), False, False),
+        ((0o755, 0o755, 0o666), False, True),
+        ((0o755, 0o777, 0o644), False, True),
+        ((0o777, 0o755, 0o644), False, True),
+        ((0o755, 0o775, 0o664), False, False),
+        ((0o1777, 0o755, 0o644), False, False),
+        ((0o755, 0o1777, 0o644), False, False),
+        ((0o755, 0o1777, 0o644), True, True),
+        ((0o755, 0o755, 0o644), True, False),
+    ],
+)
+def test_code_that_other_users_could_replace_is_refused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    modes: tuple[int, ...],
+    other_owner: bool,
+    is_refused: bool,
+) -> None:
+    file = tmp_path / "top" / "folder" / "net.pt"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    (tmp_path / "link.pt").symlink_to(file)
+    for place, mode in zip((file.parents[1], file.parent, file), modes, strict=True):
+        place.chmod(mode)
+    if other_owner:
+        stat = Path.stat
+
+        def of_another(path: Path, **kwargs: Any) -> os.stat_result:
+            found = stat(path, **kwargs)
+            values = [*found[:4], 12345, *found[5:]] if path == file else found
+            return os.stat_result(values)
+
+        monkeypatch.setattr(Path, "stat", of_another)
+    for path in (file, tmp_path / "link.pt"):
+        if is_refused:
+            for call, given in ((refuse_replaceable, path), (built, str(path))):
+                assert "other users of this machine" in message_of(call, given)
+        else:
+            refuse_replaceable(path)
+
+
+def test_a_model_that_others_could_replace_is_not_loaded(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model").chmod(0o777)
+    message = message_of(load_pipeline, tmp_path / "model", "cpu")
+    assert f"{tmp_path / 'model'} is not yours alone to write" in message
