@@ -62,6 +62,10 @@ def test_without_a_source_there_is_nothing() -> None:
         ({"mu": MU * np.nan, "sigma": SIGMA}, "not finite"),
         ({"mu": MU, "sigma": np.triu(np.ones((3, 3)))}, "not symmetric"),
         ({"mu": np.array([{}], dtype=object), "sigma": SIGMA}, "cannot be read"),
+        ({"mu": MU, "sigma": SIGMA * 1j}, "no real numbers"),
+        ({"mu": MU[:0], "sigma": SIGMA[:0, :0]}, r"mu has the shape \(0,\)"),
+        # of [[1, 2], [2, 1]] they are 3 and -1, for the vectors (1, 1) and (1, -1)
+        ({"mu": MU[:2], "sigma": np.array([[1, 2], [2, 1]])}, "the eigenvalue -1,"),
     ],
 )
 def test_anything_else_is_refused_with_the_fault(
@@ -72,6 +76,21 @@ def test_anything_else_is_refused_with_the_fault(
     message = str(user_error_in(caught.value))
     assert re.search(fault, message)
     assert "ffhq.npz" in message
+
+
+def test_rounding_below_zero_is_no_fault(tmp_path: Path) -> None:
+    features = np.random.default_rng(0).normal(size=(5, 40))  # 36 eigenvalues are 0
+    sigma = np.cov(features, rowvar=False).astype(np.float32)
+    assert np.linalg.eigvalsh(sigma.astype(np.float64))[0] < 0
+    assert load(saved(tmp_path, mu=np.zeros(40), sigma=sigma))
+
+
+def test_an_array_alone_is_none(tmp_path: Path) -> None:
+    with (tmp_path / "stats.npz").open("wb") as file:
+        np.save(file, SIGMA)
+    with pytest.raises(DatasetError) as caught:
+        load(tmp_path / "stats.npz")
+    assert "cannot be read as an .npz" in str(user_error_in(caught.value))
 
 
 @pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 cut short"])

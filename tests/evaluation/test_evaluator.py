@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lct_pipeline.core.metrics.feature_sets import FeatureSet
 from lct_pipeline.core.metrics.kernel import kernel_distance
-from lct_pipeline.errors import DataError
+from lct_pipeline.errors import DataError, MeasureError
 from lct_pipeline.evaluation.evaluator import Evaluator
 from lct_pipeline.evaluation.feature_spaces import (
     FEATURES_AS_GIVEN,
@@ -22,6 +22,7 @@ from lct_pipeline.evaluation.feature_spaces import (
 )
 from lct_pipeline.evaluation.generator import Subject
 from lct_pipeline.evaluation.protocol import FILES, SLCT_PAPER
+from lct_pipeline.models.autoencoder import to_uint8
 from lct_pipeline.models.features.base import FeatureExtractor
 
 NUM, SIDE = 24, 8
@@ -124,6 +125,30 @@ def test_where_only_features_are_wanted_no_classes_are_told() -> None:
             [images(1)], NUM
         )
     assert asked == [NUM]
+
+
+@pytest.mark.parametrize("num_real", [2, 5, 6])
+def test_metrics_that_need_more_images_are_left_out(
+    num_real: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Density and coverage take the fifth neighbour in the same set."""
+    built, title = extractor("colours"), f"{num_real} images"
+    real = real_images_of(colours(images(7, num_real)), title)
+    evaluator = Evaluator([FeatureSpace(built, (real,))])
+    found = {row.metric for row in evaluator.measure(subject([]), [1, 2]).rows}
+    of_all = {built.frechet_name, built.kernel_name}
+    manifold = {"precision", "recall", "density", "coverage"}
+    assert found == of_all | (manifold if num_real > 5 else set())
+    assert caplog.text.count(f"{title} are left out") == (num_real <= 5)
+
+
+def test_of_a_model_that_gives_nothing_its_name_is_told() -> None:
+    def broken(seed: int) -> Iterator[Tensor]:
+        yield to_uint8(torch.full((NUM, 3, SIDE, SIDE), torch.nan), "the decoder")
+
+    about = {"model": "combined", "nfe": 2}
+    with pytest.raises(MeasureError, match="combined, 2 evaluations: the decoder"):
+        Evaluator([space("colours")]).measure(Subject(about, NUM, broken), [1])
 
 
 def test_features_of_chosen_images_are_kept() -> None:

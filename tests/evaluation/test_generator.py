@@ -229,9 +229,9 @@ def test_what_is_not_finite_becomes_no_picture() -> None:
     decode = LatentDecoder(decoder, torch.device("cpu"))
     assert decode(torch.zeros(1, 3, 2, 2)).dtype == torch.uint8
     for value in (torch.nan, torch.inf):
-        with pytest.raises(MeasureError, match="the network generates"):
+        with pytest.raises(MeasureError, match="the network gives latents"):
             decode(torch.full((1, 3, 2, 2), value))
-    with pytest.raises(MeasureError, match=r"give encoding\.precision=float32"):
+    with pytest.raises(MeasureError, match=r"PixelAutoencoder of torch\.float32"):
         decode.of_raw(torch.full((1, 3, 2, 2), torch.nan))
 
 

@@ -99,6 +99,19 @@ def test_distances_are_those_of_scikit_learn(
     assert ratio == pytest.approx(np.median(nearest) / nearest.min(), rel=1e-4)
 
 
+def test_held_out_images_that_are_training_images_leave_it_open(
+    results: SmokeResults,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    train = indices_of(results.catalog.load("image_manifest"), "train")
+    monkeypatch.setattr(
+        "lct_pipeline.evaluation.sample_pictures.indices_of", lambda *_: train
+    )
+    assert find(results, num_images=4)[1] == {"num_images": 0}
+    assert "It cannot be told whether images were copied" in caplog.text
+
+
 def test_without_images_asked_for_nothing_is_searched(results: SmokeResults) -> None:
     figure, record = find(results, num_images=0)
     assert record == {"num_images": 0}

@@ -11,6 +11,7 @@ import torch
 from small_encoding import MAKERS, autoencoder, images, tiny
 from torch import Tensor
 
+from lct_pipeline.errors import MeasureError
 from lct_pipeline.models.autoencoder import (
     PixelAutoencoder,
     automatic_precision,
@@ -38,6 +39,14 @@ def test_uint8_is_the_nearest_level_and_clamped() -> None:
     values = torch.tensor([-7.0, -1.0, 0.0, 0.3, 1.0, 9.0])
     expected = np.rint((values.double().clip(-1, 1).numpy() + 1) * 127.5)
     assert to_uint8(values).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("truncated", [False, True])
+def test_what_is_not_finite_becomes_no_byte(value: float, truncated: bool) -> None:
+    images = torch.zeros(2, 3, 4, 4).index_fill(1, torch.tensor(1), value)
+    with pytest.raises(MeasureError, match=r"the decoder gives.*not finite.*float32"):
+        to_uint8(images, "the decoder", truncated=truncated)
 
 
 @pytest.mark.parametrize("block_channels", [(8,), (8, 16), (4, 8, 8), (1,), (1, 3)])

@@ -310,6 +310,18 @@ def test_too_few_images_for_the_splits_are_refused_by_name(tmp_path: Path) -> No
         ingest(tmp_path / "photos", tmp_path / "images", ingestion())
 
 
+def test_splits_of_few_images_are_told_with_what_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = {f"{number:02d}.png": noise_png(number) for number in range(12)}
+    source = write_folder(tmp_path / "photos", files)
+    manifest, _ = ingest(source, tmp_path / "images", ingestion())
+    few = manifest["split"].value_counts()
+    for split in few[few < 6].index:
+        assert f"The {split} split has {few[split]} images: where" in caplog.text
+    assert caplog.text.count("precision") == (few < 6).sum() > 0
+
+
 def test_it_is_said_how_many_images_have_labels_and_which_are_nearly_black(
     photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -320,6 +332,7 @@ def test_it_is_said_how_many_images_have_labels_and_which_are_nearly_black(
         Image.fromarray(pixels).save(photos / "x" / f"{number}.png")
     ingest(photos, tmp_path / "images", ingestion())
     assert "labels: 1 classes, 5 of 35 images." in caplog.text
+    assert "precision" not in caplog.text
     assert "5 images have no value above a sixteenth" in caplog.text
 
 

@@ -26,7 +26,7 @@ from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.tensors import TensorFile
-from lct_pipeline.errors import DataError, ParameterError
+from lct_pipeline.errors import DataError, MeasureError, ParameterError
 from lct_pipeline.models.autoencoder import decode, encode, to_uint8
 from lct_pipeline.models.published_weights import ALEXNET_FILE
 from lct_pipeline.models.reconstruction import lpips_distance
@@ -88,6 +88,17 @@ def test_a_blurring_autoencoder_is_told_with_what_helps(
         quality = measure(warn_below_psnr=limit)
         assert 0 < quality["psnr_db"] < 99 and quality["exact"] is False
         assert ("encoding.trained.num_steps" in caplog.text) == bool(limit)
+
+
+def test_a_decoder_that_gives_nan_is_refused_by_its_name(
+    measure: Any, autoencoder: StoredAutoencoder
+) -> None:
+    bias = autoencoder.model.decoder.conv_out.bias.data
+    kept = bias.clone()
+    bias[1] = torch.nan
+    with pytest.raises(MeasureError, match=r"AutoencoderKL of torch\.float32 weights"):
+        measure()
+    bias.copy_(kept)
 
 
 def test_lpips_is_the_mean_distance_of_images_and_reconstructions(

@@ -68,14 +68,15 @@ def report_on_test(
 
 def _values(space: FeatureSpace, found: FeatureSet) -> dict[str, Any]:
     extractor, (real,) = space.extractor, space.references
-    manifolds = real.manifold_metrics(found)
-    prefix = extractor.name and f"{extractor.name}_"
-    return {
+    values = {
         extractor.frechet_name: real.frechet_distance(found),
         extractor.kernel_name: real.kernel_distance(found).value,
-        f"{prefix}precision": manifolds.precision,
-        f"{prefix}recall": manifolds.recall,
     }
+    if manifolds := real.manifold_metrics(found):
+        prefix = extractor.name and f"{extractor.name}_"
+        values[f"{prefix}precision"] = manifolds.precision
+        values[f"{prefix}recall"] = manifolds.recall
+    return values
 
 
 def conclusion(

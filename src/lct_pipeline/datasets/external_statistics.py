@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,18 @@ from lct_pipeline.given_files import regular_file
 from lct_pipeline.models.digests import file_digest
 
 _NAMES = (("mu", "mean"), ("sigma", "cov"))
-_ASYMMETRY = 1e-3  # of the largest value: float32 files are symmetric to about 1e-6
+# of the largest value and eigenvalue: float32 files have about 1e-6 of both
+_ASYMMETRY, _NEGATIVE = 1e-3, 1e-4
+_DAMAGE = (
+    OSError,
+    ValueError,
+    TypeError,  # an array alone is no archive of several
+    EOFError,
+    MemoryError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class ExternalStatisticsDataset(AbstractDataset[None, TensorFile | None]):
@@ -70,14 +82,15 @@ def read_statistics(path: Path) -> dict[str, Any]:
     """
     try:
         with np.load(regular_file(path), allow_pickle=False) as file:
-            mu, sigma = (
-                np.asarray(file[_known(file.files, names, path)], np.float64)
-                for names in _NAMES
-            )
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+            given = [file[_known(file.files, names, path)] for names in _NAMES]
+    except _DAMAGE as error:
         raise DataError(
             f"{path} cannot be read as an .npz of statistics: {error}"
         ) from error
+    kinds = {array.dtype.kind for array in given}
+    if not kinds <= set("fiu"):
+        raise DataError(f"{path} has no real numbers as mean and covariance.")
+    mu, sigma = (array.astype(np.float64) for array in given)
     if fault := _fault(mu, sigma):
         raise DataError(
             f"{path} is no mean (D,) and covariance (D, D) of features: {fault}."
@@ -95,10 +108,13 @@ def _known(there: list[str], names: tuple[str, ...], path: Path) -> str:
 
 
 def _fault(mu: np.ndarray, sigma: np.ndarray) -> str | None:
-    if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
+    if mu.ndim != 1 or not len(mu) or sigma.shape != (len(mu), len(mu)):
         return f"mu has the shape {mu.shape} and sigma {sigma.shape}"
     if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
         return "some values are not finite"
     if np.abs(sigma - sigma.T).max() > _ASYMMETRY * np.abs(sigma).max():
         return "sigma is not symmetric"
+    eigenvalues = np.linalg.eigvalsh(sigma)
+    if eigenvalues[0] < -_NEGATIVE * abs(eigenvalues[-1]):
+        return f"sigma has the eigenvalue {eigenvalues[0]:.4g}, which no covariance has"
     return None

@@ -25,6 +25,7 @@ from lct_pipeline.core.metrics.size_bias import (
     extrapolate,
 )
 from lct_pipeline.datasets.results import EvaluationResult, EvaluationRow
+from lct_pipeline.errors import MeasureError
 from lct_pipeline.evaluation.feature_spaces import FeatureSpace, RealImages
 from lct_pipeline.evaluation.generator import NO_PLAN, Subject
 from lct_pipeline.evaluation.protocol import (
@@ -117,9 +118,17 @@ class Evaluator:
         return FeatureReducer(first if keep is None else keep, num_blocks=num_blocks)
 
     def measure(self, subject: Subject, seeds: Sequence[int]) -> Measured:
-        """Return the rows of what makes images: means over seeds of noise, in each space."""
+        """Return the rows of what makes images: means over seeds of noise, in each space.
+
+        Raises:
+            MeasureError: Its images are not finite.
+        """
         count = subject.num_images
-        by_seed = [self.features(subject.batches(seed=n), count) for n in seeds]
+        try:
+            by_seed = [self.features(subject.batches(seed=n), count) for n in seeds]
+        except MeasureError as error:
+            about = "{model}, {nfe} evaluations".format(**subject.about)
+            raise MeasureError(f"{about}: {error}") from error
         return self.measured(subject.about, by_seed, list(seeds))
 
     def measure_held_out(self) -> Measured:
@@ -212,9 +221,9 @@ def _values(
         error = fmean(kernel.standard_error for kernel in kernels)
         of_kernel = _over_seeds([kernel.value for kernel in kernels])
         found[extractor.kernel_name] = of_kernel | {"standard_error": error}
-        manifolds = [reference.manifold_metrics(some) for some in sets]
+        manifolds = filter(None, map(reference.manifold_metrics, sets))
         by_metric = zip(*manifolds, strict=True)
-        for metric, values in zip(ManifoldMetrics._fields, by_metric, strict=True):
+        for metric, values in zip(ManifoldMetrics._fields, by_metric, strict=False):
             found[metric] = _over_seeds(values)
     scores = [some.class_score.value for some in sets if some.class_score is not None]
     return found | ({extractor.score_name: _over_seeds(scores)} if scores else {})

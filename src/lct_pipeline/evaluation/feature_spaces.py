@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -15,7 +17,11 @@ from lct_pipeline.core.metrics.frechet import (
     feature_statistics,
 )
 from lct_pipeline.core.metrics.kernel import KernelDistance, kernel_distance
-from lct_pipeline.core.metrics.neighbours import ManifoldMetrics, manifold_metrics
+from lct_pipeline.core.metrics.neighbours import (
+    NEIGHBOUR_OF_DENSITY,
+    ManifoldMetrics,
+    manifold_metrics,
+)
 from lct_pipeline.core.randomness import derived_generator
 from lct_pipeline.core.sample_quality import random_subset
 from lct_pipeline.datasets.splits import SPLITS
@@ -27,6 +33,8 @@ from lct_pipeline.models.features.classifier import classifier_extractor
 from lct_pipeline.models.features.extractors import build_extractor
 from lct_pipeline.parameters import Runtime
 from lct_pipeline.parameters.evaluation import Extractor
+
+logger = logging.getLogger(__name__)
 
 # as they are called in the column `reference`
 TITLES = {
@@ -115,8 +123,10 @@ class RealImages:
         assert self.features is not None
         return kernel_distance(found.kept, self.features)
 
-    def manifold_metrics(self, found: FeatureSet) -> ManifoldMetrics:
+    def manifold_metrics(self, found: FeatureSet) -> ManifoldMetrics | None:
         """Return precision, recall, density and coverage of the features that are kept.
+
+        None, once with a line in the log, where there are too few for a fifth neighbour.
 
         They are of as many generated images as real ones, as in the papers: more of one kind would
         make its manifold larger. Real images are taken at random: they come in the order of their
@@ -124,9 +134,21 @@ class RealImages:
         """
         assert self.features is not None
         count = min(len(self.features), len(found.kept))
+        if count <= NEIGHBOUR_OF_DENSITY:
+            _tell_left_out(self.title, count)
+            return None
         generator = derived_generator(0, "as many real images", count)
         real = self.features[random_subset(len(self.features), count, generator)]
         return manifold_metrics(real, found.kept[:count])
+
+
+@cache
+def _tell_left_out(title: str, count: int) -> None:
+    logger.warning(
+        "Precision, recall, density and coverage of %d images by those of %s are left out: they "
+        "need %d of both.",
+        *(count, title, NEIGHBOUR_OF_DENSITY + 1),
+    )
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from lct_pipeline.core.samplers import SamplingPlan, guided, sample_by_plan
 from lct_pipeline.datasets.decoder import Decoder, needed, normalisation_of
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.errors import MeasureError
-from lct_pipeline.models.autoencoder import decode, place, to_uint8
+from lct_pipeline.models.autoencoder import decode, place, title_of, to_uint8
 from lct_pipeline.models.denoiser import ModelDescription, build_model
 from lct_pipeline.models.device import choose_device
 from lct_pipeline.models.digests import tensors_digest
@@ -31,14 +31,14 @@ class LatentDecoder:
     Args:
         decoder: The autoencoder, and the normalisation of its latents.
         device: Where it decodes.
-        quantise: Maps float images in [-1, 1] to uint8.
+        quantise: Maps float images in [-1, 1], and what made them, to uint8.
     """
 
     def __init__(
         self,
         decoder: Decoder,
         device: torch.device,
-        quantise: Callable[[Tensor], Tensor] = to_uint8,
+        quantise: Callable[[Tensor, str], Tensor] = to_uint8,
     ) -> None:
         self._normalisation = normalisation_of(decoder.normalisation).to(device)
         self._model = place(decoder.autoencoder.model, device).requires_grad_(False)
@@ -51,18 +51,14 @@ class LatentDecoder:
             MeasureError: Latents, or what is decoded, are not finite: 8 bits would not say so.
         """
         if not x.isfinite().all():
-            raise MeasureError("the network generates values that are not finite.")
+            raise MeasureError(
+                f"the network gives latents that are not finite, in {x.dtype}."
+            )
         return self.of_raw(self._normalisation.denormalise(x))
 
     def of_raw(self, z: Tensor) -> Tensor:
         """Return uint8 images of latents as the autoencoder has them."""
-        images = decode(self._model, z)
-        if not images.isfinite().all():
-            raise MeasureError(
-                "the autoencoder decodes to values that are not finite: give "
-                "encoding.precision=float32, or another encoding.autoencoder."
-            )
-        return self._quantise(images)
+        return self._quantise(decode(self._model, z), title_of(self._model))
 
     def differentiable(self, x: Tensor) -> Tensor:
         """Return float images in [-1, 1] of normalised latents."""
@@ -184,7 +180,7 @@ def build_generator(
     sampling: Sampling,
     runtime: Runtime,
     *,
-    quantise: Callable[[Tensor], Tensor] = to_uint8,
+    quantise: Callable[[Tensor, str], Tensor] = to_uint8,
 ) -> Generator:
     """Return a generator for networks of one description.
 

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -14,7 +15,7 @@ from pandas import DataFrame
 from torch import Tensor
 
 from lct_pipeline.models.autoencoder import to_uint8
-from lct_pipeline.models.features.base import through_jpeg, truncate_to_uint8
+from lct_pipeline.models.features.base import through_jpeg
 from lct_pipeline.reporting.words import value_table
 
 logger = logging.getLogger(__name__)
@@ -29,20 +30,20 @@ class ImageFormat:
     Attributes:
         quantisation: How floats become 8 bits.
         file_format: What they are then stored as.
-        quantise: Maps float images in [-1, 1] to uint8.
+        quantise: Maps float images in [-1, 1], and what made them, to uint8.
         store: Maps uint8 images, real ones too, to what is read from their files.
     """
 
     quantisation: str
     file_format: str
-    quantise: Callable[[Tensor], Tensor] = to_uint8
+    quantise: Callable[[Tensor, str], Tensor] = to_uint8
     store: Callable[[Tensor], Tensor] = lambda images: images
 
 
 CLEAN = ImageFormat("rounded", "lossless")
 # sLCT: clamped, times 255, truncated, JPEG files of Pillow's default quality, pytorch-fid
 SLCT_PAPER = ImageFormat(
-    "truncated", "JPEG, quality 75", truncate_to_uint8, through_jpeg
+    "truncated", "JPEG, quality 75", partial(to_uint8, truncated=True), through_jpeg
 )
 # of files that are given; what datasets/decoding.py does where clean-fid does not
 FILES = ImageFormat("as given", "as given, upright, over white, 16 bits to 8")

@@ -144,7 +144,7 @@ def nearest_training_images(
         of_held_out,
         f"The {len(shown)} of {len(nearest)} generated images that are nearest to a training "
         "image\n"
-        f"(median of all: {number(record['median_ratio'])} times as far as new real images)",
+        f"(median of all: {number(record.get('median_ratio'))} times as far as new real images)",
     )
     return figure, record
 
@@ -169,8 +169,15 @@ def _made(
 
 
 def _record(generated: Tensor, held_out: Tensor, num_training: int) -> dict[str, Any]:
-    """Return how near both come to a training image, from their distances, ``(Q,)``."""
-    ratios = copy_ratios(generated, held_out)
+    """Return how near both come to a training image, from their distances, ``(Q,)``.
+
+    Of no images where held-out ones are copies of training images: nothing can be told by them.
+    """
+    try:
+        ratios = copy_ratios(generated, held_out)
+    except ValueError as error:
+        logger.warning("It cannot be told whether images were copied: %s.", error)
+        return {"num_images": 0}
     of_held_out = copy_ratios(held_out, held_out)
     record = {
         "num_images": len(generated),

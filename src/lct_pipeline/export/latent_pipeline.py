@@ -128,10 +128,9 @@ class LatentPipeline(DiffusionPipeline):
     def _output(self, z: Tensor, output_type: str) -> Any:
         if output_type == "latent":
             return z
-        floats = self._decoded(z).float().clamp(-1, 1)
-        images = (
-            to_uint8(floats) if output_type in ("uint8", "pil") else (floats + 1) / 2
-        )
+        floats = self._decoded(z).float()
+        as_bytes = output_type in ("uint8", "pil")
+        images = to_uint8(floats) if as_bytes else (floats.clamp(-1, 1) + 1) / 2
         if output_type in ("uint8", "pt"):
             return images
         arrays = images.permute(0, 2, 3, 1).cpu().numpy()

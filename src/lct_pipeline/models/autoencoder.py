@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lct_pipeline.core.randomness import derived_generator
+from lct_pipeline.errors import MeasureError
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny
@@ -62,9 +63,34 @@ def to_float(images: Tensor) -> Tensor:
     return images.float() / 127.5 - 1
 
 
-def to_uint8(images: Tensor) -> Tensor:
-    """Map float images in [-1, 1] to uint8, rounding to the nearest level."""
-    return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+def to_uint8(
+    images: Tensor, made_by: str = "a model", *, truncated: bool = False
+) -> Tensor:
+    """Map float images in [-1, 1] to uint8: here alone, images become bytes.
+
+    Args:
+        images: Of any shape.
+        made_by: What made them, for the message.
+        truncated: Whether the values 255 (x + 1) / 2 lose their fraction, as in sLCT's code: half a
+            level of brightness on average, which moves the Frechet distance. Else they are rounded
+            to the nearest level.
+
+    Raises:
+        MeasureError: They are not finite, which bytes would not say: they would be black.
+    """
+    if not images.isfinite().all():
+        raise MeasureError(
+            f"{made_by} gives images that are not finite, in {images.dtype}: its weights are "
+            "damaged, or too large for a precision that it was stored in."
+        )
+    levels = images.clamp(-1, 1) + 1
+    return (levels / 2 * 255 if truncated else (levels * 127.5).round()).to(torch.uint8)
+
+
+def title_of(autoencoder: Autoencoder) -> str:
+    """Return what messages call an autoencoder."""
+    kind = type(autoencoder).__name__
+    return f"the autoencoder ({kind} of {autoencoder.dtype} weights)"
 
 
 @torch.no_grad()

@@ -22,7 +22,6 @@ from lct_pipeline.models.features.base import (
     load_torchscript,
     resized,
     through_jpeg,
-    truncate_to_uint8,
 )
 
 
@@ -169,11 +168,11 @@ def test_pixels_are_those_of_jpeg_files_that_pillow_writes(
 
 def test_fractions_of_a_level_are_cut_off_which_darkens_by_half_a_level() -> None:
     levels = {-1.0: 0, 1.0: 255, -1.5: 0, 1.5: 255, 2 * 100.9 / 255 - 1: 100}
-    found = truncate_to_uint8(torch.tensor([*levels]))
+    found = to_uint8(torch.tensor([*levels]), truncated=True)
     assert found.dtype == torch.uint8
     assert found.tolist() == [*levels.values()]
     values = torch.rand(100_000, generator=torch.Generator().manual_seed(0)) * 2 - 1
     exact = (values + 1) * 127.5
-    shift = (truncate_to_uint8(values).float() - exact).mean()
+    shift = (to_uint8(values, truncated=True).float() - exact).mean()
     assert shift.item() == pytest.approx(-0.5, abs=0.01)
     assert (to_uint8(values).float() - exact).mean().abs() < 0.01

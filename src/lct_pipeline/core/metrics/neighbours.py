@@ -19,6 +19,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+NEIGHBOUR = 3  # of precision and recall
+NEIGHBOUR_OF_DENSITY = 5  # and of coverage
+
 
 class ManifoldMetrics(NamedTuple):
     """Quality (precision, density) and variety (recall, coverage); more is better.
@@ -36,8 +39,8 @@ def manifold_metrics(
     real: Tensor,
     generated: Tensor,
     *,
-    k: int = 3,
-    k_density: int = 5,
+    k: int = NEIGHBOUR,
+    k_density: int = NEIGHBOUR_OF_DENSITY,
     block_size: int = 1024,
 ) -> ManifoldMetrics:
     """Return the precision, recall, density and coverage of generated images.

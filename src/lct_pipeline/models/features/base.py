@@ -214,16 +214,6 @@ def bicubic_weights(size: int, new_size: int) -> Tensor:
     return weights / weights.sum(1, keepdim=True)
 
 
-def truncate_to_uint8(images: Tensor) -> Tensor:
-    """Map float images in [-1, 1] to uint8 by truncation, as sLCT's code does.
-
-    The values 255 (x + 1) / 2 lose their fraction: half a level of brightness on average, where
-    :func:`lct_pipeline.models.autoencoder.to_uint8` rounds to the nearest level. That moves the
-    Frechet distance, as files in JPEG do.
-    """
-    return ((images.clamp(-1, 1) + 1) / 2 * 255).to(torch.uint8)
-
-
 def through_jpeg(images: Tensor) -> Tensor:
     """Return the pixels that JPEG files of uint8 images ``(B, 3, H, W)`` give back.
 

@@ -21,6 +21,7 @@ from lct_pipeline.models.autoencoder import (
     fit_autoencoder,
     place,
     side_divisor,
+    title_of,
     to_uint8,
 )
 from lct_pipeline.models.device import batch_size_for, choose_device
@@ -96,7 +97,7 @@ def measure_reconstruction(
     originals = images.batches("images", size, indices)
     means = latents.batches("mean", size, indices)
     pairs = (
-        (x.to(device), to_uint8(decode(model, z.to(device))))
+        (x.to(device), to_uint8(decode(model, z.to(device)), title_of(model)))
         for x, z in zip(originals, means, strict=True)
     )
     distance = lpips_if_there(parameters, shape[-1], device)

@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 from pandas import DataFrame
 
+from lct_pipeline.core.metrics.neighbours import NEIGHBOUR_OF_DENSITY
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.splits import SPLITS
 from lct_pipeline.errors import DataError
@@ -87,6 +88,12 @@ def _check(manifest: DataFrame, record: dict[str, Any], parameters: Ingestion) -
             raise DataError(
                 f"the {name} split has {count} of {sum(splits.values())} images and needs at least "
                 "2: give more images or other shares in ingestion.splits."
+            )
+        if count <= NEIGHBOUR_OF_DENSITY:
+            logger.warning(
+                "The %s split has %d images: where it is measured, precision, recall, density and "
+                "coverage are left out. They need %d.",
+                *(name, count, NEIGHBOUR_OF_DENSITY + 1),
             )
 
 
