@@ -14,13 +14,18 @@ STAMP := .venv/.installed
 AIRFLOW := .venv-airflow/.installed
 export DO_NOT_TRACK := 1
 
-find_python = for p in $(PYTHON) python3.12 python3.11 python3 python; do \
+# what is typed, and the path of the project, goes to a command as one word, whatever is in it; and scripts of
+# .venv, which hold that path, are called as modules
+KEDRO := .venv/bin/python -m kedro
+QUOTED_PATH := .venv/bin/python -c 'import os, urllib.parse; print(urllib.parse.quote(os.getcwd()))'
+
+find_python = for p in "$$PYTHON" python3.12 python3.11 python3 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done
 
 .PHONY: run smoke test lint viz docs docs-links lock clean airflow-dags test-airflow test-mlflow
 
 run: $(STAMP)
-	@.venv/bin/kedro run
+	@$(KEDRO) run
 	@echo
 	@echo "Open data/08_reporting/report.html: the whole run on one page. Beside it:"
 	@echo "  sample_grid.png     what each model generates, beside real images"
@@ -29,7 +34,7 @@ run: $(STAMP)
 	@echo "Use one elsewhere: .venv/bin/kedro run --pipeline=export"
 
 smoke: $(STAMP)
-	@.venv/bin/kedro run --env=smoke
+	@$(KEDRO) run --env=smoke
 
 # Each worker has one thread and takes whole files, in the order of tests/conftest.py. Bytecode is written, or each
 # process that a test starts would compile the sources again.
@@ -39,14 +44,14 @@ test: lint
 lint: $(STAMP)
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
-	@.venv/bin/mypy
+	@.venv/bin/python -m mypy
 
 viz: $(STAMP)
-	@.venv/bin/kedro viz run $(if $(ENV),--env=$(ENV)) $(if $(RUN),--params=run_id=$(RUN))
+	@$(KEDRO) viz run $${ENV:+"--env=$$ENV"} $${RUN:+"--params=run_id=$$RUN"}
 
 docs: $(STAMP)
 	@.venv/bin/python docs/_generate/parameter_tables.py
-	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --quiet
 	@echo "The documentation is in site/index.html. With a search: .venv/bin/mkdocs serve"
 
 # asks for every web page that is linked to; needs a network
@@ -54,8 +59,8 @@ docs-links: $(STAMP)
 	@.venv/bin/python docs/_generate/external_links.py
 
 airflow-dags: $(STAMP)
-	@.venv/bin/kedro airflow create --env=airflow --jinja-file=conf/airflow/dag.j2 --group-by=namespace \
-		--pipelines=__default__,train,combine,evaluate --params=project_root=$(CURDIR),version=$(VERSION)
+	@$(KEDRO) airflow create --env=airflow --jinja-file=conf/airflow/dag.j2 --group-by=namespace \
+		--pipelines=__default__,train,combine,evaluate --params=project_root="$$($(QUOTED_PATH))",version=$(VERSION)
 
 test-airflow: $(STAMP) $(AIRFLOW)
 	@.venv/bin/python -m pytest tests/airflow/running_dags.py --timeout=900 --log-cli-level=INFO
@@ -63,7 +68,7 @@ test-airflow: $(STAMP) $(AIRFLOW)
 # MLflow asks for older libraries than the project: they stand before those in an environment of its own
 test-mlflow: $(STAMP)
 	@.venv/bin/uv venv --quiet --allow-existing --python .venv/bin/python .venv-mlflow
-	@VIRTUAL_ENV=$(CURDIR)/.venv-mlflow .venv/bin/uv pip install --quiet --compile-bytecode "mlflow>=3.0"
+	@VIRTUAL_ENV="$$PWD"/.venv-mlflow .venv/bin/uv pip install --quiet --compile-bytecode "mlflow>=3.0"
 	@packages='import sysconfig; print(sysconfig.get_path("purelib"))'; \
 	.venv/bin/python -c "$$packages" > "$$(.venv-mlflow/bin/python -c "$$packages")/project.pth"
 	@.venv-mlflow/bin/python -m pytest tests/runs/test_mlflow.py
@@ -81,7 +86,7 @@ clean:
 $(AIRFLOW): conf/airflow/requirements.lock | $(STAMP)
 	@echo "Installing Airflow into .venv-airflow (once)"
 	@.venv/bin/uv venv --quiet --allow-existing --python .venv/bin/python .venv-airflow
-	@VIRTUAL_ENV=$(CURDIR)/.venv-airflow .venv/bin/uv pip install --quiet --compile-bytecode --requirement conf/airflow/requirements.lock
+	@VIRTUAL_ENV="$$PWD"/.venv-airflow .venv/bin/uv pip install --quiet --compile-bytecode --requirement conf/airflow/requirements.lock
 	@touch $(AIRFLOW)
 
 $(STAMP): requirements.lock pyproject.toml
@@ -93,6 +98,6 @@ $(STAMP): requirements.lock pyproject.toml
 	echo "Installing into .venv with $$found (once, a minute or a few)"; \
 	"$$found" -m venv .venv || { echo "$$found cannot make environments; on Debian and Ubuntu install python3-venv" >&2; exit 1; }
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check $(UV)
-	@VIRTUAL_ENV=$(CURDIR)/.venv .venv/bin/uv pip install --quiet --compile-bytecode --requirement requirements.lock
-	@VIRTUAL_ENV=$(CURDIR)/.venv .venv/bin/uv pip install --quiet --no-deps --editable .
+	@VIRTUAL_ENV="$$PWD"/.venv .venv/bin/uv pip install --quiet --compile-bytecode --requirement requirements.lock
+	@VIRTUAL_ENV="$$PWD"/.venv .venv/bin/uv pip install --quiet --no-deps --editable .
 	@touch $(STAMP)

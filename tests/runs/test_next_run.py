@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
+import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from jinja2 import Template
 from kedro.framework.startup import bootstrap_project
 
-from conftest import ROOT
+from conftest import ROOT, copy_project
 from lct_pipeline import __version__ as VERSION
 from lct_pipeline.cli import cli
 from lct_pipeline.pipeline_registry import register_pipelines
@@ -76,6 +78,19 @@ def test_changed_images_continue(asking: Any, smoke_run_copy: Path) -> None:
     )
 
 
+def test_files_and_code_that_the_schedule_names_are_taken(asking: Any) -> None:
+    """A start may repeat what conf/ names, and the schedule's own parameters may name more."""
+    function = (
+        "combination.search.methods=[cma],combination.generator=mine.module:generate"
+    )
+    again = asking(
+        "--run-id=x", f"--always={function}", f"--params={function}", "--plain"
+    )
+    assert again.stdout == f"{function},{function},run_id=x\n"
+    same = asking("--run-id=x", "--params=training.seed=5,ingestion.source=digits")
+    assert same.exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -88,10 +103,23 @@ def test_changed_images_continue(asking: Any, smoke_run_copy: Path) -> None:
             ["--run-id=x", "--params=training.steps=1"],
             "training.steps: no such parameter",
         ),
-        (["--run-id=x", "--params=ingestion.source=gone"], "'gone' does not exist"),
+        (["--run-id=x", "--always=ingestion.source=gone"], "'gone' does not exist"),
         (
             ["--run-id=x", "--pipeline=combine", "--params=training.seed=7"],
             "run the pipeline train first",
+        ),
+        (["--run-id=x", "--params=export.license=[x"], "a bracket in it is left open"),
+        *(
+            (["--run-id=x", f"--params={key}={value}"], f"{key}='{value}': a start may")
+            for key, value in {
+                "combination.generator": "evil.module:function",
+                "features.extractor.kind": "evil.module:function",
+                "features.extractor.path": "/tmp/evil.pt",
+                "ingestion.source": "/home/them",
+                "ingestion.labels": "theirs.csv",
+                "encoding.autoencoder": "someone/vae",
+                "cataloging.source": "/srv",
+            }.items()
         ),
     ],
 )
@@ -102,18 +130,59 @@ def test_faults_are_one_message(asking: Any, words: list[str], message: str) -> 
     assert "Traceback" not in result.output
 
 
+FOLDER = 'it\'s "a" $HOME `b`, {{ c }} ${d}\né'
+RECIPE = "x'; echo {{ y }} $HOME"
+ALWAYS = "ingestion.source={{ ds }}'\"$HOME"
+
+
+TOLD = 'printf "%s\\0" "$@"'  # a program that says what it was given
+
+
+def make_python(project: Path, line: str) -> None:
+    """Write a stand-in, a line of shell, for the Python of a project."""
+    python = project / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f"#!/bin/sh\n{line}\n")
+    python.chmod(0o755)
+
+
+def told(command: list[str], folder: Path, **options: Any) -> list[str]:
+    """Return the words that a command gives to the stand-in, after ``-m kedro``."""
+    done = subprocess.run(
+        command, cwd=folder, check=True, stdout=subprocess.PIPE, **options
+    )
+    return done.stdout.decode().split("\0")[2:-1]
+
+
+def test_what_is_typed_for_make_viz_stays_one_word(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    make_python(tmp_path, TOLD)
+    made = ["make", "--silent", "--old-file=.venv/.installed", "viz"]
+    assert told(made, tmp_path) == ["viz", "run"]
+    name = "a b'; echo \"c`d`"
+    words = told([*made, f"RUN={name}", f"ENV={name}"], tmp_path)
+    assert words == ["viz", "run", f"--env={name}", f"--params=run_id={name}"]
+
+
 @pytest.fixture(scope="module")
-def texts(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Return the files that the command of `make airflow-dags` writes."""
-    folder = tmp_path_factory.mktemp("dags")
-    makefile = (ROOT / "Makefile").read_text()
-    recipe = makefile.partition("airflow-dags: $(STAMP)\n")[2].partition("\n\n")[0]
-    recipe = recipe.replace("$(CURDIR)", "/some/'where").replace("$(VERSION)", VERSION)
-    words = recipe.replace("\\\n", "").split()
-    command = [sys.executable, "-m", "kedro", *words[1:], f"--target-dir={folder}"]
-    environment = {**os.environ, "DO_NOT_TRACK": "1"}
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
-    return [file.read_text() for file in sorted(folder.glob("*.py"))]
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a project, in a folder of a hard name, in which `make airflow-dags` ran."""
+    project = copy_project(tmp_path_factory.mktemp("dags") / FOLDER)
+    shutil.copy(ROOT / "Makefile", project)
+    settings = project / "conf" / "airflow" / "airflow.yml"
+    odd = {"run_env": RECIPE, "params": ALWAYS}
+    settings.write_text(f"{settings.read_text()}\nevaluate: {json.dumps(odd)}\n")
+    make_python(project, f'exec {sys.executable} "$@"')
+    made = ["make", "--old-file=.venv/.installed", "airflow-dags"]
+    subprocess.run(made, cwd=project, check=True, capture_output=True)
+    return project
+
+
+@pytest.fixture(scope="module")
+def texts(exported: Path) -> list[str]:
+    """Return the files that it wrote."""
+    files = sorted((exported / "airflow_dags").glob("*.py"))
+    return [file.read_text() for file in files]
 
 
 @pytest.fixture
@@ -163,15 +232,42 @@ class TestDags:
         assert retries.pop("training") == 0
         assert set(retries.values()) == {2}
 
-    def test_tasks_call_the_projects_own_kedro(self, dags: dict[str, Any]) -> None:
+    def test_tasks_call_the_projects_own_kedro(
+        self, dags: dict[str, Any], exported: Path
+    ) -> None:
         task = dags["lct_pipeline_train"]["tasks"]["training"]
-        assert task["bash_command"] == (
-            'exec "/some/\'where/.venv/bin/kedro" run --pipeline=train --namespaces=training '
+        assert task["bash_command"] == Literal(
+            "exec .venv/bin/python -m kedro run --pipeline=train --namespaces=training "
             '--params="$LCT_PARAMS"'
         )
-        assert task["cwd"] == "/some/'where"
-        assert task["env"]["DO_NOT_TRACK"] == "1"
-        assert task["env"]["KEDRO_LOGGING_CONFIG"] == "/some/'where/conf/logging.yml"
+        assert task["cwd"] == Literal(str(exported))
+        assert task["env"]["DO_NOT_TRACK"] == Literal("1")
+        assert task["env"]["KEDRO_LOGGING_CONFIG"] == Literal("conf/logging.yml")
+
+    def test_what_is_configured_and_what_is_typed_stays_one_word(
+        self, dags: dict[str, Any], tmp_path: Path
+    ) -> None:
+        """Each command is run by a shell, with a stand-in for the project's Python."""
+        make_python(tmp_path, TOLD)
+        typed = "a=`b`,c='$d\"\n;e"
+        given = {"params": {"params": typed, "run_id": ""}, "run_id": typed}
+        said = {"params": typed, "schedule": {"reason": typed}}
+        given["ti"] = SimpleNamespace(xcom_pull=lambda task_ids: said)
+        words = {}
+        for name, task in dags["lct_pipeline_evaluate"]["tasks"].items():
+            env = {key: rendered(value, given) for key, value in task["env"].items()}
+            command = ["bash", "-c", rendered(task["bash_command"], given)]
+            words[name] = told(command, tmp_path, env=env)
+        choice = ["--pipeline=evaluate", f"--env={RECIPE}"]
+        asked = [
+            f"--run-id=evaluate-{typed}",
+            f"--always={ALWAYS}",
+            f"--params={typed}",
+        ]
+        assert words.pop("next_run") == ["lct", "next-run", *choice, *asked]
+        for name, found in words.items():
+            stage = [f"--namespaces={name}", f"--params={typed}"]
+            assert found == ["run", *choice, *stage]
 
     def test_the_project_may_lie_elsewhere(
         self, texts: list[str], monkeypatch: pytest.MonkeyPatch
@@ -179,10 +275,21 @@ class TestDags:
         monkeypatch.setenv("LCT_PIPELINE_PROJECT", "/else where")
         for dag in map(declared, texts):
             for task in dag["tasks"].values():
-                assert task["cwd"] == "/else where"
-                assert task["bash_command"].startswith(
-                    'exec "/else where/.venv/bin/kedro" '
-                )
+                assert task["cwd"] == Literal("/else where")
+
+
+@dataclass(frozen=True)
+class Literal:
+    """A stand-in for what Airflow does not take for a template."""
+
+    text: str
+
+
+def rendered(value: str | Literal, context: dict[str, Any]) -> str:
+    """Return a text as Airflow renders it for a task."""
+    if isinstance(value, Literal):
+        return value.text
+    return Template(value, keep_trailing_newline=True).render(context)
 
 
 def declared(text: str) -> dict[str, Any]:
@@ -210,7 +317,9 @@ def declared(text: str) -> dict[str, Any]:
 
     stand_ins = {
         "airflow.providers.standard.operators.bash": SimpleNamespace(BashOperator=Task),
-        "airflow.sdk": SimpleNamespace(DAG=Dag, Param=lambda value, **_: value),
+        "airflow.sdk": SimpleNamespace(
+            DAG=Dag, Param=lambda value, **_: value, literal=Literal
+        ),
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, module in stand_ins.items():

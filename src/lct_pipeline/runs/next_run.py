@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from copy import copy
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import click
 from kedro.framework.cli.project import run as kedro_run
-from kedro.framework.project import pipelines
+from kedro.framework.project import pipelines, settings
 from kedro.framework.session import KedroSession
 
 from lct_pipeline.errors import ParameterError, one_message
-from lct_pipeline.parameters import given
+from lct_pipeline.parameters import Parameters, given, outside_values
 from lct_pipeline.runs.reading import find_runs
 from lct_pipeline.runs.record import content_digests, from_outside
 from lct_pipeline.runs.schedule import Decision, Start, decide, slug, unless_unchanged
@@ -44,6 +46,12 @@ PARAMS.callback = parsed
     "--params", default="", help="As of kedro run; run_id there names the run."
 )
 @click.option(
+    "--always",
+    default="",
+    help="Parameters of every start, of conf/airflow/airflow.yml: files and code that these name "
+    "are as good as named in the recipe.",
+)
+@click.option(
     "--plain", is_flag=True, help="Print --params for kedro run alone, no JSON."
 )
 @click.pass_context
@@ -53,16 +61,19 @@ def next_run(
     name: str,
     env: str | None,
     params: str,
+    always: str,
     plain: bool,
 ) -> None:
     """Say which run a scheduled pipeline goes to, as a line of JSON.
 
     A run with the same parameters on the same images is continued; where it is finished, there is
-    nothing to do, and the exit code is 99. Changed images or parameters make a new run.
+    nothing to do, and the exit code is 99. Changed images or parameters make a new run. Who may
+    start a schedule may not choose files and code: --params takes those that conf/ names alone.
     """
     slug(name)  # refuses an empty one
-    values = given.parsed(params)
-    start, decision = _decide(ctx.obj.project_path, env, values, pipeline, name)
+    settled = _Settled(Path(ctx.obj.project_path), env, given.parsed(always))
+    params = ",".join(filter(None, (text.strip(" ,") for text in (always, params))))
+    start, decision = _decide(settled, given.parsed(params), pipeline, name)
     click.echo(decision.reason[0].upper() + decision.reason[1:], err=True)
     if not (plain and decision.nothing_to_do):
         text = _params_for(decision, params)
@@ -73,10 +84,13 @@ def next_run(
 
 def _params_for(decision: Decision, params: str) -> str:
     """Return what ``kedro run --params`` is to be given."""
-    added = [params.strip(" ,"), f"run_id={decision.run_id}"]
+    added = [params, f"run_id={decision.run_id}"]
     if decision.continues:
         added.append(f"training.init_from.run={decision.continues}")
-    return ",".join(filter(None, added))
+    text = ",".join(filter(None, added))
+    if given.parsed(text).get("run_id") != decision.run_id:
+        raise ParameterError(f"--params={params!r}: a bracket in it is left open.")
+    return text
 
 
 def _answer(start: Start, decision: Decision, params: str) -> dict[str, Any]:
@@ -92,22 +106,59 @@ def _answer(start: Start, decision: Decision, params: str) -> dict[str, Any]:
     }
 
 
-def _decide(
-    project: Path, env: str | None, params: dict[str, Any], title: str, name: str
-) -> tuple[Start, Decision]:
-    """Return a start of the pipeline ``title`` called ``name``, and where it goes."""
+@dataclass(frozen=True)
+class _Settled:
+    """What a schedule settles for all of its starts: project, recipe and parameters."""
 
-    def context(**more: Any) -> Any:
-        given = {**params, **more}
-        session = KedroSession.create(project, env=env, runtime_params=given)
+    project: Path
+    env: str | None
+    params: dict[str, Any]
+
+    def context(self, params: dict[str, Any]) -> Any:
+        """Return Kedro's context with the parameters of a start."""
+        session = KedroSession.create(self.project, env=self.env, runtime_params=params)
         return session.load_context()
 
+    def check(self, parameters: Parameters) -> None:
+        """Refuse files and code that neither ``conf/`` nor the schedule names.
+
+        Raises:
+            ParameterError: A start names another.
+        """
+        source, options = settings.CONF_SOURCE, settings.CONFIG_LOADER_ARGS
+        conf = settings.CONFIG_LOADER_CLASS(
+            str(self.project / source), self.env, self.params, **options
+        )
+        named = set(_texts(conf["parameters"]))
+        for key, value in outside_values(parameters).items():
+            if value not in named:
+                raise ParameterError(
+                    f"{key}={value!r}: a start may not choose a file, or code to run. Name it in "
+                    "conf/<recipe>/parameters.yml, or for all starts in conf/airflow/airflow.yml."
+                )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield each text in nested values."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _texts(part)
+
+
+def _decide(
+    settled: _Settled, params: dict[str, Any], title: str, name: str
+) -> tuple[Start, Decision]:
+    """Return a start of the pipeline ``title`` called ``name``, and where it goes."""
     if title not in pipelines:
         known = ", ".join(sorted(pipelines))
         raise ParameterError(
             f"--pipeline={title}: no such pipeline; there are: {known}."
         )
-    pipeline, first = pipelines[title], context()
+    pipeline, first = pipelines[title], settled.context(params)
+    parameters = first.config_loader.checked
+    settled.check(parameters)
     images = None
     if "image_source" in pipeline.inputs():
         images = first.catalog.load("image_source").fingerprint
@@ -115,16 +166,16 @@ def _decide(
         pipeline=title,
         nodes=frozenset(node.name for node in pipeline.nodes),
         groups=_groups(pipeline),
-        parameters=first.config_loader.checked.model_dump(mode="json"),
+        parameters=parameters.model_dump(mode="json"),
         images=images,
         scheduled_as=name,
     )
-    runs = {run.name: run for run in find_runs(Path(project))}
+    runs = {run.name: run for run in find_runs(settled.project)}
     for problem in chain.from_iterable(run.problems for run in runs.values()):
         click.echo(f"Left out: {problem}", err=True)
     decision = decide(start, runs.values())
     if not start.trains:
-        catalog = context(run_id=decision.run_id).catalog
+        catalog = settled.context(params | {"run_id": decision.run_id}).catalog
         digests = content_digests(catalog, from_outside(pipeline))
         decision = unless_unchanged(decision, runs[decision.run_id], start, digests)
     return start, decision
