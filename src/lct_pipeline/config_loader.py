@@ -30,7 +30,18 @@ FORMAT = 2
 
 
 class LctConfigLoader(OmegaConfigLoader):
-    """``OmegaConfigLoader`` with the resolvers ``parameter``, ``name_of`` and ``run_name``."""
+    """``OmegaConfigLoader`` with the resolvers ``parameter``, ``name_of`` and ``run_name``.
+
+    Raises:
+        ParameterError: ``env`` is no name of a folder, so that it would lead out of ``conf/``.
+    """
+
+    def __init__(
+        self, conf_source: str, env: str | None = None, **options: Any
+    ) -> None:
+        if env is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", env):
+            raise ParameterError(f"--env={env!r}: give the name of a folder of conf/.")
+        super().__init__(conf_source, env, **options)
 
     def __getitem__(self, key: str) -> Any:
         """Return a configuration; parameters, which many ask for, are read once.

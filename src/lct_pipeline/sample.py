@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +94,10 @@ def exported_folder(path: Path) -> Path:
         if (folder / INDEX).is_file():
             return folder
     if (path / "checkpoints").is_dir():
+        params = shlex.quote(f"--params=run_id={path.resolve().name}")
         raise DataError(
             f"--model={path}: this run was not exported yet. Run `kedro run --pipeline=export "
-            f"--params=run_id={path.resolve().name}` first."
+            f"{params}` first."
         )
     raise DataError(
         f"--model={path}: no model_index.json there. Give the folder that "

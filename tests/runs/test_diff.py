@@ -13,6 +13,7 @@ from making_runs import make_record, make_run, row
 from conftest import git
 from lct_pipeline.cli import cli
 from lct_pipeline.datasets.results import EvaluationRow
+from lct_pipeline.errors import DataError, UserError
 from lct_pipeline.runs.diff import Comparison, Result, compare
 from lct_pipeline.runs.reading import find_run
 
@@ -89,6 +90,23 @@ def test_a_commit_from_elsewhere_has_no_statistics(
 ) -> None:
     two_runs(repository, commit=commit)
     assert compared(repository).changes is None
+
+
+def test_a_commit_that_is_none_reaches_no_git(repository: Path) -> None:
+    """Git would take this one for an option, and write its statistics over the file."""
+    two_runs(repository, commit=f"--output={repository}/tracked.txt")
+    with pytest.raises(DataError, match=r"records.*\.json is not .*\(commit='--output"):
+        compared(repository)
+    assert (repository / "tracked.txt").read_text() == "one"
+    assert find_run(repository, "a").is_there
+
+
+@pytest.mark.parametrize("name", ["../other/data/08_reporting/b", "a b", "", "b\n"])
+def test_a_name_that_leads_elsewhere_is_no_run(tmp_path: Path, name: str) -> None:
+    two_runs(tmp_path / "other")
+    make_run(tmp_path, "a", make_record())
+    with pytest.raises(UserError, match="is no name of a run"):
+        find_run(tmp_path, name)
 
 
 def result(a: float, b: float, **changes: Any) -> Result:

@@ -24,6 +24,7 @@ from lct_pipeline.runs.mlflow_store import (
     metrics_of,
     opened,
     parameters_of,
+    shown_files,
     texts,
     training_rows,
 )
@@ -139,6 +140,14 @@ def test_weights_from_elsewhere_cannot_be_logged(tmp_path: Path) -> None:
     make_run(tmp_path, "theirs", steps=(5,))
     with pytest.raises(UserError, match="theirs has no record"):
         log_run(find_run(tmp_path, "theirs"))
+
+
+def test_a_link_is_not_handed_on(tmp_path: Path) -> None:
+    """It may lead out of the run, to what is nobody else's business."""
+    for name in ("secret", "report.html", "notes.txt"):
+        (tmp_path / name).write_text("text")
+    (tmp_path / "evaluation.json").symlink_to(tmp_path / "secret")
+    assert shown_files(tmp_path) == [tmp_path / "report.html"]
 
 
 @needs_mlflow

@@ -13,14 +13,17 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from configuration import loader
 from jinja2 import Template
 from kedro.framework.startup import bootstrap_project
 
-from conftest import ROOT, copy_project
+from conftest import ROOT, copy_project, put
 from lct_pipeline import __version__ as VERSION
 from lct_pipeline.cli import cli
+from lct_pipeline.errors import ParameterError
+from lct_pipeline.parameters import check_parameters
 from lct_pipeline.pipeline_registry import register_pipelines
-from lct_pipeline.runs.next_run import NOTHING_TO_DO
+from lct_pipeline.runs.next_run import NOTHING_TO_DO, Settled
 
 
 @pytest.fixture
@@ -71,7 +74,11 @@ def test_changed_images_continue(asking: Any, smoke_run_copy: Path) -> None:
     record = json.loads(path.read_text())
     record["inputs"]["image_source"] = "0" * 64
     path.write_text(json.dumps(record))
+    theirs = folder.parents[1] / "theirs" / "records" / "no.json"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text(json.dumps(record | {"commit": "--output=x"}))
     result = asking("--run-id=tuesday", "--pipeline=train", "--plain")
+    assert f"Left out: {theirs} is not the record of a run (commit=" in result.stderr
     assert result.stdout == "run_id=tuesday,training.init_from.run=tested\n"
     assert "the images changed; it starts from the last weights of tested" in (
         result.stderr
@@ -89,6 +96,31 @@ def test_files_and_code_that_the_schedule_names_are_taken(asking: Any) -> None:
     assert again.stdout == f"{function},{function},run_id=x\n"
     same = asking("--run-id=x", "--params=training.seed=5,ingestion.source=digits")
     assert same.exit_code == 0
+
+
+OURS = {"generator": "mine.module:generate", "search": {"methods": ["cma"]}}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("combination.generator", "evil.module:function"),
+        ("combination.references", "evil.module:function"),
+        ("features.extractor.path", "/tmp/evil.pt"),
+        ("evaluation.extractors", [{"kind": "evil.module:function"}]),
+        ("ingestion.source", "/home/them"),
+        ("ingestion.labels", "theirs.csv"),
+        ("encoding.autoencoder", "someone/vae"),
+        ("comparison.generated", "/srv"),
+    ],
+)
+def test_each_file_and_import_path_has_to_be_named(key: str, value: Any) -> None:
+    settled = Settled(ROOT, "smoke", {"combination": OURS})
+    parameters = loader("smoke", combination=OURS)["parameters"]
+    settled.check(check_parameters(parameters))
+    put(parameters, key, value)
+    with pytest.raises(ParameterError, match=f"{key}.*: a start may not choose"):
+        settled.check(check_parameters(parameters))
 
 
 @pytest.mark.parametrize(
@@ -109,18 +141,11 @@ def test_files_and_code_that_the_schedule_names_are_taken(asking: Any) -> None:
             "run the pipeline train first",
         ),
         (["--run-id=x", "--params=export.license=[x"], "a bracket in it is left open"),
-        *(
-            (["--run-id=x", f"--params={key}={value}"], f"{key}='{value}': a start may")
-            for key, value in {
-                "combination.generator": "evil.module:function",
-                "features.extractor.kind": "evil.module:function",
-                "features.extractor.path": "/tmp/evil.pt",
-                "ingestion.source": "/home/them",
-                "ingestion.labels": "theirs.csv",
-                "encoding.autoencoder": "someone/vae",
-                "cataloging.source": "/srv",
-            }.items()
+        (
+            ["--run-id=x", "--params=features.extractor.kind=evil.module:function"],
+            "features.extractor.kind='evil.module:function': a start may not choose",
         ),
+        (["--run-id=x", "--env=../elsewhere"], "--env='../elsewhere'"),
     ],
 )
 def test_faults_are_one_message(asking: Any, words: list[str], message: str) -> None:

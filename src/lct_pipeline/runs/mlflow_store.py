@@ -21,7 +21,13 @@ import click
 from lct_pipeline.datasets.run_records import Record, parse_time
 from lct_pipeline.errors import UserError
 from lct_pipeline.parameters import flatten, parameters_digest
-from lct_pipeline.runs.reading import Run, find_run, find_runs, project_folder
+from lct_pipeline.runs.reading import (
+    Run,
+    find_run,
+    find_runs,
+    project_folder,
+    tell_problems,
+)
 
 IDENTITY = "lct.identity"  # stands for name and parameters: the same is the same entry
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
@@ -38,9 +44,9 @@ def mlflow(names: tuple[str, ...]) -> None:
     What was logged before is brought up to date. MLFLOW_TRACKING_URI says where to.
     """
     project = project_folder()
-    known = (run for run in find_runs(project) if run.is_of_this_version)
-    named = [find_run(project, name) for name in names]
-    runs = named or [run for run in known if run.records]
+    found = [find_run(project, name) for name in names] or find_runs(project)
+    tell_problems(found)
+    runs = [run for run in found if run.is_of_this_version and (names or run.records)]
     if not runs:
         raise UserError("There are no runs to log yet: `kedro run` makes one.")
     for run in runs:
@@ -89,14 +95,14 @@ def log_run(run: Run) -> str:
             mlflow.set_tags(tags_of(run, run.last))
             _log_metrics(mlflow, client, run_id, run)
             for folder in (None, "records"):
-                for path in _shown(run.reporting / (folder or "")):
+                for path in shown_files(run.reporting / (folder or "")):
                     mlflow.log_artifact(str(path), folder)
         status = STATUS.get(run.status, "RUNNING")
         client.set_terminated(run_id, status, milliseconds(run.last.ended))
     return run_id
 
 
-def _shown(folder: Path) -> list[Path]:
+def shown_files(folder: Path) -> list[Path]:
     """Return the files to be logged; a link may lead to what is nobody else's business."""
     files = (path for path in sorted(folder.glob("[!.]*")) if path.suffix in SHOWN)
     return [path for path in files if path.is_file() and not path.is_symlink()]

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from kedro.framework.session import KedroSession
 
 from lct_pipeline.errors import ParameterError, one_message
 from lct_pipeline.parameters import Parameters, given, outside_values
-from lct_pipeline.runs.reading import find_runs
+from lct_pipeline.runs.reading import find_runs, tell_problems
 from lct_pipeline.runs.record import content_digests, from_outside
 from lct_pipeline.runs.schedule import Decision, Start, decide, slug, unless_unchanged
 
@@ -71,7 +70,7 @@ def next_run(
     start a schedule may not choose files and code: --params takes those that conf/ names alone.
     """
     slug(name)  # refuses an empty one
-    settled = _Settled(Path(ctx.obj.project_path), env, given.parsed(always))
+    settled = Settled(Path(ctx.obj.project_path), env, given.parsed(always))
     params = ",".join(filter(None, (text.strip(" ,") for text in (always, params))))
     start, decision = _decide(settled, given.parsed(params), pipeline, name)
     click.echo(decision.reason[0].upper() + decision.reason[1:], err=True)
@@ -107,7 +106,7 @@ def _answer(start: Start, decision: Decision, params: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Settled:
+class Settled:
     """What a schedule settles for all of its starts: project, recipe and parameters."""
 
     project: Path
@@ -127,7 +126,7 @@ class _Settled:
         """
         source, options = settings.CONF_SOURCE, settings.CONFIG_LOADER_ARGS
         conf = settings.CONFIG_LOADER_CLASS(
-            str(self.project / source), self.env, self.params, **options
+            str(self.project / source), self.env, runtime_params=self.params, **options
         )
         named = set(_texts(conf["parameters"]))
         for key, value in outside_values(parameters).items():
@@ -148,7 +147,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _decide(
-    settled: _Settled, params: dict[str, Any], title: str, name: str
+    settled: Settled, params: dict[str, Any], title: str, name: str
 ) -> tuple[Start, Decision]:
     """Return a start of the pipeline ``title`` called ``name``, and where it goes."""
     if title not in pipelines:
@@ -171,8 +170,7 @@ def _decide(
         scheduled_as=name,
     )
     runs = {run.name: run for run in find_runs(settled.project)}
-    for problem in chain.from_iterable(run.problems for run in runs.values()):
-        click.echo(f"Left out: {problem}", err=True)
+    tell_problems(runs.values())
     decision = decide(start, runs.values())
     if not start.trains:
         catalog = settled.context(params | {"run_id": decision.run_id}).catalog

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import click
 from kedro.utils import find_kedro_project
 
 from lct_pipeline.config_loader import name_of
@@ -210,6 +212,13 @@ def find_runs(project: Path) -> list[Run]:
     names = {path.name for top in tops for path in top.glob("[!.]*") if path.is_dir()}
     there = [run for name in names if (run := Run(name, project)).is_there]
     return sorted(there, key=lambda run: (run.started, run.name), reverse=True)
+
+
+def tell_problems(runs: Iterable[Run]) -> None:
+    """Print what is left out of runs, on the error stream."""
+    for run in runs:
+        for problem in run.problems:
+            click.echo(f"Left out: {problem}", err=True)
 
 
 def find_run(project: Path, name: str) -> Run:
