@@ -15,6 +15,7 @@ import lct_pipeline
 ROOT = Path(lct_pipeline.__file__).parent
 LAYERS = (  # from below; a module imports of its own layer and of those before it
     "lazy_types",
+    "plain_text",
     "errors",
     "given_files",
     "progress",

@@ -12,6 +12,7 @@ import pytest
 import torch
 from configuration import loader
 from filelock import FileLock, Timeout
+from hostile import ADDRESS
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 from making_runs import make_record, make_run
@@ -195,7 +196,7 @@ def sha256(text: str) -> str:
     return hashlib.sha256(json.dumps(text).encode()).hexdigest()
 
 
-@pytest.mark.parametrize("error", [None, ValueError("went wrong")])
+@pytest.mark.parametrize("error", [None, ValueError(f"went wrong at {ADDRESS}")])
 def test_a_run_is_held_until_it_ends_well_or_not(
     tmp_path: Path, data: DataCatalog, error: Exception | None
 ) -> None:
@@ -213,7 +214,7 @@ def test_a_run_is_held_until_it_ends_well_or_not(
         hook.on_pipeline_error(error, Pipeline([node("first")]), data)
         (record,) = data.load("run_records")
         assert record.status == "failed"
-        assert record.error == "ValueError: went wrong"
+        assert record.error == "ValueError: went wrong at https://host/a.zip"
     with lock.acquire(timeout=0):
         pass
 

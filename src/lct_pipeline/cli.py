@@ -9,7 +9,7 @@ from typing import Any
 import click
 from kedro.framework.cli.project import run as kedro_run
 
-from lct_pipeline.errors import one_message
+from lct_pipeline.errors import ParameterError, one_message
 from lct_pipeline.pipeline_registry import STAGES
 from lct_pipeline.runs.diff import diff
 from lct_pipeline.runs.listing import runs
@@ -22,12 +22,12 @@ def _run(*args: Any, **kwargs: Any) -> Any:
     # Kedro prefers --pipelines; --pipeline=<name> is what this project's users are told
     warnings.filterwarnings("ignore", message="Option '--pipeline' is deprecated")
     unknown = set(kwargs.get("namespaces") or ()) - set(STAGES)
-    if unknown:
-        raise click.ClickException(
-            f"--namespaces={','.join(sorted(unknown))}: no such stage; there are: "
-            f"{', '.join(STAGES)}."
-        )
     with one_message():
+        if unknown:
+            raise ParameterError(
+                f"--namespaces={','.join(sorted(unknown))}: no such stage; there are: "
+                f"{', '.join(STAGES)}."
+            )
         return kedro_run.callback(*args, **kwargs)
 
 

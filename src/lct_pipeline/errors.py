@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
+
+from lct_pipeline.plain_text import PlainRecord, message, show_fault
 
 
 class UserError(Exception):
@@ -39,11 +43,16 @@ def user_error_in(error: BaseException | None) -> UserError | None:
 
 @contextmanager
 def one_message() -> Iterator[None]:
-    """End a command with one message, without a traceback, for what a user can mend."""
+    """End a command with one message, without a traceback, for what a user can mend.
+
+    Neither the message nor the traceback of another fault has secrets.
+    """
+    logging.setLogRecordFactory(PlainRecord)
     try:
         yield
     except Exception as error:
         fault = user_error_in(error)
         if fault is None:
+            sys.excepthook = show_fault
             raise
-        raise click.ClickException(str(fault)) from None
+        raise click.ClickException(message(str(fault))) from None

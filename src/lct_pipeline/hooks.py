@@ -13,6 +13,7 @@ from kedro.io.core import generate_timestamp
 
 from lct_pipeline.core.curriculum import curriculum
 from lct_pipeline.parameters import Training
+from lct_pipeline.plain_text import PlainRecord, without_secrets
 from lct_pipeline.runs.mlflow_store import log_run, opened
 from lct_pipeline.runs.reading import Run, check_version
 from lct_pipeline.runs.record import (
@@ -23,6 +24,7 @@ from lct_pipeline.runs.record import (
 )
 
 logger = logging.getLogger(__name__)
+logging.setLogRecordFactory(PlainRecord)  # of all libraries too
 
 
 class RunHook:
@@ -97,7 +99,8 @@ class RunHook:
     @hook_impl
     def on_pipeline_error(self, error: Exception, pipeline: Any, catalog: Any) -> None:
         """End the record of a failed run; the error that made it fail is the one to be seen."""
-        self._end("failed", f"{type(error).__name__}: {error}", pipeline, catalog)
+        text = without_secrets(f"{type(error).__name__}: {error}")
+        self._end("failed", text, pipeline, catalog)
         try:
             self._log()
         except Exception:

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from lct_pipeline.plain_text import printable
+
 T = TypeVar("T")
 
 
@@ -34,7 +36,7 @@ def track(
     interval = 0.2 if sys.stderr.isatty() else 10.0
     return tqdm(
         items,
-        desc=title,
+        desc=printable(title),
         unit=unit,
         mininterval=interval,
         maxinterval=max(interval, 10.0),

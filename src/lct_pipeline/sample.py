@@ -13,7 +13,8 @@ from typing import Any
 
 import click
 
-from lct_pipeline.errors import DataError, ParameterError, UserError
+from lct_pipeline.errors import DataError, ParameterError, UserError, one_message
+from lct_pipeline.plain_text import printable
 
 INDEX = "model_index.json"
 AT_LEAST_1 = click.IntRange(min=1)
@@ -62,15 +63,17 @@ def main(
     """
     if out is None and individual is None:
         out = Path("grid.png")
-    try:
+    with one_message():
         _check(out, individual)
         folder = exported_folder(model)
         from lct_pipeline.export.pictures import load_pipeline, write_pictures
 
         pipeline = load_pipeline(folder, device)
-        click.echo(write_pictures(pipeline, out, individual, **options))
-    except (UserError, ValueError) as error:  # those of the pipeline are for users too
-        raise click.ClickException(str(error)) from None
+        try:
+            said = write_pictures(pipeline, out, individual, **options)
+        except ValueError as error:  # those of the pipeline are for users too
+            raise UserError(str(error)) from error
+        click.echo(printable(said))
 
 
 def _check(out: Path | None, individual: Path | None) -> None:

@@ -1,8 +1,11 @@
 """Files that are whole or absent."""
 
+import os
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from lct_pipeline.datasets.files import atomic_path
 
@@ -28,6 +31,25 @@ def test_a_write_replaces_what_was_there_whole_or_leaves_it(
     assert list(target.parent.iterdir()) == [target]
     (found,) = target.iterdir() if is_folder else [target]
     assert found.read_text() == "new"
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o002, 0o077])
+@pytest.mark.parametrize("name", ["file", "folder/deep/file"])
+def test_a_file_has_the_rights_of_any_new_one(
+    tmp_path: Path, name: str, umask: int
+) -> None:
+    """Those of safetensors would be its owner's alone."""
+    target = tmp_path / name.partition("/")[0]
+    before = os.umask(umask)
+    try:
+        with atomic_path(target) as temporary:
+            file = temporary / name.partition("/")[2]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            save_file({"a": torch.zeros(1)}, file)
+    finally:
+        os.umask(before)
+    assert (tmp_path / name).stat().st_mode & 0o777 == 0o666 & ~umask
+    assert [path.name for path in tmp_path.iterdir()] == [target.name]
 
 
 def test_readers_see_the_old_file_until_the_write_is_done(tmp_path: Path) -> None:

@@ -126,11 +126,16 @@ def test_the_newest_version_is_shown(tmp_path: Path) -> None:
 
 def test_long_cells_of_a_table_are_cut() -> None:
     rows = pd.DataFrame(
-        {"text": ["a" * 100], "many": [list(range(99))], "few": [[1, 2]], "x": [0.5]}
+        {
+            "text": ["\x1b" + "a" * 100],
+            "many": [list(range(99))],
+            "few": [[1, 2]],
+            "x": [0.5],
+        }
     )
     found = table(rows)
     (text, many, few, x) = found["data"][0]
-    assert text == "a" * 39 + "…"
+    assert text == r"\x1b" + "a" * 35 + "…"
     assert many.startswith("[0, 1, 2")
     assert len(many) == 40
     assert (few, x) == ([1, 2], 0.5)

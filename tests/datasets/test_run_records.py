@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hostile import ADDRESS, CANARY
 from making_runs import make_record
 
 from lct_pipeline.datasets.run_records import RunRecordsDataset, read_record
@@ -45,6 +46,13 @@ def test_what_a_killed_write_left_is_not_read(
     dataset.save(make_record(started=FIRST))
     (tmp_path / "records" / ".tmp-1-x.json").write_text("{")
     assert len(dataset.load()) == 1
+
+
+def test_secrets_of_an_old_record_are_not_read(dataset: RunRecordsDataset) -> None:
+    dataset.save(make_record(**{"error": ADDRESS, "parameters.a": f'{ADDRESS}"'}))
+    (found,) = dataset.load()
+    assert found.parameters["a"] == 'https://host/a.zip"'
+    assert CANARY not in f"{found}{dataset.preview()}"
 
 
 def test_a_file_that_is_no_record_is_told_and_hides_no_other(

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from exporting import MODELS, STORY
+from hostile import HOSTILE, RENDERERS, Shown, steers_no_terminal
 from making_runs import row
 
 from lct_pipeline.export.model_card import model_card, public_name
+from lct_pipeline.plain_text import printable
 
 ROWS = [
     row("last", 5.2, 0.3),
@@ -26,12 +33,14 @@ def card(model: str = "classes", **changes: Any) -> str:
 
 
 def header(text: str) -> dict[str, Any]:
-    return yaml.safe_load(text.split("---")[1])
+    (found,) = re.findall(r"\A---\n(.*?)\n---\n", text, re.DOTALL)
+    return yaml.safe_load(found)
 
 
-def of_source(source: str) -> dict[str, Any]:
+def of_source(source: str, autoencoder: str | None = None) -> dict[str, Any]:
     ingestion = {"source": source, "image_size": 16}
-    return {"parameters": {**STORY.parameters, "ingestion": ingestion}}
+    given = {"ingestion": ingestion, "encoding": {"autoencoder": autoencoder}}
+    return {"parameters": {**STORY.parameters, **given}}
 
 
 def test_the_header_has_what_the_hub_reads() -> None:
@@ -88,8 +97,68 @@ def test_a_data_set_of_the_hub_is_linked_and_a_folder_is_told_by_its_last_part()
     None
 ):
     assert header(card(**of_source("hf://datasets/a/b")))["datasets"] == ["a/b"]
-    text = card(**of_source("/home/me/photos"))
-    assert "datasets" not in header(text)
-    assert "images: `photos`" in text
-    assert "/home/me" not in text
-    assert public_name("https://b.org/a.tar") == "https://b.org/a.tar"
+    assert header(card(**of_source("hf://datasets/a/b@1")))["datasets"] == ["a/b"]
+    assert "datasets" not in header(card(**of_source("/home/me/photos")))
+    assert public_name("https://u:p@b.org/a.tar?x=1") == "https://b.org/a.tar"
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("/home/me/photos", "photos"),
+        ("../me/photos/", "photos"),
+        ("~/me/photos", "photos"),
+        ("C:\\me\\photos", "photos"),
+        ("file:///home/me/photos", "photos"),
+        ("/home/me/{a,b}/{000..009}.tar", "{000..009}.tar"),
+        ("..", "images"),
+    ],
+)
+def test_a_path_is_told_by_its_last_part(given: str, shown: str) -> None:
+    text = card(**of_source(given, given))
+    assert f"images: {shown}\n" in text and f"autoencoder: {shown}\n" in text
+    assert "me/" not in text and "me\\" not in text
+
+
+def test_an_autoencoder_of_the_hub_is_told_by_its_id(folder: Path) -> None:
+    assert "autoencoder: me/vae\n" in card(**of_source("digits", "me/vae"))
+    (folder / "me" / "vae").mkdir(parents=True)
+    assert "autoencoder: vae\n" in card(**of_source("digits", "me/vae"))
+
+
+@cache
+def of_names(name: str) -> str:
+    """Return a card of which every name is this one."""
+    model = MODELS["classes"].pipeline()
+    model.denoiser.register_to_config(class_names=[name, "b", "c"])
+    made = {"extractor": name, "reference": name, "resize": name}
+    metrics = (f"{name}_fid", f"{name}_frechet_distance")
+    rows = [row("last", 1.5, metric=metric, **made) for metric in metrics]
+    names = dict.fromkeys(("run", "model", "weights", "licence", "commit"), name)
+    story = replace(STORY, rows=rows, **names, **of_source(name, name))
+    return model_card(story, model, "0" * 64)
+
+
+@pytest.mark.parametrize("render", RENDERERS.values(), ids=RENDERERS)
+@pytest.mark.parametrize("knows_headers", [True, False])
+def test_names_stand_in_a_card_as_they_are_whatever_shows_it(
+    knows_headers: bool, render: Callable[[str], str]
+) -> None:
+    evil = HOSTILE.replace("/", "").replace("\\", "")  # which would end a path
+    cards = [of_names(name) for name in ("name", evil)]
+    assert steers_no_terminal(cards[1])
+    found, texts = [], []
+    for text in cards:
+        about = header(text)["model-index"][0]["results"][0]
+        assert about["metrics"][0]["value"] == 1.5
+        shown = Shown(render(text.split("\n---\n", 1)[1] if knows_headers else text))
+        found.append((shown.tags, shown.attributes))
+        texts.append(shown.text)
+    assert found[0] == found[1]
+    assert f"Run {printable(evil)} of lct_pipeline" in texts[1]
+    (example,) = re.findall(r"```python\n(.*?)```", cards[1], re.DOTALL)
+    calls = [
+        node for node in ast.walk(ast.parse(example)) if isinstance(node, ast.keyword)
+    ]
+    (label,) = [call.value for call in calls if call.arg == "class_labels"]
+    assert ast.literal_eval(label) == evil

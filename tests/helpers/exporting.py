@@ -17,6 +17,7 @@ from torch import Tensor
 from lct_pipeline.core.normalisation import LatentNormalisation
 from lct_pipeline.core.sample_quality import label_batches, noise_batches
 from lct_pipeline.core.samplers import SamplingPlan
+from lct_pipeline.datasets.export_folder import ExportFolderDataset
 from lct_pipeline.evaluation.generator import Generator
 from lct_pipeline.export.folder import ExportedModel, build_pipeline
 from lct_pipeline.export.latent_pipeline import LatentPipeline
@@ -122,7 +123,8 @@ class SmallModel:
         }
 
     def write(self, folder: Path) -> Path:
-        ExportedModel(self.pipeline(), STORY, onnx=False).write(folder)
+        exported = ExportedModel(self.pipeline(), STORY, onnx=False)
+        ExportFolderDataset(path=str(folder)).save(exported)
         return folder
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from hostile import HOSTILE, steers_no_terminal
 from making_runs import SPLITS, make_record, make_run, row
 
 from conftest import SmokeResults
@@ -185,3 +187,24 @@ def test_the_smoke_run_is_found_with_its_values(results: SmokeResults) -> None:
     manifest = results.catalog.load("image_manifest")
     assert run.images_by_split() == dict(manifest["split"].value_counts())
     assert summary.num_images == len(manifest[manifest["split"] == "train"])
+
+
+def test_nothing_of_a_run_steers_the_terminal(
+    folder: Path,
+) -> None:
+    """Names of folders and values of records may be of anyone who shares the disk."""
+    name = "a\x1b[31m\r\u202e<b>"
+    evil = dict.fromkeys(("error", "device", "machine", "python"), HOSTILE)
+    record = make_record(**evil, status="failed")
+    record["parameters"]["ingestion"]["source"] = HOSTILE
+    values = {"metric": f"{HOSTILE}_fid", "extractor": HOSTILE, "reference": HOSTILE}
+    rows = [row("last", 1.0, **values)]
+    make_run(folder, name, record, rows=rows)
+    other = row("last", 2.0, **values, protocol="other")
+    make_run(folder, "b", make_record(started=LATER), rows=[other])
+    for command in (["runs"], ["diff", "b", name, "--all"]):
+        done = CliRunner().invoke(cli, ["lct", *command], color=True)
+        assert done.exit_code == 0, done.output
+        said = re.sub(r"\x1b\[(\d;?)+m", "", done.output)  # our own styles
+        assert steers_no_terminal(said)
+        assert r"\x1b[31m" in said and "[red][link=http://h]:boom:" in said

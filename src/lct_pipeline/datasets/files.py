@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,18 +14,33 @@ from pathlib import Path
 def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``target`` and rename it onto ``target`` on success.
 
-    A reader sees the old file or the new one, never half of one. What a failed write leaves is
-    removed; what a killed one leaves carries the prefix ``.tmp-`` and is never read.
+    A reader sees the old file or the new one, never half of one, with the rights that the umask
+    leaves. What a failed write leaves is removed; what a killed one leaves carries the prefix
+    ``.tmp-`` and is never read.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".tmp-{os.getpid()}-{target.name}")
     try:
         yield temporary
+        _share(temporary)
         if temporary.is_dir() and target.is_dir():
             shutil.rmtree(target)
         os.replace(temporary, target)
     finally:
         _remove(temporary)
+
+
+def _share(path: Path) -> None:
+    """Give a file, or those of a folder, the rights of a new one: safetensors keeps its private."""
+    probe = path.with_name(
+        f"{path.name}-rights"
+    )  # asking for the umask would change it
+    probe.touch()
+    rights = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        if file.is_file():
+            file.chmod(rights)
 
 
 def _remove(path: Path) -> None:

@@ -14,6 +14,7 @@ from pandas import DataFrame
 from PIL import Image
 
 from lct_pipeline.datasets.pictures import tile
+from lct_pipeline.plain_text import printable
 
 NOTHING: Any = None  # of any kind of preview: the file is not there yet
 MAX_CELL = 40  # characters
@@ -29,6 +30,8 @@ def table(rows: DataFrame) -> TablePreview:
 
 
 def _short(value: Any) -> Any:
+    if isinstance(value, str):
+        value = printable(value)
     text = value if isinstance(value, str) else json.dumps(value)
     return value if len(text) <= MAX_CELL else f"{text[: MAX_CELL - 1]}…"
 

@@ -33,6 +33,7 @@ from lct_pipeline.datasets.run_lock import hold_run
 from lct_pipeline.errors import DataError, ParameterError
 from lct_pipeline.parameters import check_parameters
 from lct_pipeline.parameters.types import RunName
+from lct_pipeline.plain_text import without_secrets
 
 logger = logging.getLogger(__name__)
 
@@ -160,13 +161,14 @@ class Record(_Said):
 
 
 def read_record(path: Path) -> Record:
-    """Return a record.
+    """Return a record, without secrets that one of an earlier version may have.
 
     Raises:
         DataError: The file is none; says where it is wrong.
     """
     try:
-        return Record.model_validate(read_json(path, MAX_MIB))
+        said = without_secrets(json.dumps(read_json(path, MAX_MIB), ensure_ascii=False))
+        return Record.model_validate(json.loads(said))
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(map(str, problem["loc"]))

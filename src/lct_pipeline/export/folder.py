@@ -131,8 +131,6 @@ def _write_component(component: Any, folder: Path) -> list[str | None]:
     if component is None:
         return [None, None]
     component.save_pretrained(folder)
-    for weights in folder.glob("*.safetensors"):
-        weights.chmod(0o644)  # safetensors writes files for their owner alone
     for config in folder.glob("*config.json"):
         values = json.loads(config.read_text())
         values.pop("_name_or_path", None)  # a path of this machine

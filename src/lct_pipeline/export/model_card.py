@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from lct_pipeline import __version__
 from lct_pipeline.datasets.results import EvaluationRow
 from lct_pipeline.evaluation.protocol import headline
 from lct_pipeline.export.latent_pipeline import LatentPipeline
+from lct_pipeline.plain_text import in_python, markdown, without_marks, without_secrets
 from lct_pipeline.reporting.words import metric_name, steps, value_table
 
 # of what was measured; the run's evaluation.json has all
@@ -24,6 +27,8 @@ RENOISE = {
     "coupled": "with new noise in the order of optimal transport (needs `POT`)",
 }
 ON_THE_HUB = "hf://datasets/"
+PUBLIC = ("hf://", "https://", "http://")
+HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
 @dataclass(frozen=True)
@@ -62,17 +67,19 @@ def model_card(story: Story, pipeline: LatentPipeline, digest: str) -> str:
     """
     environment = Environment(
         loader=PackageLoader("lct_pipeline.export"),
+        finalize=_shown_as_it_is,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["python"] = lambda text: Markup(in_python(text))
     parameters = story.parameters
     return environment.get_template("model_card.md.j2").render(
-        header=_header(story, pipeline.scheduler.config.model),
+        header=Markup(_header(story, pipeline.scheduler.config.model)),
         story=story,
         pipeline=pipeline,
-        plans=map(_plan, pipeline.scheduler.config.plans),
+        plans=[Markup(_plan(plan)) for plan in pipeline.scheduler.config.plans],
         source=public_name(parameters["ingestion"]["source"]),
         autoencoder=_autoencoder(parameters["encoding"]["autoencoder"]),
         tables=_tables(_shown(story.rows)),
@@ -81,44 +88,55 @@ def model_card(story: Story, pipeline: LatentPipeline, digest: str) -> str:
     )
 
 
+def _shown_as_it_is(value: Any) -> str:
+    """Return a value for any place of the card but for what stands between backticks."""
+    return value if isinstance(value, Markup) else markdown(str(value))
+
+
 def _header(story: Story, kind: str) -> str:
     """Return the metadata that the Hugging Face hub reads, as YAML."""
     task = "unconditional-image-generation"
     source = public_name(story.parameters["ingestion"]["source"])
-    name = source.removeprefix(ON_THE_HUB)
+    name = without_marks(source.removeprefix(ON_THE_HUB).partition("@")[0])
+    is_on_hub = source.startswith(ON_THE_HUB)
     results = [
         EvalResult(
             task_type=task,
-            dataset_type="images" if name == source else name,
+            dataset_type=name if is_on_hub else "images",
             dataset_name=name,
-            metric_type=row.metric,
+            metric_type=without_marks(row.metric),
             metric_value=round(row.value, 4),
-            metric_name=f"{metric_name(row.metric)}, {steps(row.nfe)}, {headline(row)}",
+            metric_name=without_marks(
+                f"{metric_name(row.metric)}, {steps(row.nfe)}, {headline(row)}"
+            ),
         )
         for row in _shown(story.rows)
         if row.nfe
     ]
     return ModelCardData(
-        license=story.licence,
+        license=story.licence and without_marks(story.licence),
         library_name="diffusers",
         pipeline_tag=task,
         tags=[f"{kind}-model", "lct_pipeline"],
-        datasets=None if name == source else [name],
-        model_name=story.run,
+        datasets=[name] if is_on_hub else None,
+        model_name=without_marks(story.run),
         eval_results=results or None,
     ).to_yaml()
 
 
 def public_name(source: str) -> str:
-    """Return a source as others may know it: a path without the folders it lies in."""
-    return source if "://" in source else Path(source).name
+    """Return a source as others may know it: a path, of any system, by its last part."""
+    if source.startswith(PUBLIC):
+        return without_secrets(source)
+    parts = [part for part in re.split(r"[/\\]", source) if part.strip(".")]
+    return parts[-1] if parts else "images"
 
 
 def _autoencoder(given: str | None) -> str | None:
     """Return the name of a given autoencoder: a hub id whole, a folder by its last part."""
-    if given and (Path(given).is_absolute() or Path(given).exists()):
-        return public_name(given)
-    return given
+    if given is None or (HUB_ID.fullmatch(given) and not Path(given).exists()):
+        return given
+    return public_name(given)
 
 
 def _plan(plan: dict[str, Any]) -> str:

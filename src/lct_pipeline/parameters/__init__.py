@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pydantic import ValidationError
@@ -26,6 +26,12 @@ from lct_pipeline.parameters.evaluation import (
 from lct_pipeline.parameters.runtime import Cataloging, Export, Runtime
 from lct_pipeline.parameters.training import Training
 from lct_pipeline.parameters.types import Group, Outside, RunName, marks
+from lct_pipeline.plain_text import holds_secret, without_secrets
+
+SECRET = (
+    "has a password or a token, or a URL with a user, ? or #, and all parameters are written into "
+    "records and reports. Give it without, and log in by the environment, such as HF_TOKEN"
+)
 
 
 class Parameters(Group):
@@ -63,14 +69,25 @@ def check_parameters(values: dict[str, Any]) -> Parameters:
 
     Raises:
         ParameterError: A key is unknown, missing, of the wrong type or out of range. The message
-            names each such key, the value and what is allowed.
+            names each such key, the value and what is allowed. Or one has a secret, which is not
+            repeated.
     """
     try:
-        return Parameters.model_validate(values)
+        parameters = Parameters.model_validate(values)
     except ValidationError as error:
-        faults = map(_describe, error.errors())
-        head = "Parameters refused, nothing was run:"
-        raise ParameterError("\n".join([head, *faults])) from None
+        raise _refusal(map(_describe, error.errors())) from None
+    shown = {k: str(v) for k, v in flatten(parameters.model_dump(mode="json")).items()}
+    everything = "\n".join(shown.values())
+    if "://" in everything or holds_secret(everything):
+        found = [name for name, text in shown.items() if holds_secret(text)]
+        if found:
+            raise _refusal(f"  {name}: {SECRET}" for name in found)
+    return parameters
+
+
+def _refusal(faults: Iterable[str]) -> ParameterError:
+    """Return the error of parameters with these faults, a line each."""
+    return ParameterError("\n".join(["Parameters refused, nothing was run:", *faults]))
 
 
 def _describe(fault: Any) -> str:
@@ -84,7 +101,7 @@ def _describe(fault: Any) -> str:
     message = fault["msg"].removeprefix("Value error, ")
     if isinstance(fault["input"], dict):  # a group whose values do not go together
         return f"  {key}: {message}" if key else f"  {message}"
-    return f"  {key}={fault['input']!r}: {message}"
+    return without_secrets(f"  {key}={fault['input']!r}: {message}")
 
 
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:

@@ -28,6 +28,7 @@ MARKS: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 
 
+@theme.of_plain_names
 def draw_box_plot(statistics: DataFrame, title: str) -> go.Figure:
     """Return one box per channel and one for all, with fences and extremes.
 
@@ -44,6 +45,7 @@ def draw_box_plot(statistics: DataFrame, title: str) -> go.Figure:
     return figure.add_traces(list(_traces(list(statistics["channel"]), statistics)))
 
 
+@theme.of_plain_names
 def draw_td_box_plot(td_statistics: DataFrame) -> go.Figure:
     """Return a panel for each stage, the last one first: a box per level, fences, extremes.
 
@@ -63,6 +65,7 @@ def draw_td_box_plot(td_statistics: DataFrame) -> go.Figure:
     return theme.name_once(figure)
 
 
+@theme.of_plain_names
 def draw_td_std(td_summary: DataFrame) -> go.Figure:
     """Return the standard deviation of temporal differences against N, and the laws of c, log-log.
 

@@ -22,6 +22,7 @@ RENOISE_COLORS = dict(zip(("fresh", "same", "coupled"), LINE_COLORS, strict=True
 SYMBOLS = {0: "x", 1: "circle", 2: "circle-open"}  # by number of evaluations
 
 
+@theme.of_plain_names
 def draw_training_curves(training_metrics: DataFrame) -> go.Figure:
     """Return loss, its two parts, N(k), c and its measure, and images per second over the steps.
 
@@ -57,6 +58,7 @@ def stages(metrics: DataFrame) -> list[tuple[int, int]]:
     return [(int(s), int(n)) for s, n in zip(ends, first["num_levels"], strict=True)]
 
 
+@theme.of_plain_names
 def draw_two_step_sweep(two_step_selection: DataFrame) -> go.Figure:
     """Return the distance over the level of a second step, for each kind of its noise.
 
@@ -96,6 +98,7 @@ def draw_two_step_sweep(two_step_selection: DataFrame) -> go.Figure:
     return figure.update_xaxes(type="log", title_text=title)
 
 
+@theme.of_plain_names
 def draw_size_bias(distance_by_size: DataFrame) -> go.Figure:
     """Return the distance over 1 / N for each model, and the line to infinitely many images.
 

@@ -13,6 +13,7 @@ from lct_pipeline.datasets.run_records import TRAIN_NODE
 from lct_pipeline.errors import DataError
 from lct_pipeline.models.denoiser import ModelDescription
 from lct_pipeline.parameters import flatten
+from lct_pipeline.plain_text import lines
 from lct_pipeline.reporting import pictures, sentences, svg, tables, words
 from lct_pipeline.reporting.curves import draw_training_curves, stages
 from lct_pipeline.reporting.searches import draw_search_progress
@@ -56,6 +57,7 @@ def page(run: RunFolder, ingestion: Record, training: Record) -> str:
     environment = Environment(
         loader=PackageLoader("lct_pipeline.reporting"),
         autoescape=True,
+        finalize=lambda value: lines(value) if type(value) is str else value,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from lct_pipeline.datasets.pictures import GAP, tile
+from lct_pipeline.plain_text import printable
 
 LARGEST_SIDE = 160  # pixels of a sample in the report
 PIXEL_ART = 64  # up to this side, samples are stored without loss and shown as squares
@@ -33,7 +34,7 @@ def draw_panels(panels: dict[str, Tensor], title: str) -> Figure:
         axis.set_axis_off()
     for axis, (name, images) in zip(axes, panels.items(), strict=False):
         axis.imshow(tile(images), interpolation="nearest")
-        axis.set_title(name, fontsize=11)
+        axis.set_title(printable(name), fontsize=11, parse_math=False)
     figure.suptitle(title)
     return figure
 

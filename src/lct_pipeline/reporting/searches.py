@@ -25,6 +25,7 @@ UNMEASURED = "No point could be measured: see the log"
 HALO = ", ".join(["0 0 4px white"] * 4)
 
 
+@theme.of_plain_names
 def draw_search_progress(search_history: DataFrame) -> go.Figure:
     """Return fitness over the spent budget: evaluations, a line and a star for each search.
 
@@ -122,6 +123,7 @@ def _fitness_title(history: DataFrame) -> str:
     return f"fitness: {metric} and kernel distance, weighted"
 
 
+@theme.of_plain_names
 def draw_coefficients(
     combination: CombinationResult, candidate_scores: DataFrame
 ) -> go.Figure:
@@ -180,6 +182,7 @@ def _other_lines(
         yield f"best baseline: {name}", alpha, line
 
 
+@theme.of_plain_names
 def draw_line(landscape: DataFrame, combination: CombinationResult) -> go.Figure:
     """Return the fitness along the line from the best EMA, x = 0, to the combination, x = 1.
 
@@ -216,6 +219,7 @@ def draw_line(landscape: DataFrame, combination: CombinationResult) -> go.Figure
     return figure
 
 
+@theme.of_plain_names
 def draw_landscape(landscape: DataFrame, combination: CombinationResult) -> go.Figure:
     """Return the fitness over the plane of the first, the middle and the last checkpoint.
 

@@ -7,6 +7,7 @@ becomes as many.
 
 from __future__ import annotations
 
+import html
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
-from lct_pipeline.reporting.theme import COLORS, log_ticks
+from lct_pipeline.reporting.theme import COLORS, log_ticks, with_texts
 from lct_pipeline.reporting.words import MINUS, number
 
 WIDTH, HEIGHT = 360, 236  # about a phone's width: text keeps its size there
@@ -38,6 +39,7 @@ SYMBOLS = {  # paths from the place of a point
 
 def panels_of(figure: go.Figure) -> list[Panel]:
     """Return the panels of a chart; none of one that shows nothing."""
+    figure = with_texts(figure, html.unescape)
     found: dict[str, list[Any]] = {}
     for trace in figure.data:
         axis = figure.layout[f"yaxis{(trace.yaxis or 'y')[1:]}"]

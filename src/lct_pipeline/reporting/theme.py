@@ -6,11 +6,19 @@ figure small, in the colours that its style sheet has under the names of ``COLOR
 
 from __future__ import annotations
 
-from typing import Any
+import html
+import re
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec
 
 import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
+
+from lct_pipeline.plain_text import printable
+
+P = ParamSpec("P")
 
 # the palette of Okabe and Ito: these stay apart for the colour-blind
 COLORS = {
@@ -39,7 +47,37 @@ MODEL_COLORS = {
     "gaussian_latents": GREY,
 }
 LEGEND = {"orientation": "h", "y": -0.17}
+TAGS = re.compile(r"&lt;(/?(?:b|br|sub|extra))&gt;")  # that texts of charts have
 WIDE = 5  # the factor beyond which a scale is logarithmic
+
+
+def with_texts(figure: go.Figure, change: Callable[[str], str]) -> go.Figure:
+    """Return a chart of which each text is changed, wherever it stands."""
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: changed(inner) for key, inner in value.items()}
+        is_texts = isinstance(value, np.ndarray) and value.dtype == object
+        if isinstance(value, list | tuple) or is_texts:
+            return [changed(inner) for inner in value]
+        return change(value) if isinstance(value, str) else value
+
+    return go.Figure(changed(figure.to_plotly_json()))
+
+
+def of_plain_names(draw: Callable[P, go.Figure]) -> Callable[P, go.Figure]:
+    """Have a chart show names as they are: plotly takes links and formulas in any text for such."""
+
+    @wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> go.Figure:
+        return with_texts(draw(*args, **kwargs), _escaped)
+
+    return drawn
+
+
+def _escaped(text: str) -> str:
+    found = html.escape(printable(text), quote=False).replace("$", "&#36;")
+    return TAGS.sub(r"<\1>", found)
 
 
 def chart(title: str, details: str = "", **layout: Any) -> go.Figure:

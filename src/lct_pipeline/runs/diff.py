@@ -13,6 +13,7 @@ from rich.text import Text
 
 from lct_pipeline.datasets.results import EvaluationRow
 from lct_pipeline.parameters import differences
+from lct_pipeline.plain_text import printable
 from lct_pipeline.reporting.words import metric_name, model_name, value_text
 from lct_pipeline.runs.listing import MODELS, console, headline_of, table
 from lct_pipeline.runs.reading import Run, find_run, project_folder
@@ -193,7 +194,7 @@ def diff(a: str, b: str, everything: bool, as_json: bool) -> None:
         click.echo(json.dumps(asdict(comparison), indent=1))
         return
     for letter, run in zip("AB", runs, strict=True):
-        click.echo(f"{letter}  {run.name}, {run.started[:10]}, {run.status}")
+        click.echo(printable(f"{letter}  {run.name}, {run.started[:10]}, {run.status}"))
     _show_inputs(comparison, runs[0])
     _show_results(comparison.results, runs, everything)
 
@@ -222,7 +223,7 @@ def _show_changes(found: Comparison) -> None:
     elif not found.changes:
         click.echo("  nothing differs in src and conf between the commits")
     for line in found.changes or []:
-        click.echo(f"  {line.strip()}")
+        click.echo(f"  {printable(line.strip())}")
     if any(found.code.get("dirty", (False, False))):
         click.echo(
             "  dirty: files were changed and not committed, which git does not show"
@@ -233,13 +234,14 @@ def _show_group(title: str, pairs: Differences, about: str = "") -> None:
     """Print what differs, or in one line that nothing does."""
     heading = click.style(title, bold=True)
     if not pairs:
-        click.echo(f"\n{heading}: equal" + (f" ({about})" if about else ""))
+        said = f" ({printable(about)})" if about else ""
+        click.echo(f"\n{heading}: equal{said}")
         return
     click.echo(f"\n{heading}: {len(pairs)} differ{'s' if len(pairs) == 1 else ''}")
     width = max(map(len, pairs))
     for name, values in pairs.items():
         old, new = (_text(value, title) for value in values)
-        click.echo(f"  {name:{width}}  {old} -> {new}")
+        click.echo(printable(f"  {name:{width}}  {old} -> {new}"))
 
 
 def _text(value: Any, group: str) -> str:
@@ -256,7 +258,7 @@ def _show_results(results: list[Result], runs: list[Run], everything: bool) -> N
     missing = [run.name for run in runs if not run.rows]
     if missing:
         click.echo(
-            f"{heading}: {' and '.join(missing)} was not evaluated: "
+            f"{heading}: {printable(' and '.join(missing))} was not evaluated: "
             "`kedro run --pipeline=evaluate` does."
         )
         return
@@ -269,9 +271,9 @@ def _show_results(results: list[Result], runs: list[Run], everything: bool) -> N
     rows = table("model", "nfe", "metric", "A", "B", "B less A", "verdict")
     for result in shown:
         rows.add_row(
-            model_name(result.model, 0),
+            printable(model_name(result.model, 0)),
             str(result.nfe),
-            f"{metric_name(result.metric)}, {result.extractor}",
+            printable(f"{metric_name(result.metric)}, {result.extractor}"),
             *map(value_text, result.values, result.stds),
             f"{result.difference:+.3g}" if result.is_comparable else "",
             _verdict(result),
@@ -315,5 +317,5 @@ def _explain(results: list[Result], runs: list[Run]) -> None:
         click.echo("\nValues that were made differently cannot be compared:")
         for letter, run, protocol in zip("AB", runs, protocols, strict=True):
             row = next(row for row in run.rows if row.protocol == protocol)
-            digest = row.extractor_digest[:8]
-            click.echo(f"  {letter}  {headline_of(row)}, extractor {digest}")
+            said = f"{headline_of(row)}, extractor {row.extractor_digest[:8]}"
+            click.echo(f"  {letter}  {printable(said)}")

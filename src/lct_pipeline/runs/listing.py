@@ -19,6 +19,7 @@ from rich.text import Text
 from lct_pipeline.datasets.results import EvaluationRow
 from lct_pipeline.datasets.run_records import parse_time
 from lct_pipeline.errors import DataError
+from lct_pipeline.plain_text import printable
 from lct_pipeline.reporting.words import steps, value_text
 from lct_pipeline.runs.reading import Run, find_runs, project_folder
 
@@ -172,7 +173,9 @@ def runs(sort: str, limit: int | None, as_json: bool) -> None:
 def console() -> Console:
     """Return where to print: as wide as the terminal, and 100 columns at least: none is cut."""
     terminal = get_terminal_size().columns if sys.stdout.isatty() else 0
-    return Console(width=max(WIDTH, terminal), highlight=False, markup=False)
+    return Console(
+        width=max(WIDTH, terminal), highlight=False, markup=False, emoji=False
+    )
 
 
 def table(*titles: str) -> Table:
@@ -208,11 +211,11 @@ def _show(summaries: list[Summary]) -> None:
             "the same letter can be compared:"
         )
     for (headline, _, nfe), letter in letters.items():
-        screen.print(f"  {letter}  {headline}, {steps(nfe)}")
+        screen.print(printable(f"  {letter}  {headline}, {steps(nfe)}"))
     for run in summaries:
         if run.error:
-            line = f"\n{run.name} ({run.status}): {run.error.splitlines()[0]}"
-            screen.print(line, soft_wrap=True)
+            said = f"{run.name} ({run.status}): {run.error.splitlines()[0]}"
+            screen.print(f"\n{printable(said)}", soft_wrap=True)
 
 
 def _made(run: Summary) -> tuple[Any, ...]:
@@ -241,7 +244,7 @@ def _cells(run: Summary, letter: str) -> list[str | Text]:
 
 
 def _two_lines(first: str, second: str, style: str = "bold") -> Text:
-    return Text.assemble((first, style), "\n", (second, "dim"))
+    return Text.assemble((printable(first), style), "\n", (printable(second), "dim"))
 
 
 def _steps(run: Summary) -> str:

@@ -21,6 +21,7 @@ import click
 from lct_pipeline.datasets.run_records import Record, parse_time
 from lct_pipeline.errors import UserError
 from lct_pipeline.parameters import flatten, parameters_digest
+from lct_pipeline.plain_text import printable
 from lct_pipeline.runs.reading import (
     Run,
     find_run,
@@ -50,7 +51,7 @@ def mlflow(names: tuple[str, ...]) -> None:
     if not runs:
         raise UserError("There are no runs to log yet: `kedro run` makes one.")
     for run in runs:
-        click.echo(f"{run.name}: MLflow run {log_run(run)}")
+        click.echo(printable(f"{run.name}: MLflow run {log_run(run)}"))
 
 
 @contextmanager
@@ -61,6 +62,8 @@ def opened() -> Iterator[tuple[Any, str]]:
         UserError: It is not installed, cannot be reached, or refuses.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # it would print the address of a run with user and password
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     try:
         import mlflow
     except ImportError as error:

@@ -16,6 +16,7 @@ from kedro.framework.session import KedroSession
 
 from lct_pipeline.errors import ParameterError, one_message
 from lct_pipeline.parameters import Parameters, given, outside_values
+from lct_pipeline.plain_text import printable
 from lct_pipeline.runs.reading import find_runs, tell_problems
 from lct_pipeline.runs.record import content_digests, from_outside
 from lct_pipeline.runs.schedule import Decision, Start, decide, slug, unless_unchanged
@@ -73,7 +74,8 @@ def next_run(
     settled = Settled(Path(ctx.obj.project_path), env, given.parsed(always))
     params = ",".join(filter(None, (text.strip(" ,") for text in (always, params))))
     start, decision = _decide(settled, given.parsed(params), pipeline, name)
-    click.echo(decision.reason[0].upper() + decision.reason[1:], err=True)
+    reason = decision.reason[0].upper() + decision.reason[1:]
+    click.echo(printable(reason), err=True)
     if not (plain and decision.nothing_to_do):
         text = _params_for(decision, params)
         click.echo(text if plain else json.dumps(_answer(start, decision, text)))
