@@ -109,10 +109,9 @@ def _public(address: str) -> str:
 
 
 def holds_secret(value: str) -> bool:
-    """Return whether a value has a secret; if it has an address, that goes on to its end."""
-    _, sign, rest = value.partition("://")
-    address = sign + rest
-    return without_secrets(value) != value or _public(address) != address
+    """Return whether a value has a secret, also one of odd characters before the host of a URL."""
+    after = value.split("://")[1:]
+    return without_secrets(value) != value or any(map(_USER.match, after))
 
 
 def _secrets() -> list[str]:

@@ -26,7 +26,7 @@ from lct_pipeline.parameters.evaluation import (
 from lct_pipeline.parameters.runtime import Cataloging, Export, Runtime
 from lct_pipeline.parameters.training import Training
 from lct_pipeline.parameters.types import Group, Outside, RunName, marks
-from lct_pipeline.plain_text import holds_secret, without_secrets
+from lct_pipeline.plain_text import holds_secret
 
 SECRET = (
     "has a password or a token, or a URL with a user, ? or #, and all parameters are written into "
@@ -101,7 +101,9 @@ def _describe(fault: Any) -> str:
     message = fault["msg"].removeprefix("Value error, ")
     if isinstance(fault["input"], dict):  # a group whose values do not go together
         return f"  {key}: {message}" if key else f"  {message}"
-    return without_secrets(f"  {key}={fault['input']!r}: {message}")
+    if holds_secret(str(fault["input"])):
+        return f"  {key}: {message}; its value {SECRET}"
+    return f"  {key}={fault['input']!r}: {message}"
 
 
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
