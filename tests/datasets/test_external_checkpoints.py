@@ -59,15 +59,23 @@ def names(found: tuple[ExternalCheckpoint, ...]) -> list[tuple[int, str]]:
         ("ckpt_{}.pth", "raw"),
         ("model-{}-last.ckpt", "raw"),
         ("model{}.bin", "raw"),
+        ("epoch={}-val_loss=0.{}1.ckpt", "raw"),
+        ("checkpoint_{}/model.safetensors", "raw"),
+        ("checkpoints/checkpoint_{}/pytorch_model.bin", "raw"),
+        ("checkpoint-{}/model.safetensors.index.json", "raw"),
+        ("checkpoint-{}/unet/adapter_model.safetensors", "raw"),
     ],
 )
 def test_checkpoints_of_known_layouts_are_found_and_sorted_by_step(
     tmp_path: Path, name: str, kind: Kind
 ) -> None:
-    files = [(step, name.format(step)) for step in (500, 1000)]
-    others = ["checkpoint-500/optimizer.bin", "last.pt", ".tmp-7.pt", "log-3.txt"]
-    others += [".hidden/8.pt", f"checkpoint-7/unet_old/{MODEL}.bin"]
+    files = [(step, name.format(step, 20 - step)) for step in (5, 10)]
+    others = ["checkpoint-5/optimizer.bin", "last.pt", ".tmp-7.pt", "log-3.txt"]
+    others += [".hidden/8.pt", f"checkpoint-7/unet_old/{MODEL}.bin", "opt_12.pt"]
+    others += [f"checkpoint-7/{n}" for n in ("scheduler.bin", "random_states_0.pkl")]
     touch(tmp_path, *(file for _, file in files), *others)
+    for file in tmp_path.rglob("*.index.json"):
+        file.write_text('{"weight_map": {}}')
     found = find(tmp_path, kind=kind)
     assert names(found) == files
     assert found[0].paths == (tmp_path / files[0][1],)
@@ -128,8 +136,11 @@ def test_without_a_checkpoint_the_known_layouts_are_told(
         ("5.pt", {"pattern": "/absolute/*.pt"}, r"cataloging\.pattern='/absolute"),
         ("5.pt", {"pattern": ""}, r"cataloging\.pattern=''"),
         ("a/last.pt", {"pattern": "*/*.pt"}, r"the step of 'a/last\.pt' cannot be read"),
-        ("a/last.pt", {"pattern": "*/*.pt", "step": "(l.st)"}, "gives 'last'.*such as"),
-        ("a/last.pt", {"pattern": "*/*.pt", "step": r"(\d+)?last"}, "gives None"),
+        ("a/last.pt", {"pattern": "*/*.pt", "step": "(l.st)"}, r"read by cat.*\(l\.st\).*such as"),
+        ("a/last.pt", {"pattern": "*/*.pt", "step": r"(\d+)?last"}, r"read by cataloging\.step="),
+        ("1_2.pt 3_4.pt", {"step": "7_(.*)"}, r"'1_2\.pt' cannot be read by cataloging"),
+        ("1_2.pt 3_4.pt", {}, r"'1_2\.pt' may be 1 or 2 .*'3_4\.pt'.*cataloging\.step=s"),
+        ("a-5.pt a-10.pt a.pt", {}, r"'a\.pt' cannot be read by a number; .* a-10\.pt, a-5"),
         (
             "model-5.pt ema-5.pt model-10.pt",
             {},
@@ -137,7 +148,7 @@ def test_without_a_checkpoint_the_known_layouts_are_told(
         ),
         ("model-5.pt", {}, r"only one checkpoint \(model-5\.pt\): .* at least two"),
     ],
-    ids=range(8),
+    ids=range(11),
 )  # fmt: skip
 def test_what_is_wrong_with_a_folder_is_told(
     tmp_path: Path, files: str, options: dict[str, str], message: str

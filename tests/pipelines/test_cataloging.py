@@ -235,7 +235,7 @@ def test_the_disk_that_it_takes_is_told_and_too_little_is_warned_of(
     full = SimpleNamespace(free=100)
     monkeypatch.setattr(f"{module}.shutil.disk_usage", lambda _: full)
     run(theirs, ours)
-    first, second = caplog.records
+    first, second = (r for r in caplog.records if r.name == module)
     told = f"checkpoints to copy as float32: 0.00 GiB in {ours.load().folder}, where "
     assert first.getMessage().startswith(f"3 {told}") and first.levelname == "INFO"
     assert second.getMessage() == f"2 {told}0.00 GiB are free."

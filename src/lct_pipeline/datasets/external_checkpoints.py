@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,11 @@ from typing import Any, Literal
 from kedro.io import AbstractDataset
 from torch import Tensor
 
+from lct_pipeline.datasets.checkpoint_names import (
+    NO_WEIGHTS,
+    series_without_step,
+    steps_of,
+)
 from lct_pipeline.datasets.checkpoints import check_same_tensors, tensor_types
 from lct_pipeline.datasets.weight_files import (
     WeightSelection,
@@ -22,28 +28,36 @@ from lct_pipeline.errors import DataError
 
 Kind = Literal["raw", "ema"]
 
-_DIFFUSERS = r"/diffusion_pytorch_model\.(safetensors|bin)(\.index\.json)?"
+_STEP, _FORMAT = r"checkpoint[-_](\d+)/", r"\.(safetensors|bin)(\.index\.json)?"
+_DIFFUSERS = "/diffusion_pytorch_model" + _FORMAT
+_FLAT = r"[^/]+\.(safetensors|pt|pth|ckpt|bin)"
 # path relative to the folder, whose first group is the step, by what is said in messages; of
 # those of a kind the first is taken of which there is a file
 LAYOUTS: dict[str, dict[str, str]] = {
     "raw": {
         "checkpoint-<step>/{unet,transformer,prior}/diffusion_pytorch_model.*": (
-            r"checkpoint-(\d+)/(unet|transformer|prior)" + _DIFFUSERS
+            _STEP + "(unet|transformer|prior)" + _DIFFUSERS
         ),
         "checkpoint-<step>/pytorch_lora_weights.*": (
-            r"checkpoint-(\d+)/pytorch_lora_weights\.(safetensors|bin)"
+            _STEP + r"pytorch_lora_weights\.(safetensors|bin)"
         ),
-        "*.safetensors, *.pt, *.pth, *.ckpt, *.bin with a number in the name": (
-            r"[^/]*?(\d+)[^/\d]*\.(safetensors|pt|pth|ckpt|bin)"
+        "checkpoint-<step>/adapter_model.*": (
+            _STEP + r"([^/]+/)?adapter_model\.(safetensors|bin)"
         ),
+        "checkpoint-<step>/{model,pytorch_model}.*": (
+            "(?:checkpoints/)?" + _STEP + "(pytorch_)?model" + _FORMAT
+        ),
+        "*.safetensors, *.pt, *.pth, *.ckpt, *.bin with a number in the name": _FLAT,
     },
     "ema": {
         "checkpoint-<step>/{unet,transformer,prior}_ema/diffusion_pytorch_model.*": (
-            r"checkpoint-(\d+)/(unet|transformer|prior)_ema" + _DIFFUSERS
+            _STEP + "(unet|transformer|prior)_ema" + _DIFFUSERS
         ),
     },
 }
-_LAST_INTEGER = r"(\d+)\D*$"
+SECONDS = 1.0  # by which times of files may differ from the order of their steps
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -62,18 +76,23 @@ class ExternalCheckpoint:
     kind: Kind
     paths: tuple[Path, ...]
 
+    @property
+    def modified(self) -> int:
+        """Time at which the latest of its files was written, in ns."""
+        return max(path.stat().st_mtime_ns for path in self.paths)
+
 
 def find_checkpoints(
     folder: Path, pattern: str | None, step: str | None, kind: Kind
 ) -> tuple[ExternalCheckpoint, ...]:
     """Return the checkpoints below a folder, sorted by step.
 
-    With a known layout, files without a number where the step stands, such as ``last.ckpt``, are
-    left out; a pattern means every file that it matches.
+    With a known layout, files without a step, such as ``last.ckpt``, are left out, which the log
+    says; a pattern means every file that it matches.
 
     Raises:
         DataError: There is no such folder, it holds fewer than two checkpoints, or a step is
-            unreadable or not unique.
+            unreadable, not unique, or may be several numbers.
     """
     if not folder.is_dir():
         raise DataError(
@@ -81,27 +100,36 @@ def find_checkpoints(
             "checkpoints of one training run."
         )
     if pattern is None:
-        names, expression = _of_known_layout(folder, kind)
+        steps = _of_known_layout(folder, kind, step)
     else:
-        names, expression = _matches(folder, pattern), _LAST_INTEGER
-    found = []
-    for name in names:
-        number = _step(name, step or expression)
-        paths = weight_paths(folder / name)
-        found.append(ExternalCheckpoint(name, number, kind, paths))
-    found.sort(key=lambda checkpoint: checkpoint.step)
+        names = _matches(folder, pattern)
+        steps = _steps(names, step)
+        _refuse_without(step, [name for name in names if name not in steps], names)
+    found = [
+        ExternalCheckpoint(name, number, kind, weight_paths(folder / name))
+        for name, number in sorted(steps.items(), key=lambda item: item[1])
+    ]
     _check_steps(found, folder)
     return tuple(found)
 
 
-def _of_known_layout(folder: Path, kind: Kind) -> tuple[list[str], str]:
-    """Return the files' relative paths, and the regular expression of their step."""
+def _of_known_layout(folder: Path, kind: Kind, step: str | None) -> dict[str, int]:
+    """Return the steps of the files, by their relative paths."""
     visible = [
         name for depth in ("*", "*/*", "*/*/*") for name in _files(folder, depth)
     ]
     for expression in LAYOUTS[kind].values():
-        if names := [name for name in visible if re.fullmatch(expression, name)]:
-            return names, expression
+        names = [name for name in visible if re.fullmatch(expression, name)]
+        if expression is not _FLAT:
+            steps = _steps(names, step or expression)
+        else:
+            names = [name for name in names if not NO_WEIGHTS.search(name)]
+            steps = _steps(names, step)
+            of_series = series_without_step(names, steps)
+            without = [name for name in names if name not in steps]
+            _refuse_without(step, without if step else of_series, names)
+        if steps:
+            return steps
     raise DataError(
         f"cataloging.source={str(folder)!r} holds no checkpoint of a known layout. Looked for, "
         f"with cataloging.kind={kind}: {'; '.join(LAYOUTS[kind])}. For another layout give "
@@ -131,16 +159,27 @@ def _files(folder: Path, pattern: str) -> list[str]:
     return sorted(path.as_posix() for path in visible)
 
 
-def _step(name: str, expression: str) -> int:
-    found = re.search(expression, name)
-    number = found[1] if found else None
-    if number is None or not number.isdecimal():
+def _steps(names: list[str], expression: str | None) -> dict[str, int]:
+    """Return steps by the first group of an expression, or else by all names together."""
+    if expression is None:
+        return steps_of(names)
+    found = {name: re.search(expression, name) for name in names}
+    numbers = {name: match[1] for name, match in found.items() if match}
+    return {n: int(d) for n, d in numbers.items() if d is not None and d.isdecimal()}
+
+
+def _refuse_without(
+    expression: str | None, without: list[str], names: list[str]
+) -> None:
+    """Refuse files that belong to the checkpoints and have no step."""
+    if without:
+        others = ", ".join([name for name in names if name not in without][:2])
+        looked_for = f"cataloging.step={expression!r}" if expression else "a number"
         raise DataError(
-            f"the step of {name!r} cannot be read: the first group of {expression!r} gives "
-            f"{number!r}. Give a regular expression whose first group is the number, such as "
+            f"the step of {without[0]!r} cannot be read by {looked_for}; beside it lie {others}. "
+            r"Rename it, give a regular expression whose first group is the number, such as "
             r"cataloging.step=step_(\d+), or leave the file out with cataloging.pattern."
         )
-    return int(number)
 
 
 def _check_steps(found: list[ExternalCheckpoint], folder: Path) -> None:
@@ -157,6 +196,23 @@ def _check_steps(found: list[ExternalCheckpoint], folder: Path) -> None:
             f"{folder} holds only one checkpoint ({found[0].name}): a combination needs at least "
             "two. Have the trainer keep more of them."
         )
+
+
+def _tell_order(folder: Path, found: tuple[ExternalCheckpoint, ...]) -> None:
+    """Log which file is which step; warn where the times of the files say another order."""
+    lines = [f"  {checkpoint.name} -> step {checkpoint.step}" for checkpoint in found]
+    taken = {checkpoint.name for checkpoint in found}
+    flat = [name for name in _files(folder, "*") if re.fullmatch(_FLAT, name)]
+    lines += [f"  {name} is left out" for name in flat if name not in taken]
+    logger.info("Checkpoints and their steps:\n%s", "\n".join(lines))
+    for one, other in pairwise(found):
+        if one.modified > other.modified + SECONDS * 1e9:
+            logger.warning(
+                "%s was written after %s, whose step is higher. If the files were not just copied, "
+                "say where the step stands with cataloging.step.",
+                *(one.name, other.name),
+            )
+            return
 
 
 @dataclass(frozen=True)
@@ -181,11 +237,10 @@ class ExternalCheckpoints:
 
         ``bytes`` is the size of all its files and ``modified`` the time of the latest, in ns.
         """
-        stats = [path.stat() for path in checkpoint.paths]
         return {
             "file": checkpoint.name,
-            "bytes": sum(stat.st_size for stat in stats),
-            "modified": max(stat.st_mtime_ns for stat in stats),
+            "bytes": sum(path.stat().st_size for path in checkpoint.paths),
+            "modified": checkpoint.modified,
             "kind": checkpoint.kind,
             **vars(self.selection),
         }
@@ -210,7 +265,7 @@ class ExternalCheckpointsDataset(AbstractDataset[None, ExternalCheckpoints | Non
             Not called ``path``, which Kedro would prefix with the project's folder.
         pattern: Glob of the files, relative to the source; None: one of ``LAYOUTS``.
         step: Regular expression found in a file's relative path, with ``/``, whose first group is
-            the step; None: the layout's, or the last integer of the path.
+            the step; None: the layout's, or see ``datasets/checkpoint_names.py``.
         entry: Dotted way to the state dict inside a torch file; None: the file is flat.
         names: Regular expression found in the names of the tensors that are taken; None: all.
         strip_prefix: Removed from the names that begin with it.
@@ -246,6 +301,7 @@ class ExternalCheckpointsDataset(AbstractDataset[None, ExternalCheckpoints | Non
             return None
         folder = Path(self._source).expanduser()
         found = find_checkpoints(folder, self._pattern, self._step, self._kind)
+        _tell_order(folder, found)
         return ExternalCheckpoints(found, self._selection)
 
     def save(self, data: None) -> None:
