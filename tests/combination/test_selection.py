@@ -342,7 +342,7 @@ def test_where_nothing_can_be_measured_one_message_says_why_and_it_may_be_mended
     outputs, tables = tiny.search(), []
     with monkeypatch.context() as patched:
         patched.setattr(sys.modules["small_runs"], "generate", None)
-        message = "not even the last checkpoint: .* raised TypeError: 'NoneType'"
+        message = "not even the last checkpoint: .* raised TypeError: None is not"
         with pytest.raises(DataError, match=message):
             tables += outputs
     found = last_of(tiny.search(previous=tables[-1]))

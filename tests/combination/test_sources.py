@@ -246,7 +246,8 @@ MODULE = """
 import torch
 from {file} import Picture
 
-def generate(weights, *, num_images, seed):
+def generate(weights, *, num_images, seed, metadata):
+    assert metadata == {{"config.json": '{{"alpha": 16}}'}}
     picture = Picture().eval()
     picture.load_state_dict(weights)
     noise = torch.randn(num_images, 4, generator=torch.Generator().manual_seed(seed))
@@ -278,6 +279,7 @@ def theirs(tmp_path: Path) -> Path:
             parameter.data += 0.1 * torch.randn_like(parameter)
         picture(torch.randn(5, 4))
         torch.save({"model": picture.state_dict()}, folder / f"model-{step}.pt")
+    (folder / "config.json").write_text('{"alpha": 16}')
     return folder
 
 
@@ -305,6 +307,7 @@ def test_checkpoints_of_another_trainer_are_combined_into_its_own_model(
     _, model, combination = run.select(scores, changes)
     assert combination.steps == [100, 200, 300]
     Picture().load_state_dict(model.tensors, strict=True)
+    assert model.metadata["said"] == {"config.json": '{"alpha": 16}'}
     trained = torch.load(theirs / "model-300.pt")["model"]
     count = "body.1.num_batches_tracked"
     assert torch.equal(model.tensors[count], trained[count])

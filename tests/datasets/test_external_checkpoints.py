@@ -314,6 +314,74 @@ def test_another_network_is_refused_with_the_tensor(
         found.read(found.checkpoints[1])
 
 
+LORA = {"unet.lora_alpha": 16, "unet.r": 4, "unet.target_modules": ["to_q", "to_k"]}
+
+
+def with_header(folder: Path, step: int, **said: Any) -> None:
+    header = {
+        name: v if isinstance(v, str) else json.dumps(v) for name, v in said.items()
+    }
+    save_file(weights(5), folder / f"model-{step}.safetensors", header)
+
+
+@pytest.mark.parametrize(
+    ("said", "difference"),
+    [
+        ({"lora": LORA, "ss_epoch": "2", "modelspec.date": "today"}, None),
+        ({"lora": dict(reversed(LORA.items())), "ss_epoch": "3"}, None),
+        ({"lora": {**LORA, "unet.target_modules": ["to_k", "to_q"]}}, None),
+        ({"lora": {**LORA, "_name_or_path": "x", "peft_version": "1"}}, None),
+        ({"lora": {**LORA, "unet.lora_alpha": 8}}, "lora.unet.lora_alpha: 16 -> 8"),
+        ({"lora": {**LORA, "unet.use_rslora": True}}, "use_rslora: None -> True"),
+        ({}, "lora.unet.lora_alpha: 16 -> None"),
+        ({"lora": LORA, "ss_network_alpha": "1"}, "ss_network_alpha: None -> 1"),
+    ],
+)  # fmt: skip
+def test_what_checkpoints_say_beside_their_tensors_has_to_be_the_same(
+    tmp_path: Path, said: dict[str, Any], difference: str | None
+) -> None:
+    with_header(tmp_path, 5, lora=LORA, ss_epoch="1")
+    with_header(tmp_path, 10, **said)
+    found = load(tmp_path)
+    assert json.loads(found.said(found.checkpoints[0])["lora"]) == LORA
+    if difference is None:
+        assert found.said(found.checkpoints[1]).keys() == said.keys()
+        return
+    with pytest.raises(DataError, match=r"model-10\.safetensors says") as caught:
+        found.said(found.checkpoints[1])
+    assert difference in str(caught.value)
+
+
+def test_configurations_beside_the_file_are_said_too(tmp_path: Path) -> None:
+    for step, alpha in [(5, 16), (10, 8)]:
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        save_file(weights(step), folder / "adapter_model.safetensors")
+        (folder / "adapter_config.json").write_text(json.dumps({"lora_alpha": alpha}))
+    found = load(tmp_path)
+    said = found.said(found.checkpoints[0])
+    assert said == {"adapter_config.json": '{"lora_alpha": 16}'}
+    with pytest.raises(DataError, match=r"adapter_config\.json\.lora_alpha: 16 -> 8"):
+        found.said(found.checkpoints[1])
+
+
+def test_whole_numbers_that_differ_are_told_and_quantised_weights_refused(
+    tmp_path: Path,
+) -> None:
+    codes = {"codes": torch.zeros(2, 2, dtype=torch.int8)}
+    save_file({**weights(5), **codes}, tmp_path / "model-5.safetensors")
+    save_file({**weights(10), **codes}, tmp_path / "model-10.safetensors")
+    save_file(
+        {**weights(5), "codes": codes["codes"] + 1}, tmp_path / "model-15.safetensors"
+    )
+    found = load(tmp_path)
+    assert found.differing(found.read(found.checkpoints[1])) == {"num_batches"}
+    with pytest.raises(
+        DataError, match=r"model-15.*'codes' is torch\.int8 and differs"
+    ):
+        found.read(found.checkpoints[2])
+
+
 def test_the_origin_changes_with_the_file_and_with_the_selection(
     tmp_path: Path,
 ) -> None:

@@ -97,7 +97,7 @@ def test_an_entry_leads_to_a_state_dict(
         (DDIM, "x", "nothing is there", "0, 4"),
         (WEIGHTS, "model", "nothing is there", "null"),
         ({**WEIGHTS, "n": 1}, None, "'n' is of type int", "none"),
-        ({}, None, "no name matches", "none"),
+        ({}, None, "it is empty", "none"),
     ],
 )
 def test_a_file_that_is_nested_otherwise_says_its_entries(
@@ -144,6 +144,41 @@ def test_a_selection_that_gives_no_state_dict_is_refused(
     path = saved(tmp_path, {**WEIGHTS, **more})
     with pytest.raises(DataError, match=rf"model-5\.pt.*{message}"):
         read(path, **options)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (
+            torch.ones(2).to(torch.float8_e4m3fn),
+            r"is torch\.float8_e4m3fn: .*quantised",
+        ),
+        (
+            torch.eye(2).to_sparse(),
+            r"is torch\.sparse_coo and not dense: .*to_dense\(\)",
+        ),
+        (torch.ones(2, device="meta"), "is on the device meta, without values"),
+        (torch.ones(2, dtype=torch.complex64), r"is complex.*torch\.view_as_real"),
+    ],
+    ids=range(4),
+)
+def test_a_tensor_that_has_no_place_in_a_sum_is_named(
+    tmp_path: Path, tensor: Tensor, message: str
+) -> None:
+    with pytest.raises(DataError, match=rf"model-5\.pt .* 'odd' {message}"):
+        read(saved(tmp_path, {**WEIGHTS, "odd": tensor}))
+
+
+def test_tied_tensors_and_views_are_read_as_they_are_seen(tmp_path: Path) -> None:
+    base = torch.arange(12.0).view(3, 4)
+    tied = {
+        "a": base,
+        "b": base,
+        "c": base.T,
+        "d": base[:, 1],
+        "e": base[0].expand(2, 4),
+    }
+    assert same(read(saved(tmp_path, tied)), tied)
 
 
 @pytest.mark.parametrize("zipped", [True, False])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -173,11 +175,53 @@ def test_a_fault_in_the_middle_keeps_what_was_copied(
 ) -> None:
     content = (theirs / "model_300.safetensors").read_bytes()
     (theirs / "model_300.safetensors").write_bytes(content[:-1])
+    os.utime(theirs / "model_300.safetensors", (0, 0))
     with pytest.raises(DataError, match=r"model_300\.safetensors cannot be read"):
         run(theirs, ours)
     assert ours.load().names() == NAMES[:2]
     (theirs / "model_300.safetensors").write_bytes(content)
     assert run(theirs, ours) == NAMES[2:]
+
+
+def test_a_file_that_is_still_being_written_waits_and_an_old_one_is_damaged(
+    theirs: Path, ours: CheckpointsDataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = theirs / "model_300.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1])
+    assert run(theirs, ours) == NAMES[:2]
+    (said,) = [text for text in caplog.messages if text.startswith("Still being w")]
+    assert said.startswith(f"Still being written, it waits for the next import: {path}")
+    path.write_bytes(content)
+    assert run(theirs, ours) == NAMES[2:]
+
+
+def test_whole_numbers_that_are_taken_from_the_last_are_warned_of(
+    theirs: Path, ours: CheckpointsDataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(theirs, ours)
+    (said,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert "taken from the last: out.steps. Counters" in said
+
+
+def test_what_a_header_says_is_in_the_copy_for_others_to_read(
+    theirs: Path, ours: CheckpointsDataset
+) -> None:
+    said = {"format": "pt", "lora_adapter_metadata": '{"lora_alpha": 16}', "step": "x"}
+    for step in STEPS:
+        save_file(weights(step), theirs / f"model_{step}.safetensors", said)
+    run(theirs, ours)
+    store = ours.load()
+    with safe_open(store.path(NAMES[0]), "pt") as file:
+        header = file.metadata()
+    assert header["lora_adapter_metadata"] == said["lora_adapter_metadata"]
+    assert (header["format"], header["step"]) == ("pt", "20")
+    about = store.header(NAMES[0])
+    assert about.step == 20
+    expected = {**said, "their_step": "x"}
+    del expected["step"]
+    assert about.said == expected
+    assert store.read(NAMES[0]).metadata["said"] == expected
 
 
 def trained_here(theirs: Path, ours: CheckpointsDataset) -> None:
@@ -235,10 +279,11 @@ def test_the_disk_that_it_takes_is_told_and_too_little_is_warned_of(
     full = SimpleNamespace(free=100)
     monkeypatch.setattr(f"{module}.shutil.disk_usage", lambda _: full)
     run(theirs, ours)
-    first, second = (r for r in caplog.records if r.name == module)
-    told = f"checkpoints to copy as float32: 0.00 GiB in {ours.load().folder}, where "
-    assert first.getMessage().startswith(f"3 {told}") and first.levelname == "INFO"
-    assert second.getMessage() == f"2 {told}0.00 GiB are free."
+    told = [r for r in caplog.records if "to copy as float32" in r.getMessage()]
+    first, second = told
+    said = f"checkpoints to copy as float32: 0.00 GiB in {ours.load().folder}, where "
+    assert first.getMessage().startswith(f"3 {said}") and first.levelname == "INFO"
+    assert second.getMessage() == f"2 {said}0.00 GiB are free."
     assert second.levelname == "WARNING"
 
 

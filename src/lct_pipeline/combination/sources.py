@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -84,12 +85,14 @@ class FunctionSource:
     """A function of the user: ``generate(weights, *, num_images, seed)`` yields batches.
 
     Attributes:
-        function: The function.
+        function: The function; one that has an argument ``metadata`` gets ``said``.
         gives_features: Whether it yields features and not images.
+        said: What the checkpoints say beside their tensors.
     """
 
     function: Callable[..., Iterable[Tensor]]
     gives_features: bool
+    said: Mapping[str, str] = field(default_factory=dict)
 
     def batches(self, weights: Weights, request: Request) -> Iterator[Tensor]:
         """Yield what the function yields, with a seed for the purpose.
@@ -145,7 +148,10 @@ class FunctionSource:
         """Yield what the function yields; what it raises, other weights may not."""
         seed = derived_seed(request.seed, request.purpose)
         try:
-            yield from self.function(weights, num_images=request.num_images, seed=seed)
+            takes = inspect.signature(self.function).parameters
+            given = {"metadata": self.said} if "metadata" in takes else {}
+            num_images = request.num_images
+            yield from self.function(weights, num_images=num_images, seed=seed, **given)
         except NOT_OF_WEIGHTS:
             raise
         except Exception as error:
@@ -187,6 +193,7 @@ class SourceTask:
     parameters: Combination
     sampling: Sampling
     runtime: Runtime
+    said: Mapping[str, str] = field(default_factory=dict)
 
     def source(self) -> Source:
         """Return the source.
@@ -196,7 +203,7 @@ class SourceTask:
         """
         if self.parameters.generator is not None:
             function = imported(self.parameters.generator, "combination.generator")
-            return FunctionSource(function, gives_features=self.extractor is None)
+            return FunctionSource(function, self.extractor is None, self.said)
         network, settings = self.network, self.parameters.fitness
         if network is None:
             raise DataError(

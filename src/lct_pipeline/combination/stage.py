@@ -26,7 +26,8 @@ from lct_pipeline.combination.weights import (
 from lct_pipeline.datasets.checkpoints import CheckpointCatalog
 from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.reference import Reference
-from lct_pipeline.datasets.tensors import TensorFile
+from lct_pipeline.datasets.tensors import SAID, TensorFile
+from lct_pipeline.datasets.weight_metadata import without_progress
 from lct_pipeline.errors import DataError, MeasureError
 from lct_pipeline.evaluation.feature_spaces import (
     FeatureSpace,
@@ -81,15 +82,16 @@ class Stage:
     @cached_property
     def task(self) -> SourceTask:
         """Return what a process needs to generate and extract."""
-        newest = self.members.window["name"].iloc[-1]
+        about = self.catalog.store.header(self.members.window["name"].iloc[-1])
         gives_features = self.parameters.references is not None
         return SourceTask(
-            network=self.catalog.store.header(newest).network,
+            network=about.network,
             decoder=self.decoder,
             extractor=None if gives_features else self.reference.extractor,
             parameters=self.parameters,
             sampling=self.sampling,
             runtime=self.runtime,
+            said=without_progress(about.said or {}),
         )
 
     @cached_property
@@ -161,8 +163,10 @@ class Stage:
         """Return the weights of coefficients over all members, and what is said of them."""
         network = self.task.network
         described = None if network is None else network.as_json()
-        said = {"network": described, "name": name, "kind": kind, **about}
-        return TensorFile(self.weights.state_dict(np.array(alpha)), said)
+        metadata = {"network": described, "name": name, "kind": kind, **about}
+        if self.task.said:
+            metadata[SAID] = self.task.said
+        return TensorFile(self.weights.state_dict(np.array(alpha)), metadata)
 
     def origin(self, combination: dict[str, Any], rows: DataFrame) -> dict[str, Any]:
         """Return all that measurements depend on.

@@ -50,6 +50,8 @@ class CheckpointHeader:
         ema_rate: Rate of an average of kind ``ema``, per step.
         ema_width: Relative width sigma_rel of an average of kind ``power``.
         parameters_digest: Digest of the parameters of its training.
+        said: What the other trainer's file says beside its tensors, texts by name; see
+            ``weight_metadata.said_by``.
         source: File of another trainer that it is a copy of; see ``ExternalCheckpoints.origin``.
         digest: SHA-256 of the content of its file; None where it is not written yet.
     """
@@ -64,6 +66,7 @@ class CheckpointHeader:
     ema_rate: float | None = None
     ema_width: float | None = None
     parameters_digest: str | None = None
+    said: dict[str, str] | None = None
     source: dict[str, Any] | None = None
     digest: str | None = None
 
@@ -86,8 +89,9 @@ class CheckpointHeader:
         """Return the metadata of its file, JSON values; the digest is added in writing."""
         values = {**vars(self)}
         del values["digest"]
-        if self.source is None:
-            del values["source"]
+        for name in ("said", "source"):
+            if not values[name]:
+                del values[name]
         if self.network is not None:
             values["network"] = self.network.as_json()
         return values

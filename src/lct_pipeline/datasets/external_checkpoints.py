@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from kedro.io import AbstractDataset
 from torch import Tensor
@@ -24,6 +26,7 @@ from lct_pipeline.datasets.weight_files import (
     open_weights,
     weight_paths,
 )
+from lct_pipeline.datasets.weight_metadata import difference_of_meaning, said_by
 from lct_pipeline.errors import DataError
 
 Kind = Literal["raw", "ema"]
@@ -80,6 +83,11 @@ class ExternalCheckpoint:
     def modified(self) -> int:
         """Time at which the latest of its files was written, in ns."""
         return max(path.stat().st_mtime_ns for path in self.paths)
+
+    @property
+    def age(self) -> float:
+        """Seconds since the latest of its files was written."""
+        return time.time() - self.modified / 1e9
 
 
 def find_checkpoints(
@@ -229,8 +237,37 @@ class ExternalCheckpoints:
             DataError: It is damaged, of another network than the first, or not finite.
         """
         tensors = open_weights(checkpoint.paths, self.selection)
-        check_same_tensors(checkpoint.paths[0], tensors, self._first[0])
+        check_same_tensors(checkpoint.paths[0], tensors, self._first.types)
+        for name in self.differing(tensors):
+            if tensors[name].ndim > 1:
+                raise DataError(
+                    f"{checkpoint.paths[0]}: tensor {name!r} is {tensors[name].dtype} and differs "
+                    "from that of the first checkpoint: whole numbers cannot be combined. Give the "
+                    "checkpoints before they were quantised, or leave such tensors out with "
+                    "cataloging.names."
+                )
         return tensors
+
+    def differing(self, tensors: Mapping[str, Tensor]) -> set[str]:
+        """Return the tensors of whole numbers that are not those of the first checkpoint."""
+        whole = self._first.whole.items()
+        return {name for name, tensor in whole if not tensor.equal(tensors[name])}
+
+    def said(self, checkpoint: ExternalCheckpoint) -> dict[str, str]:
+        """Return what a checkpoint says beside its tensors, which all have to say alike.
+
+        Raises:
+            DataError: It differs from the first in more than progress and dates.
+        """
+        said = said_by(checkpoint.paths)
+        fault = difference_of_meaning(self._first.said, said)
+        if fault:
+            raise DataError(
+                f"{checkpoint.paths[0]} says another thing beside its tensors than the first "
+                f"checkpoint ({fault[:300]}), so the tensors do not mean the same. Combine "
+                "checkpoints of one training, chosen by cataloging.pattern."
+            )
+        return said
 
     def origin(self, checkpoint: ExternalCheckpoint) -> dict[str, Any]:
         """Return what a copy of a checkpoint came from: the file as it is now, and the selection.
@@ -248,13 +285,23 @@ class ExternalCheckpoints:
     @property
     def num_bytes(self) -> int:
         """Bytes of the tensors of one checkpoint as :meth:`read` gives them."""
-        return self._first[1]
+        return self._first.num_bytes
 
     @cached_property
-    def _first(self) -> tuple[dict[str, str], int]:
-        """Types of the tensors of the first checkpoint, which all have to have, and their bytes."""
-        tensors = open_weights(self.checkpoints[0].paths, self.selection)
-        return tensor_types(tensors), sum(tensor.nbytes for tensor in tensors.values())
+    def _first(self) -> _First:
+        """What all checkpoints have to have in common with the first."""
+        paths = self.checkpoints[0].paths
+        tensors = open_weights(paths, self.selection)
+        whole = {n: t.clone() for n, t in tensors.items() if not t.is_floating_point()}
+        num_bytes = sum(tensor.nbytes for tensor in tensors.values())
+        return _First(tensor_types(tensors), num_bytes, whole, said_by(paths))
+
+
+class _First(NamedTuple):
+    types: dict[str, str]
+    num_bytes: int
+    whole: dict[str, Tensor]
+    said: dict[str, str]
 
 
 class ExternalCheckpointsDataset(AbstractDataset[None, ExternalCheckpoints | None]):

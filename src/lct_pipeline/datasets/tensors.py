@@ -24,6 +24,7 @@ from lct_pipeline.given_files import regular_file
 from lct_pipeline.models.digests import tensors_digest
 
 DIGEST_KEY = "sha256"
+SAID = "said"  # key of what another trainer's file says of itself; see write_tensors
 # of a damaged header
 _MALFORMED = (ValueError, LookupError, TypeError, AttributeError, struct.error)
 
@@ -42,10 +43,18 @@ def write_tensors(
     Args:
         path: The file.
         tensors: What to write; tied tensors are written once for each name.
-        metadata: JSON values, stored in the header beside the digest.
+        metadata: JSON values, stored in the header beside the digest. Texts under ``said`` are
+            also stored as they are, for the programs that look for them there; a name that is
+            taken gets ``their_`` before it.
     """
+    said = {
+        f"their_{key}" if key in (*metadata, DIGEST_KEY) else key: text
+        for key, text in metadata.get(SAID, {}).items()
+    }
+    if said:
+        metadata = {**metadata, SAID: said}
     digest = content_digest(tensors, metadata)
-    header = {key: json.dumps(value) for key, value in metadata.items()}
+    header = said | {key: json.dumps(value) for key, value in metadata.items()}
     plain = _unshared({name: t.detach().cpu() for name, t in tensors.items()})
     with atomic_path(path) as temporary:
         save_file(plain, temporary, {**header, DIGEST_KEY: json.dumps(digest)})
@@ -89,7 +98,8 @@ def read_header(path: Path) -> tuple[dict[str, Any], dict[str, Any], int]:
             (length,) = struct.unpack("<Q", file.read(8))
             entries = json.loads(file.read(min(length, size)))
         about = entries.pop("__metadata__", {})
-        metadata = {key: json.loads(value) for key, value in about.items()}
+        said = json.loads(about.get(SAID, "{}"))
+        metadata = {k: json.loads(v) for k, v in about.items() if v != said.get(k)}
         ends = [entry["data_offsets"][1] for entry in entries.values()]
         promised = 8 + length + max(ends, default=0)
     except FileNotFoundError as error:

@@ -17,6 +17,13 @@ from torch import Tensor
 from lct_pipeline.errors import DataError
 from lct_pipeline.given_files import INDEX_SUFFIX, listed_files, regular_file
 
+FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+WHOLE = {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+
+
+class UnreadableError(DataError):
+    """A file cannot be read: damaged, or still being written."""
+
 
 @dataclass(frozen=True)
 class WeightSelection:
@@ -81,7 +88,7 @@ def open_weights(
     for name, tensor in tensors.items():
         kept = torch.float32 if tensor.is_floating_point() else tensor.dtype
         tensors[name] = tensor.detach().to(kept)
-        if not tensors[name].isfinite().all():
+        if tensor.is_floating_point() and not tensors[name].isfinite().all():
             raise DataError(
                 f"{paths[0]}: tensor {name!r} has values that are NaN or infinite in float32. The "
                 "training diverged there: leave the checkpoint out with cataloging.pattern."
@@ -105,12 +112,13 @@ def _read_file(path: Path) -> Any:
                 "weights alone: content = torch.load(file, weights_only=False); "
                 "torch.save(content[...], new_file)."
             ) from error
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
-def _unreadable(path: Path, error: Exception) -> DataError:
+def unreadable(path: Path, error: Exception) -> UnreadableError:
+    """Return the error of a file that cannot be read."""
     reason = (str(error).splitlines() or [""])[0][:200]
-    return DataError(
+    return UnreadableError(
         f"{path} cannot be read ({type(error).__name__}: {reason}): it is damaged, cut short or of "
         "another format. Copy it again, or leave it out with cataloging.pattern."
     )
@@ -152,13 +160,33 @@ def _fault(value: Any, taken: Mapping[str, Any]) -> str | None:
             if value is None
             else f"it is of type {type(value).__name__}"
         )
+    if not value:
+        return "it is empty"
     if not taken:
         return f"no name matches; the first are {', '.join(map(str, [*value][:3]))}"
     for name, item in taken.items():
         if not isinstance(item, Tensor):
             return f"{name!r} is of type {type(item).__name__}"
-        if item.is_complex():
-            return f"{name!r} is complex, which cannot be combined"
+        if fault := _not_combinable(item):
+            return f"{name!r} {fault}"
+    return None
+
+
+def _not_combinable(tensor: Tensor) -> str | None:
+    """Return why a tensor has no place in a weighted sum, None where it has one."""
+    if tensor.is_meta:
+        return (
+            "is on the device meta, without values: save the model after it is loaded"
+        )
+    if tensor.is_complex():
+        return "is complex, which cannot be combined: save torch.view_as_real of it"
+    if tensor.dtype not in FLOATS | WHOLE:
+        return (
+            f"is {tensor.dtype}: a combination multiplies the rounding by the sum of |alpha|. Give "
+            "the checkpoints as they were trained, before they were quantised"
+        )
+    if tensor.layout != torch.strided or tensor.is_nested:
+        return f"is {tensor.layout} and not dense: save its to_dense()"
     return None
 
 

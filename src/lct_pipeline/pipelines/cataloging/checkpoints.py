@@ -14,6 +14,7 @@ from lct_pipeline.datasets.checkpoints import CheckpointHeader, CheckpointStore,
 from lct_pipeline.datasets.external_checkpoints import ExternalCheckpoints
 from lct_pipeline.datasets.parts import Last
 from lct_pipeline.datasets.tensors import TensorFile
+from lct_pipeline.datasets.weight_files import UnreadableError
 from lct_pipeline.errors import DataError, ParameterError
 from lct_pipeline.parameters import first_difference
 from lct_pipeline.progress import gibibytes, track
@@ -28,6 +29,8 @@ COLUMNS = {  # as headers say them; of other trainers' checkpoints most are miss
     "loss": "float64",
     "parameters_digest": "string",
 }
+
+LONGEST_WRITE = 600.0  # seconds since which a file that cannot be read is no new one
 
 logger = logging.getLogger(__name__)
 
@@ -79,10 +82,28 @@ def copied_checkpoints(
     if missing:
         _tell_size(len(missing), external_checkpoints.num_bytes, folder)
     total, there = len(files), len(stored)
+    differing: set[str] = set()
     for name in track(missing, "import", "checkpoint", total=total, initial=there):
-        header = CheckpointHeader(step=files[name].step, source=origins[name])
-        tensors = external_checkpoints.read(files[name])
-        yield {name: TensorFile(tensors, header.as_metadata())}
+        try:
+            tensors = external_checkpoints.read(files[name])
+            said = external_checkpoints.said(files[name])
+        except UnreadableError as error:
+            if name != [*files][-1] or files[name].age > LONGEST_WRITE:
+                raise
+            logger.warning(
+                "Still being written, it waits for the next import: %s", error
+            )
+            continue
+        differing |= external_checkpoints.differing(tensors)
+        about = CheckpointHeader(files[name].step, said=said, source=origins[name])
+        yield {name: TensorFile(tensors, about.as_metadata())}
+    if differing:
+        logger.warning(
+            "Whole numbers that differ between checkpoints are not combined, but taken from the "
+            "last: %s. Counters such as num_batches_tracked do no harm; leave others out with "
+            "cataloging.names.",
+            ", ".join(sorted(differing)),
+        )
     yield Last({})
 
 
