@@ -15,6 +15,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from lct_pipeline.datasets.weight_files import unreadable
+from lct_pipeline.given_files import regular_file
 from lct_pipeline.parameters import first_difference
 
 # beside a file of weights: what PEFT and diffusers need to use it
@@ -42,7 +43,8 @@ def said_by(paths: tuple[Path, ...]) -> dict[str, str]:
                 said = dict(file.metadata() or {})
         for name in CONFIGURATIONS:
             if (path.parent / name).is_file():
-                said[name] = (path.parent / name).read_text(encoding="utf-8")
+                beside = regular_file(path.parent / name)
+                said[name] = beside.read_text(encoding="utf-8")
     except (OSError, ValueError, SafetensorError) as error:
         raise unreadable(path, error) from error
     return said
@@ -66,7 +68,7 @@ def _ordered(text: str) -> Any:
 
     try:
         return order(json.loads(text))
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
