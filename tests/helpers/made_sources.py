@@ -114,6 +114,13 @@ def write_tar(path: Path, files: dict[str, bytes], **about: Any) -> Path:
     return path
 
 
+WRITE: dict[str, Callable[[Path, dict[str, bytes]], Path]] = {
+    "images": write_folder,
+    "images.zip": write_zip,
+    "images.tar": write_tar,
+}
+
+
 def png(level: int = 0) -> bytes:
     """Return a small picture of one colour."""
     buffer = io.BytesIO()

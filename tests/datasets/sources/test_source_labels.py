@@ -1,18 +1,12 @@
-"""Labels that a source has by itself, and what is said of them."""
+"""Labels of a .csv."""
 
-import json
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from made_sources import (
+    fingerprint,
     labels,
     options,
-    png,
-    read,
     write_folder,
     write_tar,
     write_zip,
@@ -21,141 +15,101 @@ from made_sources import (
 from lct_pipeline.datasets.sources import open_source
 from lct_pipeline.errors import DataError
 
-# numbered folders, as EDM's dataset_tool.py writes them
-NUMBERED = {f"{n // 3:05d}/img{n:08d}.png": png(n) for n in range(6)}
-CLASSES = [[name, (2 * n) % 5] for n, name in enumerate(NUMBERED)]
-WRITE = {"images": write_folder, "images.zip": write_zip, "images.tar": write_tar}
+FILES = {"a/1.jpg": b"1", "a/2.png": b"2", "b/3.jpg": b"3", "b/4.x.jpg": b"4"}
 
 
-def listed(tmp_path: Path, kind: str, listing: Any, folder: str = "") -> Path:
-    content = listing if isinstance(listing, bytes) else json.dumps(listing).encode()
-    files = {**NUMBERED, "dataset.json": content}
-    inside = {f"{folder}{name}": data for name, data in files.items()}
-    return WRITE[kind](tmp_path / kind, inside)
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_folder(tmp_path / "images", FILES)
 
 
-@pytest.mark.parametrize("kind", WRITE)
-@pytest.mark.parametrize("folder", ["", "data/ffhq/"])
-def test_a_dataset_json_says_what_the_folders_do_not(
-    tmp_path: Path, kind: str, folder: str
-) -> None:
-    path = listed(tmp_path, kind, {"labels": CLASSES[:5]}, folder)
-    assert labels(path) == ["0", "2", "4", "1", "3", None]
-    assert labels(path, labels="none") == [None] * 6
-    windows = [[name.replace("/", "\\"), label] for name, label in CLASSES]
-    path = listed(tmp_path, kind, {"labels": windows}, folder)
-    assert labels(path) == ["0", "2", "4", "1", "3", "0"]
-
-
-@pytest.mark.parametrize("kind", WRITE)
-@pytest.mark.parametrize(
-    ("listing", "expected"),
-    [
-        ({"labels": None}, [None] * 6),
-        ({"labels": [[name, [0.5, 1.0]] for name in NUMBERED]}, [None] * 6),
-        ({"name": "something else"}, ["00000"] * 3 + ["00001"] * 3),
-        ([1, 2], ["00000"] * 3 + ["00001"] * 3),
-    ],
-)
-def test_where_it_lists_no_classes(
-    tmp_path: Path, kind: str, listing: Any, expected: list[str | None]
-) -> None:
-    assert labels(listed(tmp_path, kind, listing)) == expected
-
-
-@pytest.mark.parametrize("kind", WRITE)
-@pytest.mark.parametrize(
-    ("listing", "message"),
-    [
-        (b'{"labels": [', "is no list of labels"),
-        (b"[" * 10**5, "is no list of labels"),
-        ({"labels": [1, 2]}, "is no list of labels"),
-        ({"labels": [["elsewhere.png", 1]]}, "'elsewhere.png', the source '00000/img"),
-    ],
-)
-def test_one_that_cannot_be_used_is_refused(
-    tmp_path: Path, kind: str, listing: Any, message: str
-) -> None:
-    path = str(listed(tmp_path, kind, listing))
-    with pytest.raises(DataError, match=rf"dataset\.json of .*{message}"):
-        open_source(path, options())
-    assert open_source(path, options(labels="none"))
+def write_csv(folder: Path, *rows: str, header: str = "file,label") -> str:
+    path = folder.parent / "labels.csv"
+    path.write_text("\n".join([header, *rows]), encoding="utf-8")
+    return str(path)
 
 
 @pytest.mark.parametrize(
-    ("names", "expected"),
+    ("rows", "expected"),
     [
-        (["train/cat/1", "train/dog/2", "val/cat/3"], ["cat", "dog", "cat"]),
-        (["d/training_set/cat/1", "d/test_set/cat/2"], ["cat", "cat"]),
-        (["1", "cat/2"], [None, "cat"]),
-        (["cat/a/1", "dog/a/2"], None),
-        (["cat/1", "cat/small/2"], None),
+        (("a/1.jpg,x", "a/2.png,y", "b/4.x.jpg,z"), ["x", "y", None, "z"]),
+        (("1.jpg,x", "2.png,y", "4.x.jpg,z"), ["x", "y", None, "z"]),
+        (("else/where/1.jpg,x", "4.x.jpg,z"), ["x", None, None, "z"]),
+        (("1,x", "2,y", "4.x,z"), ["x", "y", None, "z"]),
+        (("1.webp,x", "4.x.webp,z"), ["x", None, None, "z"]),
+        # as many as can be found
+        (("a/1.jpg,x", "2,y", "4.x,z"), ["x", "y", None, "z"]),
+        # no label
+        (("1.jpg,", "2.png,ü"), [None, "ü", None, None]),
     ],
 )
-def test_folders_are_labels_unless_it_is_not_clear_which(
-    tmp_path: Path, names: list[str], expected: list[str | None] | None
+def test_whole_names_or_base_names_or_those_without_suffix_match(
+    folder: Path, rows: tuple[str, ...], expected: list[str | None]
 ) -> None:
-    path = write_zip(tmp_path / "a.zip", {f"{name}.png": b"x" for name in names})
-    if expected is None:
-        with pytest.raises(DataError, match=r"'cat.*which folder is the class"):
-            read(path)
-        assert labels(path, labels="none") == [None, None]
-    else:
-        assert labels(path) == expected
+    assert labels(folder, labels=write_csv(folder, *rows)) == expected
+    marked = write_csv(folder, *rows, header="\ufefffile,label")
+    assert labels(folder, labels=marked) == expected
 
 
-def test_of_some_samples_with_labels_the_others_have_none(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    files = {"a/0.png": b"", "a/0.cls": b"7", "a/1.png": b"", "b/2.cls": b"8"}
-    assert labels(write_tar(tmp_path / "a.tar", files)) == ["7", None]
-    assert "1 labels (.cls) of a.tar are beside no image and are lost" in caplog.text
+def test_archives_and_digits_are_labelled_alike(tmp_path: Path) -> None:
+    archives = [
+        write_zip(tmp_path / "images.zip", FILES),
+        write_tar(tmp_path / "images.tar", FILES),
+        write_tar(tmp_path / "shards" / "0.tar", FILES).parent,
+    ]
+    path = write_csv(tmp_path / "images.zip", "1.jpg,x", "4.x.jpg,z", "digit-0001,one")
+    for archive in archives:
+        assert labels(archive, labels=path) == ["x", None, None, "z"]
+    assert labels("digits", labels=path)[:3] == [None, "one", None]
 
 
-def test_columns_that_are_not_used_are_mentioned(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO", "lct_pipeline")
-    table = pa.table({"image": [b"a"], "breed": [1], "weight": [0.5]})
-    (tmp_path / "sub").mkdir()
-    pq.write_table(table, tmp_path / "sub" / "a.parquet")
-    np.savez(tmp_path / "a.npz", images=np.zeros((1, 8, 8), np.uint8), kind=[0])
-    assert labels(tmp_path) == labels(tmp_path / "a.npz") == [None]
-    assert "not used: breed. Labels are taken" in caplog.text
-    assert "not used: kind. Labels are taken" in caplog.text
+def test_columns_may_be_named(folder: Path) -> None:
+    path = write_csv(folder, "cat,1.jpg", "dog,2.png", header="label,name")
+    assert labels(folder, labels=path) == ["cat", "dog", None, None]
+    path = write_csv(folder, "9,cat,1.jpg", "8,dog,2.png", header="id,class,name")
+    changes = {"image_column": "name", "label_column": "class"}
+    assert labels(folder, labels=path, **changes) == ["cat", "dog", None, None]
 
 
-def test_tables_with_other_names_of_classes_are_refused(tmp_path: Path) -> None:
-    for number, names in enumerate((["cat", "dog"], ["dog", "cat"])):
-        features = {"label": {"names": names, "_type": "ClassLabel"}}
-        about = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
-        table = pa.table({"image": [b"a"], "label": [0]}).replace_schema_metadata(about)
-        pq.write_table(table, tmp_path / f"{number}.parquet")
-    with pytest.raises(DataError, match="other names of classes"):
-        labels(tmp_path, labels="column")
+def test_a_name_of_several_images_is_refused(tmp_path: Path) -> None:
+    files = {"a/1.jpg": b"1", "b/1.jpg": b"1", "b/2.jpg": b"2"}
+    folder = write_folder(tmp_path / "images", files)
+    path = write_csv(folder, "1.jpg,x", "2.jpg,y")
+    with pytest.raises(DataError, match=r"has '1\.jpg', which may be several images"):
+        labels(folder, labels=path)
+    path = write_csv(folder, "a/1.jpg,x", "b/1.jpg,y")
+    assert labels(folder, labels=path) == ["x", "y", None]
 
 
 @pytest.mark.parametrize(
-    ("name", "changes"),
+    ("rows", "changes", "message"),
     [
-        ("digits", {"image_column": "jpg"}),
-        ("a.npy", {"image_column": "images"}),
-        ("images", {"image_column": "image"}),
-        ("images.zip", {"image_column": "image"}),
-        ("images.tar", {"image_column": "image"}),
-        ("images", {"hub_split": "test"}),
-        ("digits", {"hub_split": "test"}),
-        ("digits", {"labels": "column"}),
+        (["x.jpg,1"], {}, r"names none of the images: .*'x\.jpg', the source 'a/1"),
+        ([], {}, "names none of the images"),
+        (["1.jpg,x", "1.jpg,y"], {}, r"'1\.jpg' with two labels, 'x' and 'y'"),
+        (["p/1.jpg,x", "q/1.jpg,y"], {}, r"'q/1\.jpg', which .* several labels"),
+        (["1,x"], {"label_column": "class"}, "column 'class'; there are: file, label"),
+        (["1,x"], {"image_column": "image"}, "column 'image'; there are: file, label"),
     ],
 )
-def test_what_has_no_effect_is_refused(
-    tmp_path: Path, name: str, changes: dict[str, str]
+def test_a_csv_that_cannot_be_meant_is_refused(
+    folder: Path, rows: list[str], changes: dict[str, str], message: str
 ) -> None:
-    for kind, write in WRITE.items():
-        write(tmp_path / kind, NUMBERED)
-    np.save(tmp_path / "a.npy", np.zeros((3, 8, 8), np.uint8))
-    path = name if name == "digits" else str(tmp_path / name)
-    with pytest.raises(DataError, match=rf"{next(iter(changes))}|endings png"):
-        open_source(path, options(**changes))
-    if "labels" not in changes:
-        assert len(open_source(path, options(**changes, shared=True))) > 0
+    with pytest.raises(DataError, match=message):
+        labels(folder, labels=write_csv(folder, *rows), **changes)
+
+
+@pytest.mark.parametrize("name", ["nowhere.csv", "images", "folder"])
+def test_what_is_no_csv_is_refused(folder: Path, name: str) -> None:
+    path = write_csv(folder)
+    Path(path).write_bytes(b"file,label\n\xff\xfe,x\n")
+    with pytest.raises(DataError, match="cannot be read as UTF-8 text"):
+        open_source(str(folder), options(labels=path))
+    with pytest.raises(DataError, match="none of folders, column and none, and there"):
+        open_source(str(folder), options(labels=str(folder.parent / name)))
+
+
+def test_the_fingerprint_follows_the_labels_of_the_csv(folder: Path) -> None:
+    first = fingerprint(folder, labels=write_csv(folder, "1.jpg,x"))
+    assert fingerprint(folder, labels=write_csv(folder, "1.jpg,x", "9,9")) == first
+    assert fingerprint(folder, labels=write_csv(folder, "1.jpg,y")) != first

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 from lct_pipeline.datasets.sources.base import (
-    MEBIBYTE,
     ImageSource,
     RawImage,
     RefusedEntryError,
@@ -25,13 +24,8 @@ from lct_pipeline.datasets.sources.base import (
     refuse_large,
     stamp,
 )
-from lct_pipeline.datasets.sources.labels import (
-    LARGEST_LISTING,
-    choose_labels,
-    listing_of,
-    own_labels,
-    refuse_column,
-)
+from lct_pipeline.datasets.sources.labels import choose_labels, refuse_column
+from lct_pipeline.datasets.sources.own_labels import own_labels
 from lct_pipeline.datasets.sources.samples import chosen_pictures
 from lct_pipeline.errors import DataError
 from lct_pipeline.given_files import regular_file
@@ -63,8 +57,8 @@ class FolderSource(ImageSource):
         if num_others := len(files) - len(names):
             logger.info("%d files without an image's suffix are ignored.", num_others)
         shown = [readable(name) for name in self._names]
-        listing = listing_of({name for name, _ in files}, names)
-        own = own_labels(listing, self._listing, shown, str(folder), options)
+        of_files = (name for name, _ in files)
+        own = own_labels(shown, of_files, self._content, str(folder))
         self._labels = choose_labels(shown, own, options)
         self.fingerprint = self.fingerprint_of(0, len(self))
 
@@ -81,14 +75,9 @@ class FolderSource(ImageSource):
         """Yield the files' bytes."""
         chosen = zip(self._names[start:stop], self._labels[start:stop], strict=True)
         for name, label in chosen:
-            yield entry(
-                readable(name), label, partial(self._content, name, self._max_mib)
-            )
+            yield entry(readable(name), label, partial(self._content, name))
 
-    def _listing(self, name: str) -> bytes:
-        return self._content(name, LARGEST_LISTING // MEBIBYTE)
-
-    def _content(self, name: str, max_mib: int) -> bytes:
+    def _content(self, name: str) -> bytes:
         path = self._path(name)
         if os.path.islink(path) and _leads_outside(path, self._folder):
             raise RefusedEntryError("a symbolic link that leads out of the folder")
@@ -96,9 +85,9 @@ class FolderSource(ImageSource):
             status = os.stat(path)
             if not stat.S_ISREG(status.st_mode):
                 raise RefusedEntryError("not a regular file")
-            refuse_large(status.st_size, max_mib)
+            refuse_large(status.st_size, self._max_mib)
             with open(path, "rb") as file:
-                return read_bounded(file, max_mib)
+                return read_bounded(file, self._max_mib)
         except OSError as error:
             if error.errno not in _OF_ONE_FILE:
                 raise

@@ -1,21 +1,15 @@
-"""Labels of images: from their folders, from beside them, a dataset.json, or a .csv."""
+"""Labels of images: from their folders, from beside them, or from a .csv."""
 
 from __future__ import annotations
 
-import json
+import csv
 import logging
 import posixpath
-import re
-from collections.abc import Callable, Container, Iterable, Sequence
-from pathlib import PurePosixPath
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
-from lct_pipeline.datasets.sources.base import (
-    MEBIBYTE,
-    RefusedEntryError,
-    SourceOptions,
-    folder_of,
-)
-from lct_pipeline.datasets.sources.csv_labels import labels_from_csv
+from lct_pipeline.datasets.sources.base import SUFFIXES, SourceOptions
 from lct_pipeline.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -23,12 +17,6 @@ logger = logging.getLogger(__name__)
 LONGEST_LABEL = 500  # characters; a longer text is no class
 
 Labels = list[str | None]
-
-# of EDM's and StyleGAN's data sets: {"labels": [[<name>, <class>], ...]}, or null
-LISTING = "dataset.json"
-LARGEST_LISTING = 64 * MEBIBYTE  # 1.5 million images
-
-_SPLIT = re.compile(r"(train|val|test|dev|eval)", re.IGNORECASE)  # begins its name
 
 
 def shared(labels: Iterable[str | None]) -> Labels:
@@ -54,118 +42,7 @@ def choose_labels(
         return [None] * len(names)
     if options.labels in {"folders", "column"}:
         return shared(own)
-    return shared(labels_from_csv(names, options))
-
-
-def folder_labels(names: Sequence[str], source: str) -> Labels:
-    """Return the folder that each entry lies in.
-
-    Raises:
-        DataError: It is not clear which folder is the class: one name is that of folders in several
-            others, but splits, or a folder with images lies in another.
-    """
-    labels = shared(map(folder_of, names))
-    folders = {PurePosixPath(folder) for folder in set(map(posixpath.dirname, names))}
-    above: dict[str, PurePosixPath] = {}
-    for folder in sorted(folders):
-        parts = (part for part in folder.parent.parts if not _SPLIT.match(part))
-        rest = PurePosixPath(*parts)
-        other = above.setdefault(folder.name, rest)
-        nested = next((f for f in folder.parents if f.name and f in folders), None)
-        if folder.name and (nested or other != rest):
-            also = nested or other / folder.name
-            raise DataError(
-                f"ingestion.source={source!r} has images in {str(also)!r} and in {str(folder)!r}: "
-                "which folder is the class? Give ingestion.labels=none or a .csv, or name folders "
-                "otherwise."
-            )
-    return labels
-
-
-def listing_of(files: Container[str], images: Sequence[str]) -> str | None:
-    """Return the ``dataset.json`` of a folder that all images lie in, None where there is none."""
-    folders = {posixpath.dirname(name) for name in images}
-    if not folders:
-        return None
-    top = PurePosixPath(posixpath.commonpath(folders) if "" not in folders else "")
-    names = (str(folder / LISTING) for folder in (top, *top.parents))
-    return next((name for name in names if name in files), None)
-
-
-def _listed_labels(
-    listing: str, content: bytes, names: Sequence[str], source: str
-) -> Labels | None:
-    """Return the labels that a ``dataset.json`` gives; None where it is of another kind.
-
-    Vectors are no classes: where labels are such, or null, there are none.
-
-    Args:
-        listing: Its name, in the folder from which it names images.
-        content: Its bytes.
-        names: Of the images.
-        source: For messages.
-
-    Raises:
-        DataError: It is damaged, or names none of the images.
-    """
-    try:
-        found = json.loads(content)
-        pairs = found["labels"] if isinstance(found, dict) else {}
-        known = {str(n).replace("\\", "/"): c for n, c in dict(pairs or {}).items()}
-    except KeyError:
-        return None
-    except (ValueError, TypeError, RecursionError) as error:
-        raise DataError(
-            f"{listing} of ingestion.source={source!r} is no list of labels ({error}). Remove it, "
-            "or give ingestion.labels=none or a .csv."
-        ) from error
-    if not isinstance(found, dict):
-        return None
-    start = len(listing) - len(LISTING)
-    classes = [known.get(name[start:]) for name in names]
-    if known and classes.count(None) == len(names):
-        raise DataError(
-            f"{listing} of ingestion.source={source!r} names none of the images: it has "
-            f"{next(iter(known))!r}, the source {names[0]!r}."
-        )
-    return shared(str(c) if isinstance(c, int | str) else None for c in classes)
-
-
-def own_labels(
-    listing: str | None,
-    read: Callable[[str], bytes],
-    names: Sequence[str],
-    source: str,
-    options: SourceOptions,
-) -> Labels:
-    """Return the labels of a ``dataset.json``, else the folders that images lie in.
-
-    Raises:
-        DataError: What there is cannot be used.
-    """
-    if options.labels != "folders":
-        return [None] * len(names)
-    if listing is not None:
-        try:
-            content = read(listing)
-        except RefusedEntryError as error:
-            raise DataError(f"{listing} of {source}: {error}.") from error
-        labels = _listed_labels(listing, content, names, source)
-        if labels is not None:
-            return labels
-    return folder_labels(names, source)
-
-
-def mention_unused(source: str, columns: Iterable[str], options: SourceOptions) -> None:
-    """Say which columns might be labels where labels are not asked for by a column."""
-    found = ", ".join(columns)
-    if found and options.labels == "folders":
-        logger.info(
-            "%s: of its columns, these are not used: %s. Labels are taken of one with "
-            "ingestion.labels=column and ingestion.label_column=<its name>.",
-            source,
-            found,
-        )
+    return _labels_from_csv(names, options)
 
 
 def refuse_column(source: str, options: SourceOptions) -> None:
@@ -186,6 +63,16 @@ def refuse_image_column(source: str, options: SourceOptions) -> None:
         )
 
 
+def mention_unused(source: str, columns: Iterable[str], options: SourceOptions) -> None:
+    """Say which columns might be labels where labels are not asked for by a column."""
+    found = ", ".join(columns)
+    if found and options.labels == "folders":
+        logger.info(
+            "Columns of %s that are not used: %s. ingestion.labels=column takes labels of one.",
+            *(source, found),
+        )
+
+
 def refuse_csv(source: str, options: SourceOptions) -> None:
     """Raise DataError where labels are to come from a .csv and entries have no names."""
     if options.labels not in {"folders", "column", "none"}:
@@ -193,3 +80,86 @@ def refuse_csv(source: str, options: SourceOptions) -> None:
             f"ingestion.labels={options.labels!r}: the images in ingestion.source={source!r} have "
             "no file names that a .csv could list. Give column (ingestion.label_column) or none."
         )
+
+
+def _labels_from_csv(names: Sequence[str], options: SourceOptions) -> Labels:
+    """Match whole names, base names, or base names without suffix: by which most are found."""
+    rows = _read_csv(Path(options.labels).expanduser(), options)
+    keys: tuple[Callable[[str], str], ...] = (str, posixpath.basename, _stem)
+    key = max(keys, key=lambda key: len({*map(key, names)} & {*map(key, rows)}))
+    labels = _match(names, rows, key, options)
+    if any(labels):
+        return labels
+    raise DataError(
+        f"ingestion.labels={options.labels!r} names none of the images: it has for example "
+        f"{next(iter(rows), None)!r}, the source {names[0]!r}."
+    )
+
+
+def _match(
+    names: Sequence[str],
+    rows: dict[str, str],
+    key: Callable[[str], str],
+    options: SourceOptions,
+) -> Labels:
+    """Return the label of each name.
+
+    Raises:
+        DataError: A key stands for several images or labels.
+    """
+    labels: dict[str, str] = {}
+    counts = Counter(map(key, names))
+    for name, label in rows.items():
+        known, number = labels.setdefault(key(name), label), counts[key(name)]
+        if number > 1 or (number and known != label):
+            raise DataError(
+                f"ingestion.labels={options.labels!r} has {name!r}, which may be several images or "
+                "have several labels: give names with their folders."
+            )
+    return shared(labels.get(key(name)) for name in names)
+
+
+def _stem(name: str) -> str:
+    """Return the base name without an image's suffix."""
+    base = posixpath.basename(name)
+    return base.rpartition(".")[0] if base.lower().endswith(SUFFIXES) else base
+
+
+def _read_csv(path: Path, options: SourceOptions) -> dict[str, str]:
+    if path.suffix.lower() != ".csv" or not path.is_file():
+        raise DataError(
+            f"ingestion.labels={options.labels!r} is none of folders, column and none, and there "
+            "is no .csv file of that name."
+        )
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return _rows_by_name(csv.DictReader(file), options)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"ingestion.labels={options.labels!r} cannot be read as UTF-8 text of comma separated "
+            f"values: {error}."
+        ) from error
+
+
+def _rows_by_name(
+    reader: csv.DictReader[str], options: SourceOptions
+) -> dict[str, str]:
+    """Return name to label; an empty label is none."""
+    columns = list(reader.fieldnames or [])
+    others = (column for column in columns if column != options.label_column)
+    image_column = options.image_column or next(others, "")
+    for column in (image_column, options.label_column):
+        if column not in columns:
+            raise DataError(
+                f"ingestion.labels={options.labels!r} has no column {column!r}; there are: "
+                f"{', '.join(columns)}. Set ingestion.image_column and ingestion.label_column."
+            )
+    rows: dict[str, str] = {}
+    for row in reader:
+        name, label = row[image_column] or "", row[options.label_column]
+        if label and rows.setdefault(name, label) != label:
+            raise DataError(
+                f"ingestion.labels={options.labels!r} has {name!r} with two labels, "
+                f"{rows[name]!r} and {label!r}."
+            )
+    return rows

@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
+from operator import itemgetter
 
 from lct_pipeline.datasets.sources.base import SourceOptions
 from lct_pipeline.errors import DataError
@@ -19,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 def chosen_pictures(
     names: Sequence[str], source: str, options: SourceOptions
-) -> Sequence[int]:
+) -> list[int]:
     """Return the places of the names that are images.
 
     Where samples have several pictures: those of the endings ``image_column``, separated by ``;``,
@@ -36,50 +37,33 @@ def chosen_pictures(
     """
     parts = [_sample_and_ending(name) for name in names]
     counts = Counter(ending for _, ending in parts)
-    column = options.column_of_images
-    if column is not None:
-        wanted = {part.strip(" .").lower() for part in column.split(";")}
-        if wanted & counts.keys() or not options.shared:
-            _require(wanted <= counts.keys(), source, counts, f", not {column!r}")
-            return _ending_in(parts, wanted)
-    samples = Counter(
-        frozenset(ending for _, ending in group)
-        for _, group in groupby(parts, lambda part: part[0])
-    )
+    by_sample = groupby(parts, itemgetter(0))
+    samples = Counter(frozenset(e for _, e in group) for _, group in by_sample)
     several = [endings for endings in samples if len(endings) > 1]
-    if not several or len(counts) > samples.total():
-        return range(len(names))
-    others: set[str] = set()
-    for endings in several:
-        plain = {ending for ending in endings if "." not in ending}
-        _require(len(plain) == 1, source, counts, ", several of them in a sample")
-        others |= endings - plain
-    logger.info(
-        "%d pictures beside the images are ignored: .%s of %s; ingestion.image_column would choose "
-        "them.",
-        sum(counts[ending] for ending in others),
-        ", .".join(sorted(others)),
-        source,
-    )
-    return _ending_in(parts, counts.keys() - others)
+    column = options.column_of_images
+    wanted = {part.strip(" .").lower() for part in (column or "").split(";")}
+    if column is not None and not (options.shared and wanted.isdisjoint(counts)):
+        is_clear = wanted <= counts.keys()
+    elif len(counts) > samples.total():
+        return list(range(len(names)))
+    else:
+        others = {e for endings in several for e in endings if "." in e}
+        is_clear = all(len(endings - others) == 1 for endings in several)
+        wanted = counts.keys() - others
+    if not is_clear:
+        found = ", ".join(f"{end} ({n})" for end, n in counts.most_common(8))
+        raise DataError(
+            f"ingestion.source={source!r} has pictures with the endings {found}, and several in a "
+            "sample: set ingestion.image_column to that of the images, such as jpg or input.jpg."
+        )
+    chosen = [n for n, (_, ending) in enumerate(parts) if ending in wanted]
+    if len(chosen) < len(names):
+        what = ", ".join(sorted(wanted)), len(chosen), len(names)
+        logger.info("Images are those with the ending %s: %d of %d pictures.", *what)
+    return chosen
 
 
 def _sample_and_ending(name: str) -> tuple[str, str]:
     folder, slash, base = name.rpartition("/")
     start, _, ending = base.partition(".")
     return folder + slash + start, ending.lower()
-
-
-def _ending_in(parts: Sequence[tuple[str, str]], endings: set[str]) -> list[int]:
-    return [n for n, (_, ending) in enumerate(parts) if ending in endings]
-
-
-def _require(
-    holds: bool, source: str, counts: Counter[str], what_is_wrong: str
-) -> None:
-    if not holds:
-        found = ", ".join(f"{end} ({n})" for end, n in counts.most_common(8))
-        raise DataError(
-            f"ingestion.source={source!r} has pictures with the endings {found}{what_is_wrong}: "
-            "set ingestion.image_column to the ending of the images, such as jpg or input.jpg."
-        )

@@ -37,15 +37,8 @@ from lct_pipeline.datasets.sources.base import (
     refused_name,
     stamp,
 )
-from lct_pipeline.datasets.sources.labels import (
-    LARGEST_LISTING,
-    LISTING,
-    LONGEST_LABEL,
-    Labels,
-    choose_labels,
-    listing_of,
-    own_labels,
-)
+from lct_pipeline.datasets.sources.labels import LONGEST_LABEL, Labels, choose_labels
+from lct_pipeline.datasets.sources.own_labels import LISTING, own_labels
 from lct_pipeline.datasets.sources.samples import chosen_pictures
 from lct_pipeline.errors import DataError
 
@@ -53,6 +46,7 @@ logger = logging.getLogger(__name__)
 
 _LABEL_FILES = (".cls", ".json")  # suffixes
 LARGEST_HEADER = MEBIBYTE  # of a member: long names and extended attributes
+LARGEST_LISTING = 64 * MEBIBYTE  # names and classes of 1.5 million images
 
 _DAMAGE = (
     tarfile.TarError,
@@ -90,26 +84,19 @@ class TarSource(ImageSource):
         self._refused: dict[int, str] = {}
         self._ends: list[int] = []  # of each archive, in entries
         of_samples: Labels = []
-        otherwise: list[Callable[[], Labels]] = []
+        listings: list[dict[str, bytes]] = []
         for prefix, path in archives.items():
-            listings: dict[str, bytes] = {}
-            names: list[str] = []
-            for member, label in _list_images(path, options, listings):
+            listings.append({})
+            for member, label in _list_images(path, options, listings[-1]):
                 of_samples.append(label)
-                names.append(self._append(member))
-            listing = listing_of(listings, names)
-            read = listings.__getitem__
-            otherwise.append(
-                partial(own_labels, listing, read, names, str(path), options)
-            )
-            self._names += (f"{prefix}/{name}" if prefix else name for name in names)
+                self._append(prefix, member)
             self._ends.append(len(self._names))
-        own = of_samples
-        if not any(of_samples):
-            own = list(chain.from_iterable(labels() for labels in otherwise))
         chosen = chosen_pictures(self._names, str(self._paths[0]), options)
         self._keep(chosen)
-        self._labels = choose_labels(self._names, [own[n] for n in chosen], options)
+        own: Iterable[str | None] = [of_samples[n] for n in chosen]
+        if options.labels == "folders" and not any(of_samples):
+            own = self._labels_otherwise(archives, listings)
+        self._labels = choose_labels(self._names, own, options)
         self.fingerprint = self.fingerprint_of(0, len(self))
 
     def __len__(self) -> int:
@@ -142,15 +129,14 @@ class TarSource(ImageSource):
                         yield entry(self._names[number], self._labels[number], content)
             begin = end
 
-    def _append(self, member: tarfile.TarInfo) -> str:
-        """Note where a member is; return its name."""
+    def _append(self, prefix: str, member: tarfile.TarInfo) -> None:
         name = member.name.removeprefix("./")
         refusal = refused_name(name) or _refused_kind(member)
         if refusal is not None:
-            self._refused[len(self._offsets)] = refusal
+            self._refused[len(self._names)] = refusal
+        self._names.append(f"{prefix}/{readable(name)}" if prefix else readable(name))
         self._offsets.append(member.offset_data)
         self._sizes.append(member.size)
-        return readable(name)
 
     def _keep(self, chosen: Sequence[int]) -> None:
         """Leave out all members but those at some places, which rise."""
@@ -160,6 +146,17 @@ class TarSource(ImageSource):
         refused = ((n, self._refused.get(old)) for n, old in enumerate(chosen))
         self._refused = {n: reason for n, reason in refused if reason is not None}
         self._ends = [bisect_left(chosen, end) for end in self._ends]
+
+    def _labels_otherwise(
+        self, archives: dict[str, Path], listings: list[dict[str, bytes]]
+    ) -> Iterator[str | None]:
+        """Yield the labels of a ``dataset.json`` or of folders, archive by archive."""
+        begins = [0, *self._ends]
+        for (prefix, path), found, *place in zip(
+            archives.items(), listings, begins, self._ends, strict=False
+        ):
+            inside = [n.removeprefix(f"{prefix}/") for n in self._names[slice(*place)]]
+            yield from own_labels(inside, found, found.__getitem__, str(path))
 
     def _content(self, stream: IO[bytes], number: int) -> bytes:
         if number in self._refused:
@@ -177,32 +174,18 @@ def _list_images(
     path: Path, options: SourceOptions, listings: dict[str, bytes]
 ) -> Iterator[tuple[tarfile.TarInfo, str | None]]:
     """Yield the images of an archive with the labels of their samples; note a ``dataset.json``."""
-    num_others = num_lost = 0
+    num_others = 0
     with open_tar(path) as stream:
         for key, members in groupby(scan_tar(stream), _key):
             images, about, others = _read_sample(stream, members)
             num_others += others
-            num_lost += ".cls" in about and not images
-            name = f"{key}.json".removeprefix("./")
-            if not images and is_listing(name) and not listings:
-                listings[name] = about.get(".json", b"")
+            if f"{key}.json".endswith(LISTING) and not listings and ".json" in about:
+                listings[f"{key}.json".removeprefix("./")] = about[".json"]
             label = _sample_label(about, options)
             for image in images:
                 yield image, label
     if num_others:
         logger.info("%d members of %s are no images.", num_others, path.name)
-    if num_lost:
-        logger.warning(
-            "%d labels (.cls) of %s are beside no image and are lost: the members of a sample have "
-            "to follow each other.",
-            num_lost,
-            path.name,
-        )
-
-
-def is_listing(name: str) -> bool:
-    """Return whether a member is called ``dataset.json``."""
-    return name.rpartition("/")[2] == LISTING
 
 
 def _key(member: tarfile.TarInfo) -> str:
@@ -220,7 +203,8 @@ def _read_sample(
     num_others = 0
     for member in members:
         suffix = f".{member.name.rpartition('.')[2].lower()}"
-        limit = LARGEST_LISTING if is_listing(member.name) else LARGEST_HEADER
+        is_listing = member.name.endswith(LISTING)
+        limit = LARGEST_LISTING if is_listing else LARGEST_HEADER
         may_be_label = member.isreg() and member.size <= limit
         if is_image_name(member.name) and not member.isdir():
             images.append(member)

@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 
 from lct_pipeline.datasets.sources.base import (
-    MEBIBYTE,
     ImageSource,
     RawImage,
     RefusedEntryError,
@@ -27,17 +26,13 @@ from lct_pipeline.datasets.sources.base import (
     digest_of,
     entry,
     is_image_name,
+    read_bounded,
     readable,
     refuse_large,
     refused_name,
 )
-from lct_pipeline.datasets.sources.labels import (
-    LARGEST_LISTING,
-    choose_labels,
-    listing_of,
-    own_labels,
-    refuse_column,
-)
+from lct_pipeline.datasets.sources.labels import choose_labels, refuse_column
+from lct_pipeline.datasets.sources.own_labels import own_labels
 from lct_pipeline.datasets.sources.samples import chosen_pictures
 from lct_pipeline.errors import DataError
 
@@ -68,13 +63,11 @@ class ZipSource(ImageSource):
         chosen = chosen_pictures(names, str(path), options)
         members, self._names = [members[n] for n in chosen], [names[n] for n in chosen]
         overlapping = _overlapping(everything)
-        by_name = {member.filename: member for member in everything}
-        listing = listing_of(by_name, names)
-        read = [*members, *([by_name[listing]] if listing else [])]
-        refusals = (_refusal(member, overlapping) for member in read)
+        refusals = (_refusal(member, overlapping) for member in members)
         self._refused = {n: reason for n, reason in enumerate(refusals) if reason}
-        self._places = np.array([_place(member) for member in read], "i8")
-        own = own_labels(listing, self._listing, self._names, str(path), options)
+        self._places = np.array([_place(member) for member in members], "i8")
+        files = (member.filename for member in everything)
+        own = own_labels(self._names, files, self._listing, str(path))
         self._labels = choose_labels(self._names, own, options)
         stamps = (f"{m.filename}:{m.CRC}:{m.file_size}" for m in members)
         self.fingerprint = digest_of([*stamps, repr(self._labels)])
@@ -86,17 +79,18 @@ class ZipSource(ImageSource):
     def read(self, start: int, stop: int) -> Iterator[RawImage]:
         """Yield the members' bytes."""
         for number in range(start, min(stop, len(self))):
-            content = partial(self._content, number, self._max_mib)
+            content = partial(self._content, number)
             yield entry(self._names[number], self._labels[number], content)
 
-    def _listing(self, _: str) -> bytes:
-        return self._content(len(self._names), LARGEST_LISTING // MEBIBYTE)
+    def _listing(self, name: str) -> bytes:
+        with zipfile.ZipFile(self._path) as archive, archive.open(name) as file:
+            return read_bounded(file, self._max_mib)
 
-    def _content(self, number: int, max_mib: int) -> bytes:
+    def _content(self, number: int) -> bytes:
         if number in self._refused:
             raise RefusedEntryError(self._refused[number])
         offset, compressed, size, checksum, method = self._places[number].tolist()
-        refuse_large(max(size, compressed), max_mib)
+        refuse_large(max(size, compressed), self._max_mib)
         content = _stored(self._path, offset, compressed)
         if method == zipfile.ZIP_DEFLATED:
             try:
