@@ -9,27 +9,35 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
+import pandas as pd
 import pytest
 from made_sources import options
 from stand_ins import CPU, built
 
 from lct_pipeline.datasets.atomic import AtomicDataset
 from lct_pipeline.datasets.autoencoder import GivenAutoencoderDataset
+from lct_pipeline.datasets.checkpoints import CheckpointIndexDataset
 from lct_pipeline.datasets.external_checkpoints import find_checkpoints
 from lct_pipeline.datasets.external_statistics import read_statistics
+from lct_pipeline.datasets.parts import INDEX, is_complete
+from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.sources import open_source
 from lct_pipeline.datasets.tensors import read_header
+from lct_pipeline.datasets.weight_files import weight_paths
 from lct_pipeline.errors import DataError, user_error_in
 from lct_pipeline.export.pictures import load_pipeline
 from lct_pipeline.given_files import (
     check_folder,
     indexed_file,
+    private_folder,
     refuse_replaceable,
     regular_file,
 )
 from lct_pipeline.models.published_weights import INCEPTION_FILE
 from lct_pipeline.models.reconstruction import lpips_distance
+from lct_pipeline.training.trainer import compile_network
 
 SECONDS = 2.0  # after which what waits for a writer gets an empty file
 
@@ -96,6 +104,7 @@ OPENED: dict[str, Callable[[Path], object]] = {
     INCEPTION_FILE: lambda path: built("inception", path.parent),
     "torch.pt": lambda path: built(str(path)),
     "mine.onnx": lambda path: built(str(path)),
+    "labels.csv": lambda path: open_source("digits", options(labels=str(path))),
     "alexnet.pth": lambda path: lpips_distance(path, CPU),
     "model.safetensors": lambda path: built("dinov2", path.parent),
     "config.json": lambda p: GivenAutoencoderDataset(source=str(p.parent)).load(),
@@ -198,6 +207,37 @@ def test_the_indexes_of_a_folder_are_read_before_a_library_does(
     assert f"{path} cannot be read" in message_of(check_folder, tmp_path)
 
 
+def checkpoint_index(index: Path) -> object:
+    checkpoints = {
+        "type": "lct_pipeline.datasets.checkpoints.CheckpointsDataset",
+        "path": str(index.parent / "checkpoints"),
+    }
+    pd.DataFrame({"name": ["step-5", "../a"]}).to_parquet(index)
+    dataset = CheckpointIndexDataset(filepath=str(index), checkpoints=checkpoints)
+    return dataset.load()
+
+
+OWN: list[tuple[str, Any, Callable[[Path], object]]] = [
+    (
+        "index.json",
+        {"fingerprint": "f", "shards": [{"name": "../a.safetensors"}]},
+        lambda index: ShardStore(index.parent).shards,
+    ),
+    (INDEX, {"files": ["../a.safetensors"]}, lambda index: is_complete(index.parent)),
+    ("checkpoints.parquet", None, checkpoint_index),
+    ("m.index.json", {"weight_map": {"b": "../a.safetensors"}}, weight_paths),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "read"), OWN, ids=range(4))
+def test_our_own_readers_of_indexes_stay_in_the_folder(
+    tmp_path: Path, name: str, content: Any, read: Callable[[Path], object]
+) -> None:
+    (tmp_path / name).write_text(json.dumps(content))
+    message = message_of(read, tmp_path / name)
+    assert f"{tmp_path / name} names '../a.safetensors'" in message
+
+
 # code that others could replace
 
 
@@ -243,6 +283,22 @@ def test_code_that_other_users_could_replace_is_refused(
                 assert "other users of this machine" in message_of(call, given)
         else:
             refuse_replaceable(path)
+
+
+def test_compiled_code_is_kept_where_nobody_else_can_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    folder = tmp_path / "lct_pipeline" / "torchinductor"
+    folder.mkdir(parents=True)
+    compile_network(Mock(), 0.0)
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(folder)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    tmp_path.chmod(0o777)
+    assert "other users of this machine" in message_of(private_folder, "x")
+    (tmp_path / "lct_pipeline" / "y").touch()
+    assert "Set XDG_CACHE_HOME" in message_of(private_folder, "y")
 
 
 def test_a_model_that_others_could_replace_is_not_loaded(tmp_path: Path) -> None:

@@ -121,6 +121,26 @@ def check_folder(folder: Path) -> None:
                 listed_files(path)
 
 
+def private_folder(name: str) -> Path:
+    """Return a folder in the user's cache that nobody else may enter; it is made where missing.
+
+    Raises:
+        DataError: It cannot be made, or lies where other users could put another.
+    """
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(cache, "lct_pipeline", name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    except OSError as error:
+        raise DataError(
+            f"{folder} cannot be made ({error.strerror}). Set XDG_CACHE_HOME to a folder of your "
+            "own that can be written."
+        ) from error
+    refuse_replaceable(folder)
+    return folder
+
+
 def refuse_replaceable(path: Path) -> None:
     """Refuse code, a file or a folder, that any other user of the machine could replace.
 

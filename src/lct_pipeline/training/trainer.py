@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import Any
 
 import torch
@@ -34,6 +35,7 @@ from lct_pipeline.core.training_loop import (
 )
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import ParameterError
+from lct_pipeline.given_files import private_folder
 from lct_pipeline.models.denoiser import ModelDescription, build_model
 from lct_pipeline.parameters import Training
 
@@ -172,7 +174,16 @@ def build_trainer(
 
 
 def compile_network(network: nn.Module, dropout: float) -> None:
-    """Compile in place: names of weights stay; dropout draws what it draws uncompiled."""
+    """Compile in place: names of weights stay; dropout draws what it draws uncompiled.
+
+    Compiled code is kept in a private folder: torch's own is in the system's temporary one, under a
+    name that every user can make first.
+
+    Raises:
+        DataError: There can be no such folder.
+    """
+    if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(private_folder("torchinductor"))
     options: dict[str, Any] = {"fallback_random": True} if dropout > 0 else {}
     network.compile(options=options)
 

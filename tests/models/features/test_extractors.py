@@ -303,6 +303,17 @@ def test_the_digest_covers_weights_in_another_file(
     assert onnx_digest(path) != found.digest
 
 
+def test_weights_outside_of_the_folder_are_not_read(tmp_path: Path) -> None:
+    path = write_external(tmp_path / "network" / "mine.onnx", "weights.bin")
+    weights = path.with_name("weights.bin")
+    weights.rename(tmp_path / "elsewhere.bin")
+    weights.symlink_to(tmp_path / "elsewhere.bin")
+    with pytest.raises(
+        DataError, match=r"mine\.onnx names 'weights\.bin', a link that"
+    ):
+        built(str(path))
+
+
 def test_without_onnxruntime_the_remedy_is_named(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

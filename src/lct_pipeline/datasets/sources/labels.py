@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lct_pipeline.datasets.sources.base import SUFFIXES, SourceOptions
 from lct_pipeline.errors import DataError
+from lct_pipeline.given_files import regular_file
 
 logger = logging.getLogger(__name__)
 
@@ -126,13 +127,13 @@ def _stem(name: str) -> str:
 
 
 def _read_csv(path: Path, options: SourceOptions) -> dict[str, str]:
-    if path.suffix.lower() != ".csv" or not path.is_file():
+    if path.suffix.lower() != ".csv" or not path.exists():
         raise DataError(
             f"ingestion.labels={options.labels!r} is none of folders, column and none, and there "
             "is no .csv file of that name."
         )
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with regular_file(path).open(newline="", encoding="utf-8-sig") as file:
             return _rows_by_name(csv.DictReader(file), options)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
