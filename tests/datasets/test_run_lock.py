@@ -38,6 +38,7 @@ def test_a_run_that_is_held_is_waited_for(
     assert re.search(f"run is worked on by {HERE}: .* at most 1 min", caplog.text)
 
 
+@pytest.mark.timeout(10)
 def test_waiting_ends_with_who_holds_it_and_what_to_do(tmp_path: Path) -> None:
     with hold_run(tmp_path / "run", 0, "train"):
         with pytest.raises(DataError, match=f"run run is worked on by {HERE}") as told:

@@ -1,6 +1,7 @@
 """Hugging Face data sets: saved ones, and the hub, which is a function here."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -132,22 +133,25 @@ def test_the_hub_is_asked_for_a_split_of_a_revision(
     assert found[3].name == f"{address.removeprefix('hf://datasets/')}/train[:40][3]"
 
 
+@pytest.mark.timeout(30)
 def test_files_of_the_library_s_downloads_are_read_and_no_others(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     write_folder(tmp_path, {"cache/1.png": png(1), "home/secret.png": png(2)})
     (tmp_path / "cache" / "2.png").symlink_to(tmp_path / "home" / "secret.png")
     paths = [tmp_path / "cache" / "1.png", tmp_path / "cache" / "2.png"]
-    paths += [tmp_path / "home" / "secret.png"]
+    paths += [tmp_path / "home" / "secret.png", tmp_path / "cache" / "fifo.png"]
+    os.mkfifo(paths[-1])
     columns = {"image": [{"bytes": None, "path": str(path)} for path in paths]}
     features = datasets.Features({"image": datasets.Image()})
     made = datasets.Dataset.from_dict(columns, features=features)
     monkeypatch.setattr(datasets, "load_dataset", Hub(made))
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     found = read("hf://datasets/pets")
-    assert [raw.content for raw in found] == [png(1), b"", b""]
+    assert [raw.content for raw in found] == [png(1), b"", b"", b""]
     refused = problems("hf://datasets/pets")
     assert list(refused) == [str(path) for path in paths[1:]]
+    assert "not a regular one" in refused.pop(str(paths[-1]))
     assert all("not part of the data set" in reason for reason in refused.values())
 
 
