@@ -19,6 +19,7 @@ from making_runs import make_record, make_run
 
 from conftest import git
 from lct_pipeline.datasets.atomic import AtomicDataset
+from lct_pipeline.datasets.checkpoints import CheckpointsDataset
 from lct_pipeline.datasets.run_records import RunRecordsDataset
 from lct_pipeline.errors import DataError, ParameterError, UserError
 from lct_pipeline.hooks import RunHook
@@ -39,7 +40,8 @@ def hook_of(project: Path, *, env: str = "base", **runtime_params: Any) -> RunHo
 @pytest.fixture
 def data(tmp_path: Path) -> DataCatalog:
     records = RunRecordsDataset(path=str(tmp_path / "run" / "records"))
-    return DataCatalog({"run_records": records})
+    checkpoints = CheckpointsDataset(path=str(tmp_path / "run" / "checkpoints"))
+    return DataCatalog({"run_records": records, "checkpoints": checkpoints})
 
 
 def node(name: str) -> Any:
@@ -53,7 +55,7 @@ def recorded(hook: RunHook, data: DataCatalog, *names: str, **session: Any) -> A
     for name in names:
         hook.before_node_run()
         hook.after_node_run(node(name), data)
-        hook.after_dataset_saved()
+        hook.after_dataset_saved(name, 1)
     hook.after_pipeline_run(pipeline, data)
     return data.load("run_records")[-1].model_dump()
 

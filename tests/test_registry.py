@@ -29,7 +29,7 @@ PIPELINES = register_pipelines()
 NODES = {node for pipeline in PIPELINES.values() for node in pipeline.nodes}
 ROOTS = {"image_source", "given_autoencoder"}  # what a run can start from
 MAY_BE_EMPTY = {"init_from_checkpoints", "given_reference", "run_folder"}
-BY_HOOKS = {"run_records"}  # what no node reads or writes
+BY_HOOKS = {"run_records", "comparison_records"}  # what no node reads or writes
 MOST_ENTRIES, MOST_TASKS, MOST_INPUTS, MOST_LATE_IMPORTS = 62, 28, 10, 60
 HEAVY = {
     "PIL",

@@ -11,6 +11,7 @@ from typing import Any
 from kedro.framework.hooks import hook_impl
 from kedro.io.core import generate_timestamp
 
+from lct_pipeline.commands import remember
 from lct_pipeline.core.curriculum import curriculum
 from lct_pipeline.parameters import Training
 from lct_pipeline.plain_text import PlainRecord, without_secrets
@@ -38,30 +39,45 @@ class RunHook:
     @hook_impl
     def after_context_created(self, context: Any) -> None:
         """Refuse unknown, missing and wrong parameters, whichever pipeline is going to run."""
-        self._parameters = context.config_loader.checked
-        self._project = Path(context.project_path)
-        self._name = context.config_loader.run_name()
+        self._config = context.config_loader
+        self._project = self._config.project = Path(context.project_path)
+        if self._config.run_id is not None:
+            check_version(Run(self._config.run_id, self._project))
+        self._parameters = self._config.checked
+        self._name = self._config.run_name()
+        remember(self._config.env, self._config.runtime_params or {})
         check_version(Run(self._name, self._project))
 
     @hook_impl
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Any, catalog: Any
     ) -> None:
-        """Begin the record."""
-        from lct_pipeline.models.device import limit_threads
+        """Refuse what is not of this run, then begin its record."""
+        from lct_pipeline.models import device
+        from lct_pipeline.runs.identity import Identity
 
         # two busy processes with two threads each on two cores are ten times slower
-        limit_threads(self._parameters.runtime.num_threads or os.cpu_count() or 1)
+        device.limit_threads(
+            self._parameters.runtime.num_threads or os.cpu_count() or 1
+        )
         if self._parameters.runtime.mlflow:
             with opened():
                 pass
         if any(node.namespace == "training" for node in pipeline.nodes):
             _check_curriculum(self._parameters.training)
+        self._is_run = "comparison" not in pipeline.all_outputs()
+        self._identity = Identity(self._config, pipeline, catalog)
+        if self._is_run:
+            self._identity.check()
         self._outside = from_outside(pipeline)
-        self._records = catalog.get("run_records")
+        records = "run_records" if self._is_run else "comparison_records"
+        self._records = catalog.get(records)
         work = ", ".join(run_params.get("pipeline_names") or ["__default__"])
         self._lock = self._records.hold(self._parameters.runtime.wait_minutes, work)
-        self._record = new_record(run_params, self._parameters, self._project)
+        described = device.describe_device(self._parameters.runtime.device)
+        self._record = new_record(
+            run_params, self._parameters, self._project, described
+        )
         self._records.save(self._record)
 
     @hook_impl
@@ -79,9 +95,11 @@ class RunHook:
         self._records.save(self._record)
 
     @hook_impl
-    def after_dataset_saved(self) -> None:
-        """Streaming nodes do their work between saves."""
+    def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
+        """Note costs, for streaming nodes work between saves; refuse images of another run."""
         self._note_costs()
+        if dataset_name == "image_manifest":
+            self._identity.check_images(data)
 
     def _note_costs(self) -> None:
         """Bring seconds and memory of the last node up to date."""
@@ -115,7 +133,7 @@ class RunHook:
         self._lock.release()
 
     def _log(self) -> None:
-        if self._parameters.runtime.mlflow:
+        if self._parameters.runtime.mlflow and self._is_run:
             log_run(Run(self._name, self._project))
 
 

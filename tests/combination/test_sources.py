@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from configuration import recipe
 from small_runs import D, Run, generate, last_of, weights
 from torch import Tensor, nn
 
@@ -102,7 +103,7 @@ def test_weights_of_another_network_are_refused(pixels: Run) -> None:
 
 
 def test_without_an_autoencoder_the_command_is_told(pixels: Run) -> None:
-    message = "no autoencoder of these parameters.*run `kedro run --pipeline=encode`"
+    message = "autoencoder of this run is not there. Run `kedro run --pipeline=encode`"
     with pytest.raises(DataError, match=message):
         next(replace(pixels, decoder=None).search())
 
@@ -295,7 +296,9 @@ def test_checkpoints_of_another_trainer_are_combined_into_its_own_model(
     ours = CheckpointsDataset(path=str(theirs.parent / "run" / "checkpoints"))
     for part in import_checkpoints(found, ours.load()):
         ours.save(part)
-    catalog = CheckpointCatalog(index_checkpoints(ours.load()), ours.load())
+    catalog = CheckpointCatalog(
+        index_checkpoints(ours.load(), recipe().features), ours.load()
+    )
     run = replace(pixels, catalog=catalog, decoder=None)
     changes = {
         "window": 1.0,

@@ -201,7 +201,7 @@ def tiny_run(folder: Path, states: dict[int, dict[str, Tensor]] | None = None) -
         dataset.save({f"step-{step:07d}-raw": TensorFile(tensors, about)})
     store, nothing = dataset.load(), TensorFile({})
     return Run(
-        CheckpointCatalog(index_checkpoints(store), store),
+        CheckpointCatalog(index_checkpoints(store, recipe().features), store),
         None,
         Reference(nothing, nothing, nothing),
         recipe(),
@@ -220,7 +220,7 @@ def pixel_run(folder: Path) -> Run:
         {"mean": torch.zeros(SHAPE), "std": torch.ones(SHAPE)}, {"sigma_data": 0.5}
     )
     return Run(
-        CheckpointCatalog(index_checkpoints(store), store),
+        CheckpointCatalog(index_checkpoints(store, recipe().features), store),
         Decoder(StoredAutoencoder(PixelAutoencoder().eval(), "none"), normalisation),
         Reference(*extractors, real_images(*extractors)),
         recipe(),

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors import safe_open
+from configuration import recipe
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -55,12 +56,12 @@ def test_a_truncated_checkpoint_is_named_and_no_checkpoint_says_train_first(
     results: SmokeResults, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match="holds no checkpoint: train first"):
-        index_checkpoints(CheckpointStore(tmp_path))
+        index_checkpoints(CheckpointStore(tmp_path), recipe().features)
     name = "step-0000060-raw.safetensors"
     shutil.copy(results.run / "checkpoints" / name, tmp_path)
     (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-7])
     with pytest.raises(DataError, match=r"step-0000060-raw.*truncated"):
-        index_checkpoints(CheckpointStore(tmp_path))
+        index_checkpoints(CheckpointStore(tmp_path), recipe().features)
 
 
 # checkpoints of another trainer
@@ -133,7 +134,7 @@ def test_a_copy_has_the_same_values_as_float32_and_says_where_it_is_from(
         "names": None,
         "strip_prefix": None,
     }
-    index = index_checkpoints(store)
+    index = index_checkpoints(store, recipe().features)
     assert list(index["step"]) == list(STEPS)
     assert list(index["name"]) == NAMES
     assert set(index["run"]) == {"theirs-here"}

@@ -17,6 +17,7 @@ from conftest import run_stages
 from lct_pipeline.datasets.results import EvaluationResult
 from lct_pipeline.errors import user_error_in
 from lct_pipeline.evaluation.comparing import batches_of_one_shape
+from lct_pipeline.runs.reading import find_runs
 
 
 def write_images(folder: Path, num: int, seed: int, scale: float = 1.0) -> Path:
@@ -52,7 +53,7 @@ def compare(project: Path, inception: Path, **comparison: Any) -> pd.DataFrame:
     texts = {k: str(v) if isinstance(v, Path) else v for k, v in comparison.items()}
     features = {"extractor": extractor, "batch_size": 8}
     run_stages(project, "compare", features=features, comparison=texts)
-    text = (project / "data" / "08_reporting" / "comparison.json").read_text()
+    text = (project / "data/08_reporting/comparisons/comparison.json").read_text()
     rows = EvaluationResult.of(json.loads(text)).rows
     return pd.DataFrame([row.model_dump() for row in rows])
 
@@ -89,6 +90,20 @@ def test_an_archive_compares_like_its_folder_and_with_itself_not_at_all(
     assert values["precision"] == values["recall"] == values["coverage"] == 1
 
 
+def test_comparisons_lie_side_by_side_and_are_no_runs(
+    project: Path, sets: tuple[Path, Path], inception: Path
+) -> None:
+    compare(project, inception, generated=sets[0], reference=sets[1])
+    folder = project / "data/08_reporting/comparisons"
+    (first,) = folder.glob("a-*/comparison.json")
+    before = first.read_bytes()
+    compare(project, inception, generated=sets[1], reference=sets[0])
+    (second,) = folder.glob("b-*/comparison.json")
+    assert (first.read_bytes() == before) is (second.read_bytes() != before) is True
+    assert len(list(first.parent.glob("records/*.json"))) == 1
+    assert find_runs(project) == []
+
+
 def test_third_party_statistics_are_compared_with(
     project: Path, sets: tuple[Path, Path], inception: Path, tmp_path: Path
 ) -> None:
@@ -117,7 +132,7 @@ def test_a_file_that_cannot_be_read_stops_it_and_is_named(
         comparison={"generated": str(sets[0]), "reference": str(sets[1])},
     )
     assert "007.png cannot be compared: not an image" in found
-    assert not (project / "data/08_reporting/comparison.json").exists()
+    assert not list((project / "data/08_reporting").rglob("comparison.json"))
 
 
 def test_what_is_missing_is_asked_for(

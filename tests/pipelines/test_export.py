@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from configuration import recipe
 from exporting import MODELS, ONE_STEP
 from making_runs import combination, make_record, make_run, row
 
@@ -73,7 +74,9 @@ def evaluated(run: RunFolder, **changes: Any) -> RunFolder:
 
 
 def catalog_of(run: RunFolder) -> CheckpointCatalog:
-    return CheckpointCatalog(index_of(run.checkpoints), run.checkpoints)
+    return CheckpointCatalog(
+        index_of(run.checkpoints, recipe().features), run.checkpoints
+    )
 
 
 def chosen(run: RunFolder, name: str) -> Chosen:
@@ -179,11 +182,12 @@ def test_the_story_has_the_rows_of_the_model_and_those_to_compare(
 def test_the_card_tells_of_the_session_that_trained() -> None:
     def record(*nodes: str) -> Record:
         costs = [NodeCost.model_construct(node=node) for node in nodes]
-        return Record.model_construct(None, nodes=costs)
+        parameters = recipe().model_dump(mode="json")
+        return Record.model_construct(None, nodes=costs, parameters=parameters)
 
-    trained, later = record("encode", TRAIN_NODE), record("export.export_model")
+    trained, later = record("encoding.x", TRAIN_NODE), record("export.export_model")
     assert record_of_training([record(), trained, later]) is trained
-    assert record_of_training([record(), later]) is later
+    assert record_of_training([record(), later]) is None
 
 
 def test_the_best_model_of_the_smoke_run_is_exported(results: SmokeResults) -> None:

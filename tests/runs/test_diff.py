@@ -230,7 +230,8 @@ def test_a_run_that_was_not_evaluated_is_named(folder: Path) -> None:
     make_run(folder, "a", make_record(), rows=[row("last", 3.0)])
     make_run(folder, "b", make_record())
     text = said()
-    assert "Results: b was not evaluated: `kedro run --pipeline=evaluate`" in text
+    how = "`kedro run --pipeline=evaluate --env=smoke --params=run_id=b`"
+    assert f"Results: b was not evaluated: {how}" in text
 
 
 def test_an_unknown_run_ends_with_one_message(folder: Path) -> None:

@@ -39,5 +39,5 @@ def test_a_record_says_how_its_session_was_scheduled(
     monkeypatch.delenv("LCT_SCHEDULE", raising=False)
     if schedule is not None:
         monkeypatch.setenv("LCT_SCHEDULE", json.dumps(schedule))
-    record = new_record({"run_id": "now"}, recipe(), tmp_path)
+    record = new_record({"run_id": "now"}, recipe(), tmp_path, "cpu")
     assert record["schedule"] == schedule

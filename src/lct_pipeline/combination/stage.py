@@ -58,6 +58,11 @@ class Stage:
     sampling: Sampling
     runtime: Runtime
 
+    def __post_init__(self) -> None:
+        """Refuse a decoder that the weights do not belong to."""
+        if self.decoder is not None:
+            self.catalog.check(**self.decoder.digests)
+
     @cached_property
     def members(self) -> Members:
         """Return the checkpoints that coefficients run over."""

@@ -13,6 +13,7 @@ import torch
 from pandas import DataFrame
 from torch import Tensor
 
+from lct_pipeline.commands import command
 from lct_pipeline.core.ema import Profile, posthoc_coefficients, raw_basis
 from lct_pipeline.core.linear_combination import (
     WeightLayout,
@@ -251,8 +252,7 @@ def _check_floats(path: Path, tensors: Mapping[str, Tensor]) -> None:
         if tensor.dtype != torch.float32:
             raise DataError(
                 f"{path}: tensor {name!r} is {tensor.dtype}; only float32 can be combined: "
-                "rounding is multiplied by the sum of |alpha|. `kedro run --pipeline=catalog` "
-                "converts."
+                f"rounding is multiplied by the sum of |alpha|. {command('catalog')} converts."
             )
         if not tensor.isfinite().all():
             raise DataError(

@@ -115,6 +115,11 @@ class AtomicDataset(AbstractVersionedDataset[Any, Any]):
         if read is not None:  # kedro-viz goes by the annotation of what it returns
             self.preview: Any = wraps(read)(partial(self._preview, read))
 
+    @property
+    def written_by(self) -> str | None:
+        """Name of the pipeline that writes what cannot be done without; None: it can be."""
+        return None if self._optional else self._written_by
+
     def load(self) -> Any:
         """Return what is in the file, or None where it may be missing and is.
 

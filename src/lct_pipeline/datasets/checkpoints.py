@@ -12,6 +12,7 @@ from kedro_datasets._typing import TablePreview
 from pandas import DataFrame
 from torch import Tensor
 
+from lct_pipeline.commands import command
 from lct_pipeline.datasets.atomic import AtomicDataset
 from lct_pipeline.datasets.parts import (
     Last,
@@ -52,6 +53,7 @@ class CheckpointHeader:
         parameters_digest: Digest of the parameters of its training.
         said: What the other trainer's file says beside its tensors, texts by name; see
             ``weight_metadata.said_by``.
+        trained_on: Digests of ``images``, ``autoencoder`` and ``normalisation``.
         source: File of another trainer that it is a copy of; see ``ExternalCheckpoints.origin``.
         digest: SHA-256 of the content of its file; None where it is not written yet.
     """
@@ -67,6 +69,7 @@ class CheckpointHeader:
     ema_width: float | None = None
     parameters_digest: str | None = None
     said: dict[str, str] | None = None
+    trained_on: dict[str, str] | None = None
     source: dict[str, Any] | None = None
     digest: str | None = None
 
@@ -178,8 +181,8 @@ class CheckpointStore:
         if digest is not None and self.digest(name) != digest:
             raise DataError(
                 f"{self.path(name)} is not the checkpoint that was cataloged: run "
-                "`kedro run --pipeline=train`, or `catalog` where another trainer wrote it, to "
-                "catalog what is there now."
+                f"{command('train')}, or with --pipeline=catalog where another trainer wrote it, "
+                "to catalog what is there now."
             )
         return TensorFile(*read_tensors(self.path(name)))
 
@@ -235,12 +238,47 @@ class CheckpointsDataset(AbstractDataset[Files | Last[Files], CheckpointStore]):
         return {"path": str(self._path)}
 
 
+# digests, in the index, of what a checkpoint of this project belongs to
+BELONGINGS = ("images", "autoencoder", "normalisation", "extractor")
+PLURALS = {
+    "images": "images",
+    "autoencoder": "weights of the autoencoder",
+    "normalisation": "statistics of the latents",
+    "extractor": "values of features.extractor",
+}
+
+
 @dataclass(frozen=True)
 class CheckpointCatalog:
     """The checkpoints of a run and their index, a row for each, sorted by step."""
 
     rows: DataFrame
     store: CheckpointStore
+
+    def check(self, **digests: str) -> None:
+        """Refuse what the last checkpoint does not belong to: see :func:`refuse_others`."""
+        known = self.rows.reindex(columns=[*BELONGINGS]).iloc[-1].dropna()
+        refuse_others(self.store.run, dict(known.items()), digests)
+
+
+def refuse_others(run: str, known: dict[Any, str], here: dict[str, str]) -> None:
+    """Refuse what the weights of a run do not belong to; what is not known is not compared.
+
+    Args:
+        run: Its name.
+        known: Digests of some of ``BELONGINGS``, as the weights say them.
+        here: Digests of some, as they are here and now.
+
+    Raises:
+        DataError: One is another.
+    """
+    for name, digest in here.items():
+        if known.get(name, digest) != digest:
+            raise DataError(
+                f"run {run} belongs to other {PLURALS[name]} than those here and now (digest "
+                f"{known[name][:8]}, not {digest[:8]}). Bring those back, or give what is made of "
+                "these another name: --params=run_id=<name>."
+            )
 
 
 class CheckpointIndexDataset(AtomicDataset):

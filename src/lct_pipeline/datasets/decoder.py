@@ -7,9 +7,11 @@ from typing import Any
 
 from kedro.io import AbstractDataset
 
+from lct_pipeline.commands import command
 from lct_pipeline.core.normalisation import LatentNormalisation
 from lct_pipeline.datasets.atomic import AtomicDataset
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
+from lct_pipeline.datasets.files import missing
 from lct_pipeline.datasets.tensors import TensorFile, content_digest
 from lct_pipeline.errors import DataError
 
@@ -46,10 +48,7 @@ def needed(decoder: Decoder | None) -> Decoder:
         DataError: There is none.
     """
     if decoder is None:
-        raise DataError(
-            "there is no autoencoder of these parameters: give the --env and --params that the run "
-            "was given, or run `kedro run --pipeline=encode` with these."
-        )
+        raise DataError(missing("the autoencoder of this run", "encode"))
     return decoder
 
 
@@ -91,8 +90,12 @@ class DecoderDataset(AtomicDataset):
                 return decoder
         raise DataError(
             f"the autoencoder or the normalisation that {self._filepath} is of is gone or was "
-            "replaced. `kedro run --pipeline=encode` makes them fit again."
+            f"replaced. {command('encode')} makes them fit again."
         )
+
+    def digests(self) -> dict[str, str]:
+        """Return the digests of both as noted, without reading them; empty where there is none."""
+        return super().load() or {}
 
     def save(self, data: Decoder) -> None:
         """Note the digests of both, which are saved by their own datasets."""

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lct_pipeline.commands import command
+
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
@@ -51,6 +53,6 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def missing(path: Path, written_by: str) -> str:
+def missing(path: Path | str, written_by: str) -> str:
     """Return the message for a result that is not there yet, and the pipeline that writes it."""
-    return f"{path} is not there. Run `kedro run --pipeline={written_by}` first."
+    return f"{path} is not there. Run {command(written_by)} first."

@@ -7,6 +7,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset
 
+from lct_pipeline.commands import command
 from lct_pipeline.core.samplers import SamplingPlan
 from lct_pipeline.datasets.atomic import AtomicDataset
 from lct_pipeline.datasets.checkpoints import CheckpointCatalog
@@ -60,7 +61,7 @@ class ModelSet:
         found = self.datasets[name].load()
         if found is None:
             raise DataError(
-                f"the {name} model is gone: `kedro run --pipeline=evaluate` makes its choices anew."
+                f"the {name} model is gone: {command('evaluate')} makes its choices anew."
             )
         return last_weights(found) if isinstance(found, CheckpointCatalog) else found
 

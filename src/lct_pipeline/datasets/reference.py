@@ -79,7 +79,7 @@ class ReferenceDataset(AbstractDataset[Parts | Last[Parts], Any]):
             DataError: It is not complete.
         """
         if not self._partial and not self._exists():
-            raise DataError(missing(self._path / INDEX, "combine` or `evaluate"))
+            raise DataError(missing(self._path / INDEX, "evaluate"))
         paths = {name: self._path / file for name, file in FILES.items()}
         there = (name for name, path in paths.items() if path.exists())
         parts = {name: TensorFile(*read_tensors(paths[name])) for name in there}

@@ -38,6 +38,8 @@ from lct_pipeline.plain_text import without_secrets
 logger = logging.getLogger(__name__)
 
 TRAIN_NODE = "training.train_model"
+# what a run is made of and measured by: these stay what they were
+RECORDED_GROUPS = ("ingestion", "encoding", "training", "features")
 NOTHING: Any = None  # a preview of it
 MAX_MIB = 4  # of a record, which has some 20 KiB
 _TIME = "%Y-%m-%dT%H.%M.%S.%fZ"  # as Kedro names sessions
@@ -189,6 +191,41 @@ def read_records(folder: Path) -> tuple[list[Record], list[str]]:
         except (DataError, FileNotFoundError) as error:
             problems.append(str(error))
     return records, problems
+
+
+def records_folder(project: Path, run: str) -> Path:
+    """Return the folder of the records of a run."""
+    return project / "data" / "08_reporting" / run / "records"
+
+
+def record_of_training(records: list[Record]) -> Record | None:
+    """Return the last record of a session that trained."""
+    return _last(records, "training")
+
+
+def values_of(records: list[Record]) -> dict[str, Any]:
+    """Return the groups of parameters that a run was made with; empty where nothing was made.
+
+    Weights that another trainer made are of no images: what measures them first says of which.
+    """
+    stages = ("training",), ("references",), ("ingestion", "encoding")
+    found = (_last(records, *names) for names in stages)
+    made = next((record for record in found if record is not None), None)
+    if made is None:
+        return {}
+    values = {group: made.parameters[group] for group in RECORDED_GROUPS}
+    measured = _last(records, "references") or made
+    return values | {"features": measured.parameters["features"]}
+
+
+def _last(records: list[Record], *stages: str) -> Record | None:
+    """Return the last record, of this version, that has a node of one of these stages."""
+
+    def ran(record: Record) -> bool:
+        return any(name.partition(".")[0] in stages for name in record.node_names)
+
+    there = (record for record in reversed(records) if ran(record))
+    return next((record for record in there if record.is_of_this_version), None)
 
 
 def told_records(folder: Path) -> list[Record]:

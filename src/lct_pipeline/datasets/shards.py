@@ -172,11 +172,18 @@ class ShardsDataset(AbstractDataset[ShardStream, ShardStore]):
 
     Args:
         path: The folder.
+        written_by: Name of the pipeline that writes them, for the message when they are missing.
         metadata: Anything, for plugins such as kedro-viz.
     """
 
-    def __init__(self, *, path: str, metadata: dict[str, Any] | None = None) -> None:
-        self._path = Path(path)
+    def __init__(
+        self,
+        *,
+        path: str,
+        written_by: str = "ingest",
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self._path, self.written_by = Path(path), written_by
         self.metadata = metadata
 
     def load(self) -> ShardStore:

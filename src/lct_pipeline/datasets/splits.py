@@ -6,6 +6,8 @@ from typing import Any
 
 from pandas import DataFrame
 
+from lct_pipeline.models.digests import digest_of_digests
+
 SPLITS = ("train", "validation", "test")
 
 
@@ -17,3 +19,10 @@ def usable_rows(manifest: DataFrame, split: str) -> DataFrame:
 def indices_of(manifest: DataFrame, split: str) -> Any:
     """Return the places in the shards of the images of a split, in order, int64."""
     return usable_rows(manifest, split)["index"].to_numpy("int64")
+
+
+def images_digest(manifest: DataFrame) -> str:
+    """Return a digest of content, label and split of all usable images, wherever they are from."""
+    rows = manifest.loc[manifest["index"].notna(), ["digest", "label", "split"]]
+    values = rows.astype("string").fillna("").itertuples(index=False, name=None)
+    return digest_of_digests(map(repr, values))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,11 +30,12 @@ from lct_pipeline.datasets.splits import SPLITS
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import DataError
 from lct_pipeline.models.device import choose_device
+from lct_pipeline.models.digests import file_digest
 from lct_pipeline.models.features.base import FeatureExtractor
 from lct_pipeline.models.features.classifier import classifier_extractor
 from lct_pipeline.models.features.extractors import build_extractor
-from lct_pipeline.parameters import Runtime
-from lct_pipeline.parameters.evaluation import Extractor
+from lct_pipeline.parameters import Runtime, parameters_digest
+from lct_pipeline.parameters.evaluation import TRAINED_HERE, Extractor, Features
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +60,20 @@ def described(extractor: Extractor, runtime: Runtime) -> TensorFile:
     digest = build_extractor(extractor, choose_device(runtime.device)).digest
     about = {"extractor": extractor.model_dump(mode="json"), "digest": digest}
     return TensorFile({}, about)
+
+
+def extractor_digest(features: Features) -> str:
+    """Return a digest of all that makes an extractor what it is, wherever its files are."""
+    chosen = features.extractor
+    said: dict[str, Any] = {"extractor": chosen.model_dump(mode="json")}
+    for name in ("kind", "path"):
+        file = Path(said["extractor"][name] or "")
+        if file.is_file():
+            said["extractor"][name] = file_digest(file)
+    if chosen.kind == TRAINED_HERE:
+        own = {"classifier", "seed"}
+        said |= features.model_dump(mode="json", include=own)
+    return parameters_digest(said)
 
 
 def extractor_of(stored: TensorFile, runtime: Runtime) -> FeatureExtractor:

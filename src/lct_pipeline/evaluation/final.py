@@ -9,6 +9,7 @@ from typing import Any
 from pandas import DataFrame
 from plotly.graph_objects import Figure
 
+from lct_pipeline.commands import command
 from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.model_set import ModelSet
 from lct_pipeline.datasets.shards import ShardStore
@@ -79,9 +80,7 @@ def evaluated(
 
 def _tell(models: ModelSet, parameters: Evaluation) -> None:
     if "combined" not in models.names:
-        logger.info(
-            "There is no combined model yet: `kedro run --pipeline=combine` makes one."
-        )
+        logger.info("There is no combined model yet: %s makes one.", command("combine"))
     num_images = parameters.num_images
     if parameters.protocol == "slct_paper" and num_images != PAPER_NUM_IMAGES:
         logger.warning(

@@ -15,6 +15,7 @@ import torch
 from pandas import DataFrame
 from torch import Tensor
 
+from lct_pipeline.commands import command
 from lct_pipeline.core.metrics.feature_sets import FeatureReducer
 from lct_pipeline.core.randomness import derived_generator
 from lct_pipeline.core.sample_quality import feature_batches, random_subset
@@ -270,7 +271,7 @@ def feature_spaces_of(
     if (path, digests) != (given and given["path"], further.metadata["extractors"]):
         raise DataError(
             "the further references were measured for other values of evaluation.extractors, "
-            "evaluation.reference or evaluation.protocol: run `kedro run --pipeline=evaluate`."
+            f"evaluation.reference or evaluation.protocol: run {command('evaluate')}."
         )
     found = [(file, further, prefix) for prefix, file in stored.items()]
     split = "all"

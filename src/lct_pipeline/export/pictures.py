@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from lct_pipeline.commands import command
 from lct_pipeline.core.randomness import derived_generator
 from lct_pipeline.datasets.files import atomic_path
 from lct_pipeline.datasets.pictures import tile
@@ -46,7 +47,7 @@ def load_pipeline(folder: Path, device: str) -> Any:
     except Exception as error:  # of a damaged folder: any, from code to weights
         raise DataError(
             f"--model={folder} cannot be loaded ({str(error).strip().splitlines()[0]}). Export it "
-            "again: `kedro run --pipeline=export`."
+            f"again: {command('export')}."
         ) from error
     return pipeline.to(place)
 

@@ -61,7 +61,8 @@ class Outside:
 
 
 Text = Annotated[str, Field(min_length=1), BeforeValidator(_as_written)]
-RunName = Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+RunName = Annotated[Text, Field(pattern=RUN_NAME)]
 FilePath = Annotated[Text, Outside()]
 ImportPath = Annotated[
     Text, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"), Outside()

@@ -8,8 +8,9 @@ from typing import Any
 import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from lct_pipeline.commands import command
 from lct_pipeline.datasets.run_folder import RunFolder
-from lct_pipeline.datasets.run_records import TRAIN_NODE
+from lct_pipeline.datasets.run_records import record_of_training
 from lct_pipeline.errors import DataError
 from lct_pipeline.models.denoiser import ModelDescription
 from lct_pipeline.parameters import flatten
@@ -62,6 +63,7 @@ def page(run: RunFolder, ingestion: Record, training: Record) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["command"] = lambda pipeline: command(pipeline).strip("`")
     view = _view(run, ingestion, training)
     html = environment.get_template("report.html").render(view)
     if len(html) > MAX_BYTES:
@@ -75,12 +77,12 @@ def _view(run: RunFolder, ingestion: Record, training: Record) -> dict[str, Any]
     evaluation, combination = run.evaluation, run.combination
     if num_weights is None and run.table("pixel_statistics") is None and not evaluation:
         raise DataError(
-            f"run {run.name} has left nothing to report: `kedro lct runs` lists those that "
-            "have, and `kedro run --pipeline=train` works from nothing."
+            f"run {run.name} has left nothing to report: `kedro lct runs` lists those that have, "
+            f"and {command('train')} works from nothing."
         )
     last = run.records[-1] if run.records else None
-    trained = [record for record in run.records if TRAIN_NODE in record.node_names]
-    made_by = trained[-1] if trained else last  # a later command may name other images
+    # a later command may be of others
+    made_by = record_of_training(run.records) or last
     source = made_by.parameters["ingestion"]["source"] if made_by else ""
     bars, report = tables.score_bars(evaluation), run.table("combination_report")
     baselines = None

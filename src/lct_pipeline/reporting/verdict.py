@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from lct_pipeline.commands import command
 from lct_pipeline.core.metrics.paired import PairedGain, paired_gain
 from lct_pipeline.datasets.results import CombinationResult, EvaluationRow
 from lct_pipeline.reporting import words
@@ -63,8 +64,8 @@ def verdict_of(evaluation: Rows, combination: CombinationResult | None) -> Verdi
         return Verdict(
             "open",
             "No combination yet.",
-            "Checkpoints of this run have not been combined: `kedro run --pipeline=combine` "
-            "searches for their best combination.",
+            f"Checkpoints of this run have not been combined: {command('combine')} searches for "
+            "their best combination.",
         )
     rows = main_rows(evaluation)
     models = {row.model: row for row in rows if row.nfe == fewest_nfe(rows)}
@@ -72,7 +73,7 @@ def verdict_of(evaluation: Rows, combination: CombinationResult | None) -> Verdi
         return Verdict(
             "open",
             "The combination is not evaluated yet.",
-            f"{combination.verdict} `kedro run --pipeline=evaluate` measures it on the test split.",
+            f"{combination.verdict} {command('evaluate')} measures it on the test split.",
         )
     ours, baseline = models["combined"], models[combination.best_baseline]
     where = f"{words.metric_name(ours.metric)} to {ours.reference} in {words.steps(ours.nfe)}"

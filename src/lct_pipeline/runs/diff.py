@@ -255,12 +255,11 @@ def _text(value: Any, group: str) -> str:
 
 def _show_results(results: list[Result], runs: list[Run], everything: bool) -> None:
     heading = "\n" + click.style("Results", bold=True)
-    missing = [run.name for run in runs if not run.rows]
+    missing = [run for run in runs if not run.rows]
+    for run in missing:
+        how = run.command("evaluate")
+        click.echo(f"{heading}: {printable(run.name)} was not evaluated: {how} does.")
     if missing:
-        click.echo(
-            f"{heading}: {printable(' and '.join(missing))} was not evaluated: "
-            "`kedro run --pipeline=evaluate` does."
-        )
         return
     extractor = runs[0].rows[0].extractor
     shown = [r for r in results if everything or _is_shown(r, extractor)]

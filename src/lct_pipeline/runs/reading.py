@@ -15,6 +15,7 @@ from typing import Any
 import click
 from kedro.utils import find_kedro_project
 
+from lct_pipeline.commands import written
 from lct_pipeline.config_loader import name_of
 from lct_pipeline.datasets.json_files import read_json
 from lct_pipeline.datasets.results import EvaluationResult, EvaluationRow
@@ -110,7 +111,7 @@ class Run:
         except DataError as error:
             raise DataError(
                 f"{path} is not a readable evaluation: remove it, and run "
-                f"`kedro run --pipeline=evaluate`. {error}"
+                f"{self.command('evaluate')}. {error}"
             ) from error
 
     @cached_property
@@ -151,6 +152,11 @@ class Run:
         if self.last is None:
             return None
         return "base" if self.last.env in (None, "local") else self.last.env
+
+    def command(self, pipeline: str) -> str:
+        """Return the command that runs a pipeline on it, with the recipe that it last had."""
+        env = None if self.recipe in (None, "base") else self.recipe
+        return written(pipeline, env, {"run_id": self.name})
 
     @property
     def num_steps(self) -> int | None:

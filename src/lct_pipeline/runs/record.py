@@ -28,7 +28,10 @@ RECORDED_VERSIONS = (
 
 
 def new_record(
-    run_params: dict[str, Any], parameters: Parameters, project_path: Path
+    run_params: dict[str, Any],
+    parameters: Parameters,
+    project_path: Path,
+    device: str,
 ) -> dict[str, Any]:
     """Return the record of a run that begins.
 
@@ -36,9 +39,8 @@ def new_record(
         run_params: Kedro's description of the session.
         parameters: All parameters.
         project_path: Folder whose commit is recorded.
+        device: Description of the device.
     """
-    from lct_pipeline.models.device import describe_device  # which torch comes with
-
     values = parameters.model_dump(mode="json")
     return {
         "status": "running",
@@ -56,7 +58,7 @@ def new_record(
         "python": platform.python_version(),
         "versions": {name: version(name) for name in RECORDED_VERSIONS},
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "device": describe_device(parameters.runtime.device),
+        "device": device,
         "inputs": {},
         "outputs": {},
         "nodes": [],

@@ -91,7 +91,10 @@ class CheckpointPlan:
         return sum(len(self.due(k + 1)) for k in range(self.parameters.num_steps))
 
     def files(
-        self, metrics: StepMetrics, network: ModelDescription
+        self,
+        metrics: StepMetrics,
+        network: ModelDescription,
+        trained_on: dict[str, str],
     ) -> dict[str, TensorFile]:
         """Return what is due after the step of the metrics, by name."""
         step, module = metrics.step, self.trainer.model.network
@@ -105,6 +108,7 @@ class CheckpointPlan:
             parameters_digest=parameters_digest(
                 self.parameters.model_dump(mode="json")
             ),
+            trained_on=trained_on,
         )
         files: dict[str, TensorFile] = {}
         for track in self.due(step):

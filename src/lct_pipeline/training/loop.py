@@ -87,7 +87,7 @@ def run_training(task: TrainingTask, ranks: Ranks) -> Iterator[Output]:
             state = TensorFile(
                 trainer.state_tensors(), {"step": metrics.step, **task.origin}
             )
-            files = plan.files(metrics, task.description)
+            files = plan.files(metrics, task.description, task.trained_on)
             yield files, recorder.take_rows(), state
 
 

@@ -12,8 +12,8 @@ from pandas import DataFrame
 
 from lct_pipeline.datasets.checkpoints import CheckpointStore
 from lct_pipeline.datasets.shards import ShardStore
-from lct_pipeline.datasets.splits import usable_rows
-from lct_pipeline.datasets.tensors import TensorFile
+from lct_pipeline.datasets.splits import images_digest, usable_rows
+from lct_pipeline.datasets.tensors import TensorFile, content_digest
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.models.denoiser import ModelDescription
 from lct_pipeline.parameters import Runtime, Training, first_difference
@@ -131,6 +131,20 @@ def check_init_from(
         )
 
 
+def refuse_other_values(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuse to go on with other parameters of training than those that weights are of.
+
+    Raises:
+        ParameterError: They differ; names the first difference and how to go on.
+    """
+    difference = first_difference({"training": before}, {"training": now})
+    if difference:
+        raise ParameterError(
+            f"this run was started with other parameters ({difference}). Give the old value to "
+            "continue it, or another name: --params=run_id=<name>."
+        )
+
+
 logger = logging.getLogger(__name__)
 
 
@@ -177,6 +191,16 @@ class TrainingTask:
             "latents": self.latents.fingerprint,
         }
 
+    @cached_property
+    def trained_on(self) -> dict[str, str]:
+        """Return the digests that every checkpoint says it was trained on."""
+        stored = self.latent_normalisation
+        return {
+            "images": images_digest(self.latent_manifest),
+            "autoencoder": str(self.latents.fingerprint).rsplit("-", 1)[1],
+            "normalisation": content_digest(stored.tensors, stored.metadata),
+        }
+
     @property
     def first_step(self) -> int:
         """Return how many steps the previous state has done."""
@@ -191,14 +215,7 @@ class TrainingTask:
         if self.previous_state is None:
             return
         before, now = self.previous_state.metadata, self.origin
-        difference = first_difference(
-            {"training": before["parameters"]}, {"training": now["parameters"]}
-        )
-        if difference:
-            raise ParameterError(
-                f"this run was started with other parameters ({difference}). Give the old value "
-                "to continue it, or another name: --params=run_id=<name>."
-            )
+        refuse_other_values(before["parameters"], now["parameters"])
         old_images, old_autoencoder = before["latents"].rsplit("-", 1)
         new_images, new_autoencoder = now["latents"].rsplit("-", 1)
         if old_autoencoder != new_autoencoder:

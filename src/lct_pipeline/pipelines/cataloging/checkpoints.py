@@ -10,13 +10,20 @@ from typing import Any
 
 from pandas import DataFrame
 
-from lct_pipeline.datasets.checkpoints import CheckpointHeader, CheckpointStore, Files
+from lct_pipeline.datasets.checkpoints import (
+    BELONGINGS,
+    CheckpointHeader,
+    CheckpointStore,
+    Files,
+)
 from lct_pipeline.datasets.external_checkpoints import ExternalCheckpoints
 from lct_pipeline.datasets.parts import Last
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.datasets.weight_files import UnreadableError
 from lct_pipeline.errors import DataError, ParameterError
+from lct_pipeline.evaluation.feature_spaces import extractor_digest
 from lct_pipeline.parameters import first_difference
+from lct_pipeline.parameters.evaluation import Features
 from lct_pipeline.progress import gibibytes, track
 
 COLUMNS = {  # as headers say them; of other trainers' checkpoints most are missing
@@ -35,17 +42,22 @@ LONGEST_WRITE = 600.0  # seconds since which a file that cannot be read is no ne
 logger = logging.getLogger(__name__)
 
 
-def index_of(checkpoints: CheckpointStore) -> DataFrame:
+def index_of(checkpoints: CheckpointStore, features: Features) -> DataFrame:
     """Return one row per checkpoint, sorted by step; tensors are not read.
+
+    A row says what a model of this project belongs to: digests of the images, autoencoder and
+    normalisation that it was trained on, and of the extractor that its run is measured by.
 
     Raises:
         DataError: There is no checkpoint, or one is truncated.
     """
+    extractor = extractor_digest(features)
     rows = [
         {
             "name": name,
             "run": checkpoints.run,
             **{column: getattr(header, column) for column in COLUMNS},
+            **_belongings(header, extractor),
             "digest": header.digest,
             "bytes": checkpoints.path(name).stat().st_size,
         }
@@ -53,8 +65,13 @@ def index_of(checkpoints: CheckpointStore) -> DataFrame:
     ]
     if not rows:
         raise DataError(f"{checkpoints.folder} holds no checkpoint: train first.")
-    index = DataFrame(rows).astype(COLUMNS)
+    index = DataFrame(rows).astype(COLUMNS | dict.fromkeys(BELONGINGS, "string"))
     return index.sort_values(["step", "name"], ignore_index=True)
+
+
+def _belongings(header: CheckpointHeader, extractor: str) -> dict[str, str | None]:
+    known = header.trained_on and {**header.trained_on, "extractor": extractor}
+    return {name: (known or {}).get(name) for name in BELONGINGS}
 
 
 def copied_checkpoints(

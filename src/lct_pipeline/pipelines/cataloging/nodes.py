@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lct_pipeline.lazy_types import CheckpointStore, DataFrame, ExternalCheckpoints
+from lct_pipeline.parameters.evaluation import Features
 
 
 def import_checkpoints(
@@ -18,8 +19,8 @@ def import_checkpoints(
     yield from copied_checkpoints(external_checkpoints, previous_checkpoints)
 
 
-def index_checkpoints(checkpoints: CheckpointStore) -> DataFrame:
+def index_checkpoints(checkpoints: CheckpointStore, features: Features) -> DataFrame:
     """Return one row per checkpoint, sorted by step; tensors are not read."""
     from lct_pipeline.pipelines.cataloging.checkpoints import index_of
 
-    return index_of(checkpoints)
+    return index_of(checkpoints, features)

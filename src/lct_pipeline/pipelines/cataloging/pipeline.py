@@ -14,7 +14,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 index_checkpoints,
-                inputs="checkpoints",
+                inputs=["checkpoints", "params:features"],
                 outputs="checkpoint_index",
                 name="index_checkpoints",
             )

@@ -7,13 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
+from lct_pipeline.commands import command
 from lct_pipeline.core.samplers import SamplingPlan
 from lct_pipeline.datasets.checkpoints import CheckpointCatalog
 from lct_pipeline.datasets.decoder import Decoder, needed, normalisation_of
 from lct_pipeline.datasets.model_set import plans_from
 from lct_pipeline.datasets.results import CombinationResult
 from lct_pipeline.datasets.run_folder import RunFolder
-from lct_pipeline.datasets.run_records import TRAIN_NODE, Record
+from lct_pipeline.datasets.run_records import record_of_training
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.evaluation.plans import diffusion_plans, one_step
@@ -81,8 +82,8 @@ def _made(name: str, run: RunFolder) -> tuple[str, TensorFile]:
     file = run.tensors(stored)
     if file is None:
         raise ParameterError(
-            f"export.model: there is no {name} yet. Run `kedro run --pipeline={pipeline}` first, "
-            "or take the last checkpoint: --params=export.model=last."
+            f"export.model: there is no {name} yet. Run {command(pipeline)} first, or take the "
+            f"last checkpoint: {command('export', **{'export.model': 'last'})}."
         )
     return file.metadata["name"], file
 
@@ -110,6 +111,7 @@ def exported_model(
     """Return the model that is chosen, as diffusers takes it, and what its card tells."""
     chosen = choose_model(parameters.model, run, catalog)
     decoder = needed(decoder)
+    catalog.check(**decoder.digests)
     if parameters.onnx:
         check_onnx(chosen.network.model)
     selected = run.values("sampling_plans") or {}
@@ -143,7 +145,7 @@ def _story(
     """Return what the model card tells."""
     rows = [row for row in run.evaluation if row.model == chosen.evaluated_as]
     controls = [row for row in run.evaluation if row.nfe == 0]
-    record = record_of_training(run.records)
+    record = record_of_training(run.records) or run.records[-1]
     improves = selected.get("two_step_improves", {})
     return Story(
         run=run.name,
@@ -155,9 +157,3 @@ def _story(
         two_step_improves=improves.get(chosen.evaluated_as),
         rows=[*rows, *controls] if rows else [],
     )
-
-
-def record_of_training(records: list[Record]) -> Record:
-    """Return the last record of a session that trained; else of the last session."""
-    trained = [record for record in records if TRAIN_NODE in record.node_names]
-    return (trained or records)[-1]
