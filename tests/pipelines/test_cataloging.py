@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from safetensors import safe_open
 from configuration import recipe
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
