@@ -60,3 +60,7 @@ def test_readers_see_the_old_file_until_the_write_is_done(tmp_path: Path) -> Non
         assert target.read_text() == "old"
         assert temporary.name.startswith(".tmp-")
         assert temporary.parent == target.parent
+        with atomic_path(target) as of_another:  # in a container with the same numbers
+            assert of_another != temporary
+            of_another.write_text("newer")
+    assert target.read_text() == "new"

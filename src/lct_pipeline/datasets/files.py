@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import stat
 from collections.abc import Iterator
@@ -21,7 +22,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
     ``.tmp-`` and is never read.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".tmp-{os.getpid()}-{target.name}")
+    # not by the process: those of two containers have the same number
+    temporary = target.with_name(f".tmp-{secrets.token_hex(4)}-{target.name}")
     try:
         yield temporary
         _share(temporary)

@@ -42,8 +42,8 @@ def hold_run(folder: Path, wait_minutes: int, work: str) -> FileLock:
         _acquire(lock, folder, wait_minutes)
     except Timeout as error:
         raise DataError(
-            f"run {folder.name} is worked on by {_holder(folder)}, and was so for {wait_minutes} "
-            "min. Let it end, end it, wait for longer (runtime.wait_minutes), or give this run "
+            f"run {folder.name} is worked on by {_holder(folder)}, still after {wait_minutes} min. "
+            "Let it end, end it, wait for longer (runtime.wait_minutes), or give this run "
             f"another name (--params=run_id=<name>). If it is not there any more, remove {file}; "
             "on a disk that machines share, look on the machine that is named."
         ) from error
@@ -64,6 +64,8 @@ def _acquire(lock: FileLock, folder: Path, wait_minutes: int) -> None:
     try:
         lock.acquire(timeout=0)
     except Timeout:
+        if wait_minutes == 0:
+            raise
         logger.warning(
             "Run %s is worked on by %s: waiting for its end, at most %d min.",
             folder.name,
@@ -77,5 +79,5 @@ def _holder(folder: Path) -> str:
     """Return which process has the lock, as it told itself."""
     try:
         return regular_file(folder / HOLDER).read_text()
-    except OSError:
+    except (OSError, ValueError):  # not written yet, or no text
         return "another process"
