@@ -177,6 +177,14 @@ def test_files_and_code_that_a_record_alone_names_are_neither_read_nor_run(
 def test_what_is_missing_is_told_before_anything_is_computed(
     smoke_run: Path,
 ) -> None:
-    message = refusal(lambda: run_stages(smoke_run, "evaluate", run_id="new"))
-    command = "`kedro run --pipeline=train --env=smoke --params=run_id=new`"
-    assert f"checkpoint_index of run new is not there. Run {command} first." in message
+    new = {"training": {"seed": 5}}
+    message = refusal(lambda: run_stages(smoke_run, "evaluate", **new))
+    command = "`kedro run --pipeline=train --env=smoke --params=training.seed=5`"
+    assert re.search(
+        rf"checkpoint_index of run \S+ is not there. Run {command} first", message
+    )
+    message = refusal(lambda: run_stages(smoke_run, "export", run_id="tesetd"))
+    assert "There is no run 'tesetd'; there are: tested." in message
+    new["training"] |= {"init_from": {"run": "teacher"}}
+    message = refusal(lambda: run_stages(smoke_run, "train", **new))
+    assert "training.init_from.run=teacher: there are no checkpoints" in message

@@ -16,7 +16,7 @@ from conftest import DIFFUSION, SmokeResults, run_stages
 from lct_pipeline.datasets.checkpoints import CheckpointsDataset, CheckpointStore
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.models.denoiser import ModelDescription
-from lct_pipeline.training.task import class_counts, describe_model, init_weights
+from lct_pipeline.training.task import class_counts, describe_model, init_checkpoint
 
 CONDITIONAL = {"network.conditional": True}
 
@@ -137,9 +137,8 @@ def test_where_no_rate_was_kept_the_last_weights_are_taken(
     dataset = CheckpointsDataset(path=str(tmp_path / "run" / "checkpoints"))
     for piece in results.train({"ema.rates": []}):
         dataset.save(piece.checkpoints)
-    chosen = init_weights(dataset.load(), results.training(START))
-    assert chosen is not None
-    assert (chosen.metadata["step"], chosen.metadata["kind"]) == (12, "raw")
+    chosen = init_checkpoint(dataset.load(), results.training(START))
+    assert chosen == "step-0000012-raw"
 
 
 @pytest.mark.parametrize("name", [None, "step-0000020-raw", "step-0000060-power-0.1"])

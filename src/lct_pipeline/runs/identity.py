@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from kedro.framework.project import pipelines
@@ -19,7 +20,8 @@ from lct_pipeline.datasets.splits import images_digest
 from lct_pipeline.errors import DataError, ParameterError
 from lct_pipeline.evaluation.feature_spaces import extractor_digest
 from lct_pipeline.parameters import differences
-from lct_pipeline.training.task import refuse_other_values
+from lct_pipeline.runs.reading import find_run
+from lct_pipeline.training.task import init_checkpoint, refuse_other_values
 
 logger = logging.getLogger(__name__)
 
@@ -156,11 +158,24 @@ class Identity:
 
     def _refuse_missing(self) -> None:
         """Refuse to begin where a later node would not find what it needs."""
-        for name in sorted(self.pipeline.inputs()):
+        inputs, training = self.pipeline.inputs(), self.config.checked.training
+        if "init_from_checkpoints" in inputs:
+            init_checkpoint(self.catalog.get("init_from_checkpoints").load(), training)
+        if "checkpoint_index" in inputs:
+            self._refuse_missing_weights()
+        for name in sorted(inputs):
             dataset = self.catalog.get(name)
             made_by = getattr(dataset, "written_by", None)
             if made_by and not name.startswith("previous_") and not dataset.exists():
                 raise DataError(missing(f"{name} of run {self._run}", made_by))
+
+    def _refuse_missing_weights(self) -> None:
+        """Refuse a name that no run has, and models that cannot be built for what needs them."""
+        if self.config.run_id is not None:
+            find_run(self.config.project or Path(), self.config.run_id)
+        store = self.catalog.get("checkpoints").load()
+        if store.names() and {"models", "exported_model"} & self.pipeline.all_outputs():
+            store.network(store.names()[-1])
 
     def _tell(self) -> None:
         """Say which values are the run's own and not those of conf/."""

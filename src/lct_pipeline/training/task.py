@@ -70,8 +70,8 @@ def class_counts(latent_manifest: DataFrame, parameters: Training) -> dict[str, 
     return {str(name): int(n) for name, n in labels.value_counts().sort_index().items()}
 
 
-def init_weights(store: CheckpointStore, parameters: Training) -> TensorFile | None:
-    """Return the checkpoint that ``training.init_from`` names; None where none is asked for.
+def init_checkpoint(store: CheckpointStore, parameters: Training) -> str | None:
+    """Return the name of the checkpoint to begin with; None where none is asked for.
 
     Raises:
         ParameterError: The run or the checkpoint is not there.
@@ -91,7 +91,7 @@ def init_weights(store: CheckpointStore, parameters: Training) -> TensorFile | N
             f"training.init_from.checkpoint={name}: not in {store.folder}; its last ones are "
             f"{', '.join(names[-4:])}."
         )
-    return store.read(name)
+    return name
 
 
 def _last_average(store: CheckpointStore) -> str:
@@ -178,9 +178,11 @@ class TrainingTask:
         Raises:
             ParameterError: It is not there, or does not fit what is trained.
         """
-        found = init_weights(self.init_from_checkpoints, self.parameters)
-        if found is not None:
-            check_init_from(found, self.description, self.parameters)
+        name = init_checkpoint(self.init_from_checkpoints, self.parameters)
+        if name is None:
+            return None
+        found = self.init_from_checkpoints.read(name)
+        check_init_from(found, self.description, self.parameters)
         return found
 
     @property
