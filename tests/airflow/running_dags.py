@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -42,6 +43,7 @@ SMALL = {
     "evaluation.num_seeds": 1,
 }
 CHANGED = "training.num_steps=60"
+FOLDER = "it's 'a' $HOME `b`"  # a shell would make something of it
 
 
 def dag_of(pipeline: str) -> str:
@@ -77,7 +79,8 @@ class Project:
         self._configure()
         self.kedro(
             "airflow create --env=airflow --jinja-file=conf/airflow/dag.j2 --group-by=namespace",
-            f"--pipelines={','.join(PIPELINES)} --params=project_root={folder}",
+            f"--pipelines={','.join(PIPELINES)}",
+            f"--params=project_root={quote(str(folder))}",
         )
 
     def _configure(self) -> None:
@@ -86,8 +89,8 @@ class Project:
         values["default"].update(run_env="smoke", params=self.params, retry_delay=0)
         path.write_text(yaml.safe_dump(values))
 
-    def kedro(self, *words: str) -> None:
-        command = [str(ROOT / ".venv" / "bin" / "kedro"), *" ".join(words).split()]
+    def kedro(self, text: str, *words: str) -> None:
+        command = [str(ROOT / ".venv" / "bin" / "kedro"), *text.split(), *words]
         done = subprocess.run(
             command, cwd=self.folder, capture_output=True, text=True, check=False
         )
@@ -116,7 +119,7 @@ class Project:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     with timed("export of four DAGs"):
-        return Project(tmp_path_factory.mktemp("scheduled") / "project")
+        return Project(tmp_path_factory.mktemp("scheduled") / FOLDER)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +128,9 @@ def airflow(
 ) -> Iterator[AirflowInstance]:
     home = tmp_path_factory.mktemp("airflow")
     with timed("airflow db migrate"):
-        instance = AirflowInstance(home, project.folder / "airflow_dags")
+        # Airflow itself makes something of a $ in the path of its folder
+        dags = shutil.copytree(project.folder / "airflow_dags", home / "dags")
+        instance = AirflowInstance(home, dags)
     yield instance
     instance.stop()
 
@@ -279,3 +284,15 @@ def test_a_named_run(project: Project, scheduler: AirflowInstance) -> None:
             found = scheduler.finished("lct_pipeline", started)
         assert set(found.values()) == {states}
     assert project.runs() - runs == {"mine"}
+
+
+def test_a_start_chooses_no_code(project: Project, scheduler: AirflowInstance) -> None:
+    runs = project.runs()
+    with timed("lct_pipeline_train with code of its own: failed"):
+        conf = {"params": "features.extractor.kind=evil.module:function"}
+        started = scheduler.trigger("lct_pipeline_train", **conf)
+        found = scheduler.finished("lct_pipeline_train", started)
+    assert set(found.values()) == {"failed", "upstream_failed"}
+    said = scheduler.log("lct_pipeline_train", started, "next_run")
+    assert "evil.module:function" in said and "a start may not choose" in said
+    assert project.runs() == runs

@@ -133,6 +133,9 @@ def test_a_damaged_record_is_told_and_hides_nothing(folder: Path) -> None:
     found = {run["name"]: run["status"] for run in json.loads(invoke("--json"))}
     states = ("unreadable", "unreadable", "failed", "finished")
     assert found == dict(zip(("a b", "new", "broken", "old"), states, strict=True))
+    (manifest,) = folder.rglob("image_manifest.parquet")
+    manifest.write_bytes(b"no table")
+    assert "old (finished): " in (text := invoke()) and f"{manifest} is not" in text
 
 
 def test_a_summary_has_the_key_numbers(folder: Path) -> None:

@@ -105,13 +105,11 @@ OURS = {"generator": "mine.module:generate", "search": {"methods": ["cma"]}}
     ("key", "value"),
     [
         ("combination.generator", "evil.module:function"),
-        ("combination.references", "evil.module:function"),
         ("features.extractor.path", "/tmp/evil.pt"),
         ("evaluation.extractors", [{"kind": "evil.module:function"}]),
         ("ingestion.source", "/home/them"),
         ("ingestion.labels", "theirs.csv"),
         ("encoding.autoencoder", "someone/vae"),
-        ("comparison.generated", "/srv"),
     ],
 )
 def test_each_file_and_import_path_has_to_be_named(key: str, value: Any) -> None:

@@ -176,6 +176,14 @@ def test_later_work_with_other_parameters_does_not_hide_a_run() -> None:
     assert decide(starting(**everything), [past(session(), later)]).nothing_to_do
 
 
+@pytest.mark.parametrize("what", [{"records": []}, {"is_of_this_version": False}])
+def test_a_run_that_cannot_be_used_keeps_its_name(what: dict[str, Any]) -> None:
+    unusable = past(name="train-tuesday", **what)
+    assert decide(starting(), [unusable]).run_id == "train-tuesday-2"
+    with pytest.raises(DataError, match="there is none"):
+        decide(combining(), [unusable])
+
+
 def test_a_new_run_never_takes_the_name_of_another() -> None:
     other = past(
         session(parameters=changed(training__num_steps=20)), name="train-tuesday"

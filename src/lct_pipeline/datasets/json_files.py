@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lct_pipeline.errors import DataError
+from lct_pipeline.given_files import regular_file
 
 MEBIBYTE = 2**20
 MAX_MIB = 64  # of a file; charts have a few MiB
@@ -24,13 +25,13 @@ def read_json(path: Path, max_mib: int = MAX_MIB) -> Any:
 
     Raises:
         FileNotFoundError: It is not there.
-        DataError: It is no regular file, so that no link leads elsewhere and no pipe is waited for;
-            too large; no JSON; too deep; or has a name twice or a number that is not finite.
+        DataError: It is a link, which may lead elsewhere, or no regular file; too large; no JSON;
+            too deep; or has a name twice or a number that is not finite.
     """
     try:
-        if path.is_symlink() or (path.exists() and not path.is_file()):
-            raise ValueError("it is a link, a folder or a device, and no file")
-        if path.stat().st_size > max_mib * MEBIBYTE:
+        if path.is_symlink():
+            raise ValueError("it is a link")
+        if regular_file(path).stat().st_size > max_mib * MEBIBYTE:
             raise ValueError(f"it has more than {max_mib} MiB")
         value = json.loads(
             path.read_text(encoding="utf-8"),
@@ -43,7 +44,7 @@ def read_json(path: Path, max_mib: int = MAX_MIB) -> Any:
     except FileNotFoundError:
         raise
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not readable JSON: {error}.") from error
+        raise DataError(f"{path} is not readable JSON: {error}. Remove it.") from error
     return value
 
 

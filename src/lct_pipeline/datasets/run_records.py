@@ -178,8 +178,6 @@ def read_record(path: Path) -> Record:
             f"{path} is not the record of a run ({key:.60}={problem['input']!r:.60}: "
             f"{problem['msg']}). Remove it."
         ) from error
-    except DataError as error:
-        raise DataError(f"{error} It is not the record of a run: remove it.") from error
 
 
 def read_records(folder: Path) -> tuple[list[Record], list[str]]:

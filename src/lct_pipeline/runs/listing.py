@@ -84,7 +84,11 @@ def summarise(run: Run) -> Summary:
     if run.problems:
         error = run.problems[0]
     try:
-        rows, images = key_rows(run.rows), run.images_by_split()
+        images = run.images_by_split()
+    except DataError as problem:
+        error = str(problem)
+    try:
+        rows = key_rows(run.rows)
     except DataError as problem:
         status, error = "unreadable", str(problem)
     if not run.is_of_this_version:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from kedro.framework.project import pipelines, settings
 from kedro.framework.session import KedroSession
 
 from lct_pipeline.errors import ParameterError, one_message
-from lct_pipeline.parameters import Parameters, given, outside_values
+from lct_pipeline.parameters import Parameters, check_parameters, given, outside_values
 from lct_pipeline.plain_text import printable
 from lct_pipeline.runs.reading import find_runs, tell_problems
 from lct_pipeline.runs.record import content_digests, from_outside
@@ -130,22 +129,14 @@ class Settled:
         conf = settings.CONFIG_LOADER_CLASS(
             str(self.project / source), self.env, runtime_params=self.params, **options
         )
-        named = set(_texts(conf["parameters"]))
+        named = check_parameters(conf["parameters"] | {"run_id": "any"})
+        allowed = outside_values(named).values()
         for key, value in outside_values(parameters).items():
-            if value not in named:
+            if value not in allowed:
                 raise ParameterError(
                     f"{key}={value!r}: a start may not choose a file, or code to run. Name it in "
                     "conf/<recipe>/parameters.yml, or for all starts in conf/airflow/airflow.yml."
                 )
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Yield each text in nested values."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _texts(part)
 
 
 def _decide(

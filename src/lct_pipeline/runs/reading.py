@@ -55,11 +55,6 @@ class Run:
         """Folder of its weights."""
         return self.project / MODELS / self.name
 
-    @property
-    def folders(self) -> tuple[Path, Path]:
-        """Its own folders."""
-        return self.models, self.reporting
-
     @cached_property
     def _found(self) -> tuple[list[Record], list[str]]:
         if not re.fullmatch(NAME, self.name):
@@ -129,8 +124,8 @@ class Run:
         """When it was last worked on, in UTC and as Kedro writes times."""
         if self.last:
             return self.last.started
-        files = self.checkpoints or [p for p in self.folders if p.exists()]
-        newest = max((path.stat().st_mtime for path in files), default=0.0)
+        paths = (*self.checkpoints, self.models, self.reporting)
+        newest = max(path.stat().st_mtime for path in paths if path.exists())
         return time_text(datetime.fromtimestamp(newest, UTC))
 
     @property
@@ -172,7 +167,7 @@ class Run:
     @property
     def num_bytes(self) -> int:
         """What its own folders hold; images, latents and references are shared with others."""
-        files = (path for top in self.folders for path in top.rglob("*"))
+        files = (p for top in (self.models, self.reporting) for p in top.rglob("*"))
         return sum(path.stat().st_size for path in files if path.is_file())
 
     @property
