@@ -21,7 +21,8 @@ from lct_pipeline.datasets.autoencoder import GivenAutoencoderDataset
 from lct_pipeline.datasets.checkpoints import CheckpointIndexDataset
 from lct_pipeline.datasets.external_checkpoints import find_checkpoints
 from lct_pipeline.datasets.external_statistics import read_statistics
-from lct_pipeline.datasets.parts import INDEX, is_complete
+from lct_pipeline.datasets.parts import INDEX, ParquetPartsDataset, is_complete
+from lct_pipeline.datasets.run_folder import RunFolder
 from lct_pipeline.datasets.shards import ShardStore
 from lct_pipeline.datasets.sources import open_source
 from lct_pipeline.datasets.tensors import read_header
@@ -35,6 +36,7 @@ from lct_pipeline.given_files import (
     refuse_replaceable,
     regular_file,
 )
+from lct_pipeline.models.digests import file_digest
 from lct_pipeline.models.published_weights import INCEPTION_FILE
 from lct_pipeline.models.reconstruction import lpips_distance
 from lct_pipeline.training.trainer import compile_network
@@ -110,6 +112,13 @@ OPENED: dict[str, Callable[[Path], object]] = {
     "config.json": lambda p: GivenAutoencoderDataset(source=str(p.parent)).load(),
     "model_index.json": lambda path: load_pipeline(path.parent, "cpu"),
     "values.json": lambda path: AtomicDataset(filepath=str(path)).load(),
+    "there.json": lambda path: AtomicDataset(filepath=str(path)).exists(),
+    "part-1.parquet": lambda p: ParquetPartsDataset(path=str(p.parent), key="n").load(),
+    "shards/index.json": lambda path: ShardStore(path.parent).complete,
+    INDEX: lambda path: is_complete(path.parent),
+    "chart.png": lambda path: RunFolder(path.parent, path.parent).picture("chart"),
+    "table.parquet": lambda path: RunFolder(path.parent, path.parent).table("table"),
+    "shard.bin": file_digest,
     "tensors.safetensors": read_header,
 }
 

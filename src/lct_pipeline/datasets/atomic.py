@@ -128,7 +128,7 @@ class AtomicDataset(AbstractVersionedDataset[Any, Any]):
         """
         path = self._found()
         if path is not None:
-            return self._read(regular_file(path))
+            return self._read(path)
         if self._optional:
             return None
         raise DataError(missing(Path(self._filepath), self._written_by))
@@ -165,7 +165,7 @@ class AtomicDataset(AbstractVersionedDataset[Any, Any]):
             path = Path(self._get_load_path())
         except DatasetError:  # no version yet
             return None
-        return path if path.exists() else None
+        return regular_file(path) if path.exists() else None
 
     def _preview(self, read: Callable[..., Any], **options: Any) -> Any:
         path = self._found()

@@ -22,7 +22,7 @@ from pandas import DataFrame
 from lct_pipeline.datasets.atomic import AtomicDataset
 from lct_pipeline.datasets.files import atomic_path
 from lct_pipeline.datasets.previews import NOTHING, table
-from lct_pipeline.given_files import indexed_file
+from lct_pipeline.given_files import indexed_file, regular_file
 from lct_pipeline.models.digests import digest_of_digests, file_digest
 
 INDEX = "index.json"
@@ -56,7 +56,7 @@ def open_folder(folder: Path) -> None:
 def is_complete(folder: Path) -> bool:
     """Return whether a folder has its index and all files that it names."""
     try:
-        files = json.loads((folder / INDEX).read_text())["files"]
+        files = json.loads(regular_file(folder / INDEX).read_text())["files"]
     except FileNotFoundError:
         return False
     return all(indexed_file(folder / INDEX, name).exists() for name in files)
@@ -117,7 +117,7 @@ class ParquetPartsDataset(AbstractDataset[DataFrame | Last[DataFrame], DataFrame
         return digest_of_digests(file_digest(path) for path in self._parts())
 
     def _parts(self) -> list[Path]:
-        return sorted(self._path.glob("part-*.parquet"))
+        return [regular_file(p) for p in sorted(self._path.glob("part-*.parquet"))]
 
     def _exists(self) -> bool:
         return is_complete(self._path)

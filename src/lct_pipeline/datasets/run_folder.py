@@ -21,6 +21,7 @@ from lct_pipeline.datasets.results import (
 from lct_pipeline.datasets.run_records import Record, told_records
 from lct_pipeline.datasets.tensors import TensorFile, read_tensors
 from lct_pipeline.errors import DataError
+from lct_pipeline.given_files import regular_file
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,13 @@ class RunFolder:
         if path is not None and path.is_dir():
             path = max(path.glob("*/[!.]*.parquet"), default=None)
         parts = [path] if path else sorted((self.models / name).glob("part-*.parquet"))
-        tables = [pd.read_parquet(part) for part in parts]
+        tables = [pd.read_parquet(regular_file(part)) for part in parts]
         found = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
         return None if found.empty else found
 
     def _read(self, name: str, read: Callable[[Path], Any]) -> Any:
         path = self._find(name)
-        return None if path is None else read(path)
+        return None if path is None else read(regular_file(path))
 
     def _find(self, name: str) -> Path | None:
         paths = (folder / name for folder in (self.reporting, self.models))

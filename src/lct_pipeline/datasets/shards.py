@@ -34,7 +34,7 @@ from lct_pipeline.datasets.previews import NOTHING, NUM_THUMBNAILS, thumbnails
 from lct_pipeline.datasets.shard_file import ShardFile, write_shard
 from lct_pipeline.datasets.tensors import DIGEST_KEY
 from lct_pipeline.errors import DataError
-from lct_pipeline.given_files import indexed_file
+from lct_pipeline.given_files import indexed_file, regular_file
 from lct_pipeline.models.digests import digest_of_digests
 
 
@@ -72,7 +72,7 @@ class ShardStore:
     @cached_property
     def _index(self) -> dict[str, Any]:
         path = self.folder / "index.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        return json.loads(regular_file(path).read_text()) if path.exists() else {}
 
     @property
     def complete(self) -> bool:

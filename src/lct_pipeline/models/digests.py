@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lct_pipeline.given_files import regular_file
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -25,7 +27,7 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
 
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file, which is read in parts."""
-    with path.open("rb") as file:
+    with regular_file(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

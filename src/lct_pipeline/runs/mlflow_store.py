@@ -20,6 +20,7 @@ import click
 
 from lct_pipeline.datasets.run_records import Record, parse_time
 from lct_pipeline.errors import UserError
+from lct_pipeline.given_files import regular_file
 from lct_pipeline.parameters import flatten, parameters_digest
 from lct_pipeline.plain_text import printable
 from lct_pipeline.runs.reading import (
@@ -193,7 +194,7 @@ def training_rows(run: Run) -> Iterator[tuple[int, dict[str, float]]]:
 
     folder = run.models / "training_metrics"
     for part in sorted(folder.glob("[!.]*.parquet")):
-        for row in parquet.read_table(part).to_pylist():
+        for row in parquet.read_table(regular_file(part)).to_pylist():
             step = row.pop("step")
             numbers = {k: v for k, v in row.items() if isinstance(v, int | float)}
             yield step, {f"training/{k}": v for k, v in numbers.items() if isfinite(v)}

@@ -27,6 +27,7 @@ from lct_pipeline.datasets.run_records import (
     time_text,
 )
 from lct_pipeline.errors import DataError, UserError
+from lct_pipeline.given_files import regular_file
 
 REPORTING = Path("data", "08_reporting")
 MODELS = Path("data", "06_models")
@@ -191,7 +192,7 @@ class Run:
         if not manifest.exists():
             return {}
         try:
-            splits = parquet.read_table(manifest, columns=["split"])[
+            splits = parquet.read_table(regular_file(manifest), columns=["split"])[
                 "split"
             ].to_pylist()
         except (OSError, ValueError, KeyError) as error:
