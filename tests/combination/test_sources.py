@@ -108,6 +108,14 @@ def test_without_an_autoencoder_the_command_is_told(pixels: Run) -> None:
         next(replace(pixels, decoder=None).search())
 
 
+def test_checkpoints_are_decoded_by_the_autoencoder_that_they_belong_to(
+    pixels: Run,
+) -> None:
+    rows = pixels.catalog.rows.assign(autoencoder="0" * 64)
+    with pytest.raises(DataError, match="belongs to other weights of the autoencoder"):
+        next(replace(pixels, catalog=replace(pixels.catalog, rows=rows)).search())
+
+
 def test_checkpoints_of_another_trainer_need_a_function(tiny: Run, pixels: Run) -> None:
     message = r"combination\.generator; see docs/other_checkpoints\.md"
     with pytest.raises(DataError, match=message):

@@ -157,6 +157,18 @@ def test_other_images_in_the_same_place_are_not_those_of_a_finished_run(
     assert listing(models) == before
 
 
+def test_another_autoencoder_in_the_place_of_the_runs_is_refused(
+    smoke_run_copy: Path,
+) -> None:
+    (path,) = (smoke_run_copy / "data/04_feature").glob("*/decoder.json")
+    path.write_text(
+        json.dumps({**json.loads(path.read_text()), "autoencoder": "0" * 64})
+    )
+    for pipeline in ("export", "evaluate"):
+        message = refusal(lambda: run_stages(smoke_run_copy, pipeline, run_id="tested"))  # noqa: B023
+        assert "run tested belongs to other weights of the autoencoder" in message
+
+
 def test_files_and_code_that_a_record_alone_names_are_neither_read_nor_run(
     two_runs: Path,
 ) -> None:
