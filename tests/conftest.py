@@ -19,6 +19,7 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog
 
+from lct_pipeline.commands import remember
 from lct_pipeline.datasets.checkpoints import CheckpointsDataset, CheckpointStore
 from lct_pipeline.datasets.parts import opened
 from lct_pipeline.datasets.shards import ShardStore
@@ -62,6 +63,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
     limit_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    """Leave nothing of how a session was called to the next test."""
+    yield
+    remember(None, {})
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-import pytest
-
 from lct_pipeline.commands import command, remember
 from lct_pipeline.parameters.given import parsed
 
@@ -18,12 +16,6 @@ GIVEN: dict[str, Any] = {
     "evaluation": {"extractors": [{"kind": "inception", "path": "/a,b"}]},
     "runtime": {"mlflow": False},
 }
-
-
-@pytest.fixture(autouse=True)
-def forgotten() -> Any:
-    yield
-    remember(None, {})
 
 
 def test_a_command_gives_again_what_its_session_was_given() -> None:

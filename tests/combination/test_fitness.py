@@ -108,7 +108,7 @@ def unrounded(stage: Stage, alpha: np.ndarray, request: Request) -> float:
     task = stage.task
     assert task.network is not None
     inputs = task.network, task.decoder, task.sampling, task.runtime
-    generator = build_generator(*inputs, quantise=torch.clone)
+    generator = build_generator(*inputs, quantise=lambda x, _: x.clone())
     source = ModelSource(generator, one_step(task.network))
     weights = stage.weights.state_dict(stage.members.padded(alpha))
     images = torch.cat(list(source.batches(weights, request)))
