@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 from forking import fork_in_place_of_spawning
+from hostile import ENVIRONMENT
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog
@@ -165,7 +166,13 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Return a project folder in which the whole smoke recipe ran once, to be read only."""
 
     def make(folder: Path) -> None:
-        run_stages(copy_project(folder / "project"), run_id="tested")
+        project = copy_project(folder / "project")
+        secret = f"hub: {{token: {ENVIRONMENT['HF_TOKEN']}}}"  # for test_secrets.py
+        (project / "conf" / "local" / "credentials.yml").write_text(secret)
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in ENVIRONMENT.items():
+                patch.setenv(name, value)
+            run_stages(project, run_id="tested")
 
     project = made_once(tmp_path_factory, "smoke_run", make) / "project"
     before = listing(project / "data")

@@ -28,6 +28,7 @@ from lct_pipeline.datasets.run_records import (
 )
 from lct_pipeline.errors import DataError, UserError
 from lct_pipeline.given_files import regular_file
+from lct_pipeline.plain_text import printable
 
 REPORTING = Path("data", "08_reporting")
 MODELS = Path("data", "06_models")
@@ -220,7 +221,7 @@ def tell_problems(runs: Iterable[Run]) -> None:
     """Print what is left out of runs, on the error stream."""
     for run in runs:
         for problem in run.problems:
-            click.echo(f"Left out: {problem}", err=True)
+            click.echo(printable(f"Left out: {problem}"), err=True)
 
 
 def find_run(project: Path, name: str) -> Run:
