@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,8 +27,17 @@ def refuse(*_: Any, **__: Any) -> None:
 
 
 HUB = SimpleNamespace(load_dataset=refuse)
+
+
+def open_experiment(name: str) -> None:
+    """Print the address of what is opened, as MLflow does unless it is told otherwise."""
+    if not os.environ.get("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"):
+        sys.stdout.write(f"{name} is at {ADDRESS}")
+    refuse()
+
+
 MLFLOW = SimpleNamespace(
-    set_experiment=refuse,
+    set_experiment=open_experiment,
     MlflowException=ServiceError,
     get_tracking_uri=lambda: f"https://user:{CANARY}@host",
 )
@@ -65,6 +75,7 @@ def test_commands_leave_no_secret_in_files_messages_and_logs(
     monkeypatch.chdir(project)
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.delenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", raising=False)
     monkeypatch.setitem(sys.modules, "datasets", HUB)  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "mlflow", MLFLOW)  # type: ignore[arg-type]
     local = project / "conf" / "local" / "credentials.yml"

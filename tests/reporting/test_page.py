@@ -170,7 +170,7 @@ def test_heavy_tails_are_called_so() -> None:
     assert "heavy" not in tails_sentence("latents", statistics(1e-6))
 
 
-EVIL = '<script>alert("x")</script>'
+EVIL = '<script>alert("x")</script>\u202e'
 
 
 def test_what_comes_from_data_is_escaped(tmp_path: Path) -> None:
@@ -186,6 +186,7 @@ def test_what_comes_from_data_is_escaped(tmp_path: Path) -> None:
     )
     assert "<script" not in html
     assert html.count("&lt;script&gt;") >= 8
+    assert "\u202e" not in html  # which would turn what follows
     Reader(html)
 
 

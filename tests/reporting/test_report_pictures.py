@@ -57,6 +57,12 @@ def test_each_panel_has_its_title_and_its_images(
     assert not any(axis.images for axis in figure.axes[count:])
 
 
+def test_the_name_of_a_panel_is_no_formula() -> None:
+    figure = draw_panels({"$\\x{$\x1b": torch.zeros(1, 3, 8, 8, dtype=torch.uint8)}, "")
+    figure.canvas.draw()
+    assert figure.axes[0].get_title() == r"$\x{$\x1b"
+
+
 def test_each_generated_image_stands_left_of_its_neighbours_with_their_distances() -> (
     None
 ):

@@ -36,9 +36,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 def _share(path: Path) -> None:
     """Give a file, or those of a folder, the rights of a new one: safetensors keeps its private."""
-    probe = path.with_name(
-        f"{path.name}-rights"
-    )  # asking for the umask would change it
+    # those of a file, for to ask for the umask is to change it
+    probe = path.with_name(f"{path.name}-rights")
     probe.touch()
     rights = stat.S_IMODE(probe.stat().st_mode)
     probe.unlink()

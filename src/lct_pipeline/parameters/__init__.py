@@ -28,11 +28,6 @@ from lct_pipeline.parameters.training import Training
 from lct_pipeline.parameters.types import Group, Outside, RunName, marks
 from lct_pipeline.plain_text import holds_secret
 
-SECRET = (
-    "has a password or a token, or a URL with a user, ? or #, and all parameters are written into "
-    "records and reports. Give it without, and log in by the environment, such as HF_TOKEN"
-)
-
 
 class Parameters(Group):
     """All parameters of the project."""
@@ -81,7 +76,12 @@ def check_parameters(values: dict[str, Any]) -> Parameters:
     if "://" in everything or holds_secret(everything):
         found = [name for name, text in shown.items() if holds_secret(text)]
         if found:
-            raise _refusal(f"  {name}: {SECRET}" for name in found)
+            raise _refusal(
+                f"  {name}: has a password or a token, or a URL with a user, ? or #, and all "
+                "parameters are written into records and reports. Give it without, and log in by "
+                "the environment, such as HF_TOKEN"
+                for name in found
+            )
     return parameters
 
 
@@ -102,7 +102,7 @@ def _describe(fault: Any) -> str:
     if isinstance(fault["input"], dict):  # a group whose values do not go together
         return f"  {key}: {message}" if key else f"  {message}"
     if holds_secret(str(fault["input"])):
-        return f"  {key}: {message}; its value {SECRET}"
+        return f"  {key}: {message}; its value is not shown, as it has a secret"
     return f"  {key}={fault['input']!r}: {message}"
 
 
