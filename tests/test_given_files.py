@@ -6,8 +6,9 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
@@ -41,8 +42,6 @@ from lct_pipeline.models.published_weights import INCEPTION_FILE
 from lct_pipeline.models.reconstruction import lpips_distance
 from lct_pipeline.training.trainer import compile_network
 
-SECONDS = 2.0  # after which what waits for a writer gets an empty file
-
 
 def message_of(call: Callable[..., Any], *given: Any) -> str:
     with pytest.raises(Exception) as caught:  # Kedro wraps what datasets raise
@@ -50,34 +49,6 @@ def message_of(call: Callable[..., Any], *given: Any) -> str:
     fault = user_error_in(caught.value)
     assert isinstance(fault, DataError), repr(caught.value)
     return str(fault)
-
-
-@pytest.fixture
-def fifo(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Return what makes a FIFO of a name; whoever waits for a writer does so for seconds only."""
-    made: list[Path] = []
-    done = threading.Event()
-
-    def make(name: str) -> Path:
-        path = tmp_path / "given" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.mkfifo(path)
-        made.append(path)
-        return path
-
-    def write_nothing() -> None:
-        while not done.wait(SECONDS):
-            for path in made:
-                try:
-                    os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
-                except OSError:  # nobody waits
-                    pass
-
-    writer = threading.Thread(target=write_nothing)
-    writer.start()
-    yield make
-    done.set()
-    writer.join()
 
 
 def source(path: Path) -> object:
@@ -123,12 +94,20 @@ OPENED: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.timeout(30)
 @pytest.mark.parametrize("name", OPENED)
 def test_a_fifo_is_refused_by_its_name_and_not_waited_for(
-    fifo: Callable[[str], Path], name: str
+    tmp_path: Path, name: str
 ) -> None:
-    path = fifo(name)
+    path = tmp_path / "given" / name
+    path.parent.mkdir(parents=True)
+    os.mkfifo(path)
+    writer = threading.Timer(  # libraries that wait in C are not interrupted
+        2.0, lambda: os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+    )
+    writer.start()
     assert f"{path} is a FIFO, not a regular" in message_of(OPENED[name], path)
+    writer.cancel()
 
 
 @pytest.mark.parametrize(
@@ -194,104 +173,90 @@ def test_a_link_in_an_index_stays_in_the_folder_or_in_the_cache_of_the_hub(
         indexed_file(tmp_path / "others" / "1a2b" / index.name, "b")
 
 
+def checkpoint_index(path: Path) -> object:
+    index = path.with_name("checkpoints.parquet")
+    pd.DataFrame({"name": ["step-5", "../a"]}).to_parquet(index)
+    kind = "lct_pipeline.datasets.checkpoints.CheckpointsDataset"
+    checkpoints = {"type": kind, "path": str(path.parent / "checkpoints")}
+    return CheckpointIndexDataset(filepath=str(index), checkpoints=checkpoints).load()
+
+
+SHARDS = {"weight_map": {"a": "b", "c": "../a"}}
+
+
 @pytest.mark.parametrize(
-    ("name", "content"),
+    ("name", "content", "read"),
     [
-        ("model.safetensors.index.json", {"weight_map": {"a": "../a"}}),
-        ("unet/model.bin.index.json", {"weight_map": {"a": "b", "c": "../a"}}),
-        ("state.json", {"_data_files": [{"filename": "../a"}]}),
-        ("dataset_dict.json", {"splits": ["train", "../a"]}),
+        ("model.safetensors.index.json", SHARDS, OPENED["model.safetensors"]),
+        ("model.safetensors.index.json", SHARDS, OPENED["config.json"]),
+        ("unet/model.bin.index.json", SHARDS, OPENED["model_index.json"]),
+        ("x.index.json", SHARDS, lambda p: weight_paths(p.with_name("x.index.json"))),
+        ("state.json", {"_data_files": [{"filename": "../a"}]}, source_folder),
+        ("dataset_dict.json", {"splits": ["train", "../a"]}, source_folder),
+        ("index.json", {"files": ["../a"]}, OPENED[INDEX]),
+        (
+            "index.json",
+            {"shards": [{"name": "../a"}]},
+            lambda path: ShardStore(path.parent).shards,
+        ),
+        ("checkpoints.parquet", None, checkpoint_index),
     ],
 )
-def test_the_indexes_of_a_folder_are_read_before_a_library_does(
-    tmp_path: Path, name: str, content: Any
-) -> None:
-    path = tmp_path / name
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(content))
-    readers = ("model.safetensors", "config.json", "model_index.json")
-    for reader in readers if "index" in name else ("state.json",):
-        assert f"{path} names '../a'" in message_of(OPENED[reader], tmp_path / "any")
-    path.write_text('{"weight_map": 5, "_data_files": 5, "splits": 5}')
-    assert f"{path} cannot be read" in message_of(check_folder, tmp_path)
-
-
-def checkpoint_index(index: Path) -> object:
-    checkpoints = {
-        "type": "lct_pipeline.datasets.checkpoints.CheckpointsDataset",
-        "path": str(index.parent / "checkpoints"),
-    }
-    pd.DataFrame({"name": ["step-5", "../a"]}).to_parquet(index)
-    dataset = CheckpointIndexDataset(filepath=str(index), checkpoints=checkpoints)
-    return dataset.load()
-
-
-OWN: list[tuple[str, Any, Callable[[Path], object]]] = [
-    (
-        "index.json",
-        {"fingerprint": "f", "shards": [{"name": "../a.safetensors"}]},
-        lambda index: ShardStore(index.parent).shards,
-    ),
-    (INDEX, {"files": ["../a.safetensors"]}, lambda index: is_complete(index.parent)),
-    ("checkpoints.parquet", None, checkpoint_index),
-    ("m.index.json", {"weight_map": {"b": "../a.safetensors"}}, weight_paths),
-]
-
-
-@pytest.mark.parametrize(("name", "content", "read"), OWN, ids=range(4))
-def test_our_own_readers_of_indexes_stay_in_the_folder(
+def test_no_reader_of_an_index_leaves_its_folder(
     tmp_path: Path, name: str, content: Any, read: Callable[[Path], object]
 ) -> None:
+    (tmp_path / "unet").mkdir()
     (tmp_path / name).write_text(json.dumps(content))
-    message = message_of(read, tmp_path / name)
-    assert f"{tmp_path / name} names '../a.safetensors'" in message
+    message = message_of(read, tmp_path / "any")
+    assert f"{tmp_path / name} names '../a" in message
+
+
+@pytest.mark.parametrize("name", ["a.index.json", "state.json", "dataset_dict.json"])
+def test_a_damaged_index_in_a_folder_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text('{"weight_map": 5, "_data_files": 5, "splits": 5}')
+    assert f"{tmp_path / name} cannot be read" in message_of(check_folder, tmp_path)
 
 
 # code that others could replace
 
 
 @pytest.mark.parametrize(
-    ("modes", "other_owner", "is_refused"),
+    ("modes", "owner", "is_refused"),
     [
-        ((0o755, 0o755, 0o644), False, False),
-        ((0o755, 0o755, 0o666), False, True),
-        ((0o755, 0o777, 0o644), False, True),
-        ((0o777, 0o755, 0o644), False, True),
-        ((0o755, 0o775, 0o664), False, False),
-        ((0o1777, 0o755, 0o644), False, False),
-        ((0o755, 0o1777, 0o644), False, False),
-        ((0o755, 0o1777, 0o644), True, True),
-        ((0o755, 0o755, 0o644), True, False),
+        ((0o755, 0o755, 0o644), 0, False),
+        ((0o755, 0o755, 0o666), 0, True),
+        ((0o755, 0o777, 0o644), 0, True),
+        ((0o777, 0o755, 0o644), 0, True),
+        ((0o1777, 0o775, 0o664), 0, False),
+        ((0o755, 0o1777, 0o644), 0, False),
+        ((0o755, 0o1777, 0o644), 12345, True),
+        ((0o755, 0o755, 0o644), 12345, False),
     ],
 )
 def test_code_that_other_users_could_replace_is_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     modes: tuple[int, ...],
-    other_owner: bool,
+    owner: int,
     is_refused: bool,
 ) -> None:
-    file = tmp_path / "top" / "folder" / "net.pt"
+    file, link = tmp_path / "top" / "folder" / "net.pt", tmp_path / "link.pt"
     file.parent.mkdir(parents=True)
     file.touch()
-    (tmp_path / "link.pt").symlink_to(file)
+    link.symlink_to(file)
     for place, mode in zip((file.parents[1], file.parent, file), modes, strict=True):
         place.chmod(mode)
-    if other_owner:
-        stat = Path.stat
 
-        def of_another(path: Path, **kwargs: Any) -> os.stat_result:
-            found = stat(path, **kwargs)
-            values = [*found[:4], 12345, *found[5:]] if path == file else found
-            return os.stat_result(values)
+    def stat(path: Path) -> Any:
+        uid = owner if path == file else 0
+        return SimpleNamespace(st_mode=os.stat(path).st_mode, st_uid=uid)
 
-        monkeypatch.setattr(Path, "stat", of_another)
-    for path in (file, tmp_path / "link.pt"):
-        if is_refused:
-            for call, given in ((refuse_replaceable, path), (built, str(path))):
-                assert "other users of this machine" in message_of(call, given)
-        else:
-            refuse_replaceable(path)
+    monkeypatch.setattr(Path, "stat", stat)
+    if not is_refused:
+        refuse_replaceable(link)
+        return
+    for call, given in ((refuse_replaceable, link), (built, str(file))):
+        assert "other users of this machine" in message_of(call, given)
 
 
 def test_compiled_code_is_kept_where_nobody_else_can_go(

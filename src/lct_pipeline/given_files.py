@@ -22,12 +22,7 @@ _MALFORMED = (
     RecursionError,
 )
 _KERNEL = ("/proc", "/sys")  # whose files are regular by name; some have no end
-_KINDS: dict[str, Callable[[int], bool]] = {
-    "a folder": stat.S_ISDIR,
-    "a FIFO": stat.S_ISFIFO,
-    "a socket": stat.S_ISSOCK,
-    "a device": lambda mode: stat.S_ISCHR(mode) or stat.S_ISBLK(mode),
-}
+_KINDS = {stat.S_IFDIR: "folder", stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket"}
 # the names of files in an index, by how it is called; the others are of Hugging Face datasets
 _NAMES: dict[str, Callable[[Any], list[Any]]] = {
     INDEX_SUFFIX: lambda index: list(dict.fromkeys(index["weight_map"].values())),
@@ -45,15 +40,14 @@ def regular_file(path: Path) -> Path:
         DataError: Something else is there.
         OSError: Nothing is, or it cannot be reached.
     """
-    mode, target = path.stat().st_mode, _real(path)
-    found = next((name for name, is_one in _KINDS.items() if is_one(mode)), None)
-    if any(target.is_relative_to(top) for top in _KERNEL):
-        found = "a file of the kernel"
-    if found is None:
+    kind, target = stat.S_IFMT(path.stat().st_mode), _real(path)
+    is_of_kernel = any(target.is_relative_to(top) for top in _KERNEL)
+    if kind == stat.S_IFREG and not is_of_kernel:
         return path
+    found = "file of the kernel" if is_of_kernel else _KINDS.get(kind, "device")
     behind = f" (a link to {target})" if path.is_symlink() else ""
     raise DataError(
-        f"{path}{behind} is {found}, not a regular file: it is not opened. Give a regular file, or "
+        f"{path}{behind} is a {found}, not a regular file: it is not opened. Give a file, or "
         "take this out of its folder."
     )
 

@@ -39,7 +39,12 @@ def hold_run(folder: Path, wait_minutes: int, work: str) -> FileLock:
         if file.exists():
             file.chmod(0o600)  # earlier versions let everybody open it
         lock = FileLock(file, mode=0o600)
-        _acquire(lock, folder, wait_minutes)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            message = "Run %s is worked on by %s: waiting for its end, at most %d min."
+            logger.warning(message, folder.name, _holder(folder), wait_minutes)
+            lock.acquire(timeout=60 * wait_minutes, poll_interval=0.5)
     except Timeout as error:
         raise DataError(
             f"run {folder.name} is worked on by {_holder(folder)}, still after {wait_minutes} min. "
@@ -58,21 +63,6 @@ def hold_run(folder: Path, wait_minutes: int, work: str) -> FileLock:
             f"process {os.getpid()} on {socket.gethostname()} ({work}, since {since})"
         )
     return lock
-
-
-def _acquire(lock: FileLock, folder: Path, wait_minutes: int) -> None:
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        if wait_minutes == 0:
-            raise
-        logger.warning(
-            "Run %s is worked on by %s: waiting for its end, at most %d min.",
-            folder.name,
-            _holder(folder),
-            wait_minutes,
-        )
-        lock.acquire(timeout=60 * wait_minutes, poll_interval=0.5)
 
 
 def _holder(folder: Path) -> str:

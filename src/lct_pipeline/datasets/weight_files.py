@@ -51,14 +51,12 @@ def weight_paths(path: Path) -> tuple[Path, ...]:
     is_index = path.name.endswith(INDEX_SUFFIX)
     shards = sorted(listed_files(path)) if is_index else []
     for file in (path, *shards):
-        try:
-            regular_file(file)
-        except OSError as error:
-            whose = f"{path} lists {file.name}, which" if file != path else str(path)
+        if not file.exists():
             raise DataError(
-                f"{whose} is not there ({error.strerror}). Copy the whole folder again, or leave "
-                "the checkpoint out with cataloging.pattern."
-            ) from error
+                f"{path} lists {file.name}, which is not there. Copy the whole folder again, or "
+                "leave the checkpoint out with cataloging.pattern."
+            )
+        regular_file(file)
     return (path, *shards)
 
 
