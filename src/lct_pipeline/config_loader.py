@@ -24,7 +24,7 @@ from kedro.config import MissingConfigException, OmegaConfigLoader
 from omegaconf import OmegaConf
 
 from lct_pipeline.datasets.run_records import records_folder, told_records, values_of
-from lct_pipeline.errors import ParameterError
+from lct_pipeline.errors import ParameterError, instead_of
 from lct_pipeline.parameters import (
     Parameters,
     check_parameters,
@@ -84,8 +84,14 @@ class LctConfigLoader(OmegaConfigLoader):
         try:
             return super().__getitem__("parameters")
         except MissingConfigException as error:
+            conf = Path(self.conf_source)
+            recipes = sorted(p.name for p in conf.glob("[!.]*") if p.is_dir())
+            if set("[]*?") & set(str(conf)):
+                place = f"{conf}: Kedro finds no configuration below a folder with [, ], * or ?."
+                raise ParameterError(f"{place} Rename the folder.") from error
             raise ParameterError(
-                f"{error}. Run from the project's folder, with --env naming a folder of conf/."
+                f"{error}. Run from the project's folder, with --env naming a folder of conf/: "
+                f"{instead_of(self.env or '', recipes)}."
             ) from error
 
     @property

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 
 import click
 
@@ -30,6 +31,14 @@ class ParameterError(UserError):
 
 class TrainingError(UserError):
     """Training cannot go on."""
+
+
+def instead_of(name: str, known: Iterable[str]) -> str:
+    """Return what there is in place of an unknown name, the one most like it first."""
+    names = list(known)
+    close = get_close_matches(name, names, 1)
+    meant = f"did you mean {close[0]}? " if close else ""
+    return f"{meant}there are: {', '.join(names)}"
 
 
 def user_error_in(error: BaseException | None) -> UserError | None:

@@ -181,10 +181,12 @@ def _refuse_without(
 ) -> None:
     """Refuse files that belong to the checkpoints and have no step."""
     if without:
-        others = ", ".join([name for name in names if name not in without][:2])
-        looked_for = f"cataloging.step={expression!r}" if expression else "a number"
+        others = (
+            ", ".join([name for name in names if name not in without][:2]) or "none"
+        )
+        by = f"by cataloging.step={expression!r}" if expression else "from its name"
         raise DataError(
-            f"the step of {without[0]!r} cannot be read by {looked_for}; beside it lie {others}. "
+            f"the step of {without[0]!r} cannot be read {by}; beside it, with a step: {others}. "
             r"Rename it, give a regular expression whose first group is the number, such as "
             r"cataloging.step=step_(\d+), or leave the file out with cataloging.pattern."
         )
@@ -336,6 +338,12 @@ class ExternalCheckpointsDataset(AbstractDataset[None, ExternalCheckpoints | Non
         self._pattern, self._step, self._kind = pattern, step, kind
         self._selection = WeightSelection(entry, names, strip_prefix)
         self.metadata = metadata
+
+    def check(self) -> None:
+        """Refuse a folder without checkpoints, or whose steps cannot be read."""
+        if self._source is not None:
+            folder = Path(self._source).expanduser()
+            find_checkpoints(folder, self._pattern, self._step, self._kind)
 
     def load(self) -> ExternalCheckpoints | None:
         """Return the checkpoints, sorted by step; their tensors are not read.

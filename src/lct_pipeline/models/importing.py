@@ -28,8 +28,8 @@ def imported(path: str, key: str) -> Callable[..., Any]:
         sys.path.insert(0, str(Path.cwd()))
     try:
         return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # the module may raise anything
         raise ParameterError(
-            f"{key}={path!r} cannot be imported: {error}. Give package.module:function, of a "
-            "module in the current folder or installed."
+            f"{key}={path!r} cannot be imported: {type(error).__name__}: {error}. Give "
+            "package.module:function, of a module in the current folder or installed."
         ) from error

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lct_pipeline.errors import ParameterError
+from lct_pipeline.errors import ParameterError, instead_of
 from lct_pipeline.parameters.combination import Combination
 from lct_pipeline.parameters.data import Encoding, Ingestion
 from lct_pipeline.parameters.evaluation import (
@@ -94,8 +94,11 @@ def _describe(fault: Any) -> str:
     """Return a line for a refused parameter."""
     key = ".".join(map(str, fault["loc"]))
     if fault["type"] == "extra_forbidden":
-        known = ", ".join(_keys_beside(fault["loc"]))
-        return f"  {key}: no such parameter; there are: {known}"
+        known = instead_of(str(fault["loc"][-1]), _keys_beside(fault["loc"]))
+        return f"  {key}: no such parameter; {known}"
+    if fault["type"] == "model_type":
+        keys = ", ".join(_keys_beside((*fault["loc"], "")))
+        return f"  {key}={fault['input']!r}: a group of parameters; give {key}.<one of {keys}>"
     if fault["type"] == "missing":
         return f"  {key}: missing"
     message = fault["msg"].removeprefix("Value error, ")

@@ -86,13 +86,19 @@ class ImageSourceDataset(AbstractDataset[None, ImageSource | None]):
     ) -> None:
         self._source, self._options = source, SourceOptions(**options)
         self._fingerprint: str | None = None
+        self._checked: ImageSource | None = None
         self.metadata = metadata
+
+    def check(self) -> None:
+        """Open the source for the next load: refuse one that is not there, or is no source."""
+        self._checked = self.load()
 
     def load(self) -> ImageSource | None:
         """Return the source; images are read when they are asked for."""
         if self._source is None:
             return None
-        source = open_source(self._source, self._options)
+        source = self._checked or open_source(self._source, self._options)
+        self._checked = None
         self._fingerprint = source.fingerprint
         return source
 
