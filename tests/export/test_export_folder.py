@@ -29,6 +29,11 @@ def load(folder):
 
 tasks = torch.load(sys.argv[1])
 torch.save([load(f)(**inputs).images for f, inputs in tasks], sys.argv[2])
+for folder, inputs in tasks[:3]:
+    load(folder).save_pretrained(f"{folder}-again")
+    again = DiffusionPipeline.from_pretrained(f"{folder}-again", trust_remote_code=True)
+    assert torch.equal(again(**inputs).images, load(f"{folder}-again")(**inputs).images)
+    assert torch.equal(again(**inputs).images, load(folder)(**inputs).images)
 """
 PLANS = [(name, plan) for name, model in MODELS.items() for plan in model.plans]
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+import json
+import os
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -32,6 +37,24 @@ class LatentPipeline(DiffusionPipeline):
 
     # diffusers 0.36 cannot read annotations that are text, as those of this file are
     __init__.__annotations__.clear()
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], **options: Any
+    ) -> None:
+        """Save as diffusers does, with the code, without which the folder cannot be loaded."""
+        super().save_pretrained(save_directory, **options)
+        folder = Path(save_directory)
+        index = json.loads((folder / "model_index.json").read_text())
+        index.pop("_name_or_path", None)
+        index["_class_name"] = ["pipeline", type(self).__name__]
+        shutil.copyfile(inspect.getfile(type(self)), folder / "pipeline.py")
+        for name, component in self.components.items():
+            kind = type(component)
+            if component is not None and not kind.__module__.startswith("diffusers."):
+                module = kind.__module__.rpartition(".")[2]
+                shutil.copyfile(inspect.getfile(kind), folder / name / f"{module}.py")
+                index[name] = [module, kind.__name__]
+        (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
 
     @torch.no_grad()
     def __call__(
