@@ -7,9 +7,8 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
-from lct_pipeline.core.coupling import (
-    optimal_transport_coupling,
-)
+from lct_pipeline.core import coupling
+from lct_pipeline.core.coupling import assignment, optimal_transport_coupling
 
 
 def batch(size: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -73,3 +72,33 @@ def test_within_each_class_the_cost_is_that_of_the_best_assignment(
     assert torch.equal(optimal_transport_coupling(x, eps, labels), coupled)
     if num_classes == 1:
         assert torch.equal(optimal_transport_coupling(x, eps), coupled)
+
+
+@pytest.fixture
+def planted() -> tuple[np.ndarray, np.ndarray]:
+    """Return costs u_i + v_j + U_ij, and the permutation at which alone U is 0, all else above."""
+    rng, size = np.random.default_rng(0), 1700
+    best, U = rng.permutation(size), rng.random((size, size))
+    U[np.arange(size), best] = 0
+    return U + 5 * rng.random((size, 1)) + 5 * rng.random(size), best
+
+
+@pytest.mark.filterwarnings("error")
+def test_large_batches_are_solved_to_the_end(
+    planted: tuple[np.ndarray, np.ndarray],
+) -> None:
+    M, best = planted
+    assert np.array_equal(assignment(M), best)
+
+
+def test_what_is_not_the_optimum_is_not_taken_for_it(
+    planted: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coupling, "MOST_ITERATIONS", 10)
+    with (
+        pytest.warns(UserWarning, match="numItermax"),
+        pytest.raises(
+            ArithmeticError, match=r"optimal transport was not found: .*numIt"
+        ),
+    ):
+        assignment(planted[0][:50, :50])

@@ -80,8 +80,36 @@ def test_tiles_and_blocks_of_any_size_meet_without_a_gap(
     array, coefficients = random_weights(4, num_weights), alphas(2, 4)
     before = array.copy()
     found = combine(WeightMatrix(array), coefficients, block_size=block_size)
-    np.testing.assert_allclose(found, coefficients @ array.astype(float), atol=5e-6)
+    np.testing.assert_allclose(found, coefficients @ array.astype(float), rtol=1e-6)
     assert np.array_equal(array, before)
+
+
+def test_a_combination_is_the_same_beside_others_alone_and_in_blocks_of_any_size() -> (
+    None
+):
+    array, coefficients = random_weights(40, 3 * TILE + 77), alphas(9, 40)
+    coefficients[3:5, 7:30] = 0  # checkpoints that some of them do not use
+    whole = combine(WeightMatrix(array), coefficients, block_size=10**6)
+    for block_size in (1, TILE, 2 * TILE + 5):
+        found = combine(WeightMatrix(array), coefficients, block_size=block_size)
+        assert np.array_equal(found, whole)
+    for rows in ([0], [3], [4, 8], [8, 4, 0, 3, 1]):
+        found = combine(WeightMatrix(array), coefficients[rows], block_size=TILE)
+        assert np.array_equal(found, whole[rows])
+        used = np.flatnonzero(coefficients[rows].any(0))
+        matrix = WeightMatrix(array).rows(used)
+        found = combine(matrix, coefficients[rows][:, used], block_size=TILE)
+        assert np.array_equal(found, whole[rows])
+
+
+def test_what_is_the_same_in_all_checkpoints_stays_so_under_large_coefficients() -> (
+    None
+):
+    same = np.repeat(random_weights(1, 500), 6, axis=0)
+    found = combine(
+        WeightMatrix(same), 1e4 * alphas(3, 6) - 1e4 / 6 + 1 / 6, block_size=1
+    )
+    assert np.array_equal(found, same[:3])
 
 
 @pytest.mark.parametrize("block_size", [3, 10_000])
@@ -104,9 +132,10 @@ def test_the_result_is_put_where_it_is_wanted() -> None:
     assert np.isnan(room[[0, 3, 4]]).all()
 
 
+ONES = np.ones(5 * TILE, np.float32)
 WORK: dict[str, Callable[[Any], Any]] = {
-    "combine": lambda matrix: combine(matrix, alphas(1, 2), block_size=10),
-    "project": lambda matrix: project(matrix, np.ones(25, np.float32), block_size=10),
+    "combine": lambda matrix: combine(matrix, alphas(1, 2), block_size=2 * TILE + 9),
+    "project": lambda matrix: project(matrix, ONES, block_size=2 * TILE + 9),
 }
 
 
@@ -114,32 +143,35 @@ WORK: dict[str, Callable[[Any], Any]] = {
 def test_every_column_is_read_once_and_no_more_than_a_block_at_a_time(
     work: str,
 ) -> None:
-    matrix = WatchedMatrix(random_weights(2, 25))
+    matrix = WatchedMatrix(random_weights(2, 5 * TILE))
     WORK[work](matrix)
-    assert matrix.spans == [(0, 10), (10, 20), (20, 25)]
+    assert matrix.spans == [(a * TILE, b * TILE) for a, b in ((0, 2), (2, 4), (4, 5))]
 
 
-@pytest.mark.parametrize("broken_from", [0, 10, 20])
+@pytest.mark.parametrize("broken_from", [0, 2 * TILE, 4 * TILE])
 @pytest.mark.parametrize("work", WORK)
 def test_what_goes_wrong_in_reading_ahead_is_raised_to_the_caller(
     work: str, broken_from: int
 ) -> None:
-    matrix = WatchedMatrix(random_weights(2, 25), broken_from=broken_from)
+    matrix = WatchedMatrix(random_weights(2, 5 * TILE), broken_from=broken_from)
     with pytest.raises(OSError, match=f"the disk is gone at {broken_from}"):
         WORK[work](matrix)
     names = [thread.name for thread in threading.enumerate()]
     assert not any("read checkpoints" in name for name in names)
 
 
-@pytest.mark.parametrize("block_size", [1, 100, TILE, 10 * TILE])
-def test_projections_are_the_plain_product_in_float64(block_size: int) -> None:
+def test_projections_are_the_plain_product_in_float64_for_blocks_of_any_size() -> None:
     array = random_weights(5, 2 * TILE + 7)
     vector = random_weights(1, 2 * TILE + 7)[0][::-1]
-    found = project(WeightMatrix(array), vector, block_size=block_size)
-    assert found.dtype == np.float64
     slow = array.astype(np.float64) @ vector.astype(np.float64)
-    atol = 1e-6 * np.abs(array[0]) @ np.abs(vector)
-    np.testing.assert_allclose(found, slow, atol=atol)
+    of_sizes = [
+        project(WeightMatrix(array), vector, block_size=size)
+        for size in (1, 100, TILE, 10 * TILE)
+    ]
+    for found in of_sizes:
+        assert found.dtype == np.float64
+        np.testing.assert_allclose(found, slow, rtol=1e-10)
+        assert np.array_equal(found, of_sizes[0])
 
 
 def test_flatten_and_unflatten_are_inverse_and_constants_are_copied() -> None:

@@ -30,6 +30,19 @@ def gaussian(*, shift: float = 0.0) -> Tensor:
     return shift + scale * torch.randn(300, 3, 6, 6, generator=generator)
 
 
+def impulsive(scale: float) -> Tensor:
+    """Values around 0 and 5, and a few that reach ``scale`` times the distance of quartiles."""
+    rng = np.random.default_rng(1)
+    values = rng.normal(loc=[[[0.0]], [[5.0]]], size=(60, 2, 8, 8))
+    values[7, :, 0, 0], values[9, :, 1, 1] = 1.35 * scale, -0.7 * scale
+    return torch.from_numpy(values).float()
+
+
+def cauchy() -> Tensor:
+    values = stats.cauchy.rvs(size=(80, 2, 8, 8), random_state=2)
+    return torch.from_numpy(values).float()
+
+
 def statistics_of(values: Tensor, sizes: list[int]) -> list[OutlierStatistics]:
     def batches() -> Iterator[Tensor]:
         yield from values.split(sizes)
@@ -43,20 +56,28 @@ def channels_of(values: Tensor) -> list[np.ndarray]:
     return [*array.swapaxes(0, 1).reshape(array.shape[1], -1), array.ravel()]
 
 
-SPLITS = {40: [[40], [1, 38, 1], [7] * 5 + [5]], 300: [[300], [1] * 300, [128, 172]]}
-
-
 UINT8 = [(0, 255), (7, 200), (0, 16), (1, 250)]
 
 
-@pytest.mark.parametrize(("low", "high"), UINT8)
-@pytest.mark.parametrize("sizes", SPLITS[40], ids=len)
-def test_uint8_quartiles_fences_and_shares_are_exactly_those_of_numpy(
-    low: int, high: int, sizes: list[int]
+EXACT = {
+    **{f"uint8 {bounds}": uint8_like(*bounds) for bounds in UINT8},
+    "gaussian": gaussian(shift=-0.3),
+    **{f"impulsive {scale:g}": impulsive(scale) for scale in (1e2, 1e4, 1e6, 1e30)},
+    "cauchy": cauchy(),
+    "zeros": torch.tensor([0.0, -0.0, 1.0, -1e-42])
+    .reshape(1, 1, 2, 2)
+    .expand(9, 2, 2, 2),
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("num_batches", [1, 4])
+def test_quartiles_fences_and_shares_are_exactly_those_of_numpy_whatever_the_outliers(
+    name: str, num_batches: int
 ) -> None:
-    values = uint8_like(low, high)
-    rows = statistics_of(values, sizes)
-    assert [row.channel for row in rows] == ["0", "1", "2", "all"]
+    values = EXACT[name]
+    rows = statistics_of(values, list(map(len, values.tensor_split(num_batches))))
+    assert [row.channel for row in rows] == [*map(str, range(values.shape[1])), "all"]
     for row, known in zip(rows, channels_of(values), strict=True):
         q1, median, q3 = np.percentile(known, [25, 50, 75], method="inverted_cdf")
         assert (row.q1, row.median, row.q3) == (q1, median, q3)

@@ -171,19 +171,17 @@ class Measurer:
         """Yield the number of each candidate and its score, in order.
 
         Args:
-            alphas: Coefficients of all candidates, ``(P, K)``. They are combined in groups that
-                depend on P alone, so what is left of a generation gets the same weights.
+            alphas: Coefficients of all candidates, ``(P, K)``.
             request: How they are measured.
             skip: Candidates that are known already.
         """
         size = len(self._buffer)
-        for start in range(0, len(alphas), size):
-            group = alphas[start : start + size]
-            left = [row for row in range(len(group)) if start + row not in skip]
-            if left:
-                self._weights.combine(group, self._buffer[: len(group)].numpy())
-                scores = self._workers.map([(row, request) for row in left])
-                yield from zip((start + row for row in left), scores, strict=True)
+        left = [number for number in range(len(alphas)) if number not in skip]
+        for start in range(0, len(left), size):
+            group = left[start : start + size]
+            self._weights.combine(alphas[group], self._buffer[: len(group)].numpy())
+            scores = self._workers.map([(row, request) for row in range(len(group))])
+            yield from zip(group, scores, strict=True)
 
 
 def _row_measure(

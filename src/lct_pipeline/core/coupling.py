@@ -12,6 +12,9 @@ from torch import Tensor
 
 from lct_pipeline.core.preconditioning import level_type
 
+# of network simplex, which ends by itself: POT's own 100,000 end it too early above 1,500 samples
+MOST_ITERATIONS = 10**12
+
 
 def squared_distances(x: Tensor, eps: Tensor) -> Tensor:
     """Return the cost matrix M of squared Euclidean distances, ``(B, B)``, float64."""
@@ -40,7 +43,7 @@ def optimal_transport_coupling(
     M = squared_distances(x, eps).cpu().numpy()
     order = np.arange(len(x))
     for members in _classes(labels, len(x)):
-        order[members] = members[_assignment(M[np.ix_(members, members)])]
+        order[members] = members[assignment(M[np.ix_(members, members)])]
     return eps[torch.from_numpy(order).to(eps.device)]
 
 
@@ -54,13 +57,24 @@ def _classes(labels: Tensor | None, size: int) -> list[np.ndarray]:
     return [members for members in groups if len(members) > 1]
 
 
-def _assignment(M: np.ndarray) -> np.ndarray:
+def assignment(M: np.ndarray) -> np.ndarray:
     """Return the permutation j(i) with the least sum of M[i, j(i)], from M of ``(B, B)``.
 
     The plan between two uniform measures on B points each is a permutation divided by B, so its
     largest entry per row is the assignment. Solved exactly by network simplex, on the CPU.
+
+    Raises:
+        ArithmeticError: The solver ended without the optimum.
     """
     import ot  # takes seconds
 
     uniform = np.full(len(M), 1 / len(M))
-    return ot.emd(uniform, uniform, M / M.max(), numThreads=1).argmax(1)
+    plan, log = ot.emd(
+        *(uniform, uniform, M / M.max()),
+        numItermax=MOST_ITERATIONS,
+        numThreads=1,
+        log=True,
+    )
+    if log["warning"] is not None:
+        raise ArithmeticError(f"the optimal transport was not found: {log['warning']}")
+    return plan.argmax(1)

@@ -18,7 +18,9 @@ from torch import Tensor
 
 from lct_pipeline.core.ordered_map import ordered_map
 
-TILE = 4096  # columns of one matrix product: its blocks then stay in the cache
+TILE = (
+    4096  # columns of one product, which then stay in the cache; blocks are whole tiles
+)
 
 
 class WeightMatrix:
@@ -95,36 +97,34 @@ def combine(
     block_size: int,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Return P combinations of K checkpoints as one blocked matrix product.
+    """Return P combinations of K checkpoints.
 
-    While a block is multiplied the next one is read. A one-hot alpha gives its checkpoint bit for
-    bit, negative zeros included.
+    While a block is multiplied the next one is read. Each combination is summed in float64, by
+    itself and over tiles at fixed places, and then rounded: it is the same, bit for bit, whatever
+    the size of blocks and whatever it is computed beside. A one-hot alpha gives its checkpoint bit
+    for bit, negative zeros included.
 
     Args:
         matrix: Flat weights of the checkpoints.
-        alphas: Coefficients of shape ``(P, K)``.
-        block_size: Number of columns that are read at a time: memory is ``2 * block_size * K``
-            values beside the result.
+        alphas: Coefficients of shape ``(P, K)``, float64.
+        block_size: Number of columns that are read at a time, in whole tiles: memory is
+            ``2 * block_size * K`` values beside the result.
         out: Where to put the result; None makes room for it.
 
     Returns:
         Combined weights of shape ``(P, N)``, float32.
     """
-    coefficients = torch.from_numpy(np.ascontiguousarray(alphas, dtype=np.float32))
     if out is None:
         out = np.empty((len(alphas), matrix.shape[1]), np.float32)
+    used = [np.flatnonzero(alpha) for alpha in alphas]
     single = _one_hot_rows(alphas)
-    for columns, block in _blocks(matrix, block_size):
-        result = out[:, columns]
-        for start in range(0, block.shape[1], TILE):
-            tile = slice(start, start + TILE)
-            torch.mm(
-                coefficients,
-                torch.from_numpy(block[:, tile]),
-                out=torch.from_numpy(result[:, tile]),
-            )
-        for row, checkpoint in single.items():
-            result[row] = block[checkpoint]
+    for columns, tile in _tiles(matrix, block_size):
+        for row, (alpha, own) in enumerate(zip(alphas, used, strict=True)):
+            if row in single:
+                out[row, columns] = tile[single[row]]
+            else:
+                weights = tile if len(own) == len(tile) else tile[own]
+                out[row, columns] = torch.from_numpy(alpha[own])[None] @ weights
     return out
 
 
@@ -136,15 +136,27 @@ def project(matrix: WeightMatrix, vector: np.ndarray, *, block_size: int) -> np.
     Args:
         matrix: Flat weights of the checkpoints.
         vector: ``(N,)``, float32.
-        block_size: Number of columns that are read at a time.
+        block_size: Number of columns that are read at a time, in whole tiles; the sums do not
+            depend on it.
 
     Returns:
-        Products of shape ``(K,)``, the sums of blocks added in float64.
+        Products of shape ``(K,)``, float64.
     """
-    total = np.zeros(matrix.shape[0])
-    for columns, block in _blocks(matrix, block_size):
-        total += block @ vector[columns]
-    return total
+    total = torch.zeros(matrix.shape[0], dtype=torch.float64)
+    for columns, tile in _tiles(matrix, block_size):
+        total += tile @ torch.from_numpy(vector[columns].astype(np.float64))
+    return total.numpy()
+
+
+def _tiles(matrix: WeightMatrix, block_size: int) -> Iterator[tuple[slice, Tensor]]:
+    """Yield consecutive columns and their values, ``(K, TILE)``, float64, good until the next."""
+    room = torch.empty(matrix.shape[0] * TILE, dtype=torch.float64)
+    for columns, block in _blocks(matrix, max(1, block_size // TILE) * TILE):
+        for start in range(0, block.shape[1], TILE):
+            values = torch.from_numpy(block[:, start : start + TILE])
+            tile = room[: values.numel()].view(values.shape)
+            first = columns.start + start
+            yield slice(first, first + tile.shape[1]), tile.copy_(values)
 
 
 def _blocks(

@@ -1,8 +1,10 @@
 """Outlier statistics of the latents, after sLCT section 4.1 and its figure 1.
 
 Quartiles, Tukey's fences, moments and tail shares by reduction over batches, in float64: any
-number of values, the same memory. Tukey's multipliers, 1.5 for the inner and 3 for the outer
-fences, are the textbook's; the paper does not print its own.
+number of values, the same memory. Quartiles are exact, however far the outliers: values are counted
+by the upper half of their float32 bits, then, where a quartile lies, by the lower half. Tukey's
+multipliers, 1.5 for the inner and 3 for the outer fences, are the textbook's; the paper does not
+print its own.
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ import torch
 from torch import Tensor
 
 INNER, OUTER = 1.5, 3.0
-NUM_BINS = (
-    65_536  # grid of the quartiles: exact for uint8, 2 / 65535 of the range otherwise
-)
+QUARTERS = (0.25, 0.5, 0.75)
+HALF = 2**16  # values of half of the bits of a float32
+LARGEST = 2**31 - 1  # all bits of an int32 but that of the sign
 FENCES = (
     "q1",
     "median",
@@ -114,31 +116,30 @@ def outlier_statistics(
 
     Args:
         batches: Starts a new pass over the values each time it is called, in batches
-            ``(B, C, ...)``. Three passes: moments, quartiles, shares.
+            ``(B, C, ...)``, taken as float32. Four passes: moments, both halves of the quartiles,
+            shares.
 
     Raises:
         ValueError: There are no values, or not all are finite.
     """
-    moments = _moments(batches)
-    histogram = _histograms(batches, moments)
-    pooled = moments.pooled()
-    grids = [histogram, histogram.sum(0, keepdim=True)]
-    fences = [_fences(grid, pooled) for grid in grids]
-    beyond = [
-        _beyond(batches, f, pool) for f, pool in zip(fences, (False, True), strict=True)
-    ]
+
+    def channels() -> Iterator[Tensor]:
+        return (batch.transpose(0, 1).flatten(1).float() for batch in batches())
+
+    moments = _moments(channels)
+    fences = _fences(_quartiles(channels))
+    beyond = _beyond(channels, fences)
     names = [str(channel) for channel in range(len(moments.count))]
-    rows = _rows(names, moments, fences[0], beyond[0])
-    return rows + _rows(["all"], pooled, fences[1], beyond[1])
+    rows = _rows(names, moments, fences[:, :-1], beyond[:, :-1])
+    return rows + _rows(["all"], moments.pooled(), fences[:, -1:], beyond[:, -1:])
 
 
-def _channels_first(batch: Tensor) -> Tensor:
-    """Return ``(B, C, ...)`` as ``(C, n)``, float64."""
-    return batch.transpose(0, 1).flatten(1).double()
+# starts a pass over all values, in batches ``(C, n)``, float32
+Channels = Callable[[], Iterator[Tensor]]
 
 
-def _moments(batches: Callable[[], Iterator[Tensor]]) -> CentralMoments:
-    parts = (CentralMoments(_channels_first(batch)) for batch in batches())
+def _moments(channels: Channels) -> CentralMoments:
+    parts = map(CentralMoments, channels())
     total = next(parts, None)
     if total is None:
         raise ValueError("there are no values to describe")
@@ -149,51 +150,69 @@ def _moments(batches: Callable[[], Iterator[Tensor]]) -> CentralMoments:
     return total
 
 
-def _histograms(
-    batches: Callable[[], Iterator[Tensor]], moments: CentralMoments
-) -> Tensor:
-    """Return counts ``(C, NUM_BINS)`` on one grid from the least to the largest value of all."""
-    low, high = moments.minimum.min(), moments.maximum.max()
-    step = _grid_step(low.item(), high.item())
-    counts = torch.zeros(len(moments.count), NUM_BINS, dtype=torch.int64)
-    for batch in batches():
-        place = (_channels_first(batch) - low) / step
-        bins = place.round().long().clamp(0, NUM_BINS - 1)
-        for channel, row in enumerate(bins):
-            counts[channel] += torch.bincount(row, minlength=NUM_BINS)
-    return counts
+def _quartiles(channels: Channels) -> Tensor:
+    """Return quartiles and median of each channel, then of all, ``(3, C + 1)``, float64.
+
+    The q-th is the least value that a share q of all values does not exceed.
+    """
+    upper = sum(
+        torch.stack([torch.bincount(own, minlength=HALF) for own in _halves(v)[0]])
+        for v in channels()
+    )
+    assert isinstance(upper, Tensor)  # there are values
+    upper = torch.cat([upper, upper.sum(0, keepdim=True)])
+    ranks = (torch.tensor(QUARTERS, dtype=torch.float64) * upper.sum(1)[:, None]).ceil()
+    bins, rest = _bins(upper[:, None].expand(-1, 3, -1), ranks.long())
+    lower = torch.zeros(*bins.shape, HALF, dtype=torch.int64)
+    for values in channels():
+        every, below = _halves(values)
+        halves = [*zip(every, below, strict=True), (every.flatten(), below.flatten())]
+        for group, (own, rest_of_own) in enumerate(halves):
+            for quarter, place in enumerate(bins[group]):
+                inside = rest_of_own[own == place]
+                lower[group, quarter] += torch.bincount(inside, minlength=HALF)
+    return _values(bins, _bins(lower, rest)[0]).T
 
 
-def _grid_step(low: float, high: float) -> float:
-    """Return the least power of two that spans the range in NUM_BINS: integers stay exact."""
-    return 2.0 ** math.ceil(math.log2(max(high - low, 1e-300) / (NUM_BINS - 1)))
+def _bins(counts: Tensor, ranks: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the bins, ``(G, 3)``, in which ranks from 1 on lie, and the ranks within them."""
+    cumulative = counts.cumsum(-1)
+    bins = torch.searchsorted(cumulative, ranks[..., None])
+    before = (cumulative - counts).gather(-1, bins)
+    return bins[..., 0], ranks - before[..., 0]
 
 
-def _fences(counts: Tensor, pooled: CentralMoments) -> Tensor:
-    """Return the values that ``FENCES`` names, ``(7, C)``."""
-    low, high = pooled.minimum, pooled.maximum
-    step = _grid_step(low.item(), high.item())
-    cumulative = counts.cumsum(1)
-    quarters = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
-    ranks = quarters * cumulative[:, -1:]
-    bins = torch.searchsorted(cumulative, ranks.ceil().long())
-    q1, median, q3 = (low + bins * step).unbind(1)
-    iqr = q3 - q1
-    inner, outer = INNER * iqr, OUTER * iqr
-    return torch.stack([q1, median, q3, q1 - inner, q3 + inner, q1 - outer, q3 + outer])
+def _halves(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return upper and lower half, from 0 to 2^16, of keys in the order of float32 values.
+
+    A key is the value's 32 bits as an integer, those of a negative value reversed.
+    """
+    bits = (values + 0.0).view(torch.int32)  # without negative zeros
+    keys = torch.where(bits < 0, bits ^ LARGEST, bits)
+    return (keys >> 16) + HALF // 2, keys & (HALF - 1)
 
 
-def _beyond(
-    batches: Callable[[], Iterator[Tensor]], fences: Tensor, pool: bool
-) -> Tensor:
-    """Return the numbers of values beyond the inner and the outer fences: ``(2, C)``."""
+def _values(upper: Tensor, lower: Tensor) -> Tensor:
+    """Return the values of halves of keys, float64."""
+    keys = ((upper - HALF // 2) * HALF + lower).int()
+    return torch.where(keys < 0, keys ^ LARGEST, keys).view(torch.float32).double()
+
+
+def _fences(quartiles: Tensor) -> Tensor:
+    """Return the values that ``FENCES`` names, ``(7, G)``."""
+    q1, _, q3 = quartiles
+    inner, outer = INNER * (q3 - q1), OUTER * (q3 - q1)
+    outside = [q1 - inner, q3 + inner, q1 - outer, q3 + outer]
+    return torch.stack([*quartiles, *outside])
+
+
+def _beyond(channels: Channels, fences: Tensor) -> Tensor:
+    """Return the numbers of values beyond the inner and the outer fences: ``(2, C + 1)``."""
     total = torch.zeros(2, fences.shape[1], dtype=torch.int64)
-    for batch in batches():
-        values = _channels_first(batch)
-        values = values.reshape(1, -1) if pool else values
-        for row, (low, high) in enumerate(((3, 4), (5, 6))):
-            outside = (values < fences[low, :, None]) | (values > fences[high, :, None])
-            total[row] += outside.sum(1)
+    for batch in map(Tensor.double, channels()):
+        for group, values in enumerate([*batch, batch]):
+            for row, (low, high) in enumerate(fences[3:, group].unflatten(0, (2, 2))):
+                total[row, group] += ((values < low) | (values > high)).sum()
     return total
 
 

@@ -57,6 +57,8 @@ class EvaluationRow(Result):
         value: Mean over seeds.
         std: Standard deviation over seeds; None of one.
         standard_error: Of the value of one seed, where the metric tells it.
+        subset_std: Standard deviation over subsets of 1,000 images, as it is published beside a
+            kernel distance; None of other metrics, and of fewer images.
         by_seed: Value of each seed, so that models can be compared on common noise.
         protocol: Digest of what has to agree where two values are compared, which is all that
             follows up to ``kept_real``.
@@ -85,6 +87,7 @@ class EvaluationRow(Result):
     value: float
     std: Known
     standard_error: Known
+    subset_std: Known = None
     by_seed: list[float] | None = None
     protocol: str
     extractor: str

@@ -218,9 +218,10 @@ def _values(
         found[f"{name}_infinity"] = {"value": points[0]["infinity"], **NOT_KNOWN}
     if reference.features is not None:
         kernels = [reference.kernel_distance(some) for some in sets]
-        error = fmean(kernel.standard_error for kernel in kernels)
-        of_kernel = _over_seeds([kernel.value for kernel in kernels])
-        found[extractor.kernel_name] = of_kernel | {"standard_error": error}
+        found[extractor.kernel_name] = _over_seeds([k.value for k in kernels]) | {
+            "standard_error": fmean(kernel.standard_error for kernel in kernels),
+            "subset_std": fmean(kernel.subset_std for kernel in kernels),
+        }
         manifolds = filter(None, map(reference.manifold_metrics, sets))
         by_metric = zip(*manifolds, strict=True)
         for metric, values in zip(ManifoldMetrics._fields, by_metric, strict=False):

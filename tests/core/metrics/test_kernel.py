@@ -72,9 +72,43 @@ def test_the_standard_error_is_the_standard_deviation_over_new_sets(
         )
         for _ in range(400)
     ]
-    values, errors = np.array(found).T
+    values, errors, _ = np.array(found).T
     ratio = np.mean(errors**2) ** 0.5 / values.std()  # known to 4 %
     assert 0.9 < ratio < largest
+
+
+def subsets_by_clean_fid(x: Tensor, y: Tensor, size: int, num: int) -> np.ndarray:
+    """Distances of random subsets, as the literature's ± is the standard deviation of."""
+    np.random.seed(3)  # clean-fid draws its subsets from the global generator
+    found = [
+        cleanfid.fid.kernel_distance(
+            x.numpy(), y.numpy(), num_subsets=1, max_subset_size=size
+        )
+        for _ in range(num)
+    ]
+    return np.array(found)
+
+
+def test_the_spread_over_subsets_is_that_of_subsets_by_clean_fid() -> None:
+    x, y, size = features(120, 8), features(90, 8, seed=1, shift=0.5), 30
+    found = [kernel_distance(x, y, subset_size=size, seed=n).subset_std for n in (0, 1)]
+    of_subsets = subsets_by_clean_fid(x, y, size, 2000)
+    # a standard deviation of 100 values is known to 7 %
+    assert found == pytest.approx([of_subsets.std()] * 2, rel=0.25)
+    assert found[0] != found[1]
+    in_blocks = kernel_distance(x, y, subset_size=size, block_size=7)
+    assert in_blocks.subset_std == pytest.approx(found[0], rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("num", "other", "size"), [(30, 30, 30), (29, 40, 30), (40, 29, 30)]
+)
+def test_sets_that_have_one_subset_or_none_do_not_tell_the_spread(
+    num: int, other: int, size: int
+) -> None:
+    found = kernel_distance(features(num), features(other, seed=1), subset_size=size)
+    assert np.isnan(found.subset_std)
+    assert np.isfinite(found.standard_error)
 
 
 @pytest.mark.parametrize(("num", "other"), [(2, 50), (50, 2)])
@@ -86,7 +120,7 @@ def test_few_images_do_not_tell_the_error(num: int, other: int) -> None:
 
 def test_identical_images_have_no_error() -> None:
     x = torch.ones(9, 5)
-    assert kernel_distance(x, x) == (0.0, 0.0)
+    assert kernel_distance(x, x)[:2] == (0.0, 0.0)
 
 
 def plain_kernel(x: Tensor, y: Tensor) -> Tensor:
