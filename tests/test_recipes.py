@@ -21,7 +21,7 @@ RECIPES = sorted(path.parent.name for path in CONF.glob("*/parameters.yml"))
 TRAINABLE = [recipe for recipe in RECIPES if recipe != "smoke"]
 BASELINES = [recipe for recipe in RECIPES if recipe.endswith("_ilct")]
 SECOND_STAGES = ["digits_distillation", "digits_truncated"]
-HEADER = {"source", "command", "data", "hardware", "expect"}
+HEADER = {"source", "differs", "command", "data", "hardware", "expect"}
 ILCT = {  # what sLCT's five techniques replaced
     "training.objective.loss": "pseudo_huber",
     "training.objective.c_schedule": "constant",
@@ -102,6 +102,16 @@ def test_a_baseline_differs_in_the_five_techniques_alone(name: str) -> None:
     own = flatten(recipe(name).model_dump())
     other = flatten(recipe("base" if compared == "digits" else compared).model_dump())
     assert {k: v for k, v in own.items() if v != other[k]} == ILCT
+
+
+@pytest.mark.parametrize("name", ["celebahq256", "ffhq256", "lsun_church256"])
+def test_a_recipe_of_the_paper_says_all_that_differs_from_it(name: str) -> None:
+    said = header_of(name)["differs"]
+    for topic in (
+        *("Precision", "encoding.precision", "Statistics", "Length", "Flips"),
+        *("not finite", "Several GPUs", "renoise=[fresh]", "Recall", "VGG16"),
+    ):
+        assert topic in said
 
 
 def test_the_papers_three_data_sets_and_the_small_ones_have_a_baseline() -> None:
