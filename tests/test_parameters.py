@@ -130,6 +130,7 @@ NO_WEIGHT = {"frechet_weight": 0.0, "kernel_weight": 0.0}
         ("training", {**DISTILLATION, "training.init_from.run": None}, "init_from.run"),
         ("training", DISTILLATION, "noise.schedule=index"),
         ("training", TRUNCATED, "between sigma_min and sigma_max"),
+        ("training", TRUNCATED | {"training.batch_size": 3}, "batch_size of 4 or more"),
         ("combination.fitness", NO_WEIGHT, "must be above 0"),
         ("evaluation", {"num_images": 7}, "num_images must be at least 8"),
         ("evaluation.reference", {"path": "a.npz"}, "give protocol"),

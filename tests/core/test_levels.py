@@ -212,11 +212,10 @@ def test_the_boundary_of_truncated_levels_is_the_truncation_itself(
 def test_an_exact_share_of_each_batch_is_at_the_boundary_in_places_drawn_anew(
     schedule: IndexSchedule | ContinuousSchedule, size: int, share: float, num: int
 ) -> None:
-    truncated = TruncatedSchedule(schedule, 1.0, share)
-    masks = {
-        tuple((truncated.draw(0, size, generator(seed), 0.0).t == 1.0).tolist())
-        for seed in range(9)
-    }
+    truncation = INDEX.grid(10)[0][5].item()  # which other pairs could begin at, too
+    truncated = TruncatedSchedule(schedule, truncation, share)
+    draws = [truncated.draw(0, size, generator(seed), 0.0) for seed in range(9)]
+    masks = {tuple((found.t == truncation).tolist()) for found in draws}
     assert {sum(mask) for mask in masks} == {num}
     assert len(masks) > 1 or num in (0, size)
 

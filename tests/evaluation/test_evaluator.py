@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from lct_pipeline.core.metrics.feature_sets import FeatureSet
 from lct_pipeline.core.metrics.kernel import kernel_distance
 from lct_pipeline.errors import DataError, MeasureError
+from lct_pipeline.evaluation import feature_spaces
 from lct_pipeline.evaluation.evaluator import Evaluator
 from lct_pipeline.evaluation.feature_spaces import (
     FEATURES_AS_GIVEN,
@@ -79,6 +81,23 @@ def test_values_are_those_of_the_features_of_all_images(
         assert distance == pytest.approx(frechet_of_sets(features, real), rel=1e-4)
         kernel = kernel_distance(features[:num_retained], real).value
         assert values[name, each.extractor.kernel_name] == pytest.approx(kernel)
+
+
+def test_a_kernel_distance_has_its_spread_over_subsets_where_there_are_enough_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    each, of_five = space("colours"), partial(kernel_distance, subset_size=5)
+
+    def spread() -> float | None:
+        rows = Evaluator([each], num_retained=NUM).measure(subject([]), [3]).rows
+        return next(
+            r.subset_std for r in rows if r.metric == each.extractor.kernel_name
+        )
+
+    assert spread() is None
+    monkeypatch.setattr(feature_spaces, "kernel_distance", of_five)
+    features, real = each.extractor.extract(images(3)), each.extractor.extract(REAL)
+    assert spread() == pytest.approx(of_five(features, real).subset_std)
 
 
 def test_each_image_is_made_once_however_many_extractors_see_it() -> None:

@@ -187,7 +187,7 @@ def _halves(values: Tensor) -> tuple[Tensor, Tensor]:
 
     A key is the value's 32 bits as an integer, those of a negative value reversed.
     """
-    bits = (values + 0.0).view(torch.int32)  # without negative zeros
+    bits = values.view(torch.int32)
     keys = torch.where(bits < 0, bits ^ LARGEST, bits)
     return (keys >> 16) + HALF // 2, keys & (HALF - 1)
 
