@@ -8,6 +8,7 @@ import yaml
 from configuration import CONF, loader, values
 
 from lct_pipeline.config_loader import name_of
+from lct_pipeline.errors import ParameterError
 
 NAMED = {
     "images": ("ingestion",),
@@ -148,3 +149,9 @@ def test_how_checkpoints_of_others_are_read_stands_in_the_catalog(
 def test_a_wrong_parameter_is_told_when_a_name_is_made() -> None:
     with pytest.raises(Exception, match=r"ingestion\.image_size=33"):
         loader(ingestion={"image_size": 33})["catalog"]
+
+
+@pytest.mark.parametrize("env", ["../elsewhere", "/tmp", "..", "a/b"])
+def test_a_recipe_is_a_folder_of_conf_alone(env: str) -> None:
+    with pytest.raises(ParameterError, match=f"--env='{env}': give the name"):
+        loader(env)

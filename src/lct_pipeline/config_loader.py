@@ -56,7 +56,7 @@ class LctConfigLoader(OmegaConfigLoader):
     def __init__(
         self, conf_source: str, env: str | None = None, **options: Any
     ) -> None:
-        if env is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", env):
+        if env and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", env):
             raise ParameterError(f"--env={env!r}: give the name of a folder of conf/.")
         super().__init__(conf_source, env, **options)
 

@@ -156,7 +156,9 @@ def test_results_are_of_the_values_of_both_and_trained_models_come_first(
 
 def test_what_is_equal_is_said_in_a_line_each(folder: Path) -> None:
     two_runs(folder)
+    (folder / "data/08_reporting/b/records/none.json").write_text("[]")
     lines = said().splitlines()
+    assert lines[0].startswith("Left out: ") and "none.json is not the" in lines[0]
     assert {
         "Parameters: equal",
         "Data: equal (6 train + 3 validation + 2 test)",

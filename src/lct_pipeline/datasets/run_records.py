@@ -60,7 +60,7 @@ def _is_time(text: str) -> str:
     return text
 
 
-NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}$"
+NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}$"
 Name = Annotated[str, Field(pattern=NAME)]
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{8,128}$")]

@@ -16,7 +16,12 @@ from lct_pipeline.parameters import differences
 from lct_pipeline.plain_text import printable
 from lct_pipeline.reporting.words import metric_name, model_name, value_text
 from lct_pipeline.runs.listing import MODELS, console, headline_of, table
-from lct_pipeline.runs.reading import Run, find_run, project_folder
+from lct_pipeline.runs.reading import (
+    Run,
+    find_run,
+    project_folder,
+    tell_problems,
+)
 
 Differences = dict[str, tuple[Any, Any]]  # by dotted name, what differs alone
 
@@ -189,6 +194,7 @@ def _changes(a: Run, b: Run) -> list[str] | None:
 def diff(a: str, b: str, everything: bool, as_json: bool) -> None:
     """Say how run B differs from run A: parameters, data, code and results."""
     runs = [find_run(project_folder(), name) for name in (a, b)]
+    tell_problems(runs)
     comparison = compare(*runs)
     if as_json:
         click.echo(json.dumps(asdict(comparison), indent=1))

@@ -76,13 +76,13 @@ def next_run(
     reason = decision.reason[0].upper() + decision.reason[1:]
     click.echo(printable(reason), err=True)
     if not (plain and decision.nothing_to_do):
-        text = _params_for(decision, params)
+        text = params_for(decision, params)
         click.echo(text if plain else json.dumps(_answer(start, decision, text)))
     if decision.nothing_to_do:
         raise SystemExit(NOTHING_TO_DO)
 
 
-def _params_for(decision: Decision, params: str) -> str:
+def params_for(decision: Decision, params: str) -> str:
     """Return what ``kedro run --params`` is to be given."""
     added = [params, f"run_id={decision.run_id}"]
     if decision.continues:
