@@ -276,8 +276,7 @@ def _best_again(
     rows: DataFrame, measure: Callable[[pd.Series], Pair], what: str
 ) -> tuple[pd.Series, Pair]:
     """Return the best of the rows by score that can be measured again, and its values."""
-    ordered = [row for _, row in _measurable(rows, SCORES[0], what).iterrows()]
-    for row in track(ordered, "decide on the validation split", "model", total=1):
+    for _, row in _measurable(rows, SCORES[0], what).iterrows():
         with suppress(MeasureError):
             return row, measure(row)
     raise DataError(NOTHING_MEASURED.format(what))
@@ -292,7 +291,10 @@ def _measure_again(stage: Stage, num_seeds: int) -> Callable[[pd.Series], Pair]:
     def measure(row: pd.Series) -> Pair:
         values: Pair = [], []
         weights = stage.weights.state_dict(np.array(row["alpha"]))
-        for seed in range(parameters.seed, parameters.seed + num_seeds):
+        seeds = range(parameters.seed, parameters.seed + num_seeds)
+        for seed in track(
+            seeds, f"decide on the validation split: {row['name']}", "seed"
+        ):
             request = Request("decision", parameters.selection.num_images, seed)
             batches = source.batches(weights, request)
             found, *others = evaluator.features(batches, request.num_images)

@@ -50,7 +50,7 @@ class Cataloging(Group):
     docs/other_checkpoints.md."""
     step: GroupExpression | None
     """Regular expression found in a file's path below the source, whose first group is the step;
-    null: the layout's, or the last number of the path."""
+    null: the layout's, or told from all names (docs/other_checkpoints.md)."""
     entry: Text | None
     """Dotted way to the state dict inside a torch file, such as model or ema.0, where a number is
     a place in a list; null: the file itself is one."""
