@@ -56,7 +56,7 @@ class RunHook:
     ) -> None:
         """Refuse what is not of this run, then begin its record."""
         from lct_pipeline.models import device
-        from lct_pipeline.runs.identity import Identity
+        from lct_pipeline.runs import given, identity
 
         # two busy processes with two threads each on two cores are ten times slower
         device.limit_threads(
@@ -70,9 +70,10 @@ class RunHook:
         if any(node.namespace == "training" for node in pipeline.nodes):
             _check_curriculum(self._parameters.training)
         self._is_run = "comparison" not in pipeline.all_outputs()
-        self._identity = Identity(self._config, pipeline, catalog)
+        self._identity = identity.Identity(self._config, pipeline, catalog)
         if self._is_run:
             self._identity.check()
+        given.check_given(self._parameters, pipeline, catalog)
         self._outside = from_outside(pipeline)
         records = "run_records" if self._is_run else "comparison_records"
         self._records = catalog.get(records)

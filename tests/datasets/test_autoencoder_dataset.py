@@ -127,7 +127,10 @@ def test_a_damaged_folder_names_the_parameter(folder: Path, damage: str) -> None
         ({"_class_name": "AsymmetricAutoencoderKL"}, "is of class AsymmetricAuto"),
         ({"_class_name": "Popen"}, "it can be of AutoencoderKL, AutoencoderTiny"),
         ({"in_channels": 1}, "is of images of 1 channels, not 3"),
+        ({"out_channels": 6}, "is of images of 6 channels, not 3: out_channels"),
         ({"block_out_channels": [16, 16]}, r"encoding\.autoencoder='"),
+        ({"block_out_channels": [17, 19]}, r"encoding\.autoencoder='"),
+        ({"block_out_channels": 16}, r"encoding\.autoencoder='"),
     ],
 )
 def test_other_classes_and_other_networks_are_refused(

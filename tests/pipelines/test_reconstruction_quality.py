@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from configuration import recipe
 from small_encoding import (
     encode_into,
     encoding,
@@ -21,7 +22,7 @@ from small_encoding import (
 from small_encoding import images as smooth_images
 from stand_ins import as_published
 
-from conftest import SmokeResults
+from conftest import SmokeResults, changed
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.shards import ShardStore
@@ -173,8 +174,25 @@ def test_lpips_of_small_images_is_left_out_with_the_reason(
 def test_a_named_autoencoder_is_taken_as_it_is(results: SmokeResults) -> None:
     given, parameters = results.catalog.load("autoencoder"), results.parameters
     inputs = (results.catalog.load(name) for name in ("images", "image_manifest"))
-    more = (given, None, parameters.encoding, parameters.runtime)
+    more = (
+        given,
+        None,
+        parameters.encoding,
+        recipe().training.network,
+        parameters.runtime,
+    )
     assert prepare_autoencoder(*inputs, *more) is given.model
+
+
+def test_a_conditional_model_without_labels_is_refused_before_anything_is_fitted(
+    tmp_path: Path,
+) -> None:
+    images = store_images(tmp_path / "images", side=16)
+    manifest = manifest_of(images).assign(label=None)
+    inputs = (images, manifest, None, None, encoding())
+    network = changed(recipe().training.network, {"conditional": True})
+    with pytest.raises(ParameterError, match="conditional=true needs a label"):
+        prepare_autoencoder(*inputs, network, runtime())
 
 
 @pytest.mark.parametrize("given", [True, False])
@@ -188,6 +206,5 @@ def test_images_whose_side_cannot_be_divided_are_refused(
     with pytest.raises(
         ParameterError, match=r"image_size=12: .* divides the side by 8"
     ):
-        prepare_autoencoder(
-            images, manifest_of(images), autoencoder, None, parameters, runtime()
-        )
+        inputs = (images, manifest_of(images), autoencoder, None, parameters)
+        prepare_autoencoder(*inputs, recipe().training.network, runtime())

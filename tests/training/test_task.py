@@ -70,11 +70,11 @@ def test_classes_are_counted_in_the_training_split_in_the_order_of_their_names(
         split=["train", "train", "train", "test", "train", "train"],
         index=[0, 1, 2, 3, 4, np.nan],  # the last could not be decoded
     )
-    counts = class_counts(rows, results.training(CONDITIONAL))
+    counts = class_counts(rows, results.training(CONDITIONAL).network)
     assert list(counts.items()) == [("cat", 2), ("dog", 2)]
     found = describe_model(results.training(CONDITIONAL), [2, 4, 4], counts)
     assert (found.num_classes, found.class_counts) == (2, counts)
-    assert class_counts(rows, results.training({})) == {}
+    assert class_counts(rows, results.training({}).network) == {}
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_images_without_two_classes_are_refused_with_a_remedy(
     results: SmokeResults, labels: list[Any]
 ) -> None:
     with pytest.raises(ParameterError) as caught:
-        class_counts(manifest(labels), results.training(CONDITIONAL))
+        class_counts(manifest(labels), results.training(CONDITIONAL).network)
     message = str(caught.value)
     assert message.startswith("training.network.conditional=true needs a label")
     assert "one folder per class" in message

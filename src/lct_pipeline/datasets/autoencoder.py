@@ -20,6 +20,7 @@ from lct_pipeline.models.autoencoder import (
     PixelAutoencoder,
 )
 from lct_pipeline.models.digests import tensors_digest
+from lct_pipeline.models.features.base import reason
 
 PIXELS = "pixels"  # names no autoencoder at all
 _CONFIG = "config.json"
@@ -170,10 +171,12 @@ def _from_pretrained(source: str) -> Autoencoder:
         kind = getattr(diffusers, _checked_class(source, config))
         options = {"use_safetensors": True, "low_cpu_mem_usage": False}
         return kind.from_pretrained(source, **options)
-    except (OSError, ValueError, RuntimeError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # of a configuration that is none: all kinds
         raise DataError(
             f"encoding.autoencoder={source!r} is neither a folder nor a hub id of a diffusers "
-            f"autoencoder that can be reached from here ({str(error).splitlines()[0]}). Give a "
+            f"autoencoder that can be reached from here ({reason(error)}). Give a "
             "folder with config.json and diffusion_pytorch_model.safetensors, or leave it null to "
             "have a small one fitted."
         ) from error
@@ -191,9 +194,10 @@ def _checked_class(source: str, config: dict[str, Any]) -> str:
             f"encoding.autoencoder={source!r} is of class {name}; it can be of "
             f"{', '.join(DIFFUSERS_CLASSES)}."
         )
-    num_channels = config.get("in_channels", 3)
-    if num_channels != 3:
-        raise DataError(
-            f"encoding.autoencoder={source!r} is of images of {num_channels} channels, not 3."
-        )
+    for key in ("in_channels", "out_channels"):
+        if config.get(key, 3) != 3:
+            raise DataError(
+                f"encoding.autoencoder={source!r} is of images of {config[key]} channels, not 3: "
+                f"{key} of its config.json."
+            )
     return name

@@ -228,19 +228,27 @@ def further_references(
     return TensorFile(tensors, metadata)
 
 
+def further_extractors(parameters: Evaluation, features: Features) -> list[Extractor]:
+    """Return the extractors beside those of the references.
+
+    The paper's is taken as it is given, which may say where its weights are.
+    """
+    wanted = list(parameters.extractors)
+    if parameters.protocol != "slct_paper":
+        return wanted
+    known = (e for e in [*wanted, features.extractor] if e.kind == PAPER_EXTRACTOR)
+    of_paper = next(known, Extractor(kind=PAPER_EXTRACTOR))
+    return [of_paper, *(other for other in wanted if other != of_paper)]
+
+
 def _further(
     parameters: Evaluation, features: Features, runtime: Runtime
 ) -> tuple[dict[str, TensorFile], dict[str, str]]:
     """Return the extractors beside those of the references, by the prefix of what they find.
 
-    And digests of what their values depend on, beside the images. The paper's extractor is taken as
-    it is given, which may say where its weights are.
+    And digests of what their values depend on, beside the images.
     """
-    wanted = list(parameters.extractors)
-    if parameters.protocol == "slct_paper":
-        known = (e for e in [*wanted, features.extractor] if e.kind == PAPER_EXTRACTOR)
-        of_paper = next(known, Extractor(kind=PAPER_EXTRACTOR))
-        wanted = [of_paper, *(other for other in wanted if other != of_paper)]
+    wanted = further_extractors(parameters, features)
     stored = {f"{n}.": described(kind, runtime) for n, kind in enumerate(wanted)}
     made = f"{FORMATS[parameters.protocol].file_format} {features.num_retained}"
     digests = {}

@@ -17,6 +17,7 @@ from lct_pipeline.datasets.tensors import TensorFile, content_digest
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.models.denoiser import ModelDescription
 from lct_pipeline.parameters import Runtime, Training, first_difference
+from lct_pipeline.parameters.training import Network
 
 
 def describe_model(
@@ -53,15 +54,15 @@ def describe_model(
     )
 
 
-def class_counts(latent_manifest: DataFrame, parameters: Training) -> dict[str, int]:
+def class_counts(manifest: DataFrame, network: Network) -> dict[str, int]:
     """Return the training images of each class, sorted by name; empty if not conditional.
 
     Raises:
         ParameterError: A conditional model is asked for and images have no labels.
     """
-    if not parameters.network.conditional:
+    if not network.conditional:
         return {}
-    labels = usable_rows(latent_manifest, "train")["label"]
+    labels = usable_rows(manifest, "train")["label"]
     if labels.isna().any() or labels.nunique() < 2:
         raise ParameterError(
             "training.network.conditional=true needs a label for every image and at least two "
@@ -168,7 +169,7 @@ class TrainingTask:
             ParameterError: A conditional model is asked for and images have no labels.
         """
         shape = self.latent_normalisation.tensors["mean"].shape
-        counts = class_counts(self.latent_manifest, self.parameters)
+        counts = class_counts(self.latent_manifest, self.parameters.network)
         return describe_model(self.parameters, shape, counts)
 
     @cached_property

@@ -141,13 +141,16 @@ def test_images_of_a_folder_come_before_its_archives(tmp_path: Path) -> None:
         ("s-00{2,0}.tar", [2, 0]),
         ("s-*.tar", [0, 1, 2]),
         ("s-00[12].tar", [1, 2]),
+        ("album [2021]/s-{000..002}.tar", [0, 1, 2]),
+        ("album [2021]/s-00[12].tar", [1, 2]),
     ],
 )
 def test_a_pattern_stands_for_shards(
     tmp_path: Path, pattern: str, shards: list[int]
 ) -> None:
     for shard in range(3):
-        write_tar(tmp_path / f"s-{shard:03d}.tar", {"1.png": b"%d" % shard})
+        name = f"{os.path.dirname(pattern)}/s-{shard:03d}.tar".lstrip("/")
+        write_tar(tmp_path / name, {"1.png": b"%d" % shard})
     found = read(tmp_path / pattern)
     assert [raw.content for raw in found] == [b"%d" % shard for shard in shards]
     assert [raw.name for raw in found] == [f"s-{n:03d}.tar/1.png" for n in shards]

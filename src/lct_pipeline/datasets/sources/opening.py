@@ -200,8 +200,12 @@ def expand(pattern: str) -> list[str]:
     """
     braces = _BRACES.search(pattern)
     if braces is None:
-        matches = sorted(glob.glob(pattern, recursive=True))
-        return matches if glob.has_magic(pattern) else [pattern]
+        folder = pattern
+        while folder and not os.path.isdir(folder):
+            folder = os.path.dirname(folder)
+        rest = pattern.removeprefix(folder)
+        matches = sorted(glob.glob(glob.escape(folder) + rest, recursive=True))
+        return matches if glob.has_magic(rest) else [pattern]
     before, after = pattern[: braces.start()], pattern[braces.end() :]
     choices = _choices(braces[1])
     return [name for choice in choices for name in expand(before + choice + after)]

@@ -15,7 +15,7 @@ from lct_pipeline.lazy_types import (
 )
 from lct_pipeline.parameters import Runtime
 from lct_pipeline.parameters.data import Encoding
-from lct_pipeline.parameters.training import Noise
+from lct_pipeline.parameters.training import Network, Noise
 
 
 def prepare_autoencoder(
@@ -24,11 +24,14 @@ def prepare_autoencoder(
     given_autoencoder: StoredAutoencoder | None,
     previous_autoencoder: StoredAutoencoder | None,
     parameters: Encoding,
+    network: Network,
     runtime: Runtime,
 ) -> Autoencoder:
     """Return the named autoencoder, the one fitted earlier, or one fitted now."""
     from lct_pipeline.pipelines.encoding import quality
+    from lct_pipeline.training.task import class_counts
 
+    class_counts(image_manifest, network)  # refuses a conditional one without labels
     if given_autoencoder is not None:
         quality.check_side(images, given_autoencoder.model)
         return given_autoencoder.model
@@ -59,14 +62,13 @@ def normalise_latents(
     noise: Noise,
 ) -> tuple[DataFrame, TensorFile, Decoder]:
     """Return one row per latent, their normalisation by position, and the way back to images."""
-    from lct_pipeline.datasets.decoder import Decoder
-    from lct_pipeline.pipelines.encoding import latent_shards
+    from lct_pipeline.pipelines.encoding import latent_shards, quality
 
     manifest = latent_shards.latent_manifest(latents, image_manifest)
     normalisation = latent_shards.measure_normalisation(
         latents, manifest, parameters, noise
     )
-    return manifest, normalisation, Decoder(autoencoder, normalisation)
+    return manifest, normalisation, quality.Decoder(autoencoder, normalisation)
 
 
 def measure_reconstruction(
