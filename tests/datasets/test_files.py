@@ -1,5 +1,6 @@
 """Files that are whole or absent."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from lct_pipeline.datasets.files import atomic_path
+from lct_pipeline.errors import DataError
 
 
 def write(path: Path, is_folder: bool, text: str) -> None:
@@ -64,3 +66,24 @@ def test_readers_see_the_old_file_until_the_write_is_done(tmp_path: Path) -> Non
             assert of_another != temporary
             of_another.write_text("newer")
     assert target.read_text() == "new"
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "No space left.*Free some space"),
+        (errno.EDQUOT, "Free some space"),
+        (errno.EROFS, "Run in a folder that can be written to"),
+        (errno.EACCES, "the right to write there"),
+    ],
+)
+def test_a_disk_that_takes_no_more_is_told_with_the_file(
+    tmp_path: Path, number: int, remedy: str
+) -> None:
+    target = tmp_path / "results.json"
+    target.write_text("old")
+    with pytest.raises(DataError, match=rf"results\.json cannot be written.*{remedy}"):
+        with atomic_path(target):
+            raise OSError(number, os.strerror(number))
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+    assert target.read_text() == "old"

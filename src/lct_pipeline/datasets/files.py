@@ -11,6 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lct_pipeline.commands import command
+from lct_pipeline.errors import DataError, UserError
+
+# what an error says, of Python and of the libraries that write, and what is needed
+_OF_THE_DISK = {
+    "no space left": "Free some space: the same command goes on from what is there.",
+    "quota exceeded": "Free some space: the same command goes on from what is there.",
+    "read-only file system": "Run in a folder that can be written to.",
+    "permissionerror": "Give yourself the right to write there, or run in another folder.",
+}
 
 
 @contextmanager
@@ -20,7 +29,23 @@ def atomic_path(target: Path) -> Iterator[Path]:
     A reader sees the old file or the new one, never half of one, with the rights that the umask
     leaves. What a failed write leaves is removed; what a killed one leaves carries the prefix
     ``.tmp-`` and is never read.
+
+    Raises:
+        DataError: The disk is full, or must not be written to.
     """
+    try:
+        with _replacing(target) as temporary:
+            yield temporary
+    except Exception as error:
+        text = f"{type(error).__name__} {error}".lower()
+        remedy = next((r for words, r in _OF_THE_DISK.items() if words in text), None)
+        if remedy is None or isinstance(error, UserError):
+            raise
+        raise DataError(f"{target} cannot be written: {error}. {remedy}") from error
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     # not by the process: those of two containers have the same number
     temporary = target.with_name(f".tmp-{secrets.token_hex(4)}-{target.name}")
