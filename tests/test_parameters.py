@@ -65,6 +65,12 @@ def test_an_unknown_key_is_named_with_those_that_there_are(
     assert known in message
 
 
+def test_an_unknown_key_in_a_list_is_named_too(values: dict[str, Any]) -> None:
+    put(values, "evaluation.extractors", [{"kind": "classifier", "evil": 1}])
+    expected = r"evaluation\.extractors\.0\.evil: no such parameter; .*there are: kind"
+    assert re.search(expected, refusal(values))
+
+
 @pytest.mark.parametrize(
     ("key", "value", "allowed"),
     [

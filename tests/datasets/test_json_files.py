@@ -33,6 +33,7 @@ def test_what_json_says_is_returned(tmp_path: Path) -> None:
         (f"[{'9' * 5000}]", "more than 20 digits"),
         (" " * (2**20 + 1), "more than 1 MiB"),
         ("\udcff", "can't decode byte 0xff"),
+        (r'["\ud800"]', "surrogates not allowed"),
     ],
 )
 def test_what_is_out_of_bounds_is_one_message(

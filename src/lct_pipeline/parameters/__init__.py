@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -113,7 +113,10 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
     """Return the declared keys of the group in which an unknown key was given."""
     group: Any = Parameters
     for part in location[:-1]:
-        group = group.model_fields[part].annotation
+        is_in_list = isinstance(part, int)
+        group = (
+            get_args(group)[0] if is_in_list else group.model_fields[part].annotation
+        )
     return list(group.model_fields)
 
 

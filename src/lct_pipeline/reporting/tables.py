@@ -97,7 +97,7 @@ def protocols(evaluation: Rows) -> list[str]:
 
 def score_bars(evaluation: Rows) -> dict[str, list[Bar]]:
     """Return the main value of each model and control as bars on one scale from 0."""
-    rows = main_rows(evaluation)
+    rows = [row for row in main_rows(evaluation) if row.model in words.MODELS]
     longest = max((row.value + (row.std or 0) for row in rows), default=0.0) or 1.0
     fewest = fewest_nfe(rows)
     bars: dict[str, list[Bar]] = {model: [] for model in words.MODELS}
