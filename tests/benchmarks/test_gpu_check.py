@@ -92,7 +92,7 @@ def test_one_seed_gives_one_dropout_mask(results: Results) -> None:
 
 def test_every_norm_works_on_the_cpu(results: Results) -> None:
     norms = {k: v for k, v in results["norms"].items() if not k.startswith("measured")}
-    assert len(norms) == 7
+    assert len(norms) == 8
     assert set(norms.values()) == {"works"}
 
 

@@ -92,7 +92,7 @@ class CheckpointHeader:
         """Return the metadata of its file, JSON values; the digest is added in writing."""
         values = {**vars(self)}
         del values["digest"]
-        for name in ("said", "source"):
+        for name in ("said", "source", "trained_on"):
             if not values[name]:
                 del values[name]
         if self.network is not None:
