@@ -70,7 +70,7 @@ def combination(setting: Setting) -> Figures:
     num_weights = sum(p.numel() for p in setting.model().parameters())
     with checkpoint_rows(K, num_weights) as rows:
         rng = np.random.default_rng(1)
-        alphas = rng.standard_normal((NUM_CANDIDATES, K)).astype(np.float32)
+        alphas = rng.standard_normal((NUM_CANDIDATES, K))
         figures: Figures = {"weights": num_weights}
         for number in (1, NUM_CANDIDATES):
             start = time.perf_counter()
@@ -91,7 +91,7 @@ def on_device(
         row.copy_(torch.from_numpy(np.array(values)))
     setting.synchronize()
     copied = time.perf_counter() - start
-    coefficients = torch.from_numpy(alpha).to(setting.device)
+    coefficients = torch.from_numpy(alpha).float().to(setting.device)
     seconds = setting.seconds(lambda: coefficients @ weights, 5, 1)
     found = (coefficients @ weights)[0].cpu().numpy()
     return {
