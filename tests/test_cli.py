@@ -1,5 +1,7 @@
 """The commands: one message, without a traceback, for what a user can mend."""
 
+import errno
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,17 @@ def test_a_user_error_ends_the_command_with_its_message_alone(
     result = CliRunner().invoke(cli, ["run"])
     assert result.exit_code == 1
     assert result.output == "Error: images.zip is damaged.\n"
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC])
+def test_a_place_that_cannot_be_used_is_named(
+    monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    fail_with(monkeypatch, OSError(number, "the reason", "data/06_models"))
+    result = CliRunner().invoke(cli, ["run"])
+    assert result.exit_code == 1
+    expected = "Error: data/06_models cannot be written or read: the reason. Give"
+    assert result.output.startswith(expected)
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(
@@ -113,6 +126,17 @@ def test_what_is_named_and_is_not_there_is_told_in_one_message_before_anything_r
     assert f"\n{shown}".count("\nError: ") == 1
     assert "Traceback" not in shown and "odes" not in shown.replace(message, "")
     assert not (project / "data").exists()
+
+
+def test_kedros_advice_after_a_failure_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    given(monkeypatch, "a=1")
+    runner = logging.getLogger("kedro.runner.sequential_runner")
+    runner.warning("No nodes ran. Repeat the previous command to attempt a new run.")
+    runner.warning("There are 2 nodes that have not run.")
+    runner.warning("Completed")
+    assert caplog.messages == ["Completed"]
 
 
 def test_a_project_below_a_folder_that_kedro_cannot_read_is_told(

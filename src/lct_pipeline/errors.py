@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 from collections.abc import Iterable, Iterator
@@ -11,6 +12,9 @@ from difflib import get_close_matches
 import click
 
 from lct_pipeline.plain_text import PlainRecord, message, show_fault
+
+# of a system's error: no right, a place that is only read, no room
+PLACES = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC}
 
 
 class UserError(Exception):
@@ -46,6 +50,12 @@ def user_error_in(error: BaseException | None) -> UserError | None:
     while error is not None:
         if isinstance(error, UserError):
             return error
+        if isinstance(error, OSError) and error.errno in PLACES:
+            where = error.filename or "a file"
+            return DataError(
+                f"{where} cannot be written or read: {error.strerror}. Give the right to do so, or "
+                "room, or run in another folder."
+            )
         error = error.__cause__ or error.__context__
     return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +29,27 @@ def test_the_best_of_parents_and_children_survive_and_the_mean_is_theirs(
     before = search.survivors
     search.tell(search.ask(), np.array([-1.0]))
     assert search.survivors is before  # the mean itself does not join them
+
+
+def test_what_cannot_be_measured_neither_survives_nor_breeds() -> None:
+    search = build("evolution", population=8)
+    is_good = np.arange(len(initial())) == 2
+    search.tell(search.ask(), np.where(is_good, 1.0, np.inf))
+    assert np.array_equal(search.survivors, initial()[is_good])
+    search.tell(search.ask(), np.full(8, np.nan))
+    np.testing.assert_allclose(search.mean, initial()[2], atol=1e-14)
+
+
+def test_a_step_that_cannot_be_measured_is_halved() -> None:
+    search = started(num_evaluations=90)
+    start = search.ask()[0]
+    tell(search, search.ask())
+    step = search.ask()[0] - start
+    for share, bad in [(0.5, {"fitness": np.inf}), (0.25, {"gradients": np.nan})]:
+        given: Any = {"fitness": np.zeros(1), "gradients": np.zeros((1, K))}
+        given |= {name: np.full_like(given[name], value) for name, value in bad.items()}
+        search.tell(search.ask(), **given)
+        np.testing.assert_allclose(search.ask()[0], start + share * step, atol=1e-12)
 
 
 def test_without_crossover_and_mutation_children_are_copies_of_the_better_half() -> (

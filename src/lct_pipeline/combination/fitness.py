@@ -37,6 +37,9 @@ from lct_pipeline.processes.mapping import Workers
 
 logger = logging.getLogger(__name__)
 
+# of eigenvalues of features that are not finite, too
+FAULTS = (MeasureError, torch.linalg.LinAlgError, np.linalg.LinAlgError)
+
 
 @dataclass(frozen=True)
 class Score:
@@ -95,7 +98,7 @@ class Fitness:
         """Return the score of a state dict, an infinite one where nothing can be measured."""
         try:
             return self._measured(weights, request)
-        except (MeasureError, torch.linalg.LinAlgError) as error:
+        except FAULTS as error:
             return Score(math.inf, math.inf, None, fault=str(error))
 
     def _measured(self, weights: Weights, request: Request) -> Score:

@@ -215,7 +215,7 @@ class FrechetReference:
         cross = _root_trace(product, rank)
         shift = (mu - self.statistics.mu).square().sum().item()
         squared = shift + trace + self.statistics.cov.trace().item() - 2 * cross
-        return max(squared, 0.0)  # NaN stays NaN
+        return max(0.0, squared)
 
 
 def _root_trace(product: np.ndarray, rank: int) -> float:
