@@ -41,9 +41,8 @@ def read_json(path: Path, max_mib: int = MAX_MIB) -> Any:
             parse_constant=_finite,
         )
         _check_levels(value, MAX_LEVELS)
-        json.dumps(
-            value, ensure_ascii=False
-        ).encode()  # half a surrogate pair is no text
+        # half a surrogate pair is no text
+        json.dumps(value, ensure_ascii=False).encode()
     except FileNotFoundError:
         raise
     except (OSError, ValueError, RecursionError) as error:

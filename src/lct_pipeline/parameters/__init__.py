@@ -113,10 +113,10 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
     """Return the declared keys of the group in which an unknown key was given."""
     group: Any = Parameters
     for part in location[:-1]:
-        is_in_list = isinstance(part, int)
-        group = (
-            get_args(group)[0] if is_in_list else group.model_fields[part].annotation
-        )
+        if isinstance(part, int):
+            group = get_args(group)[0]
+        else:
+            group = group.model_fields[part].annotation
     return list(group.model_fields)
 
 
