@@ -96,6 +96,9 @@ def test_a_notebook_runs_and_shows_its_pictures(
         if output["output_type"] == "error"
     ]
     assert not errors, errors[0]
+    shown = (out.get("data", {}) for cell in cells for out in cell["outputs"])
+    tables = [html for data in shown if "<table" in (html := data.get("text/html", ""))]
+    assert tables and all("mathjax_ignore" in html for html in tables)
     silent = [cell["source"] for cell in cells if shows(cell) and not outputs(cell)]
     assert not silent
     pictures = [kinds & PICTURES for cell in cells for kinds in outputs(cell)]

@@ -290,34 +290,28 @@ def test_values_that_name_files_or_code_are_known(values: dict[str, Any]) -> Non
     }
 
 
-@pytest.mark.parametrize("name", ["ingestion.source", "encoding.autoencoder"])
 @pytest.mark.parametrize(
     "value",
     [
         ADDRESS,
         f"s3://{CANARY}@bucket",
-        f"https://u:'{CANARY} \\@host/a",
-        f"https://host/?a={CANARY}",
-        "of-env",
+        f"https://u:'{CANARY} \\@h",
+        *ENVIRONMENT.values(),
     ],
 )
 def test_a_secret_is_refused_and_not_repeated(
-    values: dict[str, Any], name: str, value: str, monkeypatch: pytest.MonkeyPatch
+    values: dict[str, Any], value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for variable, secret in ENVIRONMENT.items():
         monkeypatch.setenv(variable, secret)
-    put(values, name, ENVIRONMENT["HF_TOKEN"] if value == "of-env" else value)
+    put(values, "encoding.autoencoder", value)
     said = refusal(values)
-    assert said.splitlines()[1].startswith(f"  {name}: has a password or a token")
-    put(values, "ingestion.image_size", f"{value} {ENVIRONMENT['HF_TOKEN']}")
+    assert "\n  encoding.autoencoder: has a password or a token" in said
+    put(values, "ingestion.image_size", value)
     assert CANARY not in said + refusal(values)
 
 
-@pytest.mark.parametrize(
-    "value", ["hf://datasets/a/b@main", "a?#@b/{0..9}.tar", "https://host:80/a.zip"]
-)
-def test_what_only_looks_like_a_secret_is_taken(
-    values: dict[str, Any], value: str
-) -> None:
-    put(values, "ingestion.source", value)
-    assert check_parameters(values).ingestion.source == value
+def test_what_only_looks_like_a_secret_is_taken(values: dict[str, Any]) -> None:
+    for value in ("hf://datasets/a/b@c", "a?#@b/{0..9}.tar", "https://h:80/a.zip"):
+        put(values, "ingestion.source", value)
+        assert check_parameters(values).ingestion.source == value

@@ -16,7 +16,7 @@ from lct_pipeline.core.curriculum import curriculum
 from lct_pipeline.models.importing import imported
 from lct_pipeline.parameters import Parameters, Training
 from lct_pipeline.parameters.evaluation import IMPORT_PATH
-from lct_pipeline.plain_text import PlainRecord, without_secrets
+from lct_pipeline.plain_text import PlainRecord
 from lct_pipeline.runs.mlflow_store import log_run, opened
 from lct_pipeline.runs.reading import Run, check_version
 from lct_pipeline.runs.record import (
@@ -122,8 +122,7 @@ class RunHook:
     @hook_impl
     def on_pipeline_error(self, error: Exception, pipeline: Any, catalog: Any) -> None:
         """End the record of a failed run; the error that made it fail is the one to be seen."""
-        text = without_secrets(f"{type(error).__name__}: {error}")
-        self._end("failed", text, pipeline, catalog)
+        self._end("failed", f"{type(error).__name__}: {error}", pipeline, catalog)
         try:
             self._log()
         except Exception:

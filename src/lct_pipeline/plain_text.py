@@ -7,10 +7,12 @@ all of them as themselves: an escape as ``\x1b``.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
 import sys
+from collections.abc import Callable
 from textwrap import indent
 from traceback import format_exception
 from types import TracebackType
@@ -106,6 +108,23 @@ def _public(address: str) -> str:
         if kept[-1] != whole:
             break
     return "://".join(kept)
+
+
+def each_text(value: Any, change: Callable[[str], str]) -> Any:
+    """Return values of JSON, also in arrays of objects, of which each text is changed."""
+    if isinstance(value, dict):
+        return {key: each_text(inner, change) for key, inner in value.items()}
+    is_array = str(getattr(value, "dtype", "")) == "object"
+    if is_array or isinstance(value, list | tuple):
+        return [each_text(inner, change) for inner in value]
+    return change(value) if isinstance(value, str) else value
+
+
+def public(value: Any) -> Any:
+    """Return values of JSON without secrets."""
+    text = json.dumps(value)  # one look is quick, and most have none
+    has_secret = "://" in text or without_secrets(text) != text
+    return each_text(value, without_secrets) if has_secret else value
 
 
 def holds_secret(value: str) -> bool:

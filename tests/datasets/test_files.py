@@ -35,8 +35,9 @@ def test_a_write_replaces_what_was_there_whole_or_leaves_it(
     assert found.read_text() == "new"
 
 
-@pytest.mark.parametrize("umask", [0o022, 0o027, 0o002, 0o077])
-@pytest.mark.parametrize("name", ["file", "folder/deep/file"])
+@pytest.mark.parametrize(
+    ("name", "umask"), [("file", 0o027), ("file", 0o002), ("folder/deep/file", 0o022)]
+)
 def test_a_file_has_the_rights_of_any_new_one(
     tmp_path: Path, name: str, umask: int
 ) -> None:

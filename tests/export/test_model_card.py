@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +105,6 @@ def test_a_data_set_of_the_hub_is_linked_and_a_folder_is_told_by_its_last_part()
     [
         ("/home/me/photos", "photos"),
         ("../me/photos/", "photos"),
-        ("~/me/photos", "photos"),
         ("C:\\me\\photos", "photos"),
         ("file:///home/me/photos", "photos"),
         ("/home/me/{a,b}/{000..009}.tar", "{000..009}.tar"),
@@ -126,7 +123,6 @@ def test_an_autoencoder_of_the_hub_is_told_by_its_id(folder: Path) -> None:
     assert "autoencoder: vae\n" in card(**of_source("digits", "me/vae"))
 
 
-@cache
 def of_names(name: str) -> str:
     """Return a card of which every name is this one."""
     model = MODELS["classes"].pipeline()
@@ -139,26 +135,19 @@ def of_names(name: str) -> str:
     return model_card(story, model, "0" * 64)
 
 
-@pytest.mark.parametrize("render", RENDERERS.values(), ids=RENDERERS)
 @pytest.mark.parametrize("knows_headers", [True, False])
 def test_names_stand_in_a_card_as_they_are_whatever_shows_it(
-    knows_headers: bool, render: Callable[[str], str]
+    knows_headers: bool,
 ) -> None:
     evil = HOSTILE.replace("/", "").replace("\\", "")  # which would end a path
     cards = [of_names(name) for name in ("name", evil)]
     assert steers_no_terminal(cards[1])
-    found, texts = [], []
-    for text in cards:
-        about = header(text)["model-index"][0]["results"][0]
-        assert about["metrics"][0]["value"] == 1.5
-        shown = Shown(render(text.split("\n---\n", 1)[1] if knows_headers else text))
-        found.append((shown.tags, shown.attributes))
-        texts.append(shown.text)
-    assert found[0] == found[1]
-    assert f"Run {printable(evil)} of lct_pipeline" in texts[1]
-    (example,) = re.findall(r"```python\n(.*?)```", cards[1], re.DOTALL)
-    calls = [
-        node for node in ast.walk(ast.parse(example)) if isinstance(node, ast.keyword)
-    ]
-    (label,) = [call.value for call in calls if call.arg == "class_labels"]
+    results = header(cards[1])["model-index"][0]["results"]
+    assert results[0]["metrics"][0]["value"] == 1.5
+    texts = [text.split("\n---\n", 1)[1] if knows_headers else text for text in cards]
+    for render in RENDERERS:
+        plain, shown = (Shown(render(text)) for text in texts)
+        assert shown.tags == plain.tags
+        assert f"Run {printable(evil)} of lct_pipeline" in shown.text
+    (label,) = re.findall("class_labels=(.*), generator", cards[1])
     assert ast.literal_eval(label) == evil

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable
 from html.parser import HTMLParser
 
 import markdown
@@ -11,29 +10,15 @@ from markdown_it import MarkdownIt
 
 TERMINAL = "\x1b]0;a\x07\x1b[31m\x9b1m\r\u202e\u2066\u2028\x85\x7f"
 TAGS = "<script>alert(1)</script><img src=x onerror=alert(1)><a href='javascript:1'>"
-MARKDOWN = (
-    "```\n</code>`[a](javascript:1) ![b](http://c) <http://d>\n---\n# *e* __f__ | \\"
+BLOCKS = "```\n</code>`[a](javascript:1) ![b](http://c) <http://d>\n---\n# *e* __f__ | "
+HOSTILE = (
+    TERMINAL + TAGS + BLOCKS + r"\$\href{javascript:1}{g}$ [red][link=http://h]:boom:"
 )
-PLOTLY = "$\\href{javascript:1}{g}$ %{x}"
-RICH = "[red][link=http://h]:boom:"
-HOSTILE = f"{TERMINAL}{TAGS}{MARKDOWN}{PLOTLY}{RICH}"
-
-RENDERERS: dict[str, Callable[[str], str]] = {
-    "Python-Markdown": markdown.markdown,
-    "with tables": lambda text: markdown.markdown(
-        text, extensions=["extra", "sane_lists"]
-    ),
-    "CommonMark": MarkdownIt("commonmark").render,
-    "GitHub": MarkdownIt("gfm-like", {"linkify": False}).render,
-}
-
+RENDERERS = (markdown.markdown, MarkdownIt("gfm-like", {"linkify": False}).render)
 
 CANARY = "canary-0123456789"
-ENVIRONMENT = {
-    "HF_TOKEN": f"{CANARY}-hub",
-    "MLFLOW_TRACKING_PASSWORD": f"{CANARY}-mlflow",
-    "AWS_SECRET_ACCESS_KEY": f"{CANARY}-aws",
-}
+SECRET_NAMES = ("HF_TOKEN", "MLFLOW_TRACKING_PASSWORD", "AWS_SECRET_ACCESS_KEY")
+ENVIRONMENT = {name: f"{CANARY}-{name}" for name in SECRET_NAMES}
 ADDRESS = f"https://user:{CANARY}@host/a.zip?X-Signature={CANARY}"
 
 
@@ -44,19 +29,16 @@ def steers_no_terminal(text: str) -> bool:
 
 
 class Shown(HTMLParser):
-    """What a page shows: the names of its tags, where they lead, and its text."""
+    """What a page shows: its tags with their attributes, and its text."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
-        self.tags: set[str] = set()
-        self.attributes: list[tuple[str, str | None]] = []
-        self.text = ""
+        self.tags, self.text = set[str](), ""
         self.feed(html)
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.attributes += attrs
+        self.tags.add(f"{tag} {attrs}")
 
     def handle_data(self, data: str) -> None:
         self.text += data

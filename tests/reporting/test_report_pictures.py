@@ -59,7 +59,7 @@ def test_each_panel_has_its_title_and_its_images(
 
 def test_the_name_of_a_panel_is_no_formula() -> None:
     figure = draw_panels({"$\\x{$\x1b": torch.zeros(1, 3, 8, 8, dtype=torch.uint8)}, "")
-    figure.canvas.draw()
+    figure.savefig(io.BytesIO())
     assert figure.axes[0].get_title() == r"$\x{$\x1b"
 
 
@@ -92,5 +92,5 @@ def test_copies_of_training_images_are_drawn_too() -> None:
     image = torch.zeros(1, 3, 80, 80, dtype=torch.uint8)
     zero = torch.zeros(1)
     figure = draw_neighbours(image, image[None], zero[None], zero, zero, "copies")
-    figure.canvas.draw()
+    figure.savefig(io.BytesIO())
     assert figure.axes[0].images[0].get_array().shape[0] == 80

@@ -33,7 +33,7 @@ from lct_pipeline.datasets.run_lock import hold_run
 from lct_pipeline.errors import DataError, ParameterError
 from lct_pipeline.parameters import check_parameters
 from lct_pipeline.parameters.types import RunName
-from lct_pipeline.plain_text import without_secrets
+from lct_pipeline.plain_text import public
 
 logger = logging.getLogger(__name__)
 
@@ -169,8 +169,7 @@ def read_record(path: Path) -> Record:
         DataError: The file is none; says where it is wrong.
     """
     try:
-        said = without_secrets(json.dumps(read_json(path, MAX_MIB), ensure_ascii=False))
-        return Record.model_validate(json.loads(said))
+        return Record.model_validate(public(read_json(path, MAX_MIB)))
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(map(str, problem["loc"]))
@@ -255,7 +254,7 @@ class RunRecordsDataset(AbstractDataset[dict[str, Any], list[Record]]):
     def save(self, data: dict[str, Any]) -> None:
         """Write one record atomically."""
         with atomic_path(self._path / f"{data['started']}.json") as temporary:
-            temporary.write_text(json.dumps(data, indent=1))
+            temporary.write_text(json.dumps(public(data), indent=1))
 
     def hold(self, wait_minutes: int, work: str) -> FileLock:
         """Return the lock of this run, taken; see :func:`hold_run`."""

@@ -71,7 +71,8 @@ def check_parameters(values: dict[str, Any]) -> Parameters:
         parameters = Parameters.model_validate(values)
     except ValidationError as error:
         raise _refusal(map(_describe, error.errors())) from None
-    shown = {k: str(v) for k, v in flatten(parameters.model_dump(mode="json")).items()}
+    values = flatten(parameters.model_dump(mode="json"))
+    shown = {k: str(v) for k, v in values.items() if isinstance(v, str | list)}
     everything = "\n".join(shown.values())
     if "://" in everything or holds_secret(everything):
         found = [name for name, text in shown.items() if holds_secret(text)]

@@ -16,7 +16,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from lct_pipeline.plain_text import printable
+from lct_pipeline.plain_text import each_text, printable
 
 P = ParamSpec("P")
 
@@ -53,16 +53,7 @@ WIDE = 5  # the factor beyond which a scale is logarithmic
 
 def with_texts(figure: go.Figure, change: Callable[[str], str]) -> go.Figure:
     """Return a chart of which each text is changed, wherever it stands."""
-
-    def changed(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: changed(inner) for key, inner in value.items()}
-        is_texts = isinstance(value, np.ndarray) and value.dtype == object
-        if isinstance(value, list | tuple) or is_texts:
-            return [changed(inner) for inner in value]
-        return change(value) if isinstance(value, str) else value
-
-    return go.Figure(changed(figure.to_plotly_json()))
+    return go.Figure(each_text(figure.to_plotly_json(), change))
 
 
 def of_plain_names(draw: Callable[P, go.Figure]) -> Callable[P, go.Figure]:
