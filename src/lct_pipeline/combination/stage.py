@@ -160,7 +160,8 @@ class Stage:
         if self.parameters.generator is not None:
             source = self.task.source()
             assert isinstance(source, FunctionSource)
-            last = self.weights.state_dict(self.members.padded(self.initial["last"]))
+            place = self.members.window_size - 1
+            last = self.weights.state_dict(np.eye(len(self.members.rows))[place])
             with suppress(MeasureError):
                 source.check_seed(last, self.parameters.fitness.num_images)
 
