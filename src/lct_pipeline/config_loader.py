@@ -160,7 +160,7 @@ def name_of(parameters: dict[str, Any], *groups: str) -> str:
 
 def _named(path: str, parameters: dict[str, Any], *groups: str) -> str:
     stem = Path(path).stem
-    readable = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-") or "images"
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_") or "images"
     chosen = {"format": FORMAT} | {group: parameters[group] for group in groups}
     return f"{readable}-{parameters_digest(chosen)}"
 
