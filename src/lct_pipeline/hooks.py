@@ -13,9 +13,7 @@ from kedro.io.core import generate_timestamp
 
 from lct_pipeline.commands import remember
 from lct_pipeline.core.curriculum import curriculum
-from lct_pipeline.models.importing import imported
-from lct_pipeline.parameters import Parameters, Training
-from lct_pipeline.parameters.evaluation import IMPORT_PATH
+from lct_pipeline.parameters import Training
 from lct_pipeline.plain_text import PlainRecord
 from lct_pipeline.runs.mlflow_store import log_run, opened
 from lct_pipeline.runs.reading import Run, check_version
@@ -65,15 +63,15 @@ class RunHook:
         if self._parameters.runtime.mlflow:
             with opened():
                 pass
-        if not run_params.get("only_missing_outputs"):
-            _check_given(self._parameters, catalog, pipeline.inputs())
         if any(node.namespace == "training" for node in pipeline.nodes):
             _check_curriculum(self._parameters.training)
         self._is_run = "comparison" not in pipeline.all_outputs()
         self._identity = identity.Identity(self._config, pipeline, catalog)
+        self._identity.refuse_unnamed()
+        if not run_params.get("only_missing_outputs"):
+            given.check_given(self._parameters, pipeline, catalog)
         if self._is_run:
             self._identity.check()
-        given.check_given(self._parameters, pipeline, catalog)
         self._outside = from_outside(pipeline)
         records = "run_records" if self._is_run else "comparison_records"
         self._records = catalog.get(records)
@@ -157,16 +155,3 @@ def _check_curriculum(training: Training) -> None:
             last,
             noise.s1,
         )
-
-
-def _check_given(parameters: Parameters, catalog: Any, inputs: set[str]) -> None:
-    """Refuse functions and sources that are not there, before anything runs or is recorded."""
-    combination, kind = parameters.combination, parameters.features.extractor.kind
-    if "params:combination" in inputs:
-        for name in ("generator", "references"):
-            if path := getattr(combination, name):
-                imported(path, f"combination.{name}")
-    if "params:features" in inputs and IMPORT_PATH.fullmatch(kind):
-        imported(kind, "features.extractor.kind")
-    for name in sorted(inputs & {"image_source", "external_checkpoints"}):
-        catalog.get(name).check()

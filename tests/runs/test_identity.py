@@ -179,6 +179,10 @@ def test_files_and_code_that_a_record_alone_names_are_neither_read_nor_run(
     record = json.loads(path.read_text())
     record["parameters"]["features"]["extractor"]["kind"] = "os:getcwd"
     path.write_text(json.dumps(record))
+    sets = {"generated": str(two_runs), "reference": str(two_runs)}
+    forged: dict[str, Any] = {"run_id": "tested", "comparison": sets}
+    message = refusal(lambda: run_stages(two_runs, "compare", **forged))
+    assert "features.extractor.kind=os:getcwd stands in the record" in message
     message = refusal(lambda: run_stages(two_runs, "combine", run_id="tested"))
     assert (
         "features.extractor.kind=os:getcwd stands in the record of run tested"

@@ -8,19 +8,28 @@ import torch
 
 from lct_pipeline.evaluation.references import further_extractors
 from lct_pipeline.models.features.extractors import build_extractor
+from lct_pipeline.models.importing import imported
 from lct_pipeline.parameters import Parameters
 from lct_pipeline.parameters.evaluation import TRAINED_HERE
 
+_SOURCES = ("image_source", "external_checkpoints")
 _FILES = ("compared_statistics", "given_autoencoder", "given_reference")
 
 
 def check_given(parameters: Parameters, pipeline: Any, catalog: Any) -> None:
-    """Read the files and networks that a pipeline will be given.
+    """Read the files, functions and networks that a pipeline will be given, and look at sources.
 
     Raises:
         UserError: One is missing, damaged, or of another kind than is needed.
     """
-    for name in pipeline.inputs() & {*_FILES}:
+    inputs = pipeline.inputs()
+    for name in sorted(inputs & {*_SOURCES}):
+        catalog.get(name).check()
+    if "params:combination" in inputs:
+        for name in ("generator", "references"):
+            if path := getattr(parameters.combination, name):
+                imported(path, f"combination.{name}")
+    for name in sorted(inputs & {*_FILES}):
         catalog.load(name)
     made, features = pipeline.all_outputs(), parameters.features
     extractors = [features.extractor] if made & {"reference", "comparison"} else []

@@ -52,11 +52,9 @@ class Identity:
         """Refuse what is not of this run, and what is not there, before anything is written.
 
         Raises:
-            ParameterError: A value is given that is not the run's, or stands in its record alone
-                and names a file or code.
+            ParameterError: A value is given that is not the run's.
             DataError: What is here belongs to other weights, or is missing.
         """
-        self._refuse_unnamed()
         if self._weights is not None:
             self._refuse_other_values()
         self._refuse_missing()
@@ -110,8 +108,12 @@ class Identity:
             found["images"] = images_digest(manifest.load())
         return found
 
-    def _refuse_unnamed(self) -> None:
-        """Refuse what the record alone says, where this pipeline would open or run it."""
+    def refuse_unnamed(self) -> None:
+        """Refuse what the record alone says, where this pipeline would open or run it.
+
+        Raises:
+            ParameterError: A value that names a file or code stands in the record of the run alone.
+        """
         groups = {name.split(":")[1].split(".")[0] for name in self._parameters()}
         for key, value in self.config.unnamed_outside_values().items():
             if key.partition(".")[0] in groups:
