@@ -12,7 +12,7 @@ TERMINAL = "\x1b]0;a\x07\x1b[31m\x9b1m\r\u202e\u2066\u2028\x85\x7f"
 TAGS = "<script>alert(1)</script><img src=x onerror=alert(1)><a href='javascript:1'>"
 BLOCKS = "```\n</code>`[a](javascript:1) ![b](http://c) <http://d>\n---\n# *e* __f__ | "
 HOSTILE = (
-    TERMINAL + TAGS + BLOCKS + r"\$\href{javascript:1}{g}$ [red][link=http://h]:boom:"
+    TERMINAL + TAGS + BLOCKS + r"\$\href{javascript:1}{g}$ [red][link=http://h] :boom:"
 )
 RENDERERS = (markdown.markdown, MarkdownIt("gfm-like", {"linkify": False}).render)
 

@@ -209,4 +209,4 @@ def test_nothing_of_a_run_steers_the_terminal(
         assert done.exit_code == 0, done.output
         said = re.sub(r"\x1b\[(\d;?)+m", "", done.output)  # our own styles
         assert steers_no_terminal(said) and "\N{COLLISION SYMBOL}" not in said
-        assert r"\x1b[31m" in said and "[red][link=http://h]:boom:" in said
+        assert r"\x1b[31m" in said and said.count(":boom:") == said.count("[red]") > 0
