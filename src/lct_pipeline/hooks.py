@@ -54,7 +54,7 @@ class RunHook:
     ) -> None:
         """Refuse what is not of this run, then begin its record."""
         from lct_pipeline.models import device
-        from lct_pipeline.runs import given, identity
+        from lct_pipeline.runs import door, identity
 
         # two busy processes with two threads each on two cores are ten times slower
         device.limit_threads(
@@ -69,7 +69,7 @@ class RunHook:
         self._identity = identity.Identity(self._config, pipeline, catalog)
         self._identity.refuse_unnamed()
         if not run_params.get("only_missing_outputs"):
-            given.check_given(self._parameters, pipeline, catalog)
+            door.check_given(self._parameters, pipeline, catalog)
         if self._is_run:
             self._identity.check()
         self._outside = from_outside(pipeline)

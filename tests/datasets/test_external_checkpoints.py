@@ -140,7 +140,7 @@ def test_without_a_checkpoint_the_known_layouts_are_told(
         ("a/last.pt", {"pattern": "*/*.pt", "step": r"(\d+)?last"}, r"read by cataloging\.step="),
         ("1_2.pt 3_4.pt", {"step": "7_(.*)"}, r"'1_2\.pt' cannot be read by cataloging"),
         ("1_2.pt 3_4.pt", {}, r"'1_2\.pt' may be 1 or 2 .*'3_4\.pt'.*cataloging\.step=s"),
-        ("a-5.pt a-10.pt a.pt", {}, r"'a\.pt' cannot be read by a number; .* a-10\.pt, a-5"),
+        ("a-5.pt a-10.pt a.pt", {}, r"'a\.pt' cannot be read from its name; .* a-10\.pt, a-5"),
         (
             "model-5.pt ema-5.pt model-10.pt",
             {},

@@ -9,7 +9,7 @@ from kedro.io import DataCatalog
 
 from lct_pipeline.errors import UserError, user_error_in
 from lct_pipeline.pipelines import comparison, encoding, evaluation, references
-from lct_pipeline.runs.given import check_given
+from lct_pipeline.runs.door import check_given
 
 
 def check(stage: Any, **changes: Any) -> None:
