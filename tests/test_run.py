@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from PIL import Image
 
 from conftest import run_stages
 from lct_pipeline.datasets.checkpoints import CheckpointStore
@@ -126,27 +125,6 @@ def test_other_parameters_on_an_existing_run_are_refused_with_both_values(
     assert isinstance(fault, ParameterError)
     difference = r"training\.optimizer\.learning_rate: 0\.\d+ -> 0\.5"
     assert re.search(difference, str(fault))
-
-
-def test_a_folder_of_colour_images_needs_no_other_change(
-    project: Path, tmp_path: Path
-) -> None:
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    for number in range(40):
-        colour = (6 * number, 255 - 6 * number, 90)
-        Image.new("RGB", (50, 40), colour).save(photos / f"{number}.jpg", quality=95)
-    (photos / "notes.jpg").write_text("this is not a picture")
-    briefly = {"search": {"methods": ["random"], "num_evaluations": 8}}
-    run_stages(project, ingestion={"source": str(photos)}, combination=briefly)
-    rows = json.loads((project / "data/08_reporting/evaluation.json").read_text())[
-        "rows"
-    ]
-    extractors = {row["extractor"] for row in rows}
-    assert extractors == {"rotation_classifier", "check_rotation_classifier"}
-    (manifest,) = (project / "data/02_intermediate").glob("photos-*/*.parquet")
-    problems = pd.read_parquet(manifest).dropna(subset="problem")
-    assert problems["source"].tolist() == ["notes.jpg"]
 
 
 def test_a_source_that_is_mostly_broken_stops_before_anything_is_left(

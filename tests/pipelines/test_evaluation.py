@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from conftest import SmokeResults, run_stages
+from conftest import SmokeResults
 from lct_pipeline.errors import DataError
 from lct_pipeline.pipeline_registry import register_pipelines
 from lct_pipeline.pipelines.evaluation.nodes import conclude_evaluation
@@ -71,15 +68,3 @@ def test_evaluation_alone_takes_the_combined_model_that_is_there(
     assert models.names == ["last", "best_ema", "combined"]
     one, other = models.file("combined"), results.catalog.load("combined_model")
     assert one.metadata == other.metadata
-
-
-def test_evaluation_alone_works_before_anything_is_combined(
-    results: SmokeResults, project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(results.project / "data", project / "data")
-    (project / "data/06_models/tested/combined_model.safetensors").unlink()
-    monkeypatch.chdir(project)
-    run_stages(project, "evaluate", run_id="tested")
-    report = json.loads((project / "data/08_reporting/evaluation.json").read_text())
-    trained = {row["model"] for row in report["rows"] if row["nfe"] > 0}
-    assert trained == {"last", "best_ema"}

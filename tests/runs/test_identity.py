@@ -28,13 +28,14 @@ QUICKLY: dict[str, Any] = {
 
 
 def photographs(folder: Path) -> Path:
-    """Write 100 images of coloured discs, each in one of two folders."""
+    """Write 100 images of coloured discs, and a file that is none."""
+    folder.mkdir()
     for number in range(100):
-        image = Image.new("RGB", (32, 32), (2 * number, 90, 255 - 2 * number))
+        image = Image.new("RGB", (50, 40), (2 * number, 90, 255 - 2 * number))
         box = (number % 9, 3, 20 + number % 9, 25)
         ImageDraw.Draw(image).ellipse(box, (200, 2 * number, 30))
-        (folder / str(number % 2)).mkdir(parents=True, exist_ok=True)
-        image.save(folder / str(number % 2) / f"{number}.png")
+        image.save(folder / f"{number}.jpg", quality=95)
+    (folder / "notes.jpg").write_text("this is not a picture")
     return folder
 
 
@@ -84,11 +85,16 @@ def test_each_of_two_runs_is_gone_on_with_by_its_name_alone(two_runs: Path) -> N
             run_stages(two_runs, pipeline, run_id=name, **values)
         assert files_of(two_runs, other) == before
     assert listing(data / "02_intermediate") | listing(data / "04_feature") == shared
+    extractors = {"photos": "rotation_classifier", "tested": "classifier"}
     for name, num_real in (("photos", 21), ("tested", 385)):
         card = (data / "06_models" / name / "export" / "README.md").read_text()
         path = data / "08_reporting" / name / "evaluation.json"
         rows = json.loads(path.read_text())["rows"]
         assert {row["num_real"] for row in rows if row["nfe"]} == {num_real}
+        assert extractors[name] in {row["extractor"] for row in rows}
+        models = {row["model"] for row in rows if row["nfe"]}
+        was_combined = name == "tested"  # before its evaluation
+        assert models == {"last", "best_ema", *(["combined"] * was_combined)}
         assert ("discs" in card) is (name == "photos")
 
 
@@ -145,7 +151,7 @@ def test_a_copy_of_the_images_elsewhere_is_taken_where_it_is_shown_to_be_the_sam
 def test_other_images_in_the_same_place_are_not_those_of_a_finished_run(
     two_runs: Path, made: Path
 ) -> None:
-    new = made / "discs" / "0" / "new.png"
+    new = made / "discs" / "new.png"
     Image.new("RGB", (32, 32)).save(new)
     source = {"source": str(made / "discs")}
     models = two_runs / "data/06_models/photos"

@@ -98,6 +98,9 @@ class Workers:
         self._pool = ProcessPoolExecutor(
             num_processes, context, _begin, (make, ranks, device, threads)
         )
+        for _ in range(num_processes):
+            # all begin now: one that began while Python 3.11 ends a broken pool would be waited for
+            self._pool.submit(int)
         self._map = partial(
             ordered_map, _call, submit=self._pool.submit, ahead=2 * num_processes
         )
