@@ -43,6 +43,7 @@ LONGEST = (
     "pipelines/test_hostile_archives.py",
     # with the smoke run
     "test_kills.py",
+    "runs/test_identity.py",
     "benchmarks/test_gpu_check.py",
     "test_notebooks.py",
     "training/test_loop.py",

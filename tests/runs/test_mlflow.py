@@ -197,17 +197,15 @@ def test_curves_values_tags_status_and_files_are_kept(
 def test_a_failed_session_is_logged_as_failed_with_its_own_error(
     store: Path, project: Path
 ) -> None:
-    with pytest.raises(Exception, match="nowhere"):
-        run_stages(
-            project,
-            "ingest",
-            run_id="a",
-            runtime={"mlflow": True},
-            ingestion={"source": "nowhere"},
-        )
+    broken = project / "broken"
+    broken.mkdir()
+    (broken / "notes.jpg").write_text("not an image")
+    run: dict[str, Any] = {"run_id": "a", "runtime": {"mlflow": True}}
+    with pytest.raises(Exception, match=r"notes\.jpg"):
+        run_stages(project, "ingest", **run, ingestion={"source": str(broken)})
     (entry,) = entries()
     assert (entry.info.run_name, entry.info.status) == ("a", "FAILED")
-    assert "nowhere" in entry.data.tags["lct.error"]
+    assert "notes.jpg" in entry.data.tags["lct.error"]
 
 
 @needs_mlflow
