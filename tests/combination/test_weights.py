@@ -25,6 +25,7 @@ from lct_pipeline.combination.weights import (
     posthoc_alpha,
 )
 from lct_pipeline.core.ema import EMABank, Track, gamma_of
+from lct_pipeline.core.flat_weights import FlatWeights
 from lct_pipeline.core.linear_combination import WeightMatrix
 from lct_pipeline.datasets.checkpoints import CheckpointsDataset, CheckpointStore
 from lct_pipeline.datasets.tensors import TensorFile, write_tensors
@@ -112,7 +113,7 @@ def test_an_average_made_afterwards_is_the_one_that_training_would_have_kept(
     dataset = CheckpointsDataset(path=str(tmp_path / "checkpoints"))
     generator = torch.Generator().manual_seed(0)
     net, widths, kept = nn.Linear(256, 1, bias=False), (0.05, 0.1), Track("power", 0.15)
-    bank, rows = EMABank(net, (), (*widths, kept.value)), []
+    bank, rows = EMABank(FlatWeights(net), (), (*widths, kept.value)), []
     for step in range(1, 401):
         net.weight.data += torch.randn(1, 256, generator=generator)
         bank.update(step)

@@ -17,6 +17,7 @@ from lct_pipeline.core.ema import (
     raw_basis,
     width_of,
 )
+from lct_pipeline.core.flat_weights import FlatWeights
 
 
 def network() -> nn.Sequential:
@@ -59,7 +60,7 @@ def test_shares_are_those_of_the_recursion(track: Track, num_steps: int) -> None
     units = torch.eye(num_steps + 1, dtype=torch.float64)
     net = nn.Linear(num_steps + 1, 1, bias=False, dtype=torch.float64)
     net.weight.data.copy_(units[:1])
-    bank = EMABank(net, (0.8,), (0.1,))
+    bank = EMABank(FlatWeights(net), (0.8,), (0.1,))
     for step in range(1, num_steps + 1):
         net.weight.data.copy_(units[step : step + 1])
         bank.update(step)
@@ -136,7 +137,7 @@ def test_raw_checkpoints_get_what_a_rate_gives_to_the_steps_between(
 def test_a_state_dict_has_averaged_parameters_and_present_buffers() -> None:
     net = network()
     net.get_parameter("0.weight").requires_grad_(False)  # followed all the same
-    bank = EMABank(net, (0.998,), (0.05,))
+    bank = EMABank(FlatWeights(net), (0.998,), (0.05,))
     with torch.no_grad():
         net.get_parameter("0.weight").fill_(3.0)
     bank.update(1)
@@ -152,7 +153,7 @@ def test_a_state_dict_has_averaged_parameters_and_present_buffers() -> None:
 
 
 def test_a_missing_or_misshapen_tensor_is_named() -> None:
-    bank, track = EMABank(network(), (0.9,), ()), Track("rate", 0.9)
+    bank, track = EMABank(FlatWeights(network()), (0.9,), ()), Track("rate", 0.9)
     saved = dict(bank.tracks[track])
     with pytest.raises(ValueError, match=r"ema-0\.9.*'0\.bias'"):
         bank.load(track, {**saved, "0.bias": torch.zeros(1)})

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lct_pipeline.core.batches import BatchPreparation, PreparedBatch, Ranks
 from lct_pipeline.core.ema import EMABank, Track
+from lct_pipeline.core.flat_weights import FlatWeights
 from lct_pipeline.core.levels import (
     DiffusionSchedule,
     LevelSchedule,
@@ -31,12 +32,12 @@ from lct_pipeline.core.objectives import (
     RobustLoss,
     TruncatedTraining,
 )
+from lct_pipeline.core.optimizer import OptimizerSettings
 from lct_pipeline.core.preconditioning import Denoiser
 from lct_pipeline.core.randomness import derived_generator
 from lct_pipeline.core.samplers import sample_multistep
 from lct_pipeline.core.training_loop import (
     NonFiniteLossError,
-    OptimizerSettings,
     StepMetrics,
     Trainer,
     training_steps,
@@ -140,7 +141,7 @@ def trainer_of(
         "s0": 4,
         "num_levels": SCHEDULES[kind].num_levels,
         "settings": RADAM,
-        "ema": EMABank(model.network, rates=(0.9,), widths=(0.1,)),
+        "ema": EMABank(FlatWeights(model.network), rates=(0.9,), widths=(0.1,)),
         "gradient_accumulation": 1,
         "seed": 3,
         "ranks": ONE_PROCESS,

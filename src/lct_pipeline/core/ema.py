@@ -18,10 +18,11 @@ from functools import cache
 from typing import Literal
 
 import numpy as np
-import torch
 from scipy.linalg import helmert
 from scipy.optimize import brentq
 from torch import Tensor, nn
+
+from lct_pipeline.core.flat_weights import FlatWeights
 
 
 @dataclass(frozen=True)
@@ -69,37 +70,36 @@ class EMABank:
     the parameters, on their device; a power function forgets that copy at step 1.
 
     Args:
-        network: The network that is followed, already on its device.
+        weights: The weights that are followed.
         rates: Fixed rates in (0, 1), one track each.
         widths: Relative widths sigma_rel of power functions in (0, 1/sqrt(12)], one track each.
 
     Attributes:
+        weights: As given.
         tracks: Averages of each track by parameter name; the tensors are changed in place.
     """
 
     def __init__(
-        self, network: nn.Module, rates: Iterable[float], widths: Iterable[float]
+        self, weights: FlatWeights, rates: Iterable[float], widths: Iterable[float]
     ) -> None:
-        parameters = dict(network.named_parameters())
-        tracks = [Track("rate", r) for r in rates] + [Track("power", w) for w in widths]
+        every = [Track("rate", r) for r in rates] + [Track("power", w) for w in widths]
+        tracks = dict.fromkeys(every)
+        self.weights = weights
+        self._averages = weights.vector.repeat(len(tracks), 1)  # (T, N)
         self.tracks: dict[Track, dict[str, Tensor]] = {
-            track: {name: p.detach().clone() for name, p in parameters.items()}
-            for track in tracks
-        }
-        self._weights: list[Tensor] = list(parameters.values())
-        self._averages = {
-            t: list(tensors.values()) for t, tensors in self.tracks.items()
+            track: weights.views(average)
+            for track, average in zip(tracks, self._averages, strict=True)
         }
 
-    @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the network's present parameters.
 
         Args:
             step: Number of optimiser steps done, 1 after the first.
         """
-        for track, averages in self._averages.items():
-            torch._foreach_lerp_(averages, self._weights, 1 - track.beta(step))
+        shares = [1 - track.beta(step) for track in self.tracks]
+        weights = self.weights.vector
+        self._averages.lerp_(weights, weights.new_tensor(shares).reshape(-1, 1))
 
     def state_dict(self, track: Track, network: nn.Module) -> dict[str, Tensor]:
         """Return the network's state dict with the parameters of one track in place.

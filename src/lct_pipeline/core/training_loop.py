@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from lct_pipeline.core.batches import (
@@ -32,6 +32,7 @@ from lct_pipeline.core.objectives import (
     Objective,
     batch_loss,
 )
+from lct_pipeline.core.optimizer import Optimizer, OptimizerSettings
 from lct_pipeline.core.preconditioning import Denoiser
 from lct_pipeline.core.randomness import derived_generator, draw_seed
 
@@ -50,37 +51,6 @@ class NonFiniteLossError(ArithmeticError):
         )
         self.step = step
         self.level = level
-
-
-@dataclass(frozen=True)
-class OptimizerSettings:
-    """RAdam or AdamW, a linear warm-up, and the largest norm of a gradient."""
-
-    name: Literal["radam", "adamw"]
-    learning_rate: float
-    weight_decay: float
-    warmup_steps: int
-    clip_norm: float | None
-    betas: tuple[float, float] = (0.9, 0.999)  # of iCT, sLCT and ECT, as of torch
-    eps: float = 1e-8  # likewise
-
-    def build(self, network: nn.Module) -> torch.optim.Optimizer:
-        """Return the optimiser of a network's trainable parameters."""
-        kinds = {"radam": torch.optim.RAdam, "adamw": torch.optim.AdamW}
-        return kinds[self.name](
-            [p for p in network.parameters() if p.requires_grad],
-            lr=self.learning_rate,
-            betas=self.betas,
-            eps=self.eps,
-            weight_decay=self.weight_decay,
-            foreach=True,
-        )
-
-    def rate(self, step: int) -> float:
-        """Return the learning rate of a step, counted from 0."""
-        if step >= self.warmup_steps:
-            return self.learning_rate
-        return self.learning_rate * (step + 1) / self.warmup_steps
 
 
 @dataclass(frozen=True)
@@ -137,7 +107,8 @@ class Trainer:
     step: int = field(default=0, init=False)  # steps done
 
     def __post_init__(self) -> None:
-        self.optimizer = self.settings.build(self.model.network)
+        self._gradient = self.ema.weights.gradient
+        self.optimizer = Optimizer(self.settings, self.ema.weights)
         self._shared = _shared_model(self.model, self.ranks)
 
     def c(self, step: int, dimension: int) -> float:
@@ -157,15 +128,20 @@ class Trainer:
         """
         num_levels = self.num_levels(self.step)
         c = self.c(self.step, prepared.batch.x[0].numel())
-        self.optimizer.zero_grad(set_to_none=True)
-        consistency, diffusion, squares, num_pairs = self._backward(prepared, c)
+        self._gradient.zero_()
+        totals = self._backward(prepared, c)
+        values = torch.cat([totals, torch.linalg.vector_norm(self._gradient)[None]])
+        # the one time that a step waits for the device
+        consistency, diffusion, squares, num_pairs, norm = values.tolist()
+        consistency /= prepared.batch_size
+        diffusion /= max(prepared.num_small_noise, 1)
         loss = consistency + self.diffusion_weight * diffusion
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients, foreach=True)
-        if not math.isfinite(loss + norm.item()):
+        if not math.isfinite(loss + norm):
             raise NonFiniteLossError(self.step, self._worst_level(prepared, c))
-        self._follow_gradient(norm)
-        self.fitted_c.add(num_levels, squares, num_pairs)
+        self.optimizer.step(self.step, norm)
+        self.step += 1
+        self.ema.update(self.step)
+        self.fitted_c.add(num_levels, squares, int(num_pairs))
         return StepMetrics(
             step=self.step,
             loss=loss,
@@ -174,18 +150,16 @@ class Trainer:
             num_levels=num_levels,
             c=c,
             td_rms=math.sqrt(squares / max(num_pairs, 1)),
-            gradient_norm=norm.item(),
+            gradient_norm=norm,
             coupling_seconds=prepared.coupling_seconds,
             wait_seconds=wait_seconds,
         )
 
-    def _backward(
-        self, prepared: PreparedBatch, c: float
-    ) -> tuple[float, float, float, int]:
+    def _backward(self, prepared: PreparedBatch, c: float) -> Tensor:
         """Add up the gradient, part by part.
 
-        Returns the whole batch's consistency loss, its diffusion loss, the sum of the mean squares
-        of its temporal differences, and their number: where r = 0 there is none.
+        Returns the whole batch's sums, ``(4,)``: of the consistency loss, of the diffusion loss, of
+        the mean squares of temporal differences, and their number: where r = 0 there is none.
         """
         totals = torch.zeros(4, device=self.ranks.device)
         parts = list(prepared.split(self.gradient_accumulation))
@@ -202,13 +176,7 @@ class Trainer:
                 # the exchange takes the mean over processes, and the loss is a sum over them
                 (share * self.ranks.num_processes).backward()
             totals += _sums(losses, levels)
-        consistency, diffusion, squares, num_pairs = self.ranks.sum(totals).tolist()
-        return (
-            consistency / prepared.batch_size,
-            diffusion / max(prepared.num_small_noise, 1),
-            squares,
-            int(num_pairs),
-        )
+        return self.ranks.sum(totals)
 
     def _losses(self, batch: Batch, levels: Levels, c: float, part: int) -> LossParts:
         generator = derived_generator(
@@ -223,17 +191,6 @@ class Trainer:
         if isinstance(network, DistributedDataParallel) and not is_last:
             return network.no_sync()
         return nullcontext()
-
-    def _follow_gradient(self, norm: Tensor) -> None:
-        if self.settings.clip_norm is not None:
-            nn.utils.clip_grads_with_norm_(
-                self.model.parameters(), self.settings.clip_norm, norm, foreach=True
-            )
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.rate(self.step)
-        self.optimizer.step()
-        self.step += 1
-        self.ema.update(self.step)
 
     @torch.no_grad()
     def _worst_level(self, prepared: PreparedBatch, c: float) -> float:
@@ -252,8 +209,7 @@ class Trainer:
         tensors = _prefixed("network.", self.model.network.state_dict())
         for track, average in self.ema.tracks.items():
             tensors |= _prefixed(f"average/{track.name}/", average)
-        for index, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= _prefixed(f"optimizer.{index}.", moments)
+        tensors |= _prefixed("optimizer.", self.optimizer.state_tensors())
         rows = [[n, total, count] for n, (total, count) in self.fitted_c.sums.items()]
         tensors["fitted_c"] = torch.tensor(rows, dtype=torch.float64).reshape(-1, 3)
         return tensors
@@ -263,12 +219,7 @@ class Trainer:
         self.model.network.load_state_dict(_below("network.", tensors))
         for track in self.ema.tracks:
             self.ema.load(track, _below(f"average/{track.name}/", tensors))
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in _below("optimizer.", tensors).items():
-            index, key = name.split(".", 1)
-            # the optimiser would keep the tensors themselves, and change them
-            state.setdefault(int(index), {})[key] = value.clone()
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        self.optimizer.load_state(_below("optimizer.", tensors))
         rows = tensors["fitted_c"].tolist()
         self.fitted_c.sums = {int(n): (total, int(count)) for n, total, count in rows}
         self.step = step

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from kedro_datasets._typing import JSONPreview
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -63,14 +64,17 @@ def write_tensors(
 
 
 def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return contiguous tensors of which no two share memory, which safetensors refuses."""
+    """Return contiguous tensors of which no two share memory, which safetensors refuses.
+
+    Parts of one vector share none; each gets a storage that begins where it does, not a copy.
+    """
     storages: set[int] = set()
     plain = {}
     for name, tensor in tensors.items():
-        storage = tensor.untyped_storage().data_ptr()
-        is_shared = storage in storages or not tensor.is_contiguous()
-        plain[name] = tensor.contiguous().clone() if is_shared else tensor
-        storages.add(storage)
+        own = torch.from_dlpack(tensor.contiguous())
+        start = own.data_ptr()
+        plain[name] = own.clone() if start in storages else own
+        storages.add(start)
     return plain
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -33,9 +34,14 @@ class ResidualBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.project = zeroed(nn.Linear(width, width))
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Map ``(B, width)`` to ``(B, width)``."""
-        scale, shift = self.modulation(embedding).chunk(2, dim=1)
+    def forward(
+        self, x: Tensor, embedding: Tensor, rows: Tensor | None = None
+    ) -> Tensor:
+        """Map ``(B, width)`` to ``(B, width)``; ``rows``, ``(B,)``: each sample's embedding."""
+        modulation = self.modulation(embedding)
+        if rows is not None:
+            modulation = F.embedding(rows, modulation)
+        scale, shift = modulation.chunk(2, dim=1)
         h = F.silu(self.norm(x) * (1 + scale) + shift)
         return x + self.project(self.dropout(F.silu(self.expand(h))))
 
@@ -87,8 +93,21 @@ class MLPNetwork(nn.Module):
         self, x: Tensor, c_noise: Tensor, labels: Tensor | None = None
     ) -> Tensor:
         """Map ``(B, C, H, W)``, ``(B,)`` and classes ``(B,)`` or None to ``(B, C, H, W)``."""
+        c_noise, rows = _distinct(c_noise, labels)
         embedding = F.silu(self.classes(self.embed(c_noise), labels))
         h = self.input(x.flatten(1))
         for block in self.blocks:
-            h = block(h, embedding)
+            h = block(h, embedding, rows)
         return self.output(F.silu(self.output_norm(h))).unflatten(1, self.sample_shape)
+
+
+def _distinct(c_noise: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return the levels to embed, and which of them each sample has, ``(B,)``; None: its own.
+
+    On a grid a batch has few levels, and to modulate by each sample's would be a third of all work.
+    On a GPU, compiled or exported, their number has to be known: each sample has its own.
+    """
+    on_cpu = c_noise.device.type == "cpu"
+    if labels is None and on_cpu and not torch.compiler.is_compiling():
+        return c_noise.unique(return_inverse=True)
+    return c_noise, None

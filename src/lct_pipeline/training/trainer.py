@@ -11,6 +11,7 @@ from torch import nn
 
 from lct_pipeline.core.batches import Ranks
 from lct_pipeline.core.ema import EMABank
+from lct_pipeline.core.flat_weights import FlatWeights
 from lct_pipeline.core.levels import (
     ContinuousSchedule,
     DiffusionSchedule,
@@ -28,11 +29,9 @@ from lct_pipeline.core.objectives import (
     Solver,
     TruncatedTraining,
 )
+from lct_pipeline.core.optimizer import OptimizerSettings
 from lct_pipeline.core.preconditioning import Denoiser
-from lct_pipeline.core.training_loop import (
-    OptimizerSettings,
-    Trainer,
-)
+from lct_pipeline.core.training_loop import Trainer
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import ParameterError
 from lct_pipeline.given_files import private_folder
@@ -163,7 +162,7 @@ def build_trainer(
         num_levels=level_schedule(parameters).num_levels,
         settings=OptimizerSettings(**parameters.optimizer.model_dump()),
         ema=EMABank(
-            model.network,
+            FlatWeights(model.network),
             rates=parameters.ema.rates,
             widths=parameters.ema.sigma_rels,
         ),
