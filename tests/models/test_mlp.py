@@ -34,14 +34,14 @@ def test_instance_norm_of_a_vector_is_refused(changed: str) -> None:
 
 def test_samples_of_one_level_share_its_modulation_and_change_nothing() -> None:
     torch.manual_seed(0)
-    network = new_network("mlp").double()
+    network = new_network("mlp")
     for p in network.parameters():
         torch.nn.init.normal_(p, std=0.3)
-    x = torch.randn(6, *network.sample_shape, dtype=torch.float64)
-    c_noise = torch.tensor([7.0, -3.0, 7.0, 2.0, -3.0, 7.0]).double()
+    x = torch.randn(6, *network.sample_shape)
+    c_noise = torch.tensor([7.0, -3.0, 7.0, 2.0, -3.0, 7.0])
     alone = [network(x[i : i + 1], c_noise[i : i + 1]) for i in range(6)]
     of_each = torch.autograd.grad(torch.cat(alone).sin().sum(), network.parameters())
     together = network(x, c_noise)
     gradient = torch.autograd.grad(together.sin().sum(), network.parameters())
-    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-12, atol=1e-13)
-    torch.testing.assert_close(gradient, of_each, rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(gradient, of_each, rtol=1e-4, atol=1e-4)
