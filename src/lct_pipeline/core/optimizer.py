@@ -102,18 +102,13 @@ class Optimizer:
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Return the moments by number of parameter and torch's name, such as ``0.exp_avg``."""
-        tensors = {}
-        for state in self._adam.state.values():
-            moments = zip(
-                *(parts(state[m], self._shapes) for m in MOMENTS), strict=True
-            )
-            for index, (mean, square) in enumerate(moments):
-                names = ("step", *MOMENTS)
-                values = (state["step"], mean, square)
-                tensors |= {
-                    f"{index}.{name}": value
-                    for name, value in zip(names, values, strict=True)
-                }
+        tensors: dict[str, Tensor] = {}
+        for state in self._adam.state.values():  # none before the first step
+            for name in MOMENTS:
+                of_each = enumerate(parts(state[name], self._shapes))
+                tensors |= {f"{index}.{name}": values for index, values in of_each}
+            indices = range(len(self._shapes))
+            tensors |= {f"{index}.step": state["step"] for index in indices}
         return tensors
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
