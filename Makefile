@@ -6,11 +6,17 @@
 # make test-airflow   runs them in an Airflow of their own: some minutes
 # make test-mlflow    runs the tests of MLflow, in an environment of their own
 # A second call installs nothing. Another Python: make run PYTHON=/path/to/python3.12
+# Another torch, such as the small one for CPUs: make run TORCH=cpu, or whatever uv's --torch-backend takes (cu126,
+# auto); later calls keep it, and make run TORCH= makes the environment anew with that of the lock
 
 UV := uv==0.13.9
 WORKERS := 2
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/lct_pipeline/__init__.py)
-STAMP := .venv/.installed
+STAMPS := $(wildcard .venv/.installed*)
+TORCH ?= $(patsubst .venv/.installed-%,%,$(filter-out .venv/.installed,$(STAMPS)))
+STAMP := .venv/.installed$(addprefix -,$(TORCH))
+# for another torch: the libraries of CUDA that are left out are of the lock's
+WITHOUT_CUDA := sed -E '/^(cuda|nvidia|triton)[-=]/d' requirements.lock
 AIRFLOW := .venv-airflow/.installed
 export DO_NOT_TRACK := 1
 
@@ -96,8 +102,9 @@ $(STAMP): requirements.lock pyproject.toml
 		exit 1; \
 	fi; \
 	echo "Installing into .venv with $$found (once, a minute or a few)"; \
-	"$$found" -m venv .venv || { echo "$$found cannot make environments; on Debian and Ubuntu install python3-venv" >&2; exit 1; }
+	"$$found" -m venv $(if $(filter-out $(STAMP),$(STAMPS)),--clear) .venv || { echo "$$found cannot make environments; on Debian and Ubuntu install python3-venv" >&2; exit 1; }
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check $(UV)
-	@VIRTUAL_ENV="$$PWD"/.venv .venv/bin/uv pip install --quiet --compile-bytecode --requirement requirements.lock
+	@$(if $(TORCH),$(WITHOUT_CUDA) |) VIRTUAL_ENV="$$PWD"/.venv .venv/bin/uv pip install --quiet --compile-bytecode \
+		--requirement $(if $(TORCH),- --torch-backend=$(TORCH),requirements.lock)
 	@VIRTUAL_ENV="$$PWD"/.venv .venv/bin/uv pip install --quiet --no-deps --editable .
 	@touch $(STAMP)

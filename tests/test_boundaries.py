@@ -14,6 +14,7 @@ import lct_pipeline
 
 ROOT = Path(lct_pipeline.__file__).parent
 LAYERS = (  # from below; a module imports of its own layer and of those before it
+    "waiting_threads",
     "lazy_types",
     "plain_text",
     "errors",

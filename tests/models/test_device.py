@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from threadpoolctl import threadpool_info
 
 from lct_pipeline.errors import ParameterError
-from lct_pipeline.models.device import batch_size_for, choose_device, limit_threads
+from lct_pipeline.models.device import (
+    batch_size_for,
+    choose_device,
+    gpu_advice,
+    limit_threads,
+)
 
 
 def pretend(patch: pytest.MonkeyPatch, *, cuda: bool, mps: bool) -> None:
@@ -41,6 +48,30 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are(
         ParameterError, match=f"runtime.device={name}.*there is: {there}"
     ):
         choose_device(name)
+
+
+@pytest.mark.parametrize(
+    ("num_seen", "is_there", "built_for", "visible", "said"),
+    [
+        (0, False, None, None, None),
+        (1, True, "13.2", None, None),
+        (4, True, "13.2", None, "4 GPUs are here and 1 of them .*num_processes=4 "),
+        (0, True, None, "", "built for CPUs: .* make run TORCH=auto"),
+        (0, True, "13.2", "", "CUDA_VISIBLE_DEVICES='' hides all: unset it"),
+        (0, True, "13.2", "0", r"driver is older than .*\(CUDA 13\.2\).*nvidia-smi"),
+    ],
+)
+def test_a_gpu_that_is_not_used_is_told_with_cause_and_remedy(
+    num_seen: int,
+    is_there: bool,
+    built_for: str | None,
+    visible: str | None,
+    said: str | None,
+) -> None:
+    found = gpu_advice(
+        1, num_seen, is_there=is_there, built_for=built_for, visible=visible
+    )
+    assert found is None if said is None else re.search(said, found or "")
 
 
 def test_threads_are_those_of_torch_and_of_linear_algebra() -> None:

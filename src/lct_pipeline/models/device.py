@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
+from pathlib import Path
 
 import torch
 
@@ -36,6 +39,54 @@ def describe_device(name: str) -> str:
     if device.type == "cuda":
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(device)}"
     return device.type
+
+
+def advice_on_gpus(num_processes: int) -> str | None:
+    """Return why GPUs are not used, and the remedy; None where all are, or none is there."""
+    devices = Path("/proc/driver/nvidia/gpus")
+    return gpu_advice(
+        num_processes,
+        torch.cuda.device_count(),
+        is_there=any(devices.glob("*")) or shutil.which("nvidia-smi") is not None,
+        built_for=torch.version.cuda or torch.version.hip,
+        visible=os.environ.get("CUDA_VISIBLE_DEVICES"),
+    )
+
+
+def gpu_advice(
+    num_processes: int,
+    num_seen: int,
+    *,
+    is_there: bool,
+    built_for: str | None,
+    visible: str | None,
+) -> str | None:
+    """Return what :func:`advice_on_gpus` does.
+
+    Args:
+        num_processes: ``runtime.num_processes``.
+        num_seen: GPUs that torch sees.
+        is_there: Whether the driver of a GPU is installed.
+        built_for: Version of CUDA or ROCm that torch was built for; None: a torch for CPUs.
+        visible: What ``CUDA_VISIBLE_DEVICES`` says, if anything.
+    """
+    if num_seen > num_processes:
+        return (
+            f"{num_seen} GPUs are here and {num_processes} of them will work: give "
+            f"runtime.num_processes={num_seen} to share the work among all."
+        )
+    if num_seen or not is_there:
+        return None
+    if built_for is None:
+        cause = "this torch was built for CPUs: install one for GPUs, make run TORCH=auto"
+    elif visible in ("", "-1"):
+        cause = f"CUDA_VISIBLE_DEVICES={visible!r} hides all: unset it"
+    else:
+        cause = (
+            f"its driver is older than what torch needs (CUDA {built_for}), or may not be used "
+            "here: see what nvidia-smi says, update it, or make run TORCH=auto"
+        )
+    return f"There is an NVIDIA GPU, and torch sees none, as {cause}."
 
 
 def limit_threads(num_threads: int) -> None:
