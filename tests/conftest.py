@@ -272,12 +272,15 @@ class SmokeResults:
             load("latent_normalisation"),
             init_from or load("init_from_checkpoints"),
             state,
+            load("previous_checkpoints"),
+            load("decoder"),
             self.training(changes),
+            self.parameters.sampling,
             changed(self.parameters.runtime, {"device": "cpu", **runtime}),
         )
         with closing(outputs):
             for values in outputs:
-                files, rows, after = (opened(value)[0] for value in values)
+                files, rows, after, _ = (opened(value)[0] for value in values)
                 copies = {name: copied(file) for name, file in files.items()}
                 yield TrainingPiece(copies, rows, copied(after))
 

@@ -5,9 +5,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from lct_pipeline.datasets.parts import (
     INDEX,
+    GrowingPictureDataset,
     GrowingTableDataset,
     Last,
     ParquetPartsDataset,
@@ -193,3 +195,21 @@ def test_the_digest_is_of_the_content(growing: GrowingTableDataset) -> None:
         growing.save(Last(table(1, fitness=fitness)))
         digests.append(growing.content_digest())
     assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_growing_picture_is_drawn_when_its_turn_comes_and_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "run" / "samples.png"
+    dataset = GrowingPictureDataset(filepath=str(path), latest=True)
+    dataset.save(lambda: None)
+    assert not dataset.exists()
+    caplog.set_level("INFO", logger="lct_pipeline")
+    dataset.save(Figure)
+    first = dataset.load()
+    dataset.save(lambda: None)
+    assert dataset.load() == first
+    assert (tmp_path / "samples.png").read_bytes() == first
+    dataset.save(lambda: Figure(figsize=(1, 1)))
+    assert dataset.load() != first
+    assert caplog.text.count(f"Samples are in {path}") == 1

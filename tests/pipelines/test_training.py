@@ -85,12 +85,21 @@ def test_a_finished_run_is_not_trained_again(results: SmokeResults) -> None:
         load("latent_normalisation"),
         load("init_from_checkpoints"),
         state,
+        load("checkpoints"),
+        load("decoder"),
         results.parameters.training,
+        results.parameters.sampling,
         results.parameters.runtime,
     )
-    assert all(isinstance(value, Last) for value in outputs)
-    checkpoints, metrics, same = (value.value for value in outputs)
+    *parts, draw = outputs
+    assert all(isinstance(value, Last) for value in parts)
+    checkpoints, metrics, same = (value.value for value in parts)
     assert checkpoints == {} and metrics.equals(pd.DataFrame()) and same is state
+    assert titles(draw()) == ["N = 4, step 20", "N = 8, step 40", "N = 16, step 60"]
+
+
+def titles(figure: Any) -> list[str]:
+    return [axis.get_title() for axis in figure.axes]
 
 
 @pytest.mark.parametrize(

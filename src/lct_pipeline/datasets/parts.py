@@ -8,7 +8,8 @@ writes its index, so that ``exists()``, and with it ``kedro run --only-missing-o
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -24,6 +25,8 @@ from lct_pipeline.datasets.files import atomic_path
 from lct_pipeline.datasets.previews import NOTHING, table
 from lct_pipeline.given_files import indexed_file, regular_file
 from lct_pipeline.models.digests import digest_of_digests, file_digest
+
+logger = logging.getLogger(__name__)
 
 INDEX = "index.json"
 COMPLETE_KEY = "complete"  # false in what a node writes again and again until it ends
@@ -161,3 +164,27 @@ class GrowingTableDataset(AtomicDataset):
             return False
         stored: dict[str, Any] = pq.read_schema(path).pandas_metadata or {}
         return stored.get("attributes", {}).get(COMPLETE_KEY, False)
+
+
+class GrowingPictureDataset(AtomicDataset):
+    """``GrowingPictureDataset`` keeps a picture that a node draws again while it works.
+
+    What is saved is the function that draws it, or that returns None where it stays as it is. It is
+    called in its turn, when what the node yielded with it, for datasets before, is saved.
+
+    Args:
+        filepath: The file.
+        metadata: Anything, for plugins such as kedro-viz.
+    """
+
+    _is_told = False
+
+    def save(self, data: Callable[[], Any]) -> None:
+        """Draw, and write atomically; the first time the log says where to look."""
+        figure = data()
+        if figure is None:
+            return
+        super().save(figure)
+        if not self._is_told:
+            logger.info("Samples are in %s.", self._filepath)
+        self._is_told = True

@@ -78,7 +78,9 @@ def gpu_advice(
     if num_seen or not is_there:
         return None
     if built_for is None:
-        cause = "this torch was built for CPUs: install one for GPUs, make run TORCH=auto"
+        cause = (
+            "this torch was built for CPUs: install one for GPUs, make run TORCH=auto"
+        )
     elif visible in ("", "-1"):
         cause = f"CUDA_VISIBLE_DEVICES={visible!r} hides all: unset it"
     else:

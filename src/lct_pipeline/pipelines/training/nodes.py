@@ -10,7 +10,6 @@ from lct_pipeline.lazy_types import (
     CheckpointStore,
     DataFrame,
     Decoder,
-    Figure,
     ShardStore,
     TensorFile,
 )
@@ -23,11 +22,14 @@ def train_model(
     latent_normalisation: TensorFile,
     init_from_checkpoints: CheckpointStore,
     previous_training_state: TensorFile | None,
+    previous_checkpoints: CheckpointStore,
+    decoder: Decoder | None,
     parameters: Training,
+    sampling: Sampling,
     runtime: Runtime,
-) -> Iterator[tuple[Any, Any, Any]]:
-    """Train, or continue; yield checkpoints, metrics and state at each checkpoint interval."""
-    from lct_pipeline.training.loop import train
+) -> Iterator[tuple[Any, Any, Any, Any]]:
+    """Train, or continue; yield checkpoints, metrics, state and what draws samples of them."""
+    from lct_pipeline.pipelines.training.samples import train_and_show
     from lct_pipeline.training.task import TrainingTask
 
     task = TrainingTask(
@@ -39,25 +41,16 @@ def train_model(
         parameters,
         runtime,
     )
-    yield from train(task)
+    yield from train_and_show(task, previous_checkpoints, decoder, sampling)
 
 
 def conclude_training(
-    training_metrics: DataFrame,
-    checkpoints: CheckpointStore,
-    decoder: Decoder,
-    sampling: Sampling,
-    runtime: Runtime,
-) -> tuple[Chart, Figure, dict[str, Any]]:
-    """Draw the curves, and samples of each stage's end from the same noise; record the model."""
+    training_metrics: DataFrame, checkpoints: CheckpointStore
+) -> tuple[Chart, dict[str, Any]]:
+    """Draw the curves; record the model."""
     from lct_pipeline.pipelines.training.conclusion import (
         draw_training_curves,
         record_of,
-        stage_samples,
     )
 
-    return (
-        draw_training_curves(training_metrics),
-        stage_samples(checkpoints, decoder, sampling, runtime),
-        record_of(checkpoints),
-    )
+    return draw_training_curves(training_metrics), record_of(checkpoints)
