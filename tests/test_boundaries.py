@@ -94,7 +94,7 @@ SOURCES = {module_name(path): path.read_text() for path in ROOT.rglob("*.py")}
 
 def layer(name: str) -> int:
     parts = name.split(".")
-    return LAYERS.index(parts[1]) if len(parts) > 1 else -1
+    return LAYERS.index(parts[1]) if len(parts) > 1 else 0
 
 
 def stage(name: str) -> str | None:
