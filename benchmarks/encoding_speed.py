@@ -101,7 +101,10 @@ def random_autoencoder(device: torch.device) -> Any:
 
     torch.manual_seed(0)
     if device.type != "cuda":
-        return build_autoencoder(block_channels=(8, 16, 32), latent_channels=4).eval()
+        small = build_autoencoder(
+            "AutoencoderKL", block_channels=(8, 16, 32), latent_channels=4
+        )
+        return small.eval()
     return AutoencoderKL(
         block_out_channels=(128, 256, 512, 512),
         down_block_types=("DownEncoderBlock2D",) * 4,

@@ -120,6 +120,7 @@ TRUNCATED = {
     "training.init_from.run": "first",
     "training.objective.truncation.level": 80.0,
 }
+UNEVEN = {"block_channels": [8, 18]}
 CMA = {"combination.search.methods": ["cma"]}
 NO_WEIGHT = {"frechet_weight": 0.0, "kernel_weight": 0.0}
 
@@ -130,7 +131,10 @@ NO_WEIGHT = {"frechet_weight": 0.0, "kernel_weight": 0.0}
         ("ingestion.splits", {"validation": 0.5, "test": 0.5}, "share for training"),
         ("training.noise", {"sigma_min": 80.0}, "sigma_min must be below sigma_max"),
         ("training.noise", {"s0": 200}, "s1 must be at least s0"),
-        ("encoding.trained", {"block_channels": [8, 18]}, "multiples of 4"),
+        ("encoding.trained", {"kind": "AutoencoderKL", **UNEVEN}, "multiples of 4"),
+        ("encoding.trained", UNEVEN, "must be multiples of 4, each must divide"),
+        ("encoding.trained", {"block_channels": [8, 64]}, "the one before"),
+        ("encoding.trained", {"latent_channels": 3}, "latent_channels the last"),
         ("training.ema", {"rates": [], "sigma_rels": []}, "at least one rate or width"),
         ("training", {**DIFFUSION, **CMA}, "coupling=independent"),
         ("training", {**DISTILLATION, "training.init_from.run": None}, "init_from.run"),

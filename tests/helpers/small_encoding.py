@@ -16,7 +16,11 @@ from conftest import changed
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.shards import Shard, ShardsDataset, ShardStore, ShardStream
-from lct_pipeline.models.autoencoder import PixelAutoencoder, build_autoencoder
+from lct_pipeline.models.autoencoder import (
+    PixelAutoencoder,
+    TrainedKind,
+    build_autoencoder,
+)
 from lct_pipeline.models.digests import tensors_digest
 from lct_pipeline.parameters import Encoding, Runtime
 from lct_pipeline.pipelines.encoding.nodes import encode_images, measure_reconstruction
@@ -25,11 +29,13 @@ SIDES = ("encoder", "decoder")
 
 
 def autoencoder(
-    block_channels: Sequence[int] = (8, 16), latent_channels: int = 2
+    block_channels: Sequence[int] = (8, 16),
+    latent_channels: int = 2,
+    kind: TrainedKind = "AutoencoderKL",
 ) -> Any:
     torch.manual_seed(0)
     return build_autoencoder(
-        block_channels=block_channels, latent_channels=latent_channels
+        kind, block_channels=block_channels, latent_channels=latent_channels
     )
 
 
@@ -42,18 +48,8 @@ def tiny(num_levels: int = 3, latent_channels: int = 3) -> Any:
     return AutoencoderTiny(latent_channels=latent_channels, **widths, **blocks)
 
 
-def deep_compression() -> Any:
-    from diffusers import AutoencoderDC
-
-    torch.manual_seed(0)
-    levels = {
-        "block_types": "ResBlock",
-        "block_out_channels": (8, 16),
-        "layers_per_block": (1, 1),
-        "qkv_multiscales": ((), ()),
-    }
-    sides = {f"{side}_{k}": v for side in SIDES for k, v in levels.items()}
-    return AutoencoderDC(latent_channels=4, attention_head_dim=4, **sides)
+def deep_compression(block_channels: Sequence[int] = (8, 16)) -> Any:
+    return autoencoder(block_channels, latent_channels=4, kind="AutoencoderDC")
 
 
 MAKERS = [autoencoder, tiny, deep_compression, PixelAutoencoder]

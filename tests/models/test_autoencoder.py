@@ -1,4 +1,4 @@
-"""Coding of images, and fitting of the small AutoencoderKL."""
+"""Coding of images, and fitting of a small autoencoder."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from lct_pipeline.errors import MeasureError
 from lct_pipeline.models.autoencoder import (
     PixelAutoencoder,
+    TrainedKind,
     automatic_precision,
     copy_for_encoding,
     decode,
@@ -49,11 +50,21 @@ def test_what_is_not_finite_becomes_no_byte(value: float, truncated: bool) -> No
         to_uint8(images, "the decoder", truncated=truncated)
 
 
-@pytest.mark.parametrize("block_channels", [(8,), (8, 16), (4, 8, 8), (1,), (1, 3)])
+KL_CHANNELS = [(8,), (8, 16), (4, 8, 8), (1,), (1, 3)]
+DC_CHANNELS = [(8,), (8, 16), (4, 8, 8), (4, 16, 64)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "block_channels"),
+    [
+        *(("AutoencoderKL", channels) for channels in KL_CHANNELS),
+        *(("AutoencoderDC", channels) for channels in DC_CHANNELS),
+    ],
+)
 def test_each_resolution_but_the_last_halves_the_side(
-    block_channels: tuple[int, ...],
+    kind: TrainedKind, block_channels: tuple[int, ...]
 ) -> None:
-    model = autoencoder(block_channels).eval()
+    model = autoencoder(block_channels, kind=kind).eval()
     mean, std = encode(model, images(3))
     side = 16 // 2 ** (len(block_channels) - 1)
     assert mean.shape == std.shape == (3, 2, side, side)
@@ -208,6 +219,28 @@ def test_the_decoder_is_fitted_on_samples_of_the_posterior() -> None:
         assert abs(noise.mean().item()) < 5 / 512**0.5
         assert noise.std().item() == pytest.approx(1, abs=5 / 1024**0.5)
     assert not torch.allclose(eps[0], eps[1])
+
+
+def test_an_autoencoder_without_noise_is_fitted_with_a_constant_one() -> None:
+    model = autoencoder(kind="AutoencoderDC")
+    encoded: list[Tensor] = []
+    decoded: list[Tensor] = []
+    model.encoder.register_forward_hook(lambda *given: encoded.append(given[2]))
+    model.decoder.register_forward_pre_hook(lambda _, given: decoded.append(given[0]))
+    fit(model, num_steps=2)
+    for mean, z in zip(encoded, decoded, strict=True):  # 512 values
+        assert (z - mean).std().item() == pytest.approx(0.1, rel=5 / 1024**0.5)
+    assert not encode(model.eval(), images())[1].any()
+
+
+def test_a_deep_compression_autoencoder_works_at_half_the_side_and_below() -> None:
+    model = autoencoder((8, 16, 16), kind="AutoencoderDC")
+    sides = set()
+    for layer in model.decoder.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.register_forward_hook(lambda *given: sides.add(given[2].shape[-1]))
+    decode(model.eval(), torch.zeros(1, 2, 4, 4))
+    assert max(sides) == 8  # of images of 16 pixels
 
 
 def test_fitting_repeats_itself_and_another_seed_does_not() -> None:

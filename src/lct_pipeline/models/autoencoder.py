@@ -26,6 +26,8 @@ Autoencoder: TypeAlias = (
     "AutoencoderKL | AutoencoderTiny | AutoencoderDC | PixelAutoencoder"
 )
 Precision: TypeAlias = Literal["float32", "bfloat16"]
+TrainedKind: TypeAlias = Literal["AutoencoderDC", "AutoencoderKL"]
+CONSTANT_NOISE = 0.1  # of latents of about unit variance, where none is learnt
 DIFFUSERS_CLASSES = ("AutoencoderKL", "AutoencoderTiny", "AutoencoderDC")
 
 
@@ -101,9 +103,19 @@ def encode(autoencoder: Autoencoder, images: Tensor) -> tuple[Tensor, Tensor]:
     """
     x = to_float(images.to(autoencoder.device, non_blocking=True))
     x = x.to(autoencoder.dtype, memory_format=torch.channels_last)
-    (encoded,) = autoencoder.encode(x, return_dict=False)
-    if isinstance(encoded, Tensor):  # without noise
-        return encoded.float(), torch.zeros_like(encoded, dtype=torch.float32)
+    return posterior(autoencoder, x)
+
+
+def posterior(
+    autoencoder: Autoencoder, images: Tensor, noise: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation, ``(B, C, h, w)``, of float images ``(B, 3, H, W)``.
+
+    Both are float32. ``noise`` is the standard deviation where the autoencoder has none.
+    """
+    (encoded,) = autoencoder.encode(images, return_dict=False)
+    if isinstance(encoded, Tensor):
+        return encoded.float(), torch.full_like(encoded, noise, dtype=torch.float32)
     return encoded.mean.float(), (0.5 * encoded.logvar.float()).exp()
 
 
@@ -162,14 +174,21 @@ def copy_for_encoding(
 
 
 def build_autoencoder(
-    *, block_channels: Sequence[int], latent_channels: int
-) -> AutoencoderKL:
-    """Return a small AutoencoderKL of random weights, to be fitted where none is named.
+    kind: TrainedKind, *, block_channels: Sequence[int], latent_channels: int
+) -> AutoencoderKL | AutoencoderDC:
+    """Return a small autoencoder of random weights, to be fitted where none is named.
+
+    An AutoencoderDC of several resolutions has no layers at the first of them: pixels are moved
+    into channels on the way in, and out of them on the way out (DC-AE, Chen et al. 2024), so its
+    work is at half the side and below.
 
     Args:
+        kind: Class of diffusers.
         block_channels: Channels of each resolution; each but the last halves the side.
         latent_channels: Channels of the latents.
     """
+    if kind == "AutoencoderDC":
+        return _deep_compression(tuple(block_channels), latent_channels)
     from diffusers import AutoencoderKL
 
     num_levels = len(block_channels)
@@ -184,8 +203,24 @@ def build_autoencoder(
     )
 
 
+def _deep_compression(channels: tuple[int, ...], latent_channels: int) -> AutoencoderDC:
+    from diffusers import AutoencoderDC
+
+    layers = (int(len(channels) == 1), *(1 for _ in channels[1:]))
+    of_side = {
+        "block_types": "ResBlock",
+        "block_out_channels": channels,
+        "layers_per_block": layers,
+        "qkv_multiscales": ((),) * len(channels),  # no attention
+    }
+    sides = {
+        f"{side}_{k}": v for side in ("encoder", "decoder") for k, v in of_side.items()
+    }
+    return AutoencoderDC(latent_channels=latent_channels, scaling_factor=1.0, **sides)
+
+
 def fit_autoencoder(
-    autoencoder: AutoencoderKL,
+    autoencoder: AutoencoderKL | AutoencoderDC,
     read_batch: Callable[[Tensor], Tensor],
     num_images: int,
     *,
@@ -198,7 +233,9 @@ def fit_autoencoder(
     """Fit by reconstruction and KL (Rombach et al. 2022, without the adversarial term).
 
     The loss is the mean squared error plus ``kl_weight`` times the mean KL per latent value to a
-    standard normal. One-cycle learning rate, Adam.
+    standard normal. An autoencoder that encodes without noise is fitted with a constant one, so
+    that its decoder takes latents that are nearly right (Ghosh et al. 2020, CV-VAE). One-cycle
+    learning rate, Adam.
 
     Args:
         autoencoder: Changed in place.
@@ -214,7 +251,9 @@ def fit_autoencoder(
         The loss of each step.
     """
     device = autoencoder.device
-    optimizer = torch.optim.Adam(autoencoder.parameters(), lr=learning_rate)
+    optimizer = torch.optim.Adam(
+        autoencoder.parameters(), lr=learning_rate, foreach=True
+    )
     rise = 0.1 if num_steps > 10 else 0.3  # torch divides by 0 if one step is the rise
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, learning_rate, total_steps=num_steps, pct_start=rise
@@ -224,10 +263,11 @@ def fit_autoencoder(
         generator = derived_generator(seed, "autoencoder", step)
         indices = torch.randint(num_images, (batch_size,), generator=generator)
         images = to_float(read_batch(indices).to(device))
-        posterior = autoencoder.encode(images).latent_dist
-        noise = torch.randn(posterior.mean.shape, generator=generator).to(device)
-        reconstruction = autoencoder.decode(posterior.mean + posterior.std * noise)
-        kl = posterior.kl().mean() / posterior.mean[0].numel()
+        images = images.contiguous(memory_format=torch.channels_last)
+        mean, std = posterior(autoencoder, images, CONSTANT_NOISE)
+        noise = torch.randn(mean.shape, generator=generator).to(device)
+        reconstruction = autoencoder.decode(mean + std * noise)
+        kl = 0.5 * (mean**2 + std**2 - 1 - 2 * std.log()).mean()
         loss = F.mse_loss(reconstruction.sample, images) + kl_weight * kl
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

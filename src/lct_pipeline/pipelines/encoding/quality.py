@@ -63,6 +63,7 @@ def train_autoencoder(
     torch.manual_seed(parameters.seed)
     autoencoder = place(
         build_autoencoder(
+            trained.pop("kind"),
             block_channels=trained.pop("block_channels"),
             latent_channels=trained.pop("latent_channels"),
         ),
