@@ -155,6 +155,7 @@ def test_the_record_says_what_ran_with_what(
     assert record["versions"]["torch"] == torch.__version__.split("+")[0]
     assert [n["node"] for n in record["nodes"]] == ["first", "second"]
     assert all(n["peak_memory_mib"] > 50 for n in record["nodes"])
+    assert all(n["cpu_seconds"] >= 0 for n in record["nodes"])
 
 
 def test_the_record_grows_while_the_run_is_under_way(

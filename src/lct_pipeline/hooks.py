@@ -19,6 +19,7 @@ from lct_pipeline.runs.mlflow_store import log_run, opened
 from lct_pipeline.runs.reading import Run, check_version
 from lct_pipeline.runs.record import (
     content_digests,
+    cpu_seconds,
     from_outside,
     new_record,
     peak_memory_mib,
@@ -85,8 +86,8 @@ class RunHook:
 
     @hook_impl
     def before_node_run(self) -> None:
-        """Start the clock of a node."""
-        self._node_started = time.perf_counter()
+        """Start the clocks of a node."""
+        self._node_started, self._cpu_before = time.perf_counter(), cpu_seconds()
 
     @hook_impl
     def after_node_run(self, node: Any, catalog: Any) -> None:
@@ -106,9 +107,10 @@ class RunHook:
 
     def _note_costs(self) -> None:
         """Bring seconds and memory of the last node up to date."""
-        elapsed = round(time.perf_counter() - self._node_started, 2)
         self._record["nodes"][-1].update(
-            seconds=elapsed, peak_memory_mib=peak_memory_mib()
+            seconds=round(time.perf_counter() - self._node_started, 2),
+            cpu_seconds=round(cpu_seconds() - self._cpu_before, 2),
+            peak_memory_mib=peak_memory_mib(),
         )
 
     @hook_impl

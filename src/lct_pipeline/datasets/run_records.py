@@ -78,10 +78,15 @@ class _Said(BaseModel):
 
 
 class NodeCost(_Said):
-    """What a node cost: seconds until its last save, and the most MiB that its process held."""
+    """What a node cost: seconds until its last save, and the most MiB that its process held.
+
+    ``cpu_seconds`` are those of all cores, of ended child processes too; earlier versions did not
+    measure them.
+    """
 
     node: Name
     seconds: NonNegativeFloat
+    cpu_seconds: NonNegativeFloat | None = None
     peak_memory_mib: NonNegativeInt
 
 
