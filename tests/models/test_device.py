@@ -74,15 +74,15 @@ def test_a_gpu_that_is_not_used_is_told_with_cause_and_remedy(
     assert found is None if said is None else re.search(said, found or "")
 
 
-def test_threads_are_those_of_torch_and_of_linear_algebra() -> None:
+def test_torch_has_the_threads_and_linear_algebra_of_numpy_one() -> None:
     try:
         limit_threads(2)
         assert torch.get_num_threads() == 2
+        blas = [lib for lib in threadpool_info() if lib["user_api"] == "blas"]
+        assert {lib["num_threads"] for lib in blas} == {1}
     finally:
         limit_threads(1)
     assert torch.get_num_threads() == 1
-    blas = [lib for lib in threadpool_info() if lib["user_api"] == "blas"]
-    assert {lib["num_threads"] for lib in blas} == {1}
 
 
 @pytest.mark.parametrize(
