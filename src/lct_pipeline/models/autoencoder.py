@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -187,36 +187,35 @@ def build_autoencoder(
         block_channels: Channels of each resolution; each but the last halves the side.
         latent_channels: Channels of the latents.
     """
-    if kind == "AutoencoderDC":
-        return _deep_compression(tuple(block_channels), latent_channels)
-    from diffusers import AutoencoderKL
+    import diffusers  # takes seconds
 
-    num_levels = len(block_channels)
-    return AutoencoderKL(
-        block_out_channels=tuple(block_channels),
-        down_block_types=("DownEncoderBlock2D",) * num_levels,
-        up_block_types=("UpDecoderBlock2D",) * num_levels,
-        layers_per_block=1,
+    arguments = {"AutoencoderDC": _dc_levels, "AutoencoderKL": _kl_levels}[kind]
+    return getattr(diffusers, kind)(
         latent_channels=latent_channels,
-        norm_num_groups=max(1, min(block_channels) // 2),
         scaling_factor=1.0,
+        **arguments(tuple(block_channels)),
     )
 
 
-def _deep_compression(channels: tuple[int, ...], latent_channels: int) -> AutoencoderDC:
-    from diffusers import AutoencoderDC
+def _kl_levels(channels: tuple[int, ...]) -> dict[str, Any]:
+    return {
+        "block_out_channels": channels,
+        "down_block_types": ("DownEncoderBlock2D",) * len(channels),
+        "up_block_types": ("UpDecoderBlock2D",) * len(channels),
+        "layers_per_block": 1,
+        "norm_num_groups": max(1, min(channels) // 2),
+    }
 
-    layers = (int(len(channels) == 1), *(1 for _ in channels[1:]))
+
+def _dc_levels(channels: tuple[int, ...]) -> dict[str, Any]:
     of_side = {
         "block_types": "ResBlock",
         "block_out_channels": channels,
-        "layers_per_block": layers,
+        "layers_per_block": (int(len(channels) == 1), *(1 for _ in channels[1:])),
         "qkv_multiscales": ((),) * len(channels),  # no attention
     }
-    sides = {
-        f"{side}_{k}": v for side in ("encoder", "decoder") for k, v in of_side.items()
-    }
-    return AutoencoderDC(latent_channels=latent_channels, scaling_factor=1.0, **sides)
+    sides = ("encoder", "decoder")
+    return {f"{side}_{name}": of_side[name] for side in sides for name in of_side}
 
 
 def fit_autoencoder(
