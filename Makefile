@@ -32,12 +32,6 @@ find_python = for p in "$$PYTHON" python3.12 python3.11 python3 python; do \
 
 run: $(STAMP)
 	@$(KEDRO) run
-	@echo
-	@echo "Open data/08_reporting/report.html: the whole run on one page. Beside it:"
-	@echo "  sample_grid.png     what each model generates, beside real images"
-	@echo "  evaluation.json     how far that is from real images"
-	@echo "The models are in data/06_models/. Look at everything with: make viz"
-	@echo "Use one elsewhere: .venv/bin/kedro run --pipeline=export"
 
 smoke: $(STAMP)
 	@$(KEDRO) run --env=smoke

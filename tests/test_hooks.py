@@ -122,6 +122,7 @@ def test_a_curriculum_that_will_not_end_at_s1_is_said_before_anything_runs(
 ) -> None:
     search = {"search": {"methods": ["cma"]}}
     hook = hook_of(tmp_path, training={"noise": noise, **others}, combination=search)
+    caplog.set_level("WARNING", logger="lct_pipeline")
     for namespace in ("evaluation", "training"):
         assert not caplog.records
         pipeline = Pipeline([node("first")], namespace=namespace)
@@ -169,6 +170,35 @@ def test_the_record_grows_while_the_run_is_under_way(
     (record,) = data.load("run_records")
     assert (record.status, record.pipelines) == ("running", ["__default__"])
     assert [cost.node for cost in record.nodes] == ["first"]
+
+
+def test_a_session_says_what_it_does_and_in_the_end_how_long_that_took(
+    tmp_path: Path, data: DataCatalog, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="lct_pipeline")
+    hook = hook_of(tmp_path, run_id="tried")
+    work = Node(lambda: 1, inputs=None, outputs="n", name="n", namespace="statistics")
+    hook.before_pipeline_run(SESSION, Pipeline([work]), data)
+    assert "Run tried: what comes" in caplog.text
+    assert "outliers of pixels" in caplog.text
+    hook.before_node_run()
+    hook.after_node_run(work, data)
+    hook.after_pipeline_run(Pipeline([work]), data)
+    assert "Run tried took" in caplog.text
+
+
+def test_a_gpu_that_is_not_used_is_told_at_the_start(
+    tmp_path: Path,
+    data: DataCatalog,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    for device in ("cpu", "auto"):
+        hook = hook_of(tmp_path, runtime={"device": device})
+        hook.before_pipeline_run(SESSION, Pipeline([]), data)
+        hook.after_pipeline_run(Pipeline([]), data)
+    assert caplog.text.count("3 GPUs are here") == 1
 
 
 def test_the_record_has_digests_of_what_went_in_and_came_out(

@@ -15,6 +15,7 @@ from lct_pipeline.commands import remember
 from lct_pipeline.core.curriculum import curriculum
 from lct_pipeline.parameters import Training
 from lct_pipeline.plain_text import PlainRecord
+from lct_pipeline.runs.announcement import announce, outcome
 from lct_pipeline.runs.mlflow_store import log_run, opened
 from lct_pipeline.runs.reading import Run, check_version
 from lct_pipeline.runs.record import (
@@ -83,6 +84,15 @@ class RunHook:
             run_params, self._parameters, self._project, described
         )
         self._records.save(self._record)
+        runtime, missing = (
+            self._parameters.runtime,
+            run_params.get("only_missing_outputs"),
+        )
+        if advice := device.advice_on_gpus(runtime.device, runtime.num_processes):
+            logger.warning("%s", advice)
+        announce(
+            self._name, self._parameters, pipeline, catalog, only_missing=bool(missing)
+        )
 
     @hook_impl
     def before_node_run(self) -> None:
@@ -118,6 +128,9 @@ class RunHook:
         """End the record of a finished run, and log it."""
         self._end("finished", None, pipeline, catalog)
         self._log()
+        if self._is_run:
+            nodes, made = self._record["nodes"], pipeline.all_outputs()
+            logger.info("%s", outcome(self._name, nodes, made))
 
     @hook_impl
     def on_pipeline_error(self, error: Exception, pipeline: Any, catalog: Any) -> None:

@@ -41,8 +41,15 @@ def describe_device(name: str) -> str:
     return device.type
 
 
-def advice_on_gpus(num_processes: int) -> str | None:
-    """Return why GPUs are not used, and the remedy; None where all are, or none is there."""
+def advice_on_gpus(name: str, num_processes: int) -> str | None:
+    """Return why GPUs are not used, and the remedy; None where all are, or none is there.
+
+    Args:
+        name: ``runtime.device``: one that is not for GPUs wants none.
+        num_processes: ``runtime.num_processes``.
+    """
+    if name not in ("auto", "cuda"):
+        return None
     devices = Path("/proc/driver/nvidia/gpus")
     return gpu_advice(
         num_processes,

@@ -1,0 +1,78 @@
+"""About how long a session takes: counts of the parameters times what is measured for a moment."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from configuration import recipe
+
+from conftest import changed
+from lct_pipeline.runs import estimate
+from lct_pipeline.runs.estimate import estimated, seconds_each, works
+
+MADE = {output for _, output, *_ in works(recipe("smoke"))}
+
+
+@pytest.mark.parametrize(
+    ("fixed", "each", "most", "found"),
+    [
+        (0.0, 1.0, 64, 1.0),  # long enough with two of them
+        (0.01, 0.0, 64, 0.01 / 64),  # all of them are tried
+        (0.0, 0.004, 64, 0.004),  # 16 are
+        (0.01, 0.0, 1, 0.01),
+    ],
+)
+def test_a_unit_is_measured_on_as_many_as_do_not_take_long(
+    monkeypatch: pytest.MonkeyPatch, fixed: float, each: float, most: int, found: float
+) -> None:
+    now, tried = [0.0], []
+
+    def work(num: int) -> None:
+        tried.append(num)
+        now[0] += fixed + each * num
+
+    clock = SimpleNamespace(perf_counter=lambda: now[0])
+    monkeypatch.setattr(estimate, "time", clock)
+    assert seconds_each(work, most) == pytest.approx(found)
+    assert max(tried) <= most
+
+
+def test_counts_are_those_of_the_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("training", "autoencoder", "classifier", "image", "gradient", "network")
+    units = SimpleNamespace(can_be_measured=True, **dict.fromkeys(names, 1.0))
+    monkeypatch.setattr(estimate, "Units", lambda _: units)
+    found = estimated(recipe("smoke"), MADE)
+    assert found is not None
+    # of conf/smoke: steps; 2 classifiers of 10; 5 averages of 32 images
+    first = [found[stage] for stage in ("encoding", "training", "references")]
+    assert first == [8, 60, 20]
+    assert found["baselines"] == (2 + 1 + 2) * 32
+    # 3 models, 2 seeds of 64 images at 1 and 2 evaluations; 3 x 2 x 2 plans of 32
+    assert found["evaluation"] == 3 * (2 * 64 * 3 + 2 * 2 * 32 * 2)
+    assert estimated(recipe("smoke"), {"training_state"}) == {"training": 60}
+    assert estimated(recipe("smoke"), {"report"}) == {}
+
+
+def test_small_networks_are_tried_out_and_numbers_of_others_stay() -> None:
+    before = torch.get_rng_state()
+    found = estimated(recipe("smoke"), MADE)
+    assert found is not None and all(0 < seconds < 3600 for seconds in found.values())
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"encoding.autoencoder": "given"},
+        {"features.extractor.kind": "inception"},
+        {"training.network.mlp": {"width": 4096, "num_blocks": 9}},
+    ],
+    ids=str,
+)
+def test_networks_that_are_large_or_given_are_not_tried_out(
+    change: dict[str, Any],
+) -> None:
+    assert estimated(changed(recipe("smoke"), change), MADE) is None
