@@ -52,7 +52,7 @@ def test_a_picture_is_drawn_each_eighth_but_takes_a_hundredth_of_the_time(
             found.append(step)
     # 50: no eighth yet; 200, 250: within 200 s of the end of the first, at 12 s
     assert found == [100, 300]
-    assert drawn[0] == {"so far: step 100, power-0.1": {"w": torch.ones(1)}}
+    assert drawn[0] == {"step 100, average power-0.1": {"w": torch.ones(1)}}
 
 
 def test_training_goes_on_where_nothing_can_be_drawn(

@@ -29,8 +29,7 @@ def train_model(
     runtime: Runtime,
 ) -> Iterator[tuple[Any, Any, Any, Any]]:
     """Train, or continue; yield checkpoints, metrics, state and what draws samples of them."""
-    from lct_pipeline.pipelines.training.samples import train_and_show
-    from lct_pipeline.training.task import TrainingTask
+    from lct_pipeline.pipelines.training.samples import TrainingTask, train_and_show
 
     task = TrainingTask(
         latents,

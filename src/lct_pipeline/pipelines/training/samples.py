@@ -26,6 +26,8 @@ from lct_pipeline.reporting.pictures import draw_panels
 from lct_pipeline.training.loop import train
 from lct_pipeline.training.task import TrainingTask
 
+__all__ = ["TrainingTask", "train_and_show"]
+
 logger = logging.getLogger(__name__)
 
 NUM_PICTURES = 8  # at most, while training goes on
@@ -62,7 +64,15 @@ def stage_samples(
     sampling: Sampling,
     others: Mapping[str, Mapping[str, Tensor]] | None = None,
 ) -> Figure:
-    """Draw one-step samples at the end of each stage of the curriculum, and of other weights."""
+    """Draw one-step samples at the end of each stage of the curriculum.
+
+    Args:
+        task: What is trained.
+        checkpoints: What is saved of it.
+        decoder: From latents to images.
+        sampling: How to generate.
+        others: Weights that are drawn too, by title: those that training has come to.
+    """
     network = task.description
     generator = build_generator(network, decoder, sampling, task.runtime)
     weights = {
@@ -74,7 +84,12 @@ def stage_samples(
         title: generator.grid(tensors, first_plan(network, sampling), seed=0)
         for title, tensors in (weights | dict(others or {})).items()
     }
-    return draw_panels(panels, "Samples at the end of each stage, from the same noise")
+    title = (
+        "Samples from the same noise, so far"
+        if others
+        else "Samples at the end of each stage, from the same noise"
+    )
+    return draw_panels(panels, title)
 
 
 @dataclass
@@ -108,7 +123,7 @@ class Pictures:
             if ema.sigma_rels
             else Track("rate", min(ema.rates))
         )
-        title = f"so far: step {step}, {track.name}"
+        title = f"step {step}, average {track.name}"
         try:
             return self.draw({title: average_of(state.tensors, track)})
         except (DataError, torch.OutOfMemoryError) as error:
