@@ -117,7 +117,7 @@ class Units:
         if self.p.encoding.autoencoder == "pixels":
             return place(PixelAutoencoder(), self.device)
         trained = self.p.encoding.trained
-        shape = {"block_channels", "latent_channels"}
+        shape = {"kind", "block_channels", "latent_channels"}
         model = build_autoencoder(**trained.model_dump(include=shape))
         return place(model, self.device)
 
