@@ -40,6 +40,7 @@ from lct_pipeline.parameters.evaluation import TRAINED_HERE
 from lct_pipeline.training.task import describe_model
 from lct_pipeline.training.trainer import build_trainer, level_schedule
 
+SHAPE = {"kind", "block_channels", "latent_channels"}  # of a trained autoencoder
 NUM_MODELS = 3  # that are evaluated: last, best EMA, combination
 NUM_STEPS = 20  # of a fit of which the first step is done
 LONG_ENOUGH = 0.05  # seconds of what is measured
@@ -117,8 +118,7 @@ class Units:
         if self.p.encoding.autoencoder == "pixels":
             return place(PixelAutoencoder(), self.device)
         trained = self.p.encoding.trained
-        shape = {"kind", "block_channels", "latent_channels"}
-        model = build_autoencoder(**trained.model_dump(include=shape))
+        model = build_autoencoder(**trained.model_dump(include=SHAPE))
         return place(model, self.device)
 
     @cached_property
@@ -177,11 +177,11 @@ class Units:
     def autoencoder(self) -> float:
         """A step of the autoencoder."""
         model, settings = self._autoencoder(), self.p.encoding.trained
-        rates = settings.model_dump(include={"learning_rate", "kl_weight"})
+        rest = settings.model_dump(exclude=SHAPE) | {"num_steps": NUM_STEPS}
 
         def work(num: int) -> None:
-            sizes = {"num_steps": NUM_STEPS, "batch_size": num}
-            next(fit_autoencoder(model, self._read, num, **sizes, **rates, seed=0))
+            fit = {**rest, "batch_size": num}
+            next(fit_autoencoder(model, self._read, num, **fit, seed=0))
 
         return settings.batch_size * seconds_each(work, settings.batch_size)
 
