@@ -207,8 +207,8 @@ def checkpoint_matrix(
 ) -> tuple[WeightMatrix, WeightLayout]:
     """Return the flat weights of the checkpoints of some rows, and how tensors lie in them.
 
-    The floating-point data of a checkpoint file are one flat vector: each row is a memory map of a
-    file, nothing is copied, and memory does not grow with K.
+    The floating-point data of a checkpoint file are one flat vector: each row is a file, of which
+    blocks are read, and memory does not grow with K.
     """
     paths = [store.path(name) for name in rows["name"]]
     constants = _constants(rows, store)
@@ -262,10 +262,29 @@ def _check_floats(path: Path, tensors: Mapping[str, Tensor]) -> None:
             )
 
 
-def _flat(path: Path) -> np.ndarray:
-    """Return the float32 data of a file, which lie together, as one read-only map, ``(N,)``."""
+@dataclass(frozen=True)
+class FlatFile:
+    """The float32 data of a file, which lie together: a vector whose parts are read when asked for.
+
+    Not a memory map, whose pages would count as this process's memory, for all checkpoints.
+    """
+
+    path: Path
+    offset: int
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        start, stop, _ = part.indices(self.size)
+        place = self.offset + 4 * start
+        return np.fromfile(self.path, np.float32, stop - start, offset=place)
+
+
+def _flat(path: Path) -> FlatFile:
     _, entries, offset = read_header(path)
     spans = [e["data_offsets"] for e in entries.values() if e["dtype"] == "F32"]
     start, end = min(s[0] for s in spans), max(s[1] for s in spans)
     assert end - start == sum(s[1] - s[0] for s in spans)  # safetensors sorts by type
-    return np.memmap(path, np.float32, "r", offset + start, ((end - start) // 4,))
+    return FlatFile(path, offset + start, (end - start) // 4)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,14 +24,26 @@ TILE = (
 )
 
 
+class Vector(Protocol):
+    """Flat weights of one checkpoint, ``(N,)`` float32, in memory or in its file."""
+
+    def __len__(self) -> int:
+        """Return N."""
+        ...
+
+    def __getitem__(self, part: slice, /) -> np.ndarray:
+        """Return a part of them."""
+        ...
+
+
 class WeightMatrix:
-    """Flat weights of K checkpoints, ``(K, N)`` float32, in memory or mapped from their files.
+    """Flat weights of K checkpoints, ``(K, N)`` float32.
 
     Args:
         vectors: K of them, each of N weights.
     """
 
-    def __init__(self, vectors: Sequence[np.ndarray]) -> None:
+    def __init__(self, vectors: Sequence[Vector]) -> None:
         self.vectors = vectors
         self.shape = (len(vectors), len(vectors[0]))
 
