@@ -140,31 +140,49 @@ def step_flops(setting: Setting) -> float:
 def plain_step(setting: Setting) -> Figures:
     """Return the time of a step as the authors' code has it, written plainly.
 
-    Float32 with TF32 products, coupling in turn, a copy of the network as target, seven averages
-    updated weight by weight, and four waits for the device.
+    Float32 with TF32 products; its averages are seven.
     """
-    model = setting.model().to(setting.device).train()
-    copies = [deepcopy(model).requires_grad_(False) for _ in range(8)]
-    optimizer = torch.optim.RAdam(model.parameters(), lr=1e-4, weight_decay=1e-4)
+    plain = PlainStep(setting.model().to(setting.device).train(), num_averages=7)
     latents = setting.latents[: setting.training().batch_size]
     t = 0.1 + torch.rand(len(latents), dtype=torch.float64, device=setting.device)
+    with tf32(convolutions=True, products=True):
+        seconds = setting.seconds(
+            lambda: plain(latents.to(setting.device), t, 0.9 * t),
+            repeats=12,
+            warm_ups=4,
+        )
+    return {"step, ms": 1e3 * seconds, "images/s": len(latents) / seconds}
 
-    def step() -> None:
-        x = latents.to(setting.device)
+
+class PlainStep:
+    """A step as the authors' code does it, written plainly.
+
+    Coupling in turn, a copy of the network as target, averages updated weight by weight, and four
+    waits for the device.
+    """
+
+    def __init__(self, model: nn.Module, num_averages: int) -> None:
+        self.model = model
+        self.target, *self.averages = (
+            deepcopy(model).requires_grad_(False) for _ in range(num_averages + 1)
+        )
+        self.optimizer = torch.optim.RAdam(
+            model.parameters(), lr=1e-4, weight_decay=1e-4
+        )
+
+    def __call__(self, x: Tensor, t: Tensor, r: Tensor) -> None:
+        """Train on latents ``(B, C, H, W)`` at levels t > r, ``(B,)``."""
         eps = plainly_coupled(x, torch.randn_like(x))
-        consistency, diffusion = plain_losses(model, copies[0], x, eps, t)
+        consistency, diffusion = plain_losses(self.model, self.target, x, eps, t, r)
         loss = consistency + 5 * diffusion
         if not torch.isnan(loss):
-            optimizer.zero_grad()
+            self.optimizer.zero_grad()
             loss.backward()
-            optimizer.step()
+            self.optimizer.step()
             loss.item(), consistency.item(), diffusion.item()
-        for number, copy in enumerate(copies):
-            follow(copy, model, rate=0.9999 if number else 0.0)
-
-    with tf32(convolutions=True, products=True):
-        seconds = setting.seconds(step, repeats=12, warm_ups=4)
-    return {"step, ms": 1e3 * seconds, "images/s": len(latents) / seconds}
+        follow(self.target, self.model, rate=0.0)
+        for average in self.averages:
+            follow(average, self.model, rate=0.9999)
 
 
 def plainly_coupled(x: Tensor, eps: Tensor) -> Tensor:
@@ -176,7 +194,7 @@ def plainly_coupled(x: Tensor, eps: Tensor) -> Tensor:
 
 
 def plain_losses(
-    model: nn.Module, target: nn.Module, x: Tensor, eps: Tensor, t: Tensor
+    model: nn.Module, target: nn.Module, x: Tensor, eps: Tensor, t: Tensor, r: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return consistency and diffusion loss; student and target have the same dropout."""
     is_cuda = x.device.type == "cuda"
@@ -185,7 +203,6 @@ def plain_losses(
     with torch.no_grad():
         restore = torch.cuda.set_rng_state if is_cuda else torch.set_rng_state
         restore(state)
-        r = 0.9 * t
         D_xr = target(x + r.float()[:, None, None, None] * eps, r)
     squares = (D_xt - D_xr).square().mean((1, 2, 3))
     consistency = (torch.log1p(squares / (2 * 0.03**2)) / (t - r)).mean()
