@@ -13,6 +13,7 @@ from conftest import changed
 from lct_pipeline.runs import estimate
 from lct_pipeline.runs.estimate import estimated, seconds_each, works
 
+COMBINATION = {"search_history", "candidate_scores", "landscape"}
 MADE = {output for _, output, *_ in works(recipe("smoke"))}
 
 
@@ -41,18 +42,19 @@ def test_a_unit_is_measured_on_as_many_as_do_not_take_long(
 
 
 def test_counts_are_those_of_the_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ("training", "autoencoder", "classifier", "image", "gradient", "network")
-    units = SimpleNamespace(can_be_measured=True, **dict.fromkeys(names, 1.0))
-    monkeypatch.setattr(estimate, "Units", lambda _: units)
-    found = estimated(recipe("smoke"), MADE)
-    assert found is not None
-    # of conf/smoke: steps; 2 classifiers of 10; 5 averages of 32 images
-    first = [found[stage] for stage in ("encoding", "training", "references")]
-    assert first == [8, 60, 20]
-    assert found["baselines"] == (2 + 1 + 2) * 32
-    # 3 models, 2 seeds of 64 images at 1 and 2 evaluations; 3 x 2 x 2 plans of 32
-    assert found["evaluation"] == 3 * (2 * 64 * 3 + 2 * 2 * 32 * 2)
-    assert estimated(recipe("smoke"), {"training_state"}) == {"training": 60}
+    for unit in ("training", "fit", "image"):
+        monkeypatch.setattr(estimate.Trial, unit, lambda _: 1.0)
+    # of conf/smoke: steps; 5 averages of 32 images; 3 models, 2 seeds of 64 images in 1 and 2
+    # evaluations, 2 x 2 plans of 32
+    assert estimated(recipe("smoke"), MADE - COMBINATION) == {
+        "encoding": 8,
+        "training": 60,
+        "baselines": 5 * 32,
+        "evaluation": 3 * (2 * 2 * 64 + 2 * 2 * 32),
+    }
+    # 3 seeds of 4 methods, 20 evaluations of 64 images
+    searches = changed(recipe("smoke"), {"combination.search.num_seeds": 3})
+    assert estimated(searches, {"search_history"}) == {"combination": 12 * 20 * 64}
     assert estimated(recipe("smoke"), {"report"}) == {}
 
 
@@ -67,7 +69,6 @@ def test_small_networks_are_tried_out_and_numbers_of_others_stay() -> None:
     "change",
     [
         {"encoding.autoencoder": "given"},
-        {"features.extractor.kind": "inception"},
         {"training.network.mlp": {"width": 4096, "num_blocks": 9}},
     ],
     ids=str,
