@@ -27,6 +27,7 @@ Autoencoder: TypeAlias = (
 )
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 TrainedKind: TypeAlias = Literal["AutoencoderDC", "AutoencoderKL"]
+CONSTANT_NOISE = 0.1  # of latents of about unit variance, where none is learnt
 DIFFUSERS_CLASSES = ("AutoencoderKL", "AutoencoderTiny", "AutoencoderDC")
 
 
@@ -95,23 +96,23 @@ def title_of(autoencoder: Autoencoder) -> str:
 
 
 @torch.no_grad()
-def encode(
-    autoencoder: Autoencoder, images: Tensor, noise: float = 0.0
-) -> tuple[Tensor, Tensor]:
+def encode(autoencoder: Autoencoder, images: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of the posterior of uint8 images ``(B, 3, H, W)``.
 
     Both are float32, ``(B, C, h, w)``, and where the autoencoder is, whatever its precision.
-    ``noise`` is the standard deviation where the autoencoder has none.
     """
     x = to_float(images.to(autoencoder.device, non_blocking=True))
     x = x.to(autoencoder.dtype, memory_format=torch.channels_last)
-    return posterior(autoencoder, x, noise)
+    return posterior(autoencoder, x)
 
 
 def posterior(
-    autoencoder: Autoencoder, images: Tensor, noise: float
+    autoencoder: Autoencoder, images: Tensor, noise: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """Return the same of float images."""
+    """Return mean and standard deviation, ``(B, C, h, w)``, of float images ``(B, 3, H, W)``.
+
+    Both are float32. ``noise`` is the standard deviation where the autoencoder has none.
+    """
     (encoded,) = autoencoder.encode(images, return_dict=False)
     if isinstance(encoded, Tensor):
         return encoded.float(), torch.full_like(encoded, noise, dtype=torch.float32)
@@ -226,7 +227,6 @@ def fit_autoencoder(
     batch_size: int,
     learning_rate: float,
     kl_weight: float,
-    latent_noise: float,
     seed: int,
 ) -> Iterator[float]:
     """Fit by reconstruction and KL (Rombach et al. 2022, without the adversarial term).
@@ -244,7 +244,6 @@ def fit_autoencoder(
         batch_size: Images a step.
         learning_rate: Peak of the learning rate.
         kl_weight: Weight of the KL term.
-        latent_noise: Standard deviation of the constant noise, where none is learnt.
         seed: Seed of the batches and of the posterior samples.
 
     Yields:
@@ -264,7 +263,7 @@ def fit_autoencoder(
         indices = torch.randint(num_images, (batch_size,), generator=generator)
         images = to_float(read_batch(indices).to(device))
         images = images.contiguous(memory_format=torch.channels_last)
-        mean, std = posterior(autoencoder, images, latent_noise)
+        mean, std = posterior(autoencoder, images, CONSTANT_NOISE)
         noise = torch.randn(mean.shape, generator=generator).to(device)
         reconstruction = autoencoder.decode(mean + std * noise)
         kl = 0.5 * (mean**2 + std**2 - 1 - 2 * std.log()).mean()

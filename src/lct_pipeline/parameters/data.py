@@ -90,9 +90,6 @@ class TrainedAutoencoder(Group):
     kl_weight: NonNegativeFloat
     """Weight of the KL divergence. With 1e-3 latents stay near unit variance; 1e-6 (Stable
     Diffusion) leaves outliers."""
-    latent_noise: PositiveFloat
-    """Standard deviation of the noise on latents of an AutoencoderDC, with which it is fitted and
-    the model is trained; an AutoencoderKL learns its own."""
 
     def faults(self) -> Iterator[str]:
         """Group norms divide channels, shortcuts of an AutoencoderDC those of the next level."""

@@ -88,8 +88,6 @@ class EncodingTask:
             one = images.new_zeros(1, *images.shape[1:])
             return {name: z[:0] for name, z in self.encode(encoder, one).items()}
         parts: dict[str, list[Tensor]] = defaultdict(list)
-        is_own = self.parameters.autoencoder is None
-        noise = self.parameters.trained.latent_noise if is_own else 0.0
         dtype = getattr(torch, self.parameters.stored_as)
         size = batch_size_for(
             self.parameters.batch_size, images.shape[1:], encoder.device
@@ -99,7 +97,7 @@ class EncodingTask:
             if self.parameters.horizontal_flips:
                 sides[MIRRORED] = sides[""].flip(-1)
             for ending, side in sides.items():
-                mean, std = encode(encoder, side, noise)
+                mean, std = encode(encoder, side)
                 parts[f"mean{ending}"].append(mean.to(dtype))
                 parts[f"std{ending}"].append(std.to(dtype))
         tensors = {name: torch.cat(part).cpu() for name, part in parts.items()}
