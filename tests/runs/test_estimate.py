@@ -18,16 +18,21 @@ MADE = {output for _, output, *_ in works(recipe("smoke"))}
 
 
 @pytest.mark.parametrize(
-    ("fixed", "each", "most", "found"),
+    ("fixed", "each", "most", "tried_at_most", "found"),
     [
-        (0.0, 1.0, 64, 1.0),  # long enough with two of them
-        (0.01, 0.0, 64, 0.01 / 64),  # all of them are tried
-        (0.0, 0.004, 64, 0.004),  # 16 are
-        (0.01, 0.0, 1, 0.01),
+        (0.0, 1.0, 64, 2, 1.0),
+        (0.01, 0.0, 64, 64, 0.01 / 64),
+        (0.0, 0.004, 64, 16, 0.004),
+        (0.01, 0.0, 1, 1, 0.01),
     ],
 )
 def test_a_unit_is_measured_on_as_many_as_do_not_take_long(
-    monkeypatch: pytest.MonkeyPatch, fixed: float, each: float, most: int, found: float
+    monkeypatch: pytest.MonkeyPatch,
+    fixed: float,
+    each: float,
+    most: int,
+    tried_at_most: int,
+    found: float,
 ) -> None:
     now, tried = [0.0], []
 
@@ -38,7 +43,7 @@ def test_a_unit_is_measured_on_as_many_as_do_not_take_long(
     clock = SimpleNamespace(perf_counter=lambda: now[0])
     monkeypatch.setattr(estimate, "time", clock)
     assert seconds_each(work, most) == pytest.approx(found)
-    assert max(tried) <= most
+    assert max(tried) == tried_at_most
 
 
 def test_counts_are_those_of_the_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
