@@ -59,62 +59,71 @@ class Flat:
         self.bank.update(step + 1)
 
 
+class Plain:
+    """The same by torch's optimiser, tensor by tensor."""
+
+    def __init__(self, name: Name, clip_norm: float | None = None) -> None:
+        self.net, self.clip_norm = network(), clip_norm
+        kinds: dict[str, Any] = {
+            "radam": torch.optim.RAdam,
+            "adamw": torch.optim.AdamW,
+        }
+        self.optimizer = kinds[name](trained(self.net), weight_decay=DECAY)
+        self.tensors = [p.detach() for p in self.net.parameters()]
+
+    def step(self, step: int) -> None:
+        for p, gradient in zip(
+            trained(self.net), gradients(self.net, step), strict=True
+        ):
+            p.grad = gradient
+        if self.clip_norm is not None:
+            nn.utils.clip_grad_norm_(trained(self.net), self.clip_norm)
+        self.optimizer.param_groups[0]["lr"] = RATE * min(1, (step + 1) / WARMUP)
+        self.optimizer.step()
+
+
+def assert_close(found: Any, expected: Any) -> None:
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+
+
 @both
 @pytest.mark.parametrize("clip_norm", [None, CLIP])
 def test_weights_and_averages_are_those_of_torch_tensor_by_tensor(
     name: Name, clip_norm: float | None
 ) -> None:
-    flat, plain = Flat(name, clip_norm), network()
-    kinds: dict[str, Any] = {"radam": torch.optim.RAdam, "adamw": torch.optim.AdamW}
-    by_hand = kinds[name](trained(plain), lr=0.0, weight_decay=DECAY, foreach=True)
-    tensors = [p.detach() for p in plain.parameters()]
-    averages = {track: [p.clone() for p in tensors] for track in flat.bank.tracks}
+    flat, plain = Flat(name, clip_norm), Plain(name, clip_norm)
+    tracks = flat.bank.tracks
+    averages = {track: [p.clone() for p in plain.tensors] for track in tracks}
     for step in range(40):
         flat.step(step)
-        for p, gradient in zip(trained(plain), gradients(plain, step), strict=True):
-            p.grad = gradient
-        if clip_norm is not None:
-            nn.utils.clip_grad_norm_(trained(plain), clip_norm)
-        by_hand.param_groups[0]["lr"] = RATE * min(1, (step + 1) / WARMUP)
-        by_hand.step()
+        plain.step(step)
         for track, average in averages.items():
-            torch._foreach_lerp_(average, tensors, 1 - track.beta(step + 1))
-    found = [p.detach() for p in flat.net.parameters()]
-    torch.testing.assert_close(found, tensors, rtol=1e-12, atol=1e-14)
-    assert not torch.equal(tensors[0], network()[0].weight)
+            torch._foreach_lerp_(average, plain.tensors, 1 - track.beta(step + 1))
+    assert_close([p.detach() for p in flat.net.parameters()], plain.tensors)
+    assert not torch.equal(plain.tensors[0], network()[0].weight)
+    names = [name for name, _ in plain.net.named_parameters()]
     for track, average in averages.items():
-        named = flat.bank.tracks[track]
-        found = [named[n] for n, _ in plain.named_parameters()]
-        torch.testing.assert_close(found, average, rtol=1e-12, atol=1e-14)
+        assert_close([tracks[track][name] for name in names], average)
 
 
 @both
 def test_it_goes_on_from_the_state_that_torchs_own_optimiser_saved(name: Name) -> None:
-    flat, other = Flat(name), Flat(name)
-    kinds: dict[str, Any] = {"radam": torch.optim.RAdam, "adamw": torch.optim.AdamW}
-    plain = network()
-    by_hand = kinds[name](trained(plain), lr=0.0, weight_decay=DECAY)
+    flat, other, plain = Flat(name), Flat(name), Plain(name)
     for step in range(9):
         flat.step(step)
-        by_hand.param_groups[0]["lr"] = RATE * min(1, (step + 1) / WARMUP)
-        for p, gradient in zip(trained(plain), gradients(plain, step), strict=True):
-            p.grad = gradient
-        by_hand.step()
+        plain.step(step)
     saved = {
         f"{index}.{key}": value
-        for index, moments in by_hand.state_dict()["state"].items()
+        for index, moments in plain.optimizer.state_dict()["state"].items()
         for key, value in moments.items()
     }
-    ours = flat.optimizer.state_tensors()
-    torch.testing.assert_close(ours, saved, rtol=1e-12, atol=1e-14, check_dtype=True)
-    other.net.load_state_dict(plain.state_dict())
+    assert_close(flat.optimizer.state_tensors(), saved)
+    other.net.load_state_dict(plain.net.state_dict())
     other.optimizer.load_state(saved)
     for step in range(9, 14):
         flat.step(step)
         other.step(step)
-    torch.testing.assert_close(
-        other.weights.vector, flat.weights.vector, rtol=1e-12, atol=1e-14
-    )
+    assert_close(other.weights.vector, flat.weights.vector)
 
 
 @pytest.mark.parametrize("t", [1, 5, 6, 30, 1000])
