@@ -74,11 +74,12 @@ def test_small_networks_are_tried_out_and_numbers_of_others_stay() -> None:
     "change",
     [
         {"encoding.autoencoder": "given"},
+        {"training.network.kind": "dit", "training.network.dit.patch_size": 3},
         {"training.network.mlp": {"width": 4096, "num_blocks": 9}},
     ],
     ids=str,
 )
-def test_networks_that_are_large_or_given_are_not_tried_out(
+def test_networks_that_are_large_or_given_or_do_not_fit_are_not_tried_out(
     change: dict[str, Any],
 ) -> None:
     assert estimated(changed(recipe("smoke"), change), MADE) is None

@@ -8,7 +8,7 @@ is small, is not in it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import cache
 from typing import Any
 
@@ -18,6 +18,7 @@ from lct_pipeline.core.batches import BatchPreparation, Ranks
 from lct_pipeline.datasets.autoencoder import StoredAutoencoder
 from lct_pipeline.datasets.decoder import Decoder
 from lct_pipeline.datasets.tensors import TensorFile
+from lct_pipeline.errors import UserError
 from lct_pipeline.evaluation.generator import build_generator
 from lct_pipeline.evaluation.plans import first_plan
 from lct_pipeline.models.autoencoder import (
@@ -72,19 +73,31 @@ def works(p: Parameters) -> list[tuple[str, str, str, int]]:
 def estimated(p: Parameters, made: Collection[str]) -> dict[str, float] | None:
     """Return about how many seconds each stage takes to make what is going to be made.
 
-    None where that would take long to find out: of networks that are large, or not made here.
+    None where that would take long to find out: of networks that are large, not made here, or
+    do not fit.
     """
     wanted = [(stage, unit, n) for stage, output, unit, n in works(p) if output in made]
     if not wanted:
         return {}
-    with torch.random.fork_rng(devices=[]):  # a run's own numbers stay what they are
-        trial = Trial(p) if _is_made_here(p) else None
-        if trial is None or not trial.is_small:
-            return None
-        unit_seconds = cache(lambda unit: getattr(trial, unit)())
-        found: dict[str, float] = {}
-        for stage, unit, num in wanted:
-            found[stage] = found.get(stage, 0.0) + num * unit_seconds(unit)
+    try:
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # a run's own numbers stay what they are
+            return _tried_out(p, wanted)
+    except (ValueError, RuntimeError, ArithmeticError, UserError):
+        return None  # what does not fit is told by the stage that needs it
+
+
+def _tried_out(
+    p: Parameters, wanted: Iterable[tuple[str, str, int]]
+) -> dict[str, float] | None:
+    trial = Trial(p) if _is_made_here(p) else None
+    if trial is None or not trial.is_small:
+        return None
+    unit_seconds = cache(lambda unit: getattr(trial, unit)())
+    found: dict[str, float] = {}
+    for stage, unit, num in wanted:
+        found[stage] = found.get(stage, 0.0) + num * unit_seconds(unit)
     return found
 
 
