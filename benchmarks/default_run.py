@@ -1,10 +1,10 @@
-"""How long the default run takes, by stage, beside the last row that was kept.
+"""How long the default run takes, by node, beside the last row that was kept.
 
     python benchmarks/default_run.py [REVISION] [--beside] [--keep]
 
 A git revision, or the working tree where it is left out, is copied to an empty folder and run there
 as `kedro run` runs it, with the installed libraries: nothing is there before. Seconds of the clock
-and of all cores, by stage and of the whole process, and its peak memory, stand beside those of the
+and of all cores, by node and of the whole process, and its peak memory, stand beside those of the
 last row of benchmarks/default_run.json on the same kind of processor; --keep adds a row. With
 --beside a second process computes all the while, one matrix product after the other.
 """
@@ -75,9 +75,9 @@ def measured(commit: str | None, beside: bool) -> dict[str, Any]:
         (path,) = folder.glob("data/08_reporting/*/records/*.json")
         record = json.loads(path.read_text())
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    stages = by_stage(record["nodes"])
+    peak = max(node["peak_memory_mib"] for node in record["nodes"])
     whole = {"seconds": round(wall, 1), "cpu_seconds": round(cpu, 1)}
-    return {"stages": stages, "whole": whole, "peak_mib": after.ru_maxrss // 1024}
+    return {"nodes": by_node(record["nodes"]), "whole": whole, "peak_mib": peak}
 
 
 @contextmanager
@@ -92,7 +92,7 @@ def busy(beside: bool) -> Iterator[None]:
             other.wait()
 
 
-def by_stage(nodes: list[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
+def by_node(nodes: list[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
     """Return the seconds of each node, by its full name, in order."""
     return {
         node["node"]: {key: node.get(key) for key in ("seconds", "cpu_seconds")}
@@ -105,7 +105,7 @@ def table(row: dict[str, Any], before: dict[str, Any] | None) -> str:
     kept = [("before", before)] if before else []
     columns = {}
     for title, one in [*kept, ("now", row)]:
-        costs = {**one["stages"], "whole": one["whole"]}
+        costs = {**one["nodes"], "whole": one["whole"]}
         for key in ("seconds", "cpu_seconds"):
             columns[f"{title}, {key}"] = pd.Series(
                 {n: c[key] for n, c in costs.items()}
