@@ -15,6 +15,7 @@ from kedro.framework.startup import bootstrap_project
 from safetensors import safe_open
 
 from conftest import copy_project
+from lct_pipeline.datasets.parts import GrowingTableDataset
 
 RUN = "data/06_models/tested"
 SMALL_SHARDS = {"ingestion": {"shard_mib": 1}}
@@ -37,7 +38,7 @@ class Kill(NamedTuple):
     outputs: tuple[str, ...]  # what does not exist then
     path: str  # pattern of it
     number: int
-    removed: Sequence[str] = ()  # of a finished run, before
+    removed: Sequence[str] = ()  # of a finished run, before; of tables the last rows
     parameters: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -77,17 +78,29 @@ KILLS = [
         "combination.search_combination",
         ("search_history",),
         "*/search_history*",
-        200,
+        5,
         [f"{MODELS}/search_history.parquet"],
     ),
     Kill(
         "combination.score_candidates",
         ("candidate_scores",),
         "*/candidate_scores*",
-        35,
+        5,
         [f"{MODELS}/candidate_scores.parquet"],
     ),
 ]
+
+
+def remove(path: Path) -> None:
+    """Remove a folder, a file, or of a table the last that each search found."""
+    if path.is_dir():
+        return shutil.rmtree(path)
+    if path.suffix != ".parquet":
+        return path.unlink()
+    table = (dataset := GrowingTableDataset(filepath=str(path))).load()
+    kept = table.groupby(["method", "seed"]).head(-3)
+    kept.attrs = table.attrs
+    dataset.save(kept)
 
 
 def run_node(project: Path, kill: Kill, **options: Any) -> Ended:
@@ -142,7 +155,7 @@ def test_a_killed_stage_is_not_done_and_ends_with_the_same_results(
     whole = of_small_shards if kill.parameters else smoke_run
     began = shutil.copytree(whole, tmp_path / "began")
     for path in [p for name in kill.removed for p in (began / "data").glob(name)]:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        remove(path)
     moment = Written(kill.path, kill.number)
     assert run_node(began, kill, killed=moment).was_killed
     assert existing(began, kill) == ()
