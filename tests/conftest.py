@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -11,8 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 from filelock import FileLock
 from forking import fork_in_place_of_spawning
 from hostile import ENVIRONMENT
@@ -23,7 +26,7 @@ from kedro.io import DataCatalog
 from lct_pipeline.commands import remember
 from lct_pipeline.datasets.checkpoints import CheckpointsDataset, CheckpointStore
 from lct_pipeline.datasets.parts import opened
-from lct_pipeline.datasets.shards import ShardStore
+from lct_pipeline.datasets.shards import Shard, ShardsDataset, ShardStore, ShardStream
 from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.models.device import limit_threads
 from lct_pipeline.parameters import Parameters, Training, check_parameters
@@ -65,6 +68,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
     limit_threads(1)
+    gc.freeze()  # what is imported is not looked through for garbage again and again
 
 
 @pytest.fixture(autouse=True)
@@ -81,14 +85,15 @@ def forked_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def copy_project(target: Path) -> Path:
-    """Make a project folder with this one's configuration and code and no data."""
-    target.mkdir(parents=True, exist_ok=True)
+    """Make a project folder with this one's configuration, no data and no code.
+
+    The code is that of this project, which is imported.
+    """
+    (target / "src").mkdir(parents=True)
     shutil.copy(ROOT / "pyproject.toml", target)
     shutil.copytree(ROOT / "conf", target / "conf")
     shutil.rmtree(target / "conf" / "local")
     (target / "conf" / "local").mkdir()
-    ignored = shutil.ignore_patterns("*.egg-info")  # bytecode spares compiling again
-    shutil.copytree(ROOT / "src", target / "src", ignore=ignored)
     return target
 
 
@@ -231,11 +236,15 @@ class TrainingPiece(NamedTuple):
 
 @dataclass(frozen=True)
 class SmokeResults:
-    """What the smoke recipe left: its folder, its catalog and its parameters."""
+    """What the smoke recipe left: its folder, its catalog and its parameters.
+
+    Its latents are here with posteriors of some width, as an AutoencoderKL has them.
+    """
 
     project: Path
     catalog: DataCatalog
     parameters: Parameters
+    latents: ShardStore
 
     @property
     def run(self) -> Path:
@@ -260,14 +269,14 @@ class SmokeResults:
             changes: Values that differ from those of :meth:`training`, by dotted name.
             state: Where to go on.
             init_from: Checkpoints of the run that ``training.init_from`` names.
-            latents: Others than those of the smoke recipe.
+            latents: Others.
             runtime: Values of the runtime that differ.
         """
         from lct_pipeline.pipelines.training.nodes import train_model
 
         load = self.catalog.load
         outputs = train_model(
-            latents or load("latents"),
+            latents or self.latents,
             load("latent_manifest"),
             load("latent_normalisation"),
             init_from or load("init_from_checkpoints"),
@@ -285,21 +294,30 @@ class SmokeResults:
                 yield TrainingPiece(copies, rows, copied(after))
 
 
+def blurred(latents: ShardStore, folder: Path) -> ShardStore:
+    """Return latents, in a folder, whose posteriors have a standard deviation of 0.1."""
+    mean = latents.gather("mean", np.arange(len(latents)))
+    shard = Shard({"mean": mean, "std": torch.full_like(mean, 0.1)})
+    dataset = ShardsDataset(path=str(folder))
+    dataset.save(ShardStream(str(latents.fingerprint), [shard]))
+    return dataset.load()
+
+
 def copied(file: TensorFile) -> TensorFile:
     tensors = {name: tensor.clone() for name, tensor in file.tensors.items()}
     return replace(file, tensors=tensors)
 
 
 @pytest.fixture(scope="session")
-def results(smoke_run: Path) -> SmokeResults:
+def results(smoke_run: Path, tmp_path_factory: pytest.TempPathFactory) -> SmokeResults:
     bootstrap_project(smoke_run)
     with KedroSession.create(
         project_path=smoke_run, env="smoke", runtime_params={"run_id": "tested"}
     ) as session:
         context = session.load_context()
-        return SmokeResults(
-            smoke_run, context.catalog, check_parameters(context.params)
-        )
+        catalog, parameters = context.catalog, check_parameters(context.params)
+        latents = blurred(catalog.load("latents"), tmp_path_factory.mktemp("latents"))
+        return SmokeResults(smoke_run, catalog, parameters, latents)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,27 +129,28 @@ def test_an_optional_file_that_is_missing_is_none(
     assert data.load("data") is None
 
 
-def python(code: str, **environment: str) -> str:
-    """Return what code prints in a process of its own."""
-    code = f"import sys\nfrom {MODULE} import AtomicDataset\n{code}"
-    run = partial(subprocess.run, capture_output=True, text=True, check=True)
-    return run([sys.executable, "-c", code], env={**os.environ, **environment}).stdout
-
-
-def test_listing_the_catalog_imports_no_figure_library() -> None:
-    code = """
+def test_a_page_is_in_utf_8_whatever_the_locale_and_listing_imports_no_figure_library(
+    tmp_path: Path,
+) -> None:
+    code = f"""
+import sys
+from {MODULE} import AtomicDataset
 AtomicDataset(filepath="a.png").exists()
 AtomicDataset(filepath="a.json", dataset="plotly.JSONDataset").exists()
 print(*sys.modules)
-"""
-    assert not {"matplotlib", "plotly"} & set(python(code).split())
-
-
-def test_a_page_is_in_utf_8_whatever_the_locale(tmp_path: Path) -> None:
-    code = f"""
 dataset = AtomicDataset(filepath={str(tmp_path / "page.html")!r})
 dataset.save("5.2 \\u00b1 0.4")
 print(dataset.load() == "5.2 \\u00b1 0.4")
 """
-    assert python(code, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0") == "True\n"
+    ascii_alone = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | ascii_alone,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    modules, is_same = done.stdout.splitlines()
+    assert not {"matplotlib", "plotly"} & set(modules.split())
+    assert is_same == "True"
     assert (tmp_path / "page.html").read_bytes() == "5.2 ± 0.4".encode()

@@ -193,15 +193,20 @@ def test_what_comes_from_data_is_escaped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "without",
     [
-        {"combination": None, "search_history": history()[:0]},
-        {"combination": None, "search_history": history()[:2]},  # it has only begun
-        {"evaluation": None},
-        {"copying": {"num_images": 0}, "nearest_neighbours": None},
-        {"sample_panels": None, "combination_report": None},
-        {"td_statistics": None, "td_box_plot": None},
-        {"ingestion": None, "pixel_statistics": None, "latent_statistics": None},
-        {"training_metrics": metrics()[:0], "stage_samples": None},
-        {"records": None},
+        {
+            **{"combination": None, "search_history": history()[:0]},
+            **{"copying": {"num_images": 0}, "nearest_neighbours": None},
+            **{"td_statistics": None, "td_box_plot": None},
+        },
+        {
+            **{"combination": None, "search_history": history()[:2]},  # only begun
+            **{"training_metrics": metrics()[:0], "stage_samples": None},
+        },
+        {"evaluation": None, "records": None},
+        {
+            **{"sample_panels": None, "combination_report": None, "ingestion": None},
+            **{"pixel_statistics": None, "latent_statistics": None},
+        },
     ],
     ids=", ".join,
 )

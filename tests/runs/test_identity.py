@@ -76,12 +76,14 @@ def two_runs(made: Path, tmp_path: Path) -> Path:
 def test_each_of_two_runs_is_gone_on_with_by_its_name_alone(two_runs: Path) -> None:
     data = two_runs / "data"
     shared = listing(data / "02_intermediate") | listing(data / "04_feature")
-    for name, other in (("photos", "tested"), ("tested", "photos")):
+    every = ("evaluate", "combine", "export", "report", "statistics")
+    evaluation = {"evaluation": QUICKLY["evaluation"]}
+    for name, other, pipelines, values in (
+        ("photos", "tested", every, QUICKLY),
+        ("tested", "photos", ("evaluate", "export"), evaluation),
+    ):
         before = files_of(two_runs, other)
-        for pipeline in ("evaluate", "combine", "export", "report", "statistics"):
-            values = (
-                QUICKLY if name == "photos" else {"evaluation": QUICKLY["evaluation"]}
-            )
+        for pipeline in pipelines:
             run_stages(two_runs, pipeline, run_id=name, **values)
         assert files_of(two_runs, other) == before
     assert listing(data / "02_intermediate") | listing(data / "04_feature") == shared

@@ -27,17 +27,22 @@ from lct_pipeline.runs.next_run import NOTHING_TO_DO, Settled, params_for
 from lct_pipeline.runs.schedule import Decision
 
 
-@pytest.fixture
-def asking(smoke_run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return a function that asks in the project of the smoke recipe."""
-    monkeypatch.chdir(smoke_run_copy)
-    metadata = bootstrap_project(smoke_run_copy)
+def asking_in(project: Path, patch: pytest.MonkeyPatch) -> Any:
+    """Return a function that asks in a project."""
+    patch.chdir(project)
+    metadata = bootstrap_project(project)
 
     def ask(*words: str) -> Result:
         command = ["lct", "next-run", "--env=smoke", *words]
         return CliRunner().invoke(cli, command, obj=metadata)
 
     return ask
+
+
+@pytest.fixture
+def asking(smoke_run: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that asks in the project of the smoke recipe."""
+    return asking_in(smoke_run, monkeypatch)
 
 
 @pytest.mark.parametrize("pipeline", ["__default__", "train", "combine", "evaluate"])
@@ -68,7 +73,9 @@ def test_changed_parameters_are_a_new_run(asking: Any) -> None:
     assert plain.stdout == "training.seed=5,run_id=x\n"
 
 
-def test_changed_images_continue(asking: Any, smoke_run_copy: Path) -> None:
+def test_changed_images_continue(
+    smoke_run_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Records of the same source with another fingerprint stand for changed images."""
     folder = smoke_run_copy / "data" / "08_reporting" / "tested" / "records"
     (path,) = folder.glob("*.json")
@@ -78,6 +85,7 @@ def test_changed_images_continue(asking: Any, smoke_run_copy: Path) -> None:
     theirs = folder.parents[1] / "theirs" / "records" / "no.json"
     theirs.parent.mkdir(parents=True)
     theirs.write_text(json.dumps(record | {"commit": "--output=x"}))
+    asking = asking_in(smoke_run_copy, monkeypatch)
     result = asking("--run-id=tuesday", "--pipeline=train", "--plain")
     assert f"Left out: {theirs} is not the record of a run (commit=" in result.stderr
     assert result.stdout == "run_id=tuesday,training.init_from.run=tested\n"
@@ -193,6 +201,7 @@ def test_what_is_typed_for_make_viz_stays_one_word(tmp_path: Path) -> None:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a project, in a folder of a hard name, in which `make airflow-dags` ran."""
     project = copy_project(tmp_path_factory.mktemp("dags") / FOLDER)
+    shutil.copytree(ROOT / "src", project / "src", dirs_exist_ok=True)
     shutil.copy(ROOT / "Makefile", project)
     settings = project / "conf" / "airflow" / "airflow.yml"
     odd = {"run_env": RECIPE, "params": ALWAYS}

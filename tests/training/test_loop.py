@@ -204,7 +204,7 @@ def test_nothing_listens_where_another_machine_could_reach_it(
 @pytest.fixture
 def damaged(results: SmokeResults, tmp_path: Path) -> ShardStore:
     """Return latents that are not finite where the second process sees it first, in step 6."""
-    latents = results.catalog.load("latents")
+    latents = results.latents
     indices = indices_of(results.catalog.load("latent_manifest"), "train")
     parameters = results.training(INDEPENDENT)
     order = EpochOrder(len(indices), parameters.batch_size, parameters.seed)

@@ -107,7 +107,9 @@ def test_a_conditional_model_is_trained_and_evaluated(prepared: Path) -> None:
     conditional = {"network": {"conditional": True}}
     store = checkpoints(prepared, "classes", **conditional)
     training = {"num_steps": 8, **conditional}
-    run_stages(prepared, "evaluate", run_id="classes", training=training)
+    evaluation = {"num_images": 24, "num_seeds": 1, "num_selection_images": 16}
+    values = {"training": training, "evaluation": evaluation}
+    run_stages(prepared, "evaluate", run_id="classes", **values)
     assert store.network(store.names()[-1]).num_classes == 10
     path = prepared / "data" / "08_reporting" / "evaluation.json"
     rows = pd.DataFrame(json.loads(path.read_text())["rows"])
