@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
+from forking import run_forked
+from IPython.core.displayhook import DisplayHook
+from IPython.core.displaypub import CapturingDisplayPublisher
+from IPython.core.interactiveshell import InteractiveShell
 
 from conftest import ROOT
 
@@ -19,68 +22,68 @@ PICTURES = {"image/png", "application/vnd.plotly.v1+json"}
 SHOWN = {"latents_and_outliers": 5, "training_run": 5, "search": 5}  # pictures
 
 
-FORGET = "%reset -f\nget_ipython().extension_manager.loaded.clear()"
+class Shell(InteractiveShell):
+    """IPython as a kernel of Jupyter has it."""
+
+    def enable_gui(self, gui: Any = None) -> None: ...
 
 
-def kernel(folder: Path, patch: pytest.MonkeyPatch) -> str:
-    """Describe this Python as a kernel, in a folder that goes away; return its name."""
-    about = {
-        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
-        "display_name": "tested",
-        "language": "python",
-    }
-    (folder / "kernels" / "tested").mkdir(parents=True)
-    (folder / "kernels" / "tested" / "kernel.json").write_text(json.dumps(about))
-    patch.setenv("JUPYTER_PATH", str(folder))
-    return "tested"
+class Hook(DisplayHook):
+    """Keeps the value of a cell's last line with what the cell displays."""
+
+    def write_format_data(self, format_dict: Any, md_dict: Any = None) -> None:
+        self.shell.display_pub.publish(format_dict)
+
+
+def execute(notebooks: dict[str, list[str]], folder: Path, results: Path) -> None:
+    """Run the cells of notebooks; write of each what it shows, by kind, and its error.
+
+    One shell forgets everything between them but what it has imported. An error in one ends no
+    other.
+    """
+    os.chdir(folder)
+    os.environ |= {"KEDRO_ENV": "smoke", "LCT_RUN": "tested"}
+    kinds = {"displayhook_class": Hook, "display_pub_class": CapturingDisplayPublisher}
+    shell, found = Shell.instance(**kinds), {}
+    for name, sources in notebooks.items():
+        shell.reset()
+        shell.extension_manager.loaded.clear()
+        found[name] = []
+        for source in sources:
+            shell.display_pub.outputs = []
+            error = shell.run_cell(source).error_in_exec
+            shown = [output["data"] for output in shell.display_pub.outputs]
+            found[name].append((shown, error and repr(error)))
+    results.write_text(json.dumps(found, default=str))
 
 
 def read(name: str) -> nbformat.NotebookNode:
     return nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
 
 
+def sources(name: str) -> list[str]:
+    """Return the code of a notebook, by cell."""
+    return [c["source"] for c in read(name).cells if c["cell_type"] == "code"]
+
+
 @pytest.fixture(scope="module")
 def executed(
     smoke_run: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, list[Any]]:
-    """Return the cells of each notebook with what they gave.
-
-    All are run from the project's folder of notebooks by one kernel, which forgets everything
-    between them but what it has imported. An error in one ends no other.
-    """
+    """Return what the cells of each notebook gave, run from the project's folder of notebooks."""
     folder = tmp_path_factory.mktemp("notebooks")
     project = shutil.copytree(smoke_run, folder / "project")
     (project / "notebooks").mkdir()
-    cells = {name: read(name).cells for name in SHOWN}
-    together = nbformat.v4.new_notebook()
-    for name, own in cells.items():
-        for cell in own:
-            cell["id"] = f"{name}-{cell['id']}"
-        together.cells += [nbformat.v4.new_code_cell(FORGET), *own]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KEDRO_ENV", "smoke")
-        patch.setenv("LCT_RUN", "tested")
-        NotebookClient(
-            together,
-            timeout=120,
-            kernel_name=kernel(folder, patch),
-            allow_errors=True,
-            resources={"metadata": {"path": str(project / "notebooks")}},
-        ).execute()
-    return cells
+    code = {name: sources(name) for name in SHOWN}
+    results = folder / "results.json"
+    ended = run_forked(execute, code, project / "notebooks", results)
+    assert ended.exit_code == 0, ended.output
+    return json.loads(results.read_text())
 
 
-def outputs(cell: Any) -> list[set[str]]:
-    """Return the kinds of what a cell shows, of each of its outputs that are not empty."""
-    shown = (output.get("data", {}) for output in cell["outputs"])
-    return [
-        set(data) for data in shown if PICTURES & set(data) or data.get("text/plain")
-    ]
-
-
-def shows(cell: Any) -> bool:
+def shows(source: str) -> bool:
     """Return whether a cell is to show something: its last line is an expression."""
-    last = cell["source"].splitlines()[-1]
+    last = source.splitlines()[-1]
     return not (last.startswith("%") or " = " in last)
 
 
@@ -88,21 +91,14 @@ def shows(cell: Any) -> bool:
 def test_a_notebook_runs_and_shows_its_pictures(
     executed: dict[str, list[Any]], name: str
 ) -> None:
-    cells = [cell for cell in executed[name] if cell["cell_type"] == "code"]
-    errors = [
-        "\n".join(output["traceback"])
-        for cell in cells
-        for output in cell["outputs"]
-        if output["output_type"] == "error"
-    ]
-    assert not errors, errors[0]
-    shown = (out.get("data", {}) for cell in cells for out in cell["outputs"])
+    cells = executed[name]
+    assert [error for _, error in cells if error] == []
+    shown = [data for of_cell, _ in cells for data in of_cell]
     tables = [html for data in shown if "<table" in (html := data.get("text/html", ""))]
     assert tables and all("mathjax_ignore" in html for html in tables)
-    silent = [cell["source"] for cell in cells if shows(cell) and not outputs(cell)]
-    assert not silent
-    pictures = [kinds & PICTURES for cell in cells for kinds in outputs(cell)]
-    assert sum(map(bool, pictures)) == SHOWN[name]
+    should = {n for n, source in enumerate(sources(name)) if shows(source)}
+    assert should <= {n for n, (of_cell, _) in enumerate(cells) if any(of_cell)}
+    assert sum(bool(PICTURES & set(data)) for data in shown) == SHOWN[name]
 
 
 def test_every_notebook_is_tested() -> None:

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from multiprocessing import context as contexts
 from multiprocessing import forkserver
@@ -98,10 +98,14 @@ def run_session(
         "node_names": nodes,
         "only_missing_outputs": only_missing_outputs,
     }
+    return run_forked(_run_session, project, killed, runtime_params, options)
+
+
+def run_forked(work: Callable[..., None], *arguments: Any) -> Ended:
+    """Call a function in a process of its own, and wait for its end."""
     with TemporaryDirectory() as folder:
         output = Path(folder) / "output"
-        arguments = (output, project, killed, runtime_params, options)
-        process = forking().Process(target=_work, args=arguments)
+        process = forking().Process(target=_work, args=(output, work, arguments))
         process.start()
         process.join(TIMEOUT)
         if process.exitcode is None:
@@ -111,28 +115,31 @@ def run_session(
         return Ended(process.exitcode, output.read_text())
 
 
-def _work(
-    output: Path,
+def _run_session(
     project: Path,
     killed: Written | None,
     runtime_params: dict[str, Any],
     options: dict[str, Any],
 ) -> None:
-    """Run a session with its output in a file; end with 1 and the traceback where it fails."""
+    os.chdir(project)
+    bootstrap_project(project)
+    with KedroSession.create(
+        project_path=project, env="smoke", runtime_params=runtime_params
+    ) as session:
+        if killed is not None:
+            _kill_when_written(project, killed)
+        session.run(**options)
+
+
+def _work(output: Path, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    """Call it with its output in a file; end with 1 and the traceback where it fails."""
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(file, stream)
     exit_code = 0
     try:
         limit_threads(1)
-        os.chdir(project)
-        bootstrap_project(project)
-        with KedroSession.create(
-            project_path=project, env="smoke", runtime_params=runtime_params
-        ) as session:
-            if killed is not None:
-                _kill_when_written(project, killed)
-            session.run(**options)
+        work(*arguments)
     except BaseException:
         exit_code = 1
         traceback.print_exc()
