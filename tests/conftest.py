@@ -42,19 +42,19 @@ LONGEST = (
     "test_run.py",
     "export/test_export_onnx.py",
     "test_recipes.py",
-    "core/test_training_loop.py",
-    "pipelines/test_hostile_archives.py",
     # with the smoke run
     "test_kills.py",
     "runs/test_identity.py",
-    "benchmarks/test_gpu_check.py",
-    "test_notebooks.py",
     "training/test_loop.py",
-    "evaluation/test_final.py",
-    "pipelines/test_export.py",
-    "pipelines/test_evaluation.py",
     "runs/test_next_run.py",
     "training/test_task.py",
+    "export/test_export_folder.py",
+    "test_notebooks.py",
+    "benchmarks/test_gpu_check.py",
+    "reporting/test_page.py",
+    "pipelines/test_comparison.py",
+    "test_cli.py",
+    "combination/test_search_run.py",
 )
 
 
