@@ -17,7 +17,6 @@ from safetensors import safe_open
 from conftest import copy_project
 from lct_pipeline.datasets.parts import GrowingTableDataset
 
-RUN = "data/06_models/tested"
 SMALL_SHARDS = {"ingestion": {"shard_mib": 1}}
 UP_TO_LATENTS = (
     "ingestion.ingest_images",
@@ -66,6 +65,7 @@ KILLS = [
         SMALL_SHARDS,
     ),
     Kill("training.train_model", STREAMED, "*/checkpoints/step-*", 12, TRAINED),
+    Kill("training.train_model", STREAMED, "*/training_state*", 10, TRAINED),
     Kill(
         "references.prepare_reference",
         ("reference",),
@@ -161,23 +161,3 @@ def test_a_killed_stage_is_not_done_and_ends_with_the_same_results(
     assert run_node(began, kill, only_missing_outputs=True).exit_code == 0
     assert existing(began, kill) == kill.outputs
     assert differing(contents(began), contents(whole)) == []
-
-
-def test_a_run_killed_in_training_is_not_reported_as_done(
-    smoke_run: Path, tmp_path: Path
-) -> None:
-    project = copy_project(tmp_path / "project")
-    for stage in ("02_intermediate", "04_feature"):
-        shutil.copytree(smoke_run / "data" / stage, project / "data" / stage)
-    for folder in (smoke_run / "data/06_models").glob("digits-*"):
-        shutil.copytree(folder, project / "data/06_models" / folder.name)
-    killed = run_session(
-        project, "train", killed=Written("*/training_state*", 10), run_id="tested"
-    )
-    assert killed.was_killed, killed.output
-    assert existing(project, Kill("", STREAMED, "", 0)) == ()
-    ended = run_session(project, "train", only_missing_outputs=True, run_id="tested")
-    assert ended.exit_code == 0, ended.output
-    made, whole = contents(project), contents(smoke_run)
-    assert f"{RUN}/checkpoint_index.parquet" in made
-    assert differing(made, {name: whole[name] for name in made}) == []

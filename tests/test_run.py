@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import pytest
 from conftest import run_stages
 from lct_pipeline.datasets.checkpoints import CheckpointStore
 from lct_pipeline.datasets.results import CombinationResult
-from lct_pipeline.errors import ParameterError, user_error_in
 
 METRICS = {
     "classifier_frechet_distance",
@@ -113,18 +111,6 @@ def test_the_same_command_again_trains_and_searches_nothing(
     assert [request.purpose for request in measured] == ["choice"] * (
         3 + 9
     )  # the landscape alone
-
-
-def test_other_parameters_on_an_existing_run_are_refused_with_both_values(
-    smoke_run_copy: Path,
-) -> None:
-    with pytest.raises(Exception, match="learning_rate") as caught:
-        changes = {"optimizer": {"learning_rate": 0.5}}
-        run_stages(smoke_run_copy, "train", run_id="tested", training=changes)
-    fault = user_error_in(caught.value)
-    assert isinstance(fault, ParameterError)
-    difference = r"training\.optimizer\.learning_rate: 0\.\d+ -> 0\.5"
-    assert re.search(difference, str(fault))
 
 
 def test_a_source_that_is_mostly_broken_stops_before_anything_is_left(

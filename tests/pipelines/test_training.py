@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from describing import NETWORKS
 
 from conftest import DIFFUSION, SmokeResults
 from lct_pipeline.core import training_loop
@@ -16,29 +17,9 @@ from lct_pipeline.datasets.tensors import TensorFile
 from lct_pipeline.errors import ParameterError, TrainingError
 from lct_pipeline.pipelines.training.nodes import train_model
 
-TINY_UNET = {
-    "network.kind": "unet",
-    "network.unet": {
-        "width": 16,
-        "multipliers": (1, 2),
-        "num_blocks": 1,
-        "attention_sizes": (2,),
-        "head_width": 8,
-    },
-}
 
-
-TINY_DIT = {
-    "network.kind": "dit",
-    "network.dit": {
-        "patch_size": 2,
-        "depth": 1,
-        "width": 16,
-        "head_width": 8,
-        "positions": "rotary",
-        "activation": "relu",
-    },
-}
+def of_kind(kind: str, **sizes: Any) -> dict[str, Any]:
+    return {"network.kind": kind, f"network.{kind}": NETWORKS[kind] | sizes}
 
 
 AS_IT_RAN: dict[str, Any] = {
@@ -180,22 +161,21 @@ def test_each_technique_can_be_switched_and_changes_the_weights(
     assert other.isfinite().all()
 
 
-@pytest.mark.parametrize("size", [TINY_UNET, TINY_DIT], ids=["unet", "dit"])
+@pytest.mark.parametrize("kind", ["unet", "dit"])
 def test_other_networks_train_on_the_same_latents(
-    results: SmokeResults, size: dict[str, Any]
+    results: SmokeResults, kind: str
 ) -> None:
-    *_, (checkpoints, _, _) = results.train({**size, "num_steps": 3})
+    *_, (checkpoints, _, _) = results.train({**of_kind(kind), "num_steps": 3})
     (name,) = [n for n in checkpoints if n.endswith("raw")]
     description = checkpoints[name].metadata["network"]
-    assert description[description["kind"]]["width"] == 16
+    assert description[kind]["width"] == NETWORKS[kind]["width"]
 
 
 def test_a_network_that_does_not_fit_the_latents_is_refused(
     results: SmokeResults,
 ) -> None:
-    size = {**TINY_DIT, "network.dit": {**TINY_DIT["network.dit"], "patch_size": 3}}
     with pytest.raises(ParameterError, match=r"training\.network does not fit"):
-        list(results.train(size))
+        list(results.train(of_kind("dit", patch_size=3)))
 
 
 def test_in_bfloat16_losses_are_near_and_losses_and_weights_stay_float32(
