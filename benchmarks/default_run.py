@@ -5,8 +5,8 @@
 A git revision, or the working tree where it is left out, is copied to an empty folder and run there
 as `kedro run` runs it, with the installed libraries: nothing is there before. Seconds of the clock
 and of all cores, by node and of the whole process, and its peak memory, stand beside those of the
-last row of benchmarks/default_run.json on the same kind of processor; --keep adds a row. With
---beside a second process computes all the while, one matrix product after the other.
+last row of benchmarks/default_run.json that had the same kind of processor for itself; --keep adds
+a row. With --beside a second process computes all the while, one matrix product after the other.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> None:
         **measured(commit, arguments.beside),
     }
     rows = json.loads(KEPT.read_text()) if KEPT.exists() else []
-    alike = [r for r in rows if r["processor"] == row["processor"]]
+    alike = [r for r in rows if r["processor"] == row["processor"] and not r["beside"]]
     print(table(row, alike[-1] if alike else None))
     if arguments.keep:
         KEPT.write_text(json.dumps([*rows, row], indent=1) + "\n")
