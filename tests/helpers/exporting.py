@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from describing import described
-from small_encoding import autoencoder, tiny
+from small_encoding import autoencoder, deep_compression, tiny
 from torch import Tensor
 
 from lct_pipeline.core.normalisation import LatentNormalisation
@@ -58,6 +58,7 @@ STORY = Story(
 with torch.random.fork_rng():
     SMALL_VAE = autoencoder(latent_channels=4).eval()
     TINY_VAE = tiny(num_levels=2, latent_channels=4).eval()
+    DEEP_VAE = deep_compression().eval()
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ DIFFUSION = network(model="diffusion", boundary=0.0)
 MODELS = {
     "unet": SmallModel(network("unet"), SMALL_VAE),
     "pixels": SmallModel(network(sample_shape=(3, 8, 8)), PixelAutoencoder()),
-    "dit": SmallModel(network("dit"), SMALL_VAE),
+    "dit": SmallModel(network("dit"), DEEP_VAE),
     "classes": SmallModel(
         network(**CLASSES),
         SMALL_VAE,
