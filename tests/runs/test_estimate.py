@@ -49,12 +49,12 @@ def test_a_unit_is_measured_on_as_many_as_do_not_take_long(
 def test_counts_are_those_of_the_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
     for unit in ("training", "fit", "image"):
         monkeypatch.setattr(estimate.Trial, unit, lambda _: 1.0)
-    # of conf/smoke: steps; 5 averages of 32 images; 3 models, 2 seeds of 64 images in 1 and 2
+    # of conf/smoke: steps; 9 averages of 32 images; 3 models, 2 seeds of 64 images in 1 and 2
     # evaluations, 2 x 2 plans of 32
     assert estimated(recipe("smoke"), MADE - COMBINATION) == {
         "encoding": 8,
         "training": 60,
-        "baselines": 5 * 32,
+        "baselines": 9 * 32,
         "evaluation": 3 * (2 * 2 * 64 + 2 * 2 * 32),
     }
     # 3 seeds of 4 methods, 20 evaluations of 64 images

@@ -49,7 +49,9 @@ def works(p: Parameters) -> list[tuple[str, str, str, int]]:
     """
     search, selection = p.combination.search, p.combination.selection
     averages = p.training.ema.rates + p.training.ema.sigma_rels
-    averages += p.evaluation.posthoc_sigma_rels
+    averages += p.evaluation.posthoc_sigma_rels + search.initial_ema_rates
+    averages += search.initial_sigma_rels
+    num_averages = len(averages) + 1  # and the uniform one
     searches = search.num_seeds * len(search.methods)
     evaluations = searches * search.num_evaluations
     chosen = searches * selection.num_candidates + 2 * p.evaluation.num_seeds
@@ -61,7 +63,7 @@ def works(p: Parameters) -> list[tuple[str, str, str, int]]:
     return [
         ("encoding", "autoencoder", "fit", p.encoding.trained.num_steps),
         ("training", "training_state", "training", p.training.num_steps),
-        ("baselines", "ema_selection", "image", len(averages) * selection.num_images),
+        ("baselines", "ema_selection", "image", num_averages * selection.num_images),
         ("combination", "search_history", "image", evaluations * num_images),
         ("combination", "candidate_scores", "image", chosen * selection.num_images),
         ("combination", "landscape", "image", charts * selection.num_images),
