@@ -84,15 +84,11 @@ class RunHook:
             run_params, self._parameters, self._project, described
         )
         self._records.save(self._record)
-        runtime, missing = (
-            self._parameters.runtime,
-            run_params.get("only_missing_outputs"),
-        )
+        runtime = self._parameters.runtime
         if advice := device.advice_on_gpus(runtime.device, runtime.num_processes):
             logger.warning("%s", advice)
-        announce(
-            self._name, self._parameters, pipeline, catalog, only_missing=bool(missing)
-        )
+        missing = bool(run_params.get("only_missing_outputs"))
+        announce(self._name, self._parameters, pipeline, catalog, only_missing=missing)
 
     @hook_impl
     def before_node_run(self) -> None:

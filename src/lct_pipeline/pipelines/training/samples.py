@@ -22,6 +22,7 @@ from lct_pipeline.errors import DataError
 from lct_pipeline.evaluation.generator import build_generator
 from lct_pipeline.evaluation.plans import first_plan
 from lct_pipeline.parameters import Sampling
+from lct_pipeline.parameters.training import EMA
 from lct_pipeline.reporting.pictures import draw_panels
 from lct_pipeline.training.loop import train
 from lct_pipeline.training.task import TrainingTask
@@ -115,14 +116,7 @@ class Pictures:
         is_early = (now - self._last) * MOST_TIME < self._seconds
         if share < 1 / NUM_PICTURES or is_early:
             return None
-        ema = (
-            self.task.parameters.ema
-        )  # the shortest average: it has forgotten the start
-        track = (
-            Track("power", min(ema.sigma_rels))
-            if ema.sigma_rels
-            else Track("rate", min(ema.rates))
-        )
+        track = shortest(self.task.parameters.ema)
         title = f"step {step}, average {track.name}"
         try:
             return self.draw({title: average_of(state.tensors, track)})
@@ -133,6 +127,13 @@ class Pictures:
             torch.cuda.empty_cache()  # what was drawn with is training's again
             self._last_step, self._last = step, time.perf_counter()
             self._seconds = self._last - now
+
+
+def shortest(ema: EMA) -> Track:
+    """Return the shortest average that training keeps: it has forgotten the start."""
+    if ema.sigma_rels:
+        return Track("power", min(ema.sigma_rels))
+    return Track("rate", min(ema.rates))
 
 
 def average_of(state: Mapping[str, Tensor], track: Track) -> dict[str, Tensor]:
