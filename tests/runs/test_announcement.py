@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
@@ -54,3 +55,16 @@ def test_the_end_has_the_time_of_each_stage_and_where_to_look() -> None:
     assert "data/08_reporting/report.html" in said
     assert "evaluation.json" in said and "sample_grid.png" not in said
     assert outcome("tried", nodes, set()).count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("made", "following"),
+    [
+        ({"training_state", "report"}, "--pipeline=evaluate"),  # no best EMA to export
+        ({"best_ema", "evaluation", "report"}, "--pipeline=export"),
+    ],
+)
+def test_the_command_at_the_end_is_one_that_can_follow(
+    made: set[str], following: str
+) -> None:
+    assert f"kedro run {following}" in outcome("tried", [], made).splitlines()[-1]

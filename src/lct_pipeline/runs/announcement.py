@@ -129,5 +129,8 @@ def outcome(run: str, nodes: Iterable[Mapping[str, Any]], made: Collection[str])
         lines += [f"    {file:18} {shows}" for file, shows in beside]
         models = MODELS / run
         lines.append(f"  The models are in {models}. Look at everything: `make viz`.")
-        lines.append(f"  Use one elsewhere: {command('export')}.")
+        if "best_ema" in made:
+            lines.append(f"  Use one elsewhere: {command('export')}.")
+        else:
+            lines.append(f"  Measure what they generate: {command('evaluate')}.")
     return "\n".join(lines)
